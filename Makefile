@@ -1,0 +1,65 @@
+# Every target sets up what it needs: a virtual environment in $(VENV), made again when pyproject.toml changes.
+#   make demo                     make test ARGS="-k averaging"        make PYTHON=python3.13 test
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# Tests that need MNIST look here, and are skipped (with the reason) where there is none.
+ifeq ($(HANSA_DATA_DIR),)
+ifneq ($(wildcard ../shared/data/.),)
+export HANSA_DATA_DIR := $(abspath ../shared/data)
+endif
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench clean
+
+help: ## show these targets
+	@echo "Hansa: federated learning as typed programs."
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@echo
+	@echo "Variables: PYTHON ($(PYTHON)), VENV ($(VENV)), WORKERS ($(WORKERS), for test), ARGS (more arguments for demo, test, bench)."
+
+demo: $(VENV)/.base ## train a model on ten clients and draw the curves; needs no network once installed
+	@$(BIN)/hansa demo $(ARGS)
+
+test: $(VENV)/.dev ## run the tests on WORKERS processes
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+lint: $(VENV)/.dev ## check style, format, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## measure speed against this machine's own matrix product
+	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+clean: ## remove the virtual environment and what tools leave behind; runs/ stays
+	rm -rf $(VENV) build dist src/*.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(VENV)/pyvenv.cfg:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "Hansa needs Python 3.11 or later, and there is no '$(PYTHON)' here. Name yours: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Hansa needs Python 3.11 or later, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "'$(PYTHON) -m venv' failed. On Debian and Ubuntu, install the package python3-venv." >&2; exit 1; }
+
+$(VENV)/.base: pyproject.toml | $(VENV)/pyvenv.cfg
+	@echo "Installing Hansa into $(VENV): once, about a minute ..."
+	@$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
+	@echo "Installing Hansa and its development tools into $(VENV): once, a few minutes ..."
+	@$(PIP) install -e '.[dev]'
+	@touch $(VENV)/.base $@

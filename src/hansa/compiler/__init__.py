@@ -1,0 +1,1 @@
+"""The compiler: from the graph of a computation to server stages and client stages."""

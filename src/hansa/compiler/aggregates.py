@@ -1,0 +1,165 @@
+"""How the clients' contributions become one value at the server, as a fold that can be split over workers.
+
+Every aggregate is a monoid: `zero`, `accumulate` a contribution, `merge` two partial states, and `report` the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from hansa.compiler.evaluate import call, conform, member
+from hansa.language.graph import Intrinsic, Node
+from hansa.language.local import tensors, unflatten
+from hansa.types import Struct, Type
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """One aggregation in a client stage.
+
+    Attributes:
+        node: its result, a value at the server.
+        contributions: what each client gives, values at the clients.
+        start: the value that `zero` is made from, or None if it needs none.
+        collective: how partial states of several devices merge in one operation: "sum", "min", "max", or None.
+        zero: from the value of `start` to the state of no clients.
+        accumulate: (state, contributions) -> state.
+        merge: (state, state) -> state.
+        report: state -> result.
+    """
+
+    node: Intrinsic
+    contributions: tuple[Node, ...]
+    start: Node | None
+    collective: str | None
+    zero: Callable[[Any], Any]
+    accumulate: Callable[[Any, list[Any]], Any]
+    merge: Callable[[Any, Any], Any]
+    report: Callable[[Any], Any]
+
+    @property
+    def name(self) -> str:
+        return self.node.name.removeprefix("federated_")
+
+
+def is_aggregate(node: Node) -> bool:
+    """Whether a node brings values from the clients to the server."""
+    return isinstance(node, Intrinsic) and node.name in _MAKERS
+
+
+def aggregate(node: Intrinsic) -> Aggregate:
+    """The aggregation that an intrinsic stands for."""
+    return _MAKERS[node.name](node)
+
+
+def _add(a: Any, b: Any) -> Any:
+    return jax.tree.map(lambda x, y: x + y, a, b)
+
+
+def _filled(kind: Type, fill: Callable[[Any], Any]) -> Any:
+    return unflatten(kind, [jnp.full(leaf.shape, fill(leaf.dtype), leaf.dtype) for leaf in tensors(kind)])
+
+
+def _sum(node: Intrinsic) -> Aggregate:
+    kind = member(node.type)
+    return Aggregate(
+        node,
+        node.arguments,
+        start=None,
+        collective="sum",
+        zero=lambda _: _filled(kind, lambda _: 0),
+        accumulate=lambda state, given: _add(state, given[0]),
+        merge=_add,
+        report=lambda state: state,
+    )
+
+
+def _extreme(node: Intrinsic) -> Aggregate:
+    kind, lowest = member(node.type), node.name == "federated_min"
+    choose: Callable[[Any, Any], Any] = jnp.minimum if lowest else jnp.maximum
+
+    def identity(dtype: Any) -> Any:
+        if jnp.issubdtype(dtype, jnp.floating):
+            return np.inf if lowest else -np.inf
+        return jnp.iinfo(dtype).max if lowest else jnp.iinfo(dtype).min
+
+    def merge(a: Any, b: Any) -> Any:
+        return jax.tree.map(choose, a, b)
+
+    return Aggregate(
+        node,
+        node.arguments,
+        start=None,
+        collective="min" if lowest else "max",
+        zero=lambda _: _filled(kind, identity),
+        accumulate=lambda state, given: merge(state, given[0]),
+        merge=merge,
+        report=lambda state: state,
+    )
+
+
+def _mean(node: Intrinsic) -> Aggregate:
+    kind = member(node.type)
+
+    def wide(dtype: Any) -> Any:
+        return dtype if dtype.itemsize >= 4 else np.dtype("float32")
+
+    def zero(_: Any) -> Any:
+        weight = member(node.arguments[1].type) if len(node.arguments) == 2 else None
+        exact = weight is None or tensors(weight)[0].dtype.kind in "iu"
+        totals = unflatten(kind, [jnp.zeros(leaf.shape, wide(leaf.dtype)) for leaf in tensors(kind)])
+        return Struct([("sum", totals), ("weight", jnp.zeros((), np.int64 if exact else np.float64))])
+
+    def accumulate(state: Any, given: list[Any]) -> Any:
+        value, *weights = given
+        weight = weights[0] if weights else jnp.ones((), np.int64)
+        scaled = jax.tree.map(lambda total, x: total + x.astype(total.dtype) * weight.astype(total.dtype), state.sum, value)
+        return Struct([("sum", scaled), ("weight", state.weight + weight.astype(state.weight.dtype))])
+
+    def report(state: Any) -> Any:
+        nothing = state.weight == 0
+
+        def mean(total: Any, leaf: Any) -> Any:
+            divided = total / jnp.where(nothing, 1, state.weight).astype(total.dtype)
+            return lax.convert_element_type(jnp.where(nothing, jnp.zeros_like(total), divided), leaf.dtype)
+
+        leaves = [mean(total, leaf) for total, leaf in zip(jax.tree.leaves(state.sum), tensors(kind), strict=True)]
+        return unflatten(kind, leaves)
+
+    return Aggregate(node, node.arguments, None, "sum", zero, accumulate, _add, report)
+
+
+def _general(node: Intrinsic) -> Aggregate:
+    value, start = node.arguments
+    accumulate, merge, report = node.functions
+
+    def fold(function: Any, a: Any, b: Any) -> Any:
+        result = call(function, conform(Struct([(None, a), (None, b)]), function.type_signature.parameter))
+        return conform(result, start.type)
+
+    return Aggregate(
+        node,
+        (value,),
+        start=start,
+        collective=None,
+        zero=lambda given: given,
+        accumulate=lambda state, given: fold(accumulate, state, given[0]),
+        merge=lambda a, b: fold(merge, a, b),
+        report=lambda state: call(report, state),
+    )
+
+
+_MAKERS: dict[str, Callable[[Intrinsic], Aggregate]] = {
+    "federated_sum": _sum,
+    "federated_min": _extreme,
+    "federated_max": _extreme,
+    "federated_mean": _mean,
+    "federated_aggregate": _general,
+}

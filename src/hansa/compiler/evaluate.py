@@ -1,0 +1,151 @@
+"""Evaluates nodes of a graph on JAX values: how a stage turns from a graph into a program.
+
+The same rules serve the server, a client and a local composition: an operation on a federated value is done at each of
+its members, and where that is does not matter here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hansa.compiler import sequences
+from hansa.compiler.sequences import Aval, Sequence, Trace
+from hansa.language.computations import Computation, GraphComputation, LocalComputation
+from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select
+from hansa.language.local import Traced, tensors, unflatten
+from hansa.types import FederatedType, SequenceType, Struct, StructType, Type
+
+Environment = dict[Node, Any]
+
+
+def evaluate(nodes: list[Node], env: Environment) -> list[Any]:
+    """The values of `nodes`, given those of some in `env`, to which everything computed on the way is added.
+
+    Values are arrays, `Struct`s of values, and `sequences.Sequence`s. Must be called in 64-bit mode.
+    """
+    stack = list(reversed(nodes))
+    while stack:
+        node = stack[-1]
+        missing = [] if node in env else [source for source in node.inputs if source not in env]
+        if missing:
+            stack.extend(reversed(missing))
+            continue
+        stack.pop()
+        if node not in env:
+            env[node] = _compute(node, [env[source] for source in node.inputs])
+    return [env[node] for node in nodes]
+
+
+def _compute(node: Node, inputs: list[Any]) -> Any:
+    match node:
+        case Literal():
+            return _literal(node.value)
+        case MakeStruct():
+            return Struct(zip(node.names, inputs, strict=True))
+        case Select():
+            return inputs[0][node.index]
+        case Apply():
+            return call(node.computation, inputs[0] if inputs else None)
+        case Intrinsic():
+            return _INTRINSICS[node.name](node, inputs)
+        case Parameter():
+            raise AssertionError(f"the parameter {node.type} has no value here")
+    raise AssertionError(f"a node of an unknown kind: {node}")
+
+
+def _literal(value: Any) -> Any:
+    if isinstance(value, Struct):
+        return Struct((name, _literal(element)) for name, element in value._items())
+    return value if isinstance(value, str) else jnp.asarray(value)
+
+
+def call(computation: Computation, argument: Any) -> Any:
+    """The result of a computation on a value."""
+    if isinstance(computation, LocalComputation):
+        return computation.function(argument)
+    assert isinstance(computation, GraphComputation)
+    env: Environment = {} if computation.parameter is None else {computation.parameter: conform(argument, computation.parameter.type)}
+    return evaluate([computation.result], env)[0]
+
+
+def conform(value: Any, kind: Type) -> Any:
+    """A value with the field names of a type it is assignable to."""
+    if isinstance(kind, StructType) and isinstance(value, Struct):
+        return Struct((name, conform(element, member)) for (name, member), element in zip(kind.fields, value, strict=True))
+    return value
+
+
+def trace(computation: Computation) -> Trace:
+    """How to make the jaxpr of a computation of tensors for the shapes of its leaves, which may be symbolic."""
+    parameter = computation.type_signature.parameter
+    if isinstance(computation, LocalComputation):
+        return computation.function.trace
+
+    def of(avals: tuple[Aval, ...]) -> Traced:
+        trees: list[jax.tree_util.PyTreeDef] = []
+
+        def flat(*leaves: Any) -> list[Any]:
+            result = call(computation, None if parameter is None else unflatten(parameter, list(leaves)))
+            values, tree = jax.tree.flatten(result)
+            trees[:] = [tree]
+            return values
+
+        return Traced(jax.make_jaxpr(flat)(*avals), trees[0])
+
+    return of
+
+
+def member(kind: Type) -> Type:
+    """The type at one member of a placement."""
+    return kind.member if isinstance(kind, FederatedType) else kind
+
+
+def _zip(node: Intrinsic, inputs: list[Any]) -> Any:
+    kind = member(node.type)
+    assert isinstance(kind, StructType)
+    return Struct(zip(kind.names, inputs, strict=True))
+
+
+def _map(node: Intrinsic, inputs: list[Any]) -> Any:
+    return call(node.functions[0], inputs[0] if inputs else None)
+
+
+def _sequence_map(node: Intrinsic, inputs: list[Sequence]) -> Sequence:
+    return sequences.sequence_map(trace(node.functions[0]), inputs[0])
+
+
+def _sequence_reduce(node: Intrinsic, inputs: list[Any]) -> Any:
+    sequence, zero = inputs
+    leaves = sequences.sequence_reduce(trace(node.functions[0]), sequence, jax.tree.leaves(zero))
+    return unflatten(member(node.type), leaves)
+
+
+def _sequence_sum(node: Intrinsic, inputs: list[Sequence]) -> Any:
+    kind = member(node.type)
+    zero = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in tensors(kind)]
+    return unflatten(kind, sequences.sequence_sum(inputs[0], zero))
+
+
+_INTRINSICS: dict[str, Callable[[Intrinsic, list[Any]], Any]] = {
+    "federated_value": lambda _, inputs: inputs[0],
+    "federated_broadcast": lambda _, inputs: inputs[0],
+    "federated_zip": _zip,
+    "federated_map": _map,
+    "federated_eval": _map,
+    "sequence_map": _sequence_map,
+    "sequence_reduce": _sequence_reduce,
+    "sequence_sum": _sequence_sum,
+}
+
+
+def sequence_elements(kind: Type) -> list[SequenceType]:
+    """The sequence types in an unplaced type, in order."""
+    if isinstance(kind, SequenceType):
+        return [kind]
+    if isinstance(kind, StructType):
+        return [found for field in kind for found in sequence_elements(field)]
+    return []

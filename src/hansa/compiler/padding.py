@@ -1,0 +1,185 @@
+"""Evaluates a function traced for batches of symbolic size `b` on a batch padded to a fixed capacity.
+
+A client's last batch is often short. A compiled program has fixed shapes, and a user's `jnp.mean(loss)` knows of no
+mask. So the function's jaxpr, whose shapes hold the symbol `b`, is evaluated on arrays with `capacity` rows, of which
+the first `b` are the batch: sizes become the traced true size, reductions and contractions over the batch are masked,
+and everything else works row by row. The result is that of the true batch, whatever the rows after it hold.
+
+Which rows after the batch matter is tracked per value (`Rows`), so that a mask is applied where the gradient enters
+and hardly anywhere after: a step costs what the unpadded one costs. The rules for each primitive are in
+`padding_rules`; a primitive without one raises `Unsupported`, and the caller compiles a branch per batch size instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import export, lax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+
+class Unsupported(Exception):
+    """The function does something across a batch for which no rule is known."""
+
+
+class Rows(NamedTuple):
+    """A value, and what is known of the rows after the batch.
+
+    Attributes:
+        value: the array.
+        zero: they are zero.
+        like: they are what the function computes from a copy of a row of the batch, so finite if the batch's are.
+            Values without a batch axis are `like`.
+    """
+
+    value: Any
+    zero: bool = False
+    like: bool = True
+
+    @property
+    def finite(self) -> bool:
+        return self.zero or self.like
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The batch that is evaluated: its true size, an int32 scalar that may be traced, and the rows there are."""
+
+    size: Any
+    capacity: int
+
+    def rows(self, dim: Any) -> int:
+        """The number of rows that stand for a size, which may be symbolic."""
+        return self.capacity * multiple(dim) if export.is_symbolic_dim(dim) else dim
+
+    def true(self, dim: Any) -> Any:
+        """The true value of a size, which may be symbolic."""
+        return jnp.asarray(_evaluate(dim, self.size), jnp.int32)
+
+    def mask(self, rows: Rows, aval: Any, fill: Any = 0) -> Any:
+        """The array with `fill` in the rows after the batch."""
+        axis = batch_axis(aval.shape)
+        if axis is None:
+            return rows.value
+        shape = jnp.shape(rows.value)
+        index = lax.broadcasted_iota(jnp.int32, shape, axis)
+        inside = index < jnp.asarray(self.size, jnp.int32) * jnp.int32(multiple(aval.shape[axis]))
+        return jnp.where(inside, rows.value, jnp.asarray(fill, rows.value.dtype))
+
+
+@lru_cache(maxsize=None)
+def multiple(dim: Any) -> int:
+    """c, of a symbolic size c * b."""
+    values = [_evaluate(dim, n) for n in (1, 2, 3, 7)]
+    if values != [values[0] * n for n in (1, 2, 3, 7)]:
+        raise Unsupported(f"an array of {dim} rows")
+    return int(values[0])
+
+
+def _evaluate(dim: Any, size: Any) -> Any:
+    """A symbolic size as a function of the batch's; `str(dim)` is JAX's documented notation of it."""
+    functions = {"floordiv": lambda a, b: a // b, "mod": lambda a, b: a % b, "max": jnp.maximum, "min": jnp.minimum}
+    if isinstance(size, int):
+        functions |= {"max": max, "min": min}
+    return eval(str(dim).replace("^", "**"), {"__builtins__": {}}, {"b": size, **functions})
+
+
+def batch_axis(shape: Sequence[Any]) -> int | None:
+    """The axis of a shape that holds the batch, or None."""
+    axes = [axis for axis, dim in enumerate(shape) if export.is_symbolic_dim(dim)]
+    if len(axes) > 1:
+        raise Unsupported(f"an array of shape {tuple(shape)}")
+    return axes[0] if axes else None
+
+
+def copy_first(value: Any, batch: Batch) -> Any:
+    """Puts copies of the first row after the batch: the rows are then `like` the batch, whatever was there."""
+    index = lax.broadcasted_iota(jnp.int32, jnp.shape(value), 0)
+    return jnp.where(index < batch.size, value, value[:1])
+
+
+def evaluate(closed: ClosedJaxpr, args: Sequence[Any], batch: Batch) -> list[Any]:
+    """The results of a jaxpr over `b`, each with `capacity` rows for `b` (times its multiple), of which the first count.
+
+    Args:
+        closed: traced with the symbol `b` in the shapes of some arguments.
+        args: arrays with `batch.capacity` rows in the place of `b`; those after the batch are `like` it (`copy_first`).
+        batch: the batch.
+
+    Raises:
+        Unsupported: if a primitive mixes the batch in a way for which there is no rule.
+    """
+    outs = evaluate_rows(closed.jaxpr, closed.consts, [Rows(arg) for arg in args], batch)
+    return [out.value for out in outs]
+
+
+def evaluate_rows(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Rows], batch: Batch) -> list[Rows]:
+    """`evaluate`, with what is known of the rows."""
+    from hansa.compiler.padding_rules import RULES
+
+    env: dict[Any, Rows] = {}
+    env.update(zip(jaxpr.constvars, (Rows(const) for const in consts), strict=True))
+    env.update(zip(jaxpr.invars, args, strict=True))
+
+    def read(atom: Any) -> Rows:
+        if isinstance(atom, Literal):
+            return Rows(atom.val, zero=bool(jnp.ndim(atom.val) == 0 and atom.val == 0))
+        return env[atom]
+
+    for eqn in jaxpr.eqns:
+        inputs = [read(atom) for atom in eqn.invars]
+        rule: Callable[..., list[Rows]] | None = RULES.get(eqn.primitive.name)
+        if rule is not None:
+            outs = rule(eqn, inputs, batch)
+        elif mentions_batch(eqn):
+            raise Unsupported(f"the operation {eqn.primitive.name!r} over a batch")
+        else:
+            outs = [Rows(value) for value in bind(eqn, [x.value for x in inputs], batch)]
+        env.update(zip(eqn.outvars, outs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def bind(eqn: Any, values: Sequence[Any], batch: Batch) -> list[Any]:
+    """Applies an equation's primitive to arrays, with the capacity in the place of `b` in its parameters."""
+    params = eqn.primitive.get_bind_params({name: _at_capacity(param, batch) for name, param in eqn.params.items()})
+    with eqn.ctx.manager:
+        outs = eqn.primitive.bind(*values, **params)
+    return list(outs) if eqn.primitive.multiple_results else [outs]
+
+
+def _at_capacity(param: Any, batch: Batch) -> Any:
+    if type(param) in (tuple, list):
+        return type(param)(_at_capacity(element, batch) for element in param)
+    return batch.rows(param) if export.is_symbolic_dim(param) else param
+
+
+def mentions_batch(eqn: Any) -> bool:
+    """Whether the batch's size stands anywhere in an equation, or in a jaxpr it holds."""
+    if any(_symbolic(atom.aval) for atom in [*eqn.invars, *eqn.outvars]):
+        return True
+    return any(_param_mentions_batch(param) for param in eqn.params.values())
+
+
+def _param_mentions_batch(param: Any) -> bool:
+    if isinstance(param, ClosedJaxpr):
+        param = param.jaxpr
+    if isinstance(param, Jaxpr):
+        return any(mentions_batch(eqn) for eqn in param.eqns)
+    if type(param) in (tuple, list):
+        return any(_param_mentions_batch(element) for element in param)
+    return bool(export.is_symbolic_dim(param))
+
+
+def _symbolic(aval: Any) -> bool:
+    return any(export.is_symbolic_dim(dim) for dim in getattr(aval, "shape", ()))
+
+
+def leading(shape: Sequence[Any], axis: int) -> int:
+    """The number of elements in the axes before `axis`."""
+    return math.prod(shape[:axis])
+

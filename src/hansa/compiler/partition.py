@@ -1,0 +1,189 @@
+"""From a graph to a `Program`: which stage computes what.
+
+A value at the server belongs after as many client stages as aggregates lie one behind the other on its way; a value at
+the clients belongs in the earliest stage where what it needs has been broadcast. What only rearranges values (structs,
+zips, broadcasts) belongs nowhere: each stage does it again where it needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hansa.compiler.aggregates import aggregate, is_aggregate
+from hansa.compiler.evaluate import member, sequence_elements
+from hansa.compiler.program import ClientStage, Program, ServerStage
+from hansa.language.computations import Computation, GraphComputation, LocalComputation
+from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
+from hansa.language.values import select
+from hansa.types import CLIENTS, FederatedType, StructType, Type
+
+
+def compile_computation(computation: Computation) -> Program:
+    """The program of a computation."""
+    parameter, result = _graph(computation)
+    nodes = list(walk(result))
+    depths = _depths(nodes)
+    results = _placed_parts(result)
+    last = max((d for node, d in depths.items() if not _at_clients(node.type)), default=0)
+    returned = [part for node in results if _at_clients(node.type) for part in _sources(node, _computed)]
+    last = max([last, *(depths[node] + 1 for node in returned)])
+
+    aggregates = [node for node in nodes if is_aggregate(node)]
+    needed: list[set[Node]] = [{part for node in aggregates if depths[node] == d + 1 for part in _client_inputs(node)} for d in range(last)]
+    kept: list[list[Node]] = [[] for _ in range(last)]
+
+    def keep(node: Node) -> None:
+        if _computed(node) and node not in kept[depths[node]]:
+            kept[depths[node]].append(node)
+
+    for node in returned:
+        keep(node)
+    for d in reversed(range(last)):
+        for root in [*needed[d], *kept[d]]:
+            for part in _sources(root, lambda n, d=d: _computed(n) and depths[n] < d):  # type: ignore[misc]
+                keep(part)
+
+    clients = []
+    for d in range(last):
+        folds = tuple(aggregate(node) for node in aggregates if depths[node] == d + 1)  # type: ignore[arg-type]
+        roots = [*(n for fold in folds for n in fold.contributions), *kept[d]]
+        inner = list(dict.fromkeys(n for root in roots for n in _within(root, lambda n, d=d: _computed(n) and depths[n] < d)))  # type: ignore[misc]
+        broadcasts = tuple((n.inputs[0], n) for n in inner if _is_broadcast(n))
+        inputs = tuple(n for n in inner if isinstance(n, Parameter) or is_client_id(n) or (_computed(n) and depths[n] < d))
+        clients.append(ClientStage(broadcasts, inputs, folds, tuple(kept[d])))
+
+    servers = _server_stages(depths, clients, results, aggregates, last)
+    return Program(computation.name, computation.type_signature, parameter, result, servers, tuple(clients))
+
+
+def _server_stages(
+    depths: dict[Node, int], clients: list[ClientStage], results: list[Node], aggregates: list[Node], last: int
+) -> tuple[ServerStage, ...]:
+    wanted: list[list[Node]] = [[] for _ in range(last + 1)]
+    for d, stage in enumerate(clients):
+        starts = [fold.start for fold in stage.aggregates if fold.start is not None]
+        for node in [*(source for source, _ in stage.broadcasts), *starts]:
+            wanted[depths[node]].append(node)
+            assert depths[node] <= d
+    for node in results:
+        if not _at_clients(node.type):
+            wanted[depths[node]].append(node)
+    stages = []
+    known: set[Node] = set(aggregates)
+    for d in range(last + 1):
+        outputs = tuple(n for n in dict.fromkeys(wanted[d]) if not is_aggregate(n) and not isinstance(n, Parameter))
+        available = known - set(outputs)
+        inner = dict.fromkeys(n for root in outputs for n in _within(root, lambda n, a=available: n in a))  # type: ignore[misc]
+        stages.append(ServerStage(tuple(n for n in inner if isinstance(n, Parameter) or n in available), outputs))
+        known |= set(outputs)
+    return tuple(stages)
+
+
+def _depths(nodes: list[Node]) -> dict[Node, int]:
+    """For each node, in order of dependence: how many client stages come before it."""
+    depths: dict[Node, int] = {}
+    for node in nodes:
+        depth = max((depths[source] for source in node.inputs), default=0)
+        depths[node] = depth + 1 if is_aggregate(node) else depth
+    return depths
+
+
+def _at_clients(kind: Type) -> bool:
+    return isinstance(kind, FederatedType) and kind.placement is CLIENTS
+
+
+def _is_broadcast(node: Node) -> bool:
+    return isinstance(node, Intrinsic) and _at_clients(node.type) and node.name in ("federated_broadcast", "federated_value")
+
+
+def is_client_id(node: Node) -> bool:
+    """Whether a node is the number of each client."""
+    return isinstance(node, Intrinsic) and node.name == "federated_client_id"
+
+
+def _computed(node: Node) -> bool:
+    """Whether a node is work that a client does in one stage and keeps if a later one needs it."""
+    if not _at_clients(node.type) or sequence_elements(member(node.type)):
+        return False
+    return isinstance(node, Intrinsic) and node.name in ("federated_map", "federated_eval", "sequence_reduce", "sequence_sum")
+
+
+def _client_inputs(node: Node) -> list[Node]:
+    return [source for source in node.inputs if _at_clients(source.type)]
+
+
+def _sources(root: Node, stop: Callable[[Node], bool]) -> list[Node]:
+    """The nodes at the clients nearest to `root` for which `stop` holds; `root` may be one."""
+    return [node for node in _within(root, stop) if stop(node)]
+
+
+def _within(root: Node, stop: Callable[[Node], bool]) -> list[Node]:
+    """The nodes of `root`'s placement it is computed from, down to those for which `stop` holds and to broadcasts."""
+    seen: dict[Node, None] = {}
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen[node] = None
+        if not stop(node) and not _is_broadcast(node) and not is_aggregate(node):
+            stack.extend(node.inputs)
+    return list(seen)
+
+
+def _placed_parts(node: Node) -> list[Node]:
+    """The values a result is made of, each at one place."""
+    if isinstance(node, MakeStruct):
+        return [part for element in node.elements for part in _placed_parts(element)]
+    if isinstance(node.type, StructType) and any(_has_placement(field) for field in node.type):
+        return [part for i in range(len(node.type)) for part in _placed_parts(select(node, i))]
+    return [node]
+
+
+def _has_placement(kind: Type) -> bool:
+    return isinstance(kind, FederatedType) or (isinstance(kind, StructType) and any(_has_placement(m) for m in kind))
+
+
+def _graph(computation: Computation) -> tuple[Parameter | None, Node]:
+    """The graph of a computation, with the federated computations it calls written out."""
+    if isinstance(computation, LocalComputation):
+        kind = computation.type_signature.parameter
+        parameter = None if kind is None else Parameter(kind)
+        return parameter, Apply(computation.type_signature.result, computation, parameter)
+    assert isinstance(computation, GraphComputation)
+    return computation.parameter, inline(computation.result, {})
+
+
+def inline(result: Node, bound: dict[Node, Node]) -> Node:
+    """The node with calls of federated computations replaced by their graphs, and `bound` nodes by others."""
+    new = dict(bound)
+    for node in walk(result):
+        if node in new:
+            continue
+        inputs = tuple(new[source] for source in node.inputs)
+        if isinstance(node, Apply) and _is_federated(node.computation):
+            inner = node.computation
+            assert isinstance(inner, GraphComputation)
+            new[node] = inline(inner.result, {inner.parameter: inputs[0]} if inner.parameter is not None else {})
+        elif isinstance(node, Select):
+            new[node] = node if inputs == node.inputs else select(inputs[0], node.index)
+        else:
+            new[node] = node if inputs == node.inputs else _with_inputs(node, inputs)
+    return new[result]
+
+
+def _with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
+    match node:
+        case MakeStruct():
+            return MakeStruct(node.type, node.names, inputs, where=node.where)
+        case Apply():
+            return Apply(node.type, node.computation, inputs[0], where=node.where)
+        case Intrinsic():
+            return Intrinsic(node.type, node.name, inputs, node.functions, where=node.where)
+    assert isinstance(node, Literal)
+    return node
+
+
+def _is_federated(computation: Computation) -> bool:
+    kind = computation.type_signature
+    return isinstance(computation, GraphComputation) and (_has_placement(kind.result) or (kind.parameter is not None and _has_placement(kind.parameter)))

@@ -1,0 +1,216 @@
+"""Sequences inside a program: what `sequence_map`, `sequence_reduce` and `sequence_sum` compile to.
+
+A sequence is a number of elements and a function that reads one; mapping composes with that function, and reducing is
+one loop with a traced bound, so neither the number of batches nor their sizes are compiled in. Batches are padded to
+one capacity, and what is called on them sees their true size (`padding`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export, lax
+
+from hansa.compiler import padding
+from hansa.language.local import Traced, batch_symbols, tensors
+from hansa.types import SequenceType
+
+Aval = jax.ShapeDtypeStruct
+Trace = Callable[[tuple[Aval, ...]], Traced]
+"""Makes the jaxpr of a function for the shapes of its leaves."""
+
+
+class NeedsSizes(Exception):
+    """A function of batches has to be compiled for each size of batch, and the sizes were not given."""
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A sequence in a program that is being traced.
+
+    Attributes:
+        avals: the shapes of an element's leaves; the batch is symbolic in them.
+        count: the number of elements, an int32 scalar.
+        read: from the number of an element to its leaves, padded, and its batch.
+        sizes: the sizes of batch that occur, if they are to be compiled in.
+    """
+
+    avals: tuple[Aval, ...]
+    count: Any
+    read: Callable[[Any], tuple[list[Any], padding.Batch]]
+    sizes: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where the elements of many sequences lie (`hansa.runtime.columns` lays them out).
+
+    Attributes:
+        arrays: one per tensor of an element. Of a batched tensor (leading size `?`) `[rows, ...]`, with at least
+            `capacity` rows from the start of any element; of any other `[elements, ...]`.
+        starts: the first row of each element, int32 [elements].
+        lengths: the number of rows of each element, int32 [elements].
+        first: the number of each sequence's first element, int32 [sequences].
+        counts: how many elements each sequence has, int32 [sequences].
+    """
+
+    arrays: tuple[Any, ...]
+    starts: Any
+    lengths: Any
+    first: Any
+    counts: Any
+
+
+jax.tree_util.register_dataclass(Columns, ["arrays", "starts", "lengths", "first", "counts"], [])
+
+
+def is_batched(shape: tuple[int | None, ...]) -> bool:
+    """Whether a tensor of an element's type holds a batch: its leading size is not known."""
+    return bool(shape) and shape[0] is None
+
+
+def from_columns(kind: SequenceType, columns: Columns, which: Any, capacity: int, sizes: tuple[int, ...] | None) -> Sequence:
+    """The sequence number `which` of `columns`.
+
+    Args:
+        kind: its type.
+        columns: the arrays.
+        which: int32 scalar.
+        capacity: the largest number of rows of an element.
+        sizes: the numbers of rows that occur, if they are to be compiled in.
+    """
+    b = batch_symbols()[0]
+    batched = [is_batched(leaf.shape) for leaf in tensors(kind.element)]
+    arrays = list(zip(columns.arrays, batched, strict=True))
+    avals = tuple(Aval((b, *array.shape[1:]) if rows else array.shape[1:], array.dtype) for array, rows in arrays)
+    first = columns.first[which]
+
+    def read(i: Any) -> tuple[list[Any], padding.Batch]:
+        index = first + i
+        batch = padding.Batch(columns.lengths[index], capacity)
+
+        def leaf(array: Any, rows: bool) -> Any:
+            if rows:
+                return padding.copy_first(lax.dynamic_slice_in_dim(array, columns.starts[index], capacity), batch)
+            return lax.dynamic_index_in_dim(array, index, keepdims=False)
+
+        return [leaf(array, rows) for array, rows in arrays], batch
+
+    return Sequence(avals, columns.counts[which], read, sizes)
+
+
+def sequence_map(trace: Trace, sequence: Sequence) -> Sequence:
+    """The sequence of a function's results."""
+    avals = _result_avals(trace, sequence)
+
+    def read(i: Any) -> tuple[list[Any], padding.Batch]:
+        leaves, batch = sequence.read(i)
+        return call(trace, [], sequence, leaves, batch), batch
+
+    return Sequence(avals, sequence.count, read, sequence.sizes)
+
+
+def sequence_reduce(trace: Trace, sequence: Sequence, zero: list[Any]) -> list[Any]:
+    """Folds a function of (the state's leaves, an element's leaves) over a sequence, from `zero`."""
+    start = [lax.convert_element_type(x, x.dtype) for x in map(jnp.asarray, zero)]
+
+    def body(i: Any, state: list[Any]) -> list[Any]:
+        after = call(trace, state, sequence, *sequence.read(i))
+        return [lax.convert_element_type(x, y.dtype) for x, y in zip(after, state, strict=True)]
+
+    return list(lax.fori_loop(jnp.int32(0), sequence.count, body, start))
+
+
+def sequence_sum(sequence: Sequence, zero: list[Any]) -> list[Any]:
+    """The sum of the elements, from `zero`."""
+
+    def body(i: Any, state: list[Any]) -> list[Any]:
+        leaves, _ = sequence.read(i)
+        return [total + leaf for total, leaf in zip(state, leaves, strict=True)]
+
+    return list(lax.fori_loop(jnp.int32(0), sequence.count, body, zero))
+
+
+def call(trace: Trace, before: list[Any], sequence: Sequence, leaves: list[Any], batch: padding.Batch) -> list[Any]:
+    """A function of the leaves `before` and those of an element, on the element's true batch.
+
+    Raises:
+        NeedsSizes: if it cannot be evaluated on a padded batch and `sequence.sizes` is None.
+    """
+    fixed = tuple(Aval(jnp.shape(x), x.dtype) for x in before)
+    traced, why = _symbolically(trace, (*fixed, *sequence.avals))
+    if traced is not None:
+        try:
+            return padding.evaluate(traced.jaxpr, [*before, *leaves], batch)
+        except padding.Unsupported as error:
+            why = str(error)
+    if sequence.sizes is None:
+        raise NeedsSizes(why)
+    return _branches(trace, fixed, [*before, *leaves], sequence, batch)
+
+
+def _symbolically(trace: Trace, avals: tuple[Aval, ...]) -> tuple[Traced | None, str]:
+    try:
+        return trace(avals), ""
+    except NeedsSizes:
+        raise
+    except Exception as error:
+        # Whatever a function raises on a symbolic size; what is wrong with it for any size is raised again by a branch.
+        if not any(_has_batch(aval) for aval in avals):
+            raise
+        return None, f"it cannot be traced for a batch of any size: {type(error).__name__}: {error}"
+
+
+def _branches(trace: Trace, fixed: tuple[Aval, ...], leaves: list[Any], sequence: Sequence, batch: padding.Batch) -> list[Any]:
+    """`call`, with a branch for each size of batch."""
+    assert sequence.sizes is not None
+    sizes = [size for size in sequence.sizes if size <= batch.capacity]
+
+    def branch(size: int) -> Callable[..., list[Any]]:
+        avals = (*fixed, *(_at(aval, size) for aval in sequence.avals))
+
+        def run(*args: Any) -> list[Any]:
+            cut = [x[: aval.shape[0]] if x.shape != aval.shape else x for x, aval in zip(args, avals, strict=True)]
+            outs = padding.evaluate(trace(avals).jaxpr, cut, padding.Batch(size, size))
+            return [_padded(x, shape, batch) for x, shape in zip(outs, results, strict=True)]
+
+        return run
+
+    results = [aval.shape for aval in _by_example(trace, fixed, sequence)]
+    index = jnp.searchsorted(jnp.asarray(sizes, jnp.int32), batch.size)
+    return list(lax.switch(index, [branch(size) for size in sizes], *leaves))
+
+
+def _result_avals(trace: Trace, sequence: Sequence) -> tuple[Aval, ...]:
+    traced, _ = _symbolically(trace, sequence.avals)
+    if traced is None:
+        return _by_example(trace, (), sequence)
+    return tuple(Aval(aval.shape, aval.dtype) for aval in traced.jaxpr.out_avals)
+
+
+def _by_example(trace: Trace, fixed: tuple[Aval, ...], sequence: Sequence) -> tuple[Aval, ...]:
+    """The shapes of the results, symbolic in the batch, from two sizes of it."""
+    b = batch_symbols()[0]
+    first, second = (trace((*fixed, *(_at(aval, size) for aval in sequence.avals))).jaxpr.out_avals for size in (1, 2))
+    shapes = [
+        tuple(m if m == n else m * b for m, n in zip(one.shape, two.shape, strict=True)) for one, two in zip(first, second, strict=True)
+    ]
+    return tuple(Aval(shape, aval.dtype) for shape, aval in zip(shapes, first, strict=True))
+
+
+def _at(aval: Aval, size: int) -> Aval:
+    batch = padding.Batch(size, size)
+    return Aval(tuple(batch.rows(dim) for dim in aval.shape), aval.dtype)
+
+
+def _padded(value: Any, shape: tuple[Any, ...], batch: padding.Batch) -> Any:
+    widths = [(0, batch.rows(dim) - n) for dim, n in zip(shape, value.shape, strict=True)]
+    return jnp.pad(value, widths) if any(width != (0, 0) for width in widths) else value
+
+
+def _has_batch(aval: Aval) -> bool:
+    return any(export.is_symbolic_dim(dim) for dim in aval.shape)

@@ -1,0 +1,1 @@
+"""The language: typed computations, written in Python and recorded as graphs."""

@@ -1,0 +1,98 @@
+"""What is going on right now: which computation is being traced, and which runtime executes calls.
+
+Both are context variables, so threads and asyncio tasks do not see each other's. The language only knows what a
+runtime is (`Runtime`); the runtimes themselves live in `hansa.runtime`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from hansa.language.computations import Computation
+
+_PACKAGE = str(Path(__file__).resolve().parent.parent)
+
+
+class Runtime(Protocol):
+    """Something that executes computations."""
+
+    def invoke(self, computation: Computation, argument: Any) -> Any:
+        """Run `computation` on `argument` (None if it takes none) and return its result.
+
+        `argument` is what the caller passed: a value for the parameter's type, where a federated value at the
+        clients is a list with one entry per client.
+        """
+        ...
+
+
+class Trace:
+    """One call of a Python function that records a graph. Compared by identity."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        self.name = name
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return f"the {self.kind} {self.name!r}"
+
+
+_trace: ContextVar[Trace | None] = ContextVar("hansa_trace", default=None)
+_runtime: ContextVar[Runtime | None] = ContextVar("hansa_runtime", default=None)
+_default: list[Callable[[], Runtime]] = []
+
+
+def current_trace() -> Trace | None:
+    """The innermost computation whose Python function is running now, or None outside all of them."""
+    return _trace.get()
+
+
+@contextmanager
+def tracing(trace: Trace) -> Iterator[Trace]:
+    """Make `trace` the innermost one for the duration."""
+    token = _trace.set(trace)
+    try:
+        yield trace
+    finally:
+        _trace.reset(token)
+
+
+def set_default_runtime(factory: Callable[[], Runtime]) -> None:
+    """Say how to make the runtime that is used where none was set. Called once, by the `hansa` package."""
+    _default[:] = [factory]
+
+
+def current_runtime() -> Runtime:
+    """The runtime that executes calls made here."""
+    current = _runtime.get()
+    return _default[0]() if current is None else current
+
+
+def set_runtime(runtime: Runtime | None) -> None:
+    """Execute the calls made from here on with `runtime`; None goes back to the default one."""
+    _runtime.set(runtime)
+
+
+@contextmanager
+def runtime(value: Runtime) -> Iterator[Runtime]:
+    """Execute the calls made in the `with` block with the runtime `value`."""
+    token = _runtime.set(value)
+    try:
+        yield value
+    finally:
+        _runtime.reset(token)
+
+
+def user_line() -> str:
+    """`file:line` of the innermost frame that is not Hansa's own, or an empty string."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith(_PACKAGE):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return ""

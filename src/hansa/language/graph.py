@@ -1,0 +1,116 @@
+"""The graph that a federated computation records: a few immutable kinds of node.
+
+A node knows its type and the nodes it is computed from, nothing about how or where it runs. Nodes are compared by
+identity: two nodes that happen to look alike are two values. This module does not trace Python (`tracing`), does not
+check types (`intrinsics`) and does not execute anything (`hansa.compiler`, `hansa.runtime`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hansa.types import Type
+
+if TYPE_CHECKING:
+    from hansa.language.computations import Computation
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A value in the graph.
+
+    Attributes:
+        type: the type of the value, with its placement if it has one.
+        where: `file:line` of the user's code that made the node, or an empty string.
+    """
+
+    type: Type
+    where: str = field(default="", kw_only=True)
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """The nodes this one is computed from, in order."""
+        return ()
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter(Node):
+    """The one parameter of a computation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Literal(Node):
+    """A concrete, unplaced value: a NumPy array, a Python string, or a `Struct` of those."""
+
+    value: Any
+
+
+@dataclass(frozen=True, eq=False)
+class MakeStruct(Node):
+    """A struct made of other values, which may be placed."""
+
+    names: tuple[str | None, ...]
+    elements: tuple[Node, ...]
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return self.elements
+
+
+@dataclass(frozen=True, eq=False)
+class Select(Node):
+    """One field of a struct; of a federated struct, that field of every member."""
+
+    source: Node
+    index: int
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.source,)
+
+
+@dataclass(frozen=True, eq=False)
+class Apply(Node):
+    """A computation called on a value."""
+
+    computation: Computation
+    argument: Node | None
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return () if self.argument is None else (self.argument,)
+
+
+@dataclass(frozen=True, eq=False)
+class Intrinsic(Node):
+    """An operation that the language itself defines.
+
+    Attributes:
+        name: the operation, one of the `federated_*` and `sequence_*` functions of `hansa.language.intrinsics`.
+        arguments: the values it takes.
+        functions: the computations it takes, each of a concrete type.
+    """
+
+    name: str
+    arguments: tuple[Node, ...]
+    functions: tuple[Computation, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return self.arguments
+
+
+def walk(result: Node) -> Iterator[Node]:
+    """Every node that `result` depends on, `result` last, each once and after its inputs."""
+    seen: set[Node] = set()
+    stack: list[tuple[Node, bool]] = [(result, False)]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            yield node
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((source, False) for source in reversed(node.inputs) if source not in seen)

@@ -1,0 +1,274 @@
+"""The operations of the language, each with its type rule. What they compute is said here; how, in `hansa.compiler`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hansa.language.computations import Computation, concrete
+from hansa.language.context import Trace, current_trace, user_line
+from hansa.language.graph import Intrinsic, MakeStruct, Node
+from hansa.language.values import Value, to_node
+from hansa.types import CLIENTS, SERVER, FederatedType, Placement, SequenceType, StructType, TensorType, Type, common_type
+
+
+def federated_value(value: Any, placement: Placement) -> Value:
+    """`T -> T@P`: an unplaced value, at every member of a placement."""
+    trace = _require("federated_value")
+    node = to_node(value)
+    _unplaced(node.type, "federated_value")
+    return _value("federated_value", FederatedType(node.type, placement, True), trace, node)
+
+
+def federated_broadcast(value: Any) -> Value:
+    """`T@SERVER -> T@CLIENTS`: the server's value, sent to every client."""
+    trace = _require("federated_broadcast")
+    node = _placed(value, "federated_broadcast", SERVER)
+    return _value("federated_broadcast", FederatedType(_member(node), CLIENTS, True), trace, node)
+
+
+def federated_map(fn: Any, value: Any) -> Value:
+    """`(T -> U), {T}@P -> {U}@P`: a function of each member's value, at the clients or at the server.
+
+    A struct of federated values at one placement is zipped first.
+    """
+    trace = _require("federated_map")
+    node = _placed(value, "federated_map")
+    assert isinstance(node.type, FederatedType)
+    function = concrete(fn, _member(node), "the function of federated_map")
+    _unplaced(function.type_signature.result, "federated_map of a function that returns a placed value")
+    kind = FederatedType(function.type_signature.result, node.type.placement)
+    return _value("federated_map", kind, trace, node, functions=(function,))
+
+
+def federated_eval(fn: Any, placement: Placement) -> Value:
+    """`( -> T), P -> {T}@P`: the result of a function without parameter, computed by every member of a placement."""
+    trace = _require("federated_eval")
+    function = concrete(fn, None, "the function of federated_eval")
+    kind = FederatedType(function.type_signature.result, placement)
+    return _value("federated_eval", kind, trace, functions=(function,))
+
+
+def federated_zip(value: Any) -> Value:
+    """`<{T}@P,{U}@P> -> {<T,U>}@P`, in any nesting: a struct of federated values as one federated value of structs."""
+    trace = _require("federated_zip")
+    node = to_node(value)
+    if isinstance(node.type, FederatedType):
+        raise TypeError(f"federated_zip takes a struct of federated values, found {node.type}, which is one value already")
+    return Value(_zip(node, "federated_zip"), trace)
+
+
+def federated_sum(value: Any) -> Value:
+    """`{T}@CLIENTS -> T@SERVER`: the sum over the clients; zero if there are none. T is numeric, and not bool."""
+    return _reduce("federated_sum", value)
+
+
+def federated_min(value: Any) -> Value:
+    """`{T}@CLIENTS -> T@SERVER`: the smallest value over the clients, tensor element by element; without clients, the largest of the dtype."""
+    return _reduce("federated_min", value)
+
+
+def federated_max(value: Any) -> Value:
+    """`{T}@CLIENTS -> T@SERVER`: the largest value over the clients, tensor element by element; without clients, the smallest of the dtype."""
+    return _reduce("federated_max", value)
+
+
+def federated_mean(value: Any, weight: Any = None) -> Value:
+    """`{T}@CLIENTS, {W}@CLIENTS -> T@SERVER`: the mean over the clients, weighted if a weight is given.
+
+    Args:
+        value: tensors of float or complex dtype, or a struct of them.
+        weight: a scalar of an integer or float dtype per client; by default every client counts the same.
+
+    Returns:
+        sum(weight * value) / sum(weight), and zero where the weights sum to zero or there are no clients.
+    """
+    trace = _require("federated_mean")
+    node = _placed(value, "federated_mean", CLIENTS)
+    _numeric(_member(node), "federated_mean", "fc", "float or complex tensors; convert it in a local computation")
+    if weight is None:
+        return _value("federated_mean", FederatedType(_member(node), SERVER), trace, node)
+    weights = _placed(weight, "the weight of federated_mean", CLIENTS)
+    kind = _member(weights)
+    if not isinstance(kind, TensorType) or kind.shape != () or kind.dtype.kind not in "iuf" + _BFLOAT:
+        raise TypeError(f"the weight of federated_mean must be an integer or float scalar at the clients, found {weights.type}")
+    return _value("federated_mean", FederatedType(_member(node), SERVER), trace, node, weights)
+
+
+federated_average = federated_mean
+
+
+def federated_aggregate(value: Any, zero: Any, accumulate: Any, merge: Any, report: Any) -> Value:
+    """`{T}@CLIENTS, U, (<U,T> -> U), (<U,U> -> U), (U -> R) -> R@SERVER`: an aggregation of your own.
+
+    Args:
+        value: what each client contributes.
+        zero: the unplaced state to start from.
+        accumulate: (state, contribution) -> state.
+        merge: (state, state) -> state, of two partial aggregates.
+        report: state -> result.
+
+    Clients are accumulated in the order of the runtime's schedule, and partial states merged in that of its workers.
+    """
+    trace = _require("federated_aggregate")
+    node = _placed(value, "federated_aggregate", CLIENTS)
+    start = to_node(zero)
+    state, member = start.type, _member(node)
+    _unplaced(state, "the zero of federated_aggregate")
+    folds = (
+        concrete(accumulate, StructType([(None, state), (None, member)]), "the accumulate of federated_aggregate"),
+        concrete(merge, StructType([(None, state), (None, state)]), "the merge of federated_aggregate"),
+    )
+    for fold in folds:
+        state.check_assignable_from(fold.type_signature.result, what=f"the state that {fold.name!r} of federated_aggregate returns")
+    reported = concrete(report, state, "the report of federated_aggregate")
+    kind = FederatedType(reported.type_signature.result, SERVER)
+    return _value("federated_aggregate", kind, trace, node, start, functions=(*folds, reported))
+
+
+def federated_client_id() -> Value:
+    """`int32@CLIENTS`, not all equal: the number that identifies each client to the runtime.
+
+    It is the client's own wherever it stands in the cohort, where the data says so (`hansa.ClientBatches`), else its
+    position in the list of clients. Fold it into a random key to give each client its own.
+    """
+    trace = _require("federated_client_id")
+    return _value("federated_client_id", FederatedType(TensorType("int32"), CLIENTS), trace)
+
+
+def sequence_map(fn: Any, sequence: Any) -> Value:
+    """`(T -> U), T* -> U*`: a function of each element; of a federated sequence, at each member."""
+    trace = _require("sequence_map")
+    node, element = _sequence(sequence, "sequence_map")
+    function = concrete(fn, element, "the function of sequence_map")
+    kind = _rewrap(node.type, SequenceType(function.type_signature.result))
+    return _value("sequence_map", kind, trace, node, functions=(function,))
+
+
+def sequence_reduce(sequence: Any, zero: Any, op: Any) -> Value:
+    """`T*, U, (<U,T> -> U) -> U`: folds `op` over the elements in order, from `zero`; at each member, if federated.
+
+    Of a federated sequence `zero` is an unplaced value, or one at the same placement.
+    """
+    trace = _require("sequence_reduce")
+    node, element = _sequence(sequence, "sequence_reduce")
+    start = to_node(zero)
+    placed = node.type if isinstance(node.type, FederatedType) else None
+    if placed is not None:
+        if not _has_placement(start.type):
+            start = _node("federated_value", FederatedType(start.type, placed.placement, True), start)
+        start = _placed(Value(start, trace), "the zero of sequence_reduce", placed.placement)
+    state = _member(start)
+    _unplaced(state, "the zero of sequence_reduce for an unplaced sequence")
+    fold = concrete(op, StructType([(None, state), (None, element)]), "the op of sequence_reduce")
+    state.check_assignable_from(fold.type_signature.result, what=f"what {fold.name!r}, the op of sequence_reduce, returns")
+    return _value("sequence_reduce", _rewrap(node.type, state), trace, node, start, functions=(fold,))
+
+
+def sequence_sum(sequence: Any) -> Value:
+    """`T* -> T`: the sum of the elements; zero if there are none. T has numeric tensors of known size."""
+    trace = _require("sequence_sum")
+    node, element = _sequence(sequence, "sequence_sum")
+    _numeric(element, "sequence_sum", "iufc", "numeric tensors other than bool")
+    return _value("sequence_sum", _rewrap(node.type, element), trace, node)
+
+
+_BFLOAT = "V"  # NumPy's kind of bfloat16, and of nothing else that a tensor type admits.
+
+
+def _require(name: str) -> Trace:
+    trace = current_trace()
+    if trace is None:
+        raise TypeError(f"hansa.{name} is used inside a @hansa.federated_computation; here no computation is being traced")
+    if trace.kind == "local computation":
+        raise TypeError(f"hansa.{name} is used in {trace}: a local computation runs at one place; move it to the federated_computation")
+    return trace
+
+
+def _node(name: str, kind: Type, *arguments: Node, functions: tuple[Computation, ...] = ()) -> Node:
+    return Intrinsic(kind, name, arguments, functions, where=user_line())
+
+
+def _value(name: str, kind: Type, trace: Trace, *arguments: Node, functions: tuple[Computation, ...] = ()) -> Value:
+    return Value(_node(name, kind, *arguments, functions=functions), trace)
+
+
+def _member(node: Node) -> Type:
+    return node.type.member if isinstance(node.type, FederatedType) else node.type
+
+
+def _rewrap(kind: Type, member: Type) -> Type:
+    return FederatedType(member, kind.placement) if isinstance(kind, FederatedType) else member
+
+
+def _has_placement(kind: Type) -> bool:
+    return isinstance(kind, FederatedType) or (isinstance(kind, StructType) and any(_has_placement(m) for m in kind))
+
+
+def _unplaced(kind: Type, what: str) -> None:
+    if _has_placement(kind):
+        raise TypeError(f"{what} needs an unplaced value, found {kind}")
+
+
+def _placed(value: Any, what: str, placement: Placement | None = None) -> Node:
+    """The node of a federated value; a struct of them is zipped. Checks the placement if one is asked for."""
+    node = to_node(value, what=f"the argument of {what}")
+    if isinstance(node.type, StructType) and _has_placement(node.type):
+        node = _zip(node, what)
+    if not isinstance(node.type, FederatedType):
+        raise TypeError(
+            f"{what} needs a federated value, found {node.type}, which is at no placement; place it with "
+            "hansa.federated_value(value, hansa.SERVER or hansa.CLIENTS)"
+        )
+    if placement is not None and node.type.placement is not placement:
+        hint = "send it there with hansa.federated_broadcast" if placement is CLIENTS else "aggregate it first, with hansa.federated_sum or another"
+        raise TypeError(f"{what} needs a value at {placement}, found {node.type}; {hint}")
+    return node
+
+
+def _zip(node: Node, what: str) -> Node:
+    kind = node.type
+    if isinstance(kind, FederatedType):
+        return node
+    if not isinstance(kind, StructType):
+        raise TypeError(f"{what} needs federated values only, found {kind} among them; place it with hansa.federated_value")
+    if not len(kind):
+        raise TypeError(f"{what} cannot place an empty struct; use hansa.federated_value")
+    if isinstance(node, MakeStruct):
+        parts = [_zip(element, what) for element in node.elements]
+    else:
+        from hansa.language.values import select
+
+        parts = [_zip(select(node, i), what) for i in range(len(kind))]
+    members: list[FederatedType] = [part.type for part in parts]  # type: ignore[misc]
+    if len({m.placement for m in members}) > 1:
+        raise TypeError(f"{what} needs values at one placement, found {kind}; broadcast or aggregate to bring them together")
+    zipped = StructType([(name, m.member) for name, m in zip(kind.names, members, strict=True)], container=kind.container)
+    placed = FederatedType(zipped, members[0].placement, all(m.all_equal for m in members))
+    return Intrinsic(placed, "federated_zip", tuple(parts), where=user_line())
+
+
+def _numeric(kind: Type, what: str, kinds: str, expected: str) -> None:
+    if isinstance(kind, StructType):
+        for member in kind:
+            _numeric(member, what, kinds, expected)
+    elif not isinstance(kind, TensorType) or kind.dtype.kind not in kinds + (_BFLOAT if "f" in kinds else ""):
+        raise TypeError(f"{what} takes {expected}; found {kind}")
+
+
+def _reduce(name: str, value: Any) -> Value:
+    trace = _require(name)
+    node = _placed(value, name, CLIENTS)
+    kinds = "iufc" if name == "federated_sum" else "iuf"
+    _numeric(_member(node), name, kinds, "numeric tensors (convert a bool to an integer first)")
+    return _value(name, FederatedType(_member(node), SERVER), trace, node)
+
+
+def _sequence(value: Any, what: str) -> tuple[Node, Type]:
+    node = to_node(value, what=f"the argument of {what}")
+    member = _member(node)
+    if not isinstance(member, SequenceType):
+        raise TypeError(f"{what} needs a sequence, found {node.type}")
+    return node, member.element
+
+
+__all__ = [name for name in dir() if name.startswith(("federated_", "sequence_"))] + ["common_type"]

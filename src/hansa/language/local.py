@@ -1,0 +1,184 @@
+"""Local computations: a JAX function with a type, traced to a jaxpr for whatever shapes it meets.
+
+A local computation runs at one place on values that are there. Sizes written `?` in its type are symbolic when its
+result's type is inferred and known (or symbolic, see `hansa.compiler.padding`) when it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from hansa.language.context import Trace, tracing
+from hansa.types import Struct, StructType, TensorType, Type
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A jaxpr from the leaves of the argument to those of the result, and how to put these together."""
+
+    jaxpr: ClosedJaxpr
+    result: jax.tree_util.PyTreeDef
+
+
+class LocalFunction:
+    """A Python function of JAX values, traced once per combination of argument shapes.
+
+    The function sees 32-bit JAX, as users have it, unless its argument holds 64-bit tensors: then it sees 64-bit JAX.
+    With `narrow` it always sees 32-bit JAX, and 64-bit tensors are converted for it. What it is traced to may be used
+    in a 64-bit program either way.
+    """
+
+    def __init__(self, function: Callable[..., Any], parameter: Type | None, unpack: bool, name: str, narrow: bool = False) -> None:
+        self.function = function
+        self.narrow = narrow
+        self.parameter = parameter
+        self.unpack = unpack
+        self.name = name
+        self._traced: dict[Any, Traced] = {}
+
+    def trace(self, argument: Any) -> Traced:
+        """The jaxpr for an argument of arrays, tracers or `jax.ShapeDtypeStruct`s (also of symbolic shape)."""
+        leaves = jax.tree.leaves(argument)
+        key = tuple((tuple(leaf.shape), leaf.dtype) for leaf in leaves)
+        if key not in self._traced:
+            wide = not self.narrow and any(dtype.name in _NARROW for _, dtype in key)
+            tree: list[jax.tree_util.PyTreeDef] = []
+
+            def flat(*args: Any) -> list[Any]:
+                if self.narrow:
+                    args = tuple(lax.convert_element_type(arg, _NARROW.get(arg.dtype.name, arg.dtype)) for arg in args)
+                with jax.enable_x64(wide), tracing(Trace(self.name, "local computation")):
+                    result = to_struct(self._call(args), self.name)
+                results, treedef = jax.tree.flatten(result)
+                tree[:] = [treedef]
+                return results
+
+            with jax.enable_x64(True):
+                jaxpr = jax.make_jaxpr(flat)(*(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in key))
+            self._traced[key] = Traced(jaxpr, tree[0])
+        return self._traced[key]
+
+    def _call(self, leaves: tuple[Any, ...]) -> Any:
+        if self.parameter is None:
+            return self.function()
+        argument = unflatten(self.parameter, list(leaves))
+        return self.function(*argument) if self.unpack else self.function(argument)
+
+    def __call__(self, argument: Any) -> Any:
+        """The function's result on arrays or tracers; 64-bit mode must be on, as it is while a program is traced."""
+        traced = self.trace(argument)
+        return jax.tree.unflatten(traced.result, jaxpr_as_fun(traced.jaxpr)(*jax.tree.leaves(argument)))
+
+    def result_type(self) -> Type:
+        """The type of the result, by tracing with symbolic sizes, or with two sets of sizes where that fails."""
+        if self.parameter is None or all(None not in leaf.shape for leaf in tensors(self.parameter)):
+            return _type_of(self.trace(_arguments(self.parameter, lambda i, axis: 0)))
+        symbols = batch_symbols()
+        try:
+            return _type_of(self.trace(_arguments(self.parameter, lambda i, axis: symbols[min(axis, len(symbols) - 1)])))
+        except Exception:
+            return self._result_type_by_example()
+
+    def _result_type_by_example(self) -> Type:
+        first, second = (_type_of(self.trace(_arguments(self.parameter, lambda i, axis: size + axis))) for size in (5, 11))
+        return _generalise(first, second)
+
+
+_NARROW = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32, "complex128": np.complex64}
+"""What 32-bit JAX makes of 64-bit dtypes."""
+
+
+@cache
+def batch_symbols() -> tuple[Any, ...]:
+    """Symbolic sizes for `?`: the first for a leading one (the number of examples of a batch), the others by axis."""
+    from jax import export
+
+    scope = export.SymbolicScope()
+    return export.symbolic_shape("b, d1, d2, d3, d4, d5, d6, d7", scope=scope)
+
+
+def tensors(kind: Type | None) -> list[TensorType]:
+    """The tensor types in a struct or tensor type, in order."""
+    if kind is None:
+        return []
+    if isinstance(kind, TensorType):
+        return [kind]
+    if isinstance(kind, StructType):
+        return [leaf for member in kind for leaf in tensors(member)]
+    raise TypeError(f"a local computation takes and returns tensors and structs of tensors, not {kind}")
+
+
+def unflatten(kind: Type, leaves: list[Any]) -> Any:
+    """A value of type `kind` made of `leaves`, which is consumed from the front."""
+    if isinstance(kind, StructType):
+        pairs = [(name, unflatten(member, leaves)) for name, member in kind.fields]
+        return (kind.container or Struct)(pairs)
+    return leaves.pop(0)
+
+
+def _arguments(kind: Type | None, size: Callable[[int, int], Any]) -> Any:
+    """Abstract values of a type, with `size(leaf, axis)` for each unknown size."""
+    return [
+        jax.ShapeDtypeStruct(tuple(size(i, axis) if n is None else n for axis, n in enumerate(leaf.shape)), leaf.dtype)
+        for i, leaf in enumerate(tensors(kind))
+    ]
+
+
+def _type_of(traced: Traced) -> Type:
+    leaves = [
+        TensorType(aval.dtype, tuple(n if isinstance(n, int) else None for n in aval.shape)) for aval in traced.jaxpr.out_avals
+    ]
+    return tree_type(jax.tree.unflatten(traced.result, leaves))
+
+
+def tree_type(value: Any) -> Type:
+    """The type of a canonical result whose leaves are tensor types."""
+    if isinstance(value, Struct):
+        container = None if type(value) is Struct else type(value)
+        return StructType([(name, tree_type(element)) for name, element in value._items()], container=container)
+    assert isinstance(value, Type)
+    return value
+
+
+def _generalise(first: Type, second: Type) -> Type:
+    """The type with `?` where two examples of it differ."""
+    if isinstance(first, StructType) and isinstance(second, StructType):
+        members = [(name, _generalise(a, b)) for (name, a), b in zip(first.fields, second, strict=True)]
+        return StructType(members, container=first.container)
+    assert isinstance(first, TensorType) and isinstance(second, TensorType)
+    return TensorType(first.dtype, tuple(a if a == b else None for a, b in zip(first.shape, second.shape, strict=True)))
+
+
+def to_struct(value: Any, name: str) -> Any:
+    """What a local computation returned, as an array or a `Struct` of arrays.
+
+    Dicts, lists, tuples, named tuples and dataclasses become structs; Python scalars become int32, float32 and bool.
+    """
+    if isinstance(value, Struct):
+        return type(value)((field, to_struct(element, name)) for field, element in value._items())
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"{name!r} returned a dict whose keys are not all strings: {list(value)}")
+        return Struct((key, to_struct(element, name)) for key, element in value.items())
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return Struct((field, to_struct(element, name)) for field, element in zip(value._fields, value, strict=True))
+    if isinstance(value, list | tuple):
+        return Struct((None, to_struct(element, name)) for element in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return Struct((f.name, to_struct(getattr(value, f.name), name)) for f in fields(value))
+    if value is None:
+        raise TypeError(f"{name!r} returned None: a local computation must return arrays, or a struct of arrays; is a `return` missing?")
+    if isinstance(value, bool | int | float):
+        return jnp.asarray(value, {bool: bool, int: np.int32, float: np.float32}[type(value)])
+    if not hasattr(value, "dtype") or not hasattr(value, "shape"):
+        raise TypeError(f"{name!r} returned a {type(value).__name__}: a local computation must return arrays, or a struct of arrays")
+    return jnp.asarray(value)

@@ -1,0 +1,137 @@
+"""The decorators: from a Python function and its parameter types to a computation."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from hansa.language.computations import Computation, GraphComputation, LocalComputation, PolymorphicComputation
+from hansa.language.context import Trace, tracing, user_line
+from hansa.language.graph import Parameter
+from hansa.language.local import LocalFunction, tensors
+from hansa.language.values import Value, to_node
+from hansa.types import FunctionType, StructType, Type, to_type
+
+
+def federated_computation(*args: Any) -> Any:
+    """Makes a computation out of a Python function that composes others.
+
+    The function is called once, with a `Value` for each parameter; the intrinsics and computations that it calls on
+    them record a graph. It may hold federated values, or be a local composition (`sequence_reduce` and the like).
+
+    Use it as a decorator with the types of the parameters, `@federated_computation(float32, int32)`; without types,
+    `@federated_computation`, for a function without parameters, or one that takes its types from its arguments when it
+    is called; or as a function, `federated_computation(function, float32, int32)`.
+
+    Returns:
+        A computation with a `type_signature`. Several parameters are one struct parameter, named by the function's own.
+
+    Raises:
+        TypeError: if the function's parameters do not fit the types, or it returns None.
+    """
+    return _decorate(args, "federated_computation", _trace_graph)
+
+
+def jax_computation(*args: Any) -> Any:
+    """Makes a local computation out of a JAX function.
+
+    The function gets arrays, and `Struct`s of arrays (with access by name, attribute and index), of the declared types;
+    it is traced by JAX, so it must be a pure function of them. It returns an array, or a struct, list, tuple, dict or
+    dataclass of arrays. Sizes declared `?` are known only at run time; the leading one of a batch may differ from call
+    to call, and the function then sees the true size.
+
+    Used like `federated_computation`.
+
+    Raises:
+        TypeError: if the function's parameters do not fit the types, or a type is not made of tensors and structs.
+    """
+    return _decorate(args, "jax_computation", _trace_local)
+
+
+_Tracer = Callable[[Callable[..., Any], str, Type | None, bool], Computation]
+
+
+def _decorate(args: tuple[Any, ...], decorator: str, tracer: _Tracer) -> Any:
+    if args and _is_function(args[0]):
+        return _build(args[0], args[1:], decorator, tracer)
+    if not args:
+        raise TypeError(f"write @hansa.{decorator} without parentheses, or with the types of the parameters")
+    types = tuple(to_type(spec) for spec in args)
+    return lambda function: _build(function, types, decorator, tracer)
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, type | Type) and not hasattr(value, "dtype")
+
+
+def _build(function: Any, specs: tuple[Any, ...], decorator: str, tracer: _Tracer) -> Any:
+    if isinstance(function, Computation | PolymorphicComputation):
+        raise TypeError(f"{function.name!r} is a computation already; decorate a Python function with @hansa.{decorator}")
+    if not callable(function):
+        raise TypeError(f"@hansa.{decorator} decorates a Python function, found {function!r}")
+    name = getattr(function, "__name__", type(function).__name__)
+    names = _parameter_names(function, name)
+    types = tuple(to_type(spec) for spec in specs)
+    if not types and names:
+        return PolymorphicComputation(name, len(names), lambda found: _typed(function, name, names, found, tracer))
+    return _typed(function, name, names, types, tracer)
+
+
+def _typed(function: Callable[..., Any], name: str, names: list[str], types: tuple[Type, ...], tracer: _Tracer) -> Computation:
+    if len(types) == 1 and len(names) > 1 and isinstance(types[0], StructType) and len(types[0]) == len(names):
+        return tracer(function, name, types[0], True)
+    if len(types) != len(names):
+        raise TypeError(
+            f"{name!r} has {len(names)} parameters ({', '.join(names) or 'none'}), but {len(types)} types were given: "
+            f"{', '.join(map(str, types)) or 'none'}"
+        )
+    if not types:
+        return tracer(function, name, None, False)
+    if len(types) == 1:
+        return tracer(function, name, types[0], False)
+    return tracer(function, name, StructType(zip(names, types, strict=True)), True)
+
+
+def _parameter_names(function: Callable[..., Any], name: str) -> list[str]:
+    names = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise TypeError(f"{name!r} takes {parameter}: a computation has a fixed number of typed parameters; name them one by one")
+        if parameter.default is not parameter.empty:
+            raise TypeError(
+                f"the parameter {parameter.name!r} of {name!r} has a default: a computation has none; close over the value instead, "
+                "or pass it"
+            )
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            raise TypeError(f"the parameter {parameter.name!r} of {name!r} is keyword-only; make it positional")
+        names.append(parameter.name)
+    return names
+
+
+def _trace_graph(function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool) -> Computation:
+    with tracing(Trace(name, "federated computation")) as trace:
+        if parameter is None:
+            node, result = None, function()
+        else:
+            node = Parameter(parameter, where=user_line())
+            value = Value(node, trace)
+            result = function(*value) if unpack else function(value)
+        if result is None:
+            raise TypeError(f"{name!r} returned None: a computation must return a value; is a `return` missing?")
+        return GraphComputation(name, node, to_node(result, what=f"what {name!r} returns"))
+
+
+def narrow_computation(*args: Any) -> Any:
+    """`jax_computation` for a function that is to see 32-bit JAX whatever it is given: 64-bit tensors are converted.
+
+    For functions that Hansa wraps around a user's model, which keeps its dtypes beside 64-bit labels.
+    """
+    return _decorate(args, "jax_computation", partial(_trace_local, narrow=True))
+
+
+def _trace_local(function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool, narrow: bool = False) -> Computation:
+    tensors(parameter)
+    local = LocalFunction(function, parameter, unpack, name, narrow)
+    return LocalComputation(local, FunctionType(parameter, local.result_type()))

@@ -1,0 +1,254 @@
+"""Federated averaging (McMahan et al. 2017, arXiv:1602.05629, Algorithm 1), with an optimizer at the server (Reddi et
+al. 2021, arXiv:2003.00295, Algorithm 1).
+
+A round: the server broadcasts the model; each client trains it on its own batches and reports trained minus initial
+weights; the server averages these updates, weighted by how many examples each client trained on, and its optimizer
+takes minus the average as a gradient. With SGD of learning rate 1, the default, that is the average of the clients'
+models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hansa.language import intrinsics as on
+from hansa.language.computations import Computation
+from hansa.language.tracing import federated_computation, jax_computation, narrow_computation
+from hansa.learning.metrics import RoundMetrics
+from hansa.models.model import Model
+from hansa.models.optimizers import Optimizer, sgd, to_optimizer
+from hansa.models.weights import ModelWeights
+from hansa.templates import IterativeProcess
+from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, Struct, StructType, TensorType, Type, infer_type
+
+_KEY = TensorType("uint32", (2,))
+_COUNT = TensorType("int64")
+
+
+def build_federated_averaging_process(
+    model_fn: Callable[[], Model] | Model,
+    *,
+    server_optimizer: Any = None,
+    client_optimizer: Any = None,
+    client_weighting: str | Callable[[Any], Any] = "num_examples",
+    non_trainable: str = "mean",
+    seed: int = 0,
+) -> IterativeProcess:
+    """The federated averaging process of a model.
+
+    Args:
+        model_fn: makes the model; called once. Or the model itself, since a `Model` is a value.
+        server_optimizer: an Optax or Keras optimizer for the server's step; by default SGD with learning rate 1.
+        client_optimizer: an Optax or Keras optimizer for the clients' steps, with new state for each client and round;
+            by default the model's own.
+        client_weighting: "num_examples", "uniform", or a function from a client's local outputs (a `Struct`; with
+            `num_examples` for Keras models) to its weight, a scalar that is not negative.
+        non_trainable: what becomes of non-trainable weights of float dtype: their "mean" over clients, with the same
+            weights, or the "server"'s values, unchanged. Those of other dtypes are the server's.
+        seed: the root of all random draws of clients; the round's number and the client's id are folded into it.
+
+    Returns:
+        A process whose `initialize` gives the state
+        `<model=<trainable=<…>,non_trainable=<…>>,optimizer_state=<int64,…>>@SERVER`, which counts the rounds that changed
+        the model, and whose `next` takes the state and the clients' batches to the next state and the round's metrics.
+        A client whose update or local outputs are not all finite, or that has no examples, has no part in either; the
+        metrics count it (`RoundMetrics`). Without any other client the state stays as it is.
+
+    Raises:
+        TypeError, ValueError: if an argument is not what is said above.
+    """
+    model = _model(model_fn)
+    server = sgd(1.0) if server_optimizer is None else to_optimizer(server_optimizer, "server_optimizer")
+    if client_optimizer is None and model.optimizer is None:
+        raise ValueError(f"the model {model.name!r} has no optimizer: pass client_optimizer, such as optax.sgd(0.1)")
+    client = model.optimizer if client_optimizer is None else to_optimizer(client_optimizer, "client_optimizer")
+    if non_trainable not in ("mean", "server"):
+        raise ValueError(f"non_trainable is 'mean' or 'server', found {non_trainable!r}")
+    assert client is not None
+
+    weights_type = _type_of(model.initial_weights)
+    initialize = _initialize(model.initial_weights, server.initial(model.initial_weights.trainable))
+    state_type = initialize.type_signature.result
+    work = _client_work(model, client, weights_type, _weighting(client_weighting))
+    update_server = _server_update(server, state_type.member, work.type_signature.result, non_trainable == "mean")  # type: ignore[attr-defined]
+    round_key = jax_computation(_COUNT)(lambda count: _fold_in(jnp.array([0, seed], jnp.uint32), count))
+    client_key = jax_computation(_KEY, TensorType("int32"))(_fold_in)
+    batches = FederatedType(SequenceType(model.batch_type), CLIENTS)
+
+    @federated_computation(state_type, batches)
+    def next(state: Any, data: Any) -> Any:
+        key = on.federated_map(round_key, state.optimizer_state[0])
+        keys = on.federated_map(client_key, [on.federated_broadcast(key), on.federated_client_id()])
+        trained = on.federated_map(work, [on.federated_broadcast(state.model), data, keys])
+        average = on.federated_mean(trained.update, trained.weight)
+        weight = on.federated_sum(trained.used)
+        after = on.federated_map(update_server, [state, average, weight])
+        counts = on.federated_sum(trained.counts)
+        metrics = on.federated_map(_round_metrics(model, trained.counts.type_signature.member), [model.metrics(trained.outputs), counts, weight])
+        return Struct([("state", after), ("metrics", metrics)])
+
+    return IterativeProcess(initialize, next)
+
+
+def _model(model_fn: Any) -> Model:
+    if isinstance(model_fn, Model):
+        return model_fn
+    if not callable(model_fn) or hasattr(model_fn, "stateless_call"):
+        from hansa.learning.errors import not_a_model
+
+        raise not_a_model(model_fn)
+    from hansa.models.keras_weights import fresh_names
+
+    with fresh_names():
+        model = model_fn()
+    if not isinstance(model, Model):
+        from hansa.learning.errors import not_a_model
+
+        raise not_a_model(model, returned=True)
+    return model
+
+
+def _initialize(weights: ModelWeights, optimizer_state: Struct) -> Computation:
+    count = jax_computation(lambda: _int64(0))
+    rest = jax_computation(lambda: jax.tree.map(jnp.asarray, optimizer_state)) if len(optimizer_state) else None
+    initial = jax_computation(lambda: jax.tree.map(jnp.asarray, weights))
+
+    @federated_computation
+    def initialize() -> Any:
+        fields = [count(), *(rest() if rest is not None else [])]
+        names = [None, *optimizer_state._fields]
+        state = Struct([("model", initial()), ("optimizer_state", Struct(zip(names, fields, strict=True)))])
+        return on.federated_value(state, SERVER)
+
+    return initialize  # type: ignore[no-any-return]
+
+
+def _client_work(model: Model, optimizer: Optimizer, weights_type: Type, weighting: Callable[[Struct], Any]) -> Computation:
+    """(model's weights, batches, key) -> what the client reports."""
+
+    @narrow_computation(weights_type, _KEY)
+    def start(weights: Any, key: Any) -> Any:
+        return {"weights": weights, "optimizer": optimizer.initial(weights.trainable), "local": model.initial_local, "key": key, "step": 0}
+
+    @narrow_computation(start.type_signature.result, model.batch_type)
+    def step(carry: Any, batch: Any) -> Any:
+        key = jax.random.fold_in(jax.random.wrap_key_data(carry.key), carry.step)
+
+        def loss(trainable: Any) -> Any:
+            weights = ModelWeights.create(trainable, carry.weights.non_trainable)
+            forward = model.forward(weights, carry.local, batch, True, key)
+            return forward.output.loss, forward
+
+        gradients, forward = jax.grad(loss, has_aux=True)(carry.weights.trainable)
+        slots, trainable = optimizer.apply(carry.optimizer, gradients, carry.weights.trainable)
+        weights = ModelWeights.create(trainable, forward.non_trainable)
+        return {"weights": weights, "optimizer": slots, "local": forward.local, "key": carry.key, "step": carry.step + 1}
+
+    @narrow_computation(weights_type, start.type_signature.result)
+    def finish(before: Any, carry: Any) -> Any:
+        outputs = model.local_outputs(carry.local)
+        trainable = jax.tree.map(jnp.subtract, carry.weights.trainable, before.trainable)
+        statistics = Struct((name, leaf) for name, leaf in carry.weights.non_trainable._items() if _is_float(leaf))
+        update = ModelWeights.create(trainable, statistics)
+        weight = weighting(outputs)
+        has_data = carry.step > 0
+        finite = _all_finite((update, outputs, weight))
+        used = has_data & finite
+        return {
+            "update": _zero_unless(used, update),
+            "weight": _zero_unless(used, weight),
+            "outputs": _zero_unless(used, outputs),
+            "used": _int64(_zero_unless(used & (weight > 0), jnp.int32(1))),
+            "counts": {"num_non_finite_clients": _int64(has_data & ~finite), "num_empty_clients": _int64(~has_data)},
+        }
+
+    @federated_computation(weights_type, SequenceType(model.batch_type), _KEY)
+    def client_work(weights: Any, data: Any, key: Any) -> Any:
+        return finish(weights, on.sequence_reduce(data, start(weights, key), step))
+
+    return client_work  # type: ignore[no-any-return]
+
+
+def _server_update(optimizer: Optimizer, state: StructType, report: StructType, mean_statistics: bool) -> Computation:
+    """(state, average update, number of clients in it) -> next state."""
+    kind = state["optimizer_state"]
+    assert isinstance(kind, StructType)
+    slots = StructType(kind.fields[1:])
+
+    @jax_computation(_COUNT, _COUNT)
+    def count_round(rounds: Any, used: Any) -> Any:
+        return rounds + (used > 0)
+
+    @narrow_computation(state["model"], slots, report["update"], _COUNT)
+    def step(weights: Any, slots: Any, average: Any, used: Any) -> Any:
+        gradients = jax.tree.map(jnp.negative, average.trainable)
+        after, trainable = optimizer.apply(slots, gradients, weights.trainable)
+        known = average.non_trainable._fields if mean_statistics else ()
+        rest = Struct((name, average.non_trainable[name] if name in known else leaf) for name, leaf in weights.non_trainable._items())
+        new = {"model": ModelWeights.create(trainable, rest), "slots": after}
+        old = {"model": weights, "slots": slots}
+        return jax.tree.map(lambda a, b: jnp.where(used > 0, a, b), new, old)
+
+    @federated_computation(state, report["update"], _COUNT)
+    def server_update(state: Any, average: Any, used: Any) -> Any:
+        before = Struct(zip(slots.names, list(state.optimizer_state)[1:], strict=True))
+        after = step(state.model, before, average, used)
+        counted = count_round(state.optimizer_state[0], used)
+        optimizer_state = Struct(zip(kind.names, [counted, *after.slots], strict=True))
+        return Struct([("model", after.model), ("optimizer_state", optimizer_state)])
+
+    return server_update  # type: ignore[no-any-return]
+
+
+def _round_metrics(model: Model, counts: Type) -> Computation:
+    metrics = model.metrics.type_signature.result.member  # type: ignore[attr-defined]
+    flag = jax_computation(_COUNT)(lambda used: used == 0)
+
+    @federated_computation(metrics, counts, _COUNT)
+    def round_metrics(metrics: Any, counts: Any, used: Any) -> Any:
+        fields = zip(metrics.type_signature.names, metrics, strict=True)
+        return RoundMetrics([*fields, *zip(counts.type_signature.names, counts, strict=True), ("model_unchanged", flag(used))])
+
+    return round_metrics  # type: ignore[no-any-return]
+
+
+def _weighting(value: str | Callable[[Any], Any]) -> Callable[[Struct], Any]:
+    if value == "num_examples":
+        return lambda outputs: outputs.num_examples.astype(jnp.int32)
+    if value == "uniform":
+        return lambda outputs: jnp.int32(1)
+    if callable(value):
+        return lambda outputs: jnp.asarray(value(outputs), jnp.float32)
+    raise ValueError(f"client_weighting is 'num_examples', 'uniform' or a function of a client's local outputs, found {value!r}")
+
+
+def _fold_in(key: Any, data: Any) -> Any:
+    return jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(key), data.astype(jnp.uint32)))
+
+
+def _int64(value: Any) -> Any:
+    with jax.enable_x64(True):
+        return jnp.asarray(value, jnp.int64)
+
+
+def _is_float(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(leaf.dtype, jnp.inexact))
+
+
+def _all_finite(tree: Any) -> Any:
+    checks = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
+    return jnp.stack(checks).all() if checks else jnp.bool(True)
+
+
+def _zero_unless(condition: Any, tree: Any) -> Any:
+    with jax.enable_x64(True):
+        return jax.tree.map(lambda leaf: jnp.where(condition, leaf, jnp.zeros((), leaf.dtype)), tree)
+
+
+def _type_of(value: Any) -> Type:
+    return infer_type(jax.tree.map(np.asarray, value))

@@ -1,0 +1,29 @@
+"""`RoundMetrics`: what a round reports."""
+
+from __future__ import annotations
+
+from hansa.types import Struct
+
+_COUNTERS = ("num_non_finite_clients", "num_empty_clients", "model_unchanged")
+
+
+class RoundMetrics(Struct):
+    """The metrics of a round: those of the model, and counters that are printed only where they are not zero.
+
+    Fields, after the model's own:
+        num_non_finite_clients: clients left out because their update or metrics held NaN or infinity.
+        num_empty_clients: clients left out because they had no examples.
+        model_unchanged: whether no client was left, so that the model stayed as it was.
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        shown = [(name, value) for name, value in self._items() if name not in _COUNTERS or _not_zero(value)]
+        return str(Struct(shown))
+
+    __repr__ = __str__
+
+
+def _not_zero(value: object) -> bool:
+    return getattr(value, "ndim", None) != 0 or bool(value)

@@ -1,0 +1,68 @@
+"""`Model`: what an algorithm needs to know of a model, whatever it was written in. Functions of values, no state.
+
+Frontends make one: `keras_models` from a Keras model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from hansa.language.computations import Computation
+from hansa.models.optimizers import Optimizer
+from hansa.models.weights import ModelWeights
+from hansa.types import Struct, Type
+
+
+class BatchOutput(NamedTuple):
+    """What a forward pass gives.
+
+    Attributes:
+        loss: the scalar that training minimises: the mean over the batch's examples.
+        predictions: what the model says of each example, or None.
+        num_examples: how many examples the batch holds, or None for its leading size.
+    """
+
+    loss: Any
+    predictions: Any = None
+    num_examples: Any = None
+
+
+class Forward(NamedTuple):
+    """A forward pass's output and what it changed.
+
+    Attributes:
+        output: loss, predictions and number of examples.
+        non_trainable: the non-trainable weights after it.
+        local: the local variables after it.
+    """
+
+    output: BatchOutput
+    non_trainable: Struct
+    local: Struct
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as pure functions.
+
+    Attributes:
+        name: what messages call it.
+        batch_type: the type of a batch, with `?` for the number of examples.
+        initial_weights: where training starts.
+        initial_local: what each client's local variables (sums for metrics) start from.
+        forward: (weights, local, batch, training, key) -> `Forward`. `key` is a JAX random key for this batch alone.
+        local_outputs: local -> a struct of what a client reports after its last batch.
+        metrics: a computation `({local outputs}@CLIENTS -> metrics@SERVER)`.
+        optimizer: what trains it on a client unless the algorithm is given another; None if it has none.
+    """
+
+    name: str
+    batch_type: Type
+    initial_weights: ModelWeights
+    initial_local: Struct
+    forward: Callable[[ModelWeights, Struct, Any, bool, Any], Forward]
+    local_outputs: Callable[[Struct], Any]
+    metrics: Computation
+    optimizer: Optimizer | None

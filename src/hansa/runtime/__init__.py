@@ -1,0 +1,1 @@
+"""The runtimes: where programs are executed."""

@@ -1,0 +1,105 @@
+"""From what a program computed to what the caller gets: structs, arrays, and a list with one entry per client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from hansa.compiler.program import Program
+from hansa.language.graph import Literal, MakeStruct, Node, Parameter, Select
+from hansa.language.values import select
+from hansa.runtime.round import is_stacked
+from hansa.types import FederatedType, SequenceType, Struct, StructType, Type, is_federated, to_value
+
+
+def computed_parts(program: Program) -> list[Node]:
+    """The parts of a program's result that it computes; literals and parts of the argument are returned as they are."""
+    return [part for part in _parts(program.result) if not isinstance(part, Literal) and not _is_argument(part)]
+
+
+def assemble(program: Program, argument: Any, values: dict[Node, Any], clients: int) -> Any:
+    """The result of a call.
+
+    Args:
+        program: the program.
+        argument: the call's argument, as it was passed.
+        values: of the parts that were computed; those of several clients stacked.
+        clients: how many took part.
+    """
+    return _assemble(program.result, program, argument, values, clients)
+
+
+def _assemble(node: Node, program: Program, argument: Any, values: dict[Node, Any], clients: int) -> Any:
+    elements = _elements(node)
+    if elements is not None:
+        kind = node.type
+        assert isinstance(kind, StructType)
+        parts = [_assemble(element, program, argument, values, clients) for element in elements]
+        return (kind.container or Struct)(zip(kind.names, parts, strict=True))
+    member = node.type.member if isinstance(node.type, FederatedType) else node.type
+    if isinstance(node, Literal):
+        return node.value
+    if node not in values:
+        passed = _pick(node, argument)
+        return list(passed) if is_stacked(node) else to_value(passed, member, "the argument")
+    value = jax.tree.map(_fetch, values[node])
+    if not is_stacked(node):
+        return _finish(value, member)
+    value = jax.tree.map(np.asarray, value)
+    return [_finish(jax.tree.map(lambda stack, i=i: stack[i], value), member) for i in range(clients)]
+
+
+def _fetch(leaf: Any) -> Any:
+    """A scalar or a 64-bit array in host memory; any other array on its (first) device."""
+    array = leaf.addressable_data(0)
+    return np.asarray(array) if array.ndim == 0 or array.dtype.itemsize > 4 else array
+
+
+def _finish(value: Any, kind: Type) -> Any:
+    if isinstance(kind, StructType):
+        return (kind.container or Struct)((name, _finish(part, member)) for (name, member), part in zip(kind.fields, value, strict=True))
+    return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
+
+
+def _elements(node: Node) -> tuple[Node, ...] | None:
+    """The parts of a struct of placed values, or of one that is put together only in the result."""
+    if isinstance(node, MakeStruct):
+        return node.elements
+    if isinstance(node.type, StructType) and is_federated(node.type):
+        return tuple(select(node, i) for i in range(len(node.type)))
+    return None
+
+
+def _parts(node: Node) -> list[Node]:
+    elements = _elements(node)
+    return [node] if elements is None else [part for element in elements for part in _parts(element)]
+
+
+def _is_argument(node: Node) -> bool:
+    while isinstance(node, Select):
+        node = node.source
+    return isinstance(node, Parameter)
+
+
+def _pick(node: Node, argument: Any) -> Any:
+    if isinstance(node, Parameter):
+        return argument
+    assert isinstance(node, Select)
+    source, kind = _pick(node.source, argument), node.source.type
+    member = kind.member if isinstance(kind, FederatedType) else kind
+    assert isinstance(member, StructType)
+    name = member.names[node.index]
+
+    def field(value: Any) -> Any:
+        if isinstance(value, dict):
+            return value[name] if name in value else list(value.values())[node.index]
+        if isinstance(value, Struct) and name in value._fields:
+            return value[name]
+        return value[node.index]
+
+    return [field(value) for value in source] if is_stacked(node.source) else field(source)
+
+
+_ = SequenceType

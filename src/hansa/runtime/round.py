@@ -1,0 +1,176 @@
+"""One call of a program as JAX code: server stages, and client stages as loops over clients spread on devices.
+
+`whole` is the fused form, one XLA program for everything. `ServerPart` and `ClientPart` are the same steps apart, for
+a cohort that is worked through in chunks; the clients of a device are folded in the same order either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hansa.compiler.evaluate import Environment, evaluate
+from hansa.compiler.program import ClientStage, Program
+from hansa.compiler.partition import is_client_id
+from hansa.language.graph import Node, walk
+from hansa.runtime.arguments import Static, unpack
+from hansa.types import CLIENTS, SERVER, FederatedType
+
+AXIS = "clients"
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The clients of a call, or of a chunk of it.
+
+    Attributes:
+        ids: the clients' numbers, int32 [capacity].
+        order: the positions of each device's clients, in order, int32 [devices, capacity].
+        lengths: how many clients each device has, int32 [devices].
+    """
+
+    ids: Any
+    order: Any
+    lengths: Any
+
+
+jax.tree_util.register_dataclass(Cohort, ["ids", "order", "lengths"], [])
+
+
+def whole(program: Program, packed: Any, cohort: Cohort, static: Static, outputs: list[Node], devices: int) -> list[Any]:
+    """The values of `outputs`, nodes at the server or, stacked in the cohort's order, at the clients.
+
+    Runs on every device of a mesh with one axis, `AXIS`.
+    """
+    server = server_environment(program, packed, static)
+    kept: Environment = {}
+    for i, stage in enumerate(program.servers):
+        stage.run(server)
+        if i < len(program.clients):
+            clients = program.clients[i]
+            broadcasts = {node: server[source] for source, node in clients.broadcasts}
+            states = zeros(clients, server)
+            states, stacks = fold(program, clients, packed, cohort, static, broadcasts, kept, states)
+            for aggregate, state in zip(clients.aggregates, states, strict=True):
+                server[aggregate.node] = aggregate.report(merge_devices(aggregate, state, devices))
+            for node, stack in zip(clients.kept, stacks, strict=True):
+                kept[node] = gather_devices(stack, cohort)
+    return [
+        stacked_value(program, node, packed, cohort, static, server, kept) if is_stacked(node) else evaluate([node], server)[0]
+        for node in outputs
+    ]
+
+
+def is_stacked(node: Node) -> bool:
+    """Whether a node has a value for each client."""
+    return isinstance(node.type, FederatedType) and node.type.placement is CLIENTS and not node.type.all_equal
+
+
+def server_environment(program: Program, packed: Any, static: Static) -> Environment:
+    """What the server has at the start."""
+    if program.parameter is None:
+        return {}
+    return {program.parameter: unpack(program.parameter.type, packed, static, None)}
+
+
+def zeros(stage: ClientStage, server: Environment) -> list[Any]:
+    """The state of each of a stage's aggregates before any client."""
+    states = []
+    for aggregate in stage.aggregates:
+        start = None if aggregate.start is None else evaluate([aggregate.start], server)[0]
+        states.append(jax.tree.map(jnp.asarray, aggregate.zero(start)))
+    return states
+
+
+def fold(
+    program: Program,
+    stage: ClientStage,
+    packed: Any,
+    cohort: Cohort,
+    static: Static,
+    broadcasts: Environment,
+    kept: Environment,
+    states: list[Any],
+) -> tuple[list[Any], list[Any]]:
+    """This device's clients, one after another: the aggregates' states, and what each client keeps, stacked by turn."""
+    device = lax.axis_index(AXIS)
+    order, length = cohort.order[device], cohort.lengths[device]
+
+    def work(turn: Any) -> tuple[list[list[Any]], list[Any]]:
+        client = order[turn]
+        env = dict(broadcasts)
+        for node in stage.inputs:
+            if node is program.parameter:
+                env[node] = unpack(node.type, packed, static, client)
+            elif node in kept:
+                env[node] = jax.tree.map(lambda stack: stack[client], kept[node])
+            else:
+                env[node] = cohort.ids[client]
+        return stage.work(env)
+
+    shapes = jax.eval_shape(lambda: work(jnp.int32(0))[1])
+    stacks = jax.tree.map(lambda leaf: jnp.zeros((order.shape[0], *leaf.shape), leaf.dtype), shapes)
+
+    def body(turn: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
+        states, stacks = carry
+        contributions, values = work(turn)
+        after = []
+        for aggregate, state, given in zip(stage.aggregates, states, contributions, strict=True):
+            new = aggregate.accumulate(state, given)
+            leaves = [lax.convert_element_type(x, y.dtype) for x, y in zip(jax.tree.leaves(new), jax.tree.leaves(state), strict=True)]
+            after.append(jax.tree.unflatten(jax.tree.structure(state), leaves))
+        return after, jax.tree.map(lambda stack, value: lax.dynamic_update_index_in_dim(stack, value, turn, 0), stacks, values)
+
+    return lax.fori_loop(jnp.int32(0), length, body, (states, stacks))
+
+
+_COLLECTIVES: dict[str, Callable[..., Any]] = {"sum": lax.psum, "min": lax.pmin, "max": lax.pmax}
+
+
+def merge_devices(aggregate: Any, state: Any, devices: int) -> Any:
+    """The state of all devices' clients."""
+    if devices == 1:
+        return state
+    if aggregate.collective is not None:
+        return jax.tree.map(lambda leaf: _COLLECTIVES[aggregate.collective](leaf, AXIS), state)
+    gathered = jax.tree.map(lambda leaf: lax.all_gather(leaf, AXIS), state)
+    merged = jax.tree.map(lambda leaf: leaf[0], gathered)
+    for device in range(1, devices):
+        merged = aggregate.merge(merged, jax.tree.map(lambda leaf, d=device: leaf[d], gathered))  # type: ignore[misc]
+    return merged
+
+
+def gather_devices(stacks: Any, cohort: Cohort) -> Any:
+    """What every client keeps, stacked in the cohort's order, from each device's in its own."""
+    devices, turns = cohort.order.shape
+    turn = lax.broadcasted_iota(jnp.int32, (devices, turns), 1)
+    used = turn < cohort.lengths[:, None]
+    position = jnp.where(used, cohort.order, cohort.ids.shape[0]).reshape(-1)
+
+    def place(stack: Any) -> Any:
+        flat = lax.all_gather(stack, AXIS, tiled=True)
+        empty = jnp.zeros((cohort.ids.shape[0], *flat.shape[1:]), flat.dtype)
+        return empty.at[position].set(flat, mode="drop")
+
+    return jax.tree.map(place, stacks)
+
+
+def stacked_value(
+    program: Program, node: Node, packed: Any, cohort: Cohort, static: Static, server: Environment, kept: Environment
+) -> Any:
+    """The value of a node at the clients, stacked: from what they kept, had or were sent."""
+    sent = {n: value for n, value in server.items() if isinstance(n.type, FederatedType) and n.type.placement is SERVER}
+
+    def one(client: Any) -> Any:
+        env = {**sent, **{n: jax.tree.map(lambda stack: stack[client], stack) for n, stack in kept.items()}}
+        if program.parameter is not None:
+            env[program.parameter] = unpack(program.parameter.type, packed, static, client)
+        env.update((n, cohort.ids[client]) for n in walk(node) if is_client_id(n))
+        return evaluate([node], env)[0]
+
+    return lax.map(one, jnp.arange(cohort.ids.shape[0]))

@@ -1,0 +1,34 @@
+"""Which device works for which clients, in which order."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+import numpy.typing as npt
+
+
+def schedule(work: npt.NDArray[np.int64], devices: int) -> list[npt.NDArray[np.int64]]:
+    """The clients of each device, in the order they are worked on, which is that of the cohort.
+
+    Clients are dealt to the device with the least work so far, the largest first (Graham 1969: at most 4/3 of the best
+    possible makespan). It depends on nothing but the arguments, so the same cohort always gives the same sums.
+
+    Args:
+        work: the number of examples of each client, [clients].
+        devices: how many devices there are.
+    """
+    if devices == 1:
+        return [np.arange(len(work))]
+    order = np.argsort(-work, kind="stable")
+    assigned = np.empty(len(work), np.int64)
+    if len(work) <= 10_000:
+        loads = [(0, device) for device in range(devices)]
+        for client in order:
+            load, device = loads[0]
+            assigned[client] = device
+            heapq.heapreplace(loads, (load + int(work[client]), device))
+    else:
+        turn = np.arange(len(work)) % (2 * devices)
+        assigned[order] = np.minimum(turn, 2 * devices - 1 - turn)
+    return [np.flatnonzero(assigned == device) for device in range(devices)]

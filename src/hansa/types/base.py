@@ -1,0 +1,92 @@
+"""What all types have in common: a notation, equality, components, and the question what may be passed for what.
+
+The types themselves, with the rules of each, are in `types`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_SHOWN = 3
+
+
+class Difference(NamedTuple):
+    """One reason why a source is not assignable to a target, at the innermost place where the two part.
+
+    Attributes:
+        path: The way from the whole type to that place, such as `.model['dense/kernel']`; empty for the whole.
+        expected: What the target has there.
+        found: What the source has there.
+        reason: What else there is to say, or empty.
+    """
+
+    path: str
+    expected: str
+    found: str
+    reason: str = ""
+
+
+class Type:
+    """The type of a value that computations take and return: immutable, hashable, and equal by structure.
+
+    `str(type)` is the notation, such as `{<x=float32[?,784],y=int32[?]>*}@CLIENTS`, which `parse_type` reads back.
+    """
+
+    # No abc.ABC: its `isinstance` is several times slower, and types are told apart wherever values pass.
+    __slots__ = ()
+
+    def is_assignable_from(self, source: Type) -> bool:
+        """Whether a value of the type `source` may be passed where one of this type is expected.
+
+        Dtypes must be the same, as there are no implicit casts; an unknown size here takes any size; a struct's field
+        without a name goes to a named one, never the reverse. Sequences and federated values go by their members, an
+        all-equal federated type needs an all-equal source, and functions are contravariant in the parameter. That
+        makes a partial order of the types.
+        """
+        return self == source or next(self._differences(source, ""), None) is None
+
+    def check_assignable_from(self, source: Type, what: str = "argument") -> None:
+        """Raises a `TypeError` unless `is_assignable_from(source)`.
+
+        Args:
+            source: The type of the value at hand.
+            what: What that value is to the reader of the message, such as `the state that next returns`.
+        """
+        if self == source:
+            return
+        differences = self._differences(source, "")
+        shown = list(itertools.islice(differences, _SHOWN))
+        if not shown:
+            return
+        lines = [
+            f"{what}{path}: expected {expected}, found {found}" + (f"; {reason}" if reason else "")
+            for path, expected, found, reason in shown
+        ]
+        more = sum(1 for _ in differences)
+        if more:
+            lines.append(f"and {more} more")
+        if any(difference.path for difference in shown):
+            lines += [f"  expected, in full: {self}", f"  found, in full:    {source}"]
+        raise TypeError("\n".join(lines))
+
+    def components(self) -> Iterator[Type]:
+        """This type, then all the types in it, depth first."""
+        yield self
+        for child in self._children():
+            yield from child.components()
+
+    def __repr__(self) -> str:
+        return f"to_type({str(self)!r})"
+
+    def __str__(self) -> str:
+        raise NotImplementedError
+
+    def _children(self) -> tuple[Type, ...]:
+        """The types that this one is directly made of."""
+        raise NotImplementedError
+
+    def _differences(self, source: Type, path: str) -> Iterator[Difference]:
+        """Why `source` is not assignable to this type; nothing if it is."""
+        raise NotImplementedError

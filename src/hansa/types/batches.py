@@ -1,0 +1,174 @@
+"""Sequences of batches kept as arrays: one client's (`Batches`), or those of many clients (`ClientBatches`).
+
+A sequence may also be a list, a generator or a `tf.data.Dataset` of batches; these classes hold the same thing without
+a Python object per batch, so a large population costs what its arrays cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hansa.types.conversion import infer_type
+from hansa.types.structs import Struct
+from hansa.types.types import SequenceType, StructType, TensorType, Type
+
+
+class Examples:
+    """Arrays with one row per example, and their names. Compared by identity, so that a runtime can keep them resident.
+
+    Attributes:
+        rows: a `Struct` of arrays `[examples, ...]`, or one such array.
+        size: the number of examples.
+        kind: the type of a batch of them, such as `<x=float32[?,784],y=int32[?]>`.
+    """
+
+    def __init__(self, arrays: Any) -> None:
+        self.rows = _struct_of_arrays(arrays)
+        leaves = _leaves(self.rows)
+        sizes = {leaf.shape[0] for leaf in leaves if leaf.ndim}
+        if not leaves or len(sizes) != 1 or any(not leaf.ndim for leaf in leaves):
+            raise ValueError(f"the arrays of examples must share their leading size, found {infer_type(self.rows)}")
+        self.size: int = sizes.pop()
+        self.kind = _batch_type(infer_type(self.rows))
+
+    def batch(self, start: int, stop: int) -> Any:
+        """The examples from `start` to `stop`, as one batch."""
+        return _map(self.rows, lambda leaf: leaf[start:stop])
+
+
+class Batches:
+    """One client's examples, in batches of a size, the last of which may be short.
+
+    Args:
+        arrays: a dict, tuple or struct of arrays `[examples, ...]`, or one such array.
+        batch_size: examples per batch.
+    """
+
+    def __init__(self, arrays: Any, batch_size: int) -> None:
+        self.examples = arrays if isinstance(arrays, Examples) else Examples(arrays)
+        self.batch_size = _positive(batch_size)
+        self.start, self.count = 0, self.examples.size
+
+    @classmethod
+    def _part(cls, examples: Examples, batch_size: int, start: int, count: int) -> Batches:
+        part = cls(examples, batch_size)
+        part.start, part.count = start, count
+        return part
+
+    @property
+    def type_signature(self) -> SequenceType:
+        return SequenceType(self.examples.kind)
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        stop = self.start + self.count
+        for first in range(self.start, stop, self.batch_size):
+            yield self.examples.batch(first, min(first + self.batch_size, stop))
+
+    def __repr__(self) -> str:
+        return f"Batches({self.count} examples in {len(self)} batches of {self.batch_size}: {self.type_signature})"
+
+
+class ClientBatches(Sequence[Batches]):
+    """The examples of many clients in one set of arrays: a value for `{T*}@CLIENTS`, without a copy per client.
+
+    A cohort is a part of the population, `population.select([3, 14, 15])`: it shares the arrays, so they stay where the
+    runtime has put them, and only the selection goes there each round.
+
+    Args:
+        arrays: a dict, tuple or struct of arrays `[examples, ...]`, all clients' examples one after another.
+        offsets: int [clients + 1]; client `i` has the examples `offsets[i]` to `offsets[i + 1]`.
+        batch_size: examples per batch; each client's last one may be short.
+        client_ids: int [clients], the number that makes a client's random draws its own; by default 0, 1, 2…
+    """
+
+    def __init__(
+        self, arrays: Any, offsets: npt.ArrayLike, batch_size: int, client_ids: npt.ArrayLike | None = None
+    ) -> None:
+        self.examples = arrays if isinstance(arrays, Examples) else Examples(arrays)
+        self.batch_size = _positive(batch_size)
+        bounds = np.asarray(offsets)
+        if bounds.ndim != 1 or bounds.dtype.kind not in "iu" or not bounds.size:
+            raise ValueError(f"offsets must be integers, one more than there are clients; found {infer_type(bounds)}")
+        bounds = bounds.astype(np.int64)
+        if bounds[0] < 0 or (np.diff(bounds) < 0).any() or bounds[-1] > self.examples.size:
+            raise ValueError(
+                f"offsets must rise from 0 or more to at most the number of examples, {self.examples.size}; found {bounds[0]} to {bounds[-1]}"
+                + (", not rising" if (np.diff(bounds) < 0).any() else "")
+            )
+        self.starts, self.counts = bounds[:-1], np.diff(bounds)
+        ids = np.arange(len(self.starts)) if client_ids is None else np.asarray(client_ids)
+        if ids.shape != self.starts.shape or ids.dtype.kind not in "iu":
+            raise ValueError(
+                f"client_ids must be one integer for each of the {len(self.starts)} clients, found {infer_type(ids)}"
+            )
+        self.client_ids = ids.astype(np.int32)
+
+    def select(self, clients: npt.ArrayLike) -> ClientBatches:
+        """The clients at these positions, in this order; they share the arrays."""
+        indices = np.asarray(clients, dtype=np.int64 if not np.size(clients) else None)
+        if indices.ndim != 1 or indices.dtype.kind not in "iu":
+            raise TypeError(f"clients are selected by a list of integer positions, found {clients!r}")
+        if indices.size and (indices.min() < -len(self) or indices.max() >= len(self)):
+            raise IndexError(f"there are {len(self)} clients; position {indices.max()} was selected")
+        part = ClientBatches.__new__(ClientBatches)
+        part.examples, part.batch_size = self.examples, self.batch_size
+        part.starts, part.counts, part.client_ids = self.starts[indices], self.counts[indices], self.client_ids[indices]
+        return part
+
+    @property
+    def type_signature(self) -> SequenceType:
+        return SequenceType(self.examples.kind)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.select(np.arange(len(self))[index])
+        return Batches._part(self.examples, self.batch_size, int(self.starts[index]), int(self.counts[index]))
+
+    def __repr__(self) -> str:
+        return f"ClientBatches({len(self)} clients, {int(self.counts.sum())} examples in batches of {self.batch_size}: {self.type_signature})"
+
+
+def _positive(batch_size: int) -> int:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ValueError(f"batch_size must be a positive integer, found {batch_size!r}")
+    return int(batch_size)
+
+
+def _struct_of_arrays(value: Any) -> Any:
+    if isinstance(value, Struct):
+        return Struct((name, _struct_of_arrays(element)) for name, element in value._items())
+    if isinstance(value, dict):
+        return Struct((name, _struct_of_arrays(element)) for name, element in value.items())
+    if isinstance(value, list | tuple):
+        names = getattr(value, "_fields", (None,) * len(value))
+        return Struct((name, _struct_of_arrays(element)) for name, element in zip(names, value, strict=True))
+    return np.asarray(value)
+
+
+def _leaves(value: Any) -> list[Any]:
+    return [leaf for element in value for leaf in _leaves(element)] if isinstance(value, Struct) else [value]
+
+
+def _map(value: Any, fn: Any) -> Any:
+    return (
+        Struct((name, _map(element, fn)) for name, element in value._items())
+        if isinstance(value, Struct)
+        else fn(value)
+    )
+
+
+def _batch_type(kind: Type) -> Type:
+    if isinstance(kind, StructType):
+        return StructType([(name, _batch_type(member)) for name, member in kind.fields])
+    assert isinstance(kind, TensorType)
+    return TensorType(kind.dtype, (None, *kind.shape[1:]))

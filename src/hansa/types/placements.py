@@ -1,0 +1,25 @@
+"""The places where a federated value can live.
+
+This module only names them. How many clients there are, and what runs on them, is for the runtime to say.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Placement(enum.Enum):
+    """A place where the members of a federated value live; `CLIENTS` and `SERVER` are all there are."""
+
+    CLIENTS = "CLIENTS"
+    SERVER = "SERVER"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+CLIENTS = Placement.CLIENTS
+SERVER = Placement.SERVER

@@ -1,0 +1,56 @@
+"""Questions about types that intrinsics and executors ask: what a type contains, and whether it can be added up.
+
+All are total functions of a type; none looks at a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hansa.types.base import Type
+from hansa.types.dtypes import kind
+from hansa.types.types import FederatedType, StructType, TensorType
+
+
+def contains(type_: Type, predicate: Callable[[Type], bool]) -> bool:
+    """Whether the predicate holds for the type or for any type within it."""
+    return any(predicate(component) for component in type_.components())
+
+
+def tensor_leaves(type_: Type) -> tuple[TensorType, ...]:
+    """All tensor types within the type, in order."""
+    return tuple(component for component in type_.components() if isinstance(component, TensorType))
+
+
+def is_federated(type_: Type) -> bool:
+    """Whether there is anything placed within the type."""
+    return contains(type_, lambda component: isinstance(component, FederatedType))
+
+
+def is_tensor_structure(type_: Type) -> bool:
+    """Whether the type is made of tensors and structs only, and so a pytree of arrays to JAX (strings apart)."""
+    return all(isinstance(component, TensorType | StructType) for component in type_.components())
+
+
+def is_numeric(type_: Type) -> bool:
+    """Whether the type is a tensor or a struct of tensors that can be added up: of numbers, not of bool or str."""
+    return _all_of_kind(type_, "int", "float", "complex")
+
+
+def is_integer(type_: Type) -> bool:
+    """Whether the type is a tensor or a struct of tensors of integers, signed or not."""
+    return _all_of_kind(type_, "int")
+
+
+def is_inexact(type_: Type) -> bool:
+    """Whether the type is a tensor or a struct of tensors that can be averaged: of float or complex numbers."""
+    return _all_of_kind(type_, "float", "complex")
+
+
+def is_fully_defined(type_: Type) -> bool:
+    """Whether no tensor within the type has an unknown size."""
+    return all(None not in leaf.shape for leaf in tensor_leaves(type_))
+
+
+def _all_of_kind(type_: Type, *kinds: str) -> bool:
+    return is_tensor_structure(type_) and all(kind(leaf.dtype) in kinds for leaf in tensor_leaves(type_))

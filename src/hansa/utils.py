@@ -1,0 +1,5 @@
+"""Names that the tutorial uses."""
+
+from hansa.templates import IterativeProcess
+
+__all__ = ["IterativeProcess"]
