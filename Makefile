@@ -31,7 +31,7 @@ demo: $(VENV)/.base ## train a model on ten clients and draw the curves; needs n
 	@$(BIN)/hansa demo $(ARGS)
 
 test: $(VENV)/.dev ## run the tests on WORKERS processes
-	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.dev ## check style, format, types and the direction of imports
 	$(BIN)/ruff check .

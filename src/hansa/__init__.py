@@ -1,13 +1,111 @@
-"""Hansa: federated learning, typed and compiled."""
-from hansa.runtime.inprocess import InProcessRuntime, use_every_core
-from hansa.language import context as _context
+"""Hansa: federated learning as typed programs that compile to one XLA program per round.
+
+The language (`federated_computation`, `jax_computation`, the `federated_*` and `sequence_*` operations) and its types
+are here; algorithms are in `hansa.learning`, client data in `hansa.simulation`.
+"""
+
+import importlib as _importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from hansa import _setup
+from hansa.compiler.explain import explain
+from hansa.language.context import set_runtime
+from hansa.language.intrinsics import (
+    federated_aggregate,
+    federated_average,
+    federated_broadcast,
+    federated_client_id,
+    federated_eval,
+    federated_map,
+    federated_max,
+    federated_mean,
+    federated_min,
+    federated_sum,
+    federated_value,
+    federated_zip,
+    sequence_map,
+    sequence_reduce,
+    sequence_sum,
+)
 from hansa.language.tracing import federated_computation, jax_computation
-from hansa.language.intrinsics import *
-from hansa.types import *
+from hansa.language.values import Value
+from hansa.runtime.inprocess import InProcessRuntime
+from hansa.types import (
+    CLIENTS,
+    SERVER,
+    FederatedType,
+    FunctionType,
+    Placement,
+    SequenceType,
+    Struct,
+    StructType,
+    TensorType,
+    Type,
+    infer_type,
+    parse_type,
+    to_type,
+)
 from hansa.types.batches import Batches, ClientBatches
-use_every_core()
-_r=[]
-def _default():
-    if not _r: _r.append(InProcessRuntime())
-    return _r[0]
-_context.set_default_runtime(_default)
+
+if _TYPE_CHECKING:
+    from hansa import learning, simulation, templates, utils
+
+__version__ = "0.1.0"
+
+_LAZY = ("learning", "models", "simulation", "templates", "utils")
+
+_setup.prepare()
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return _importlib.import_module(f"hansa.{name}")
+    raise AttributeError(f"module 'hansa' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [name for name in [*globals(), *_LAZY] if not name.startswith("_")]
+
+
+__all__ = [
+    "CLIENTS",
+    "SERVER",
+    "Batches",
+    "ClientBatches",
+    "FederatedType",
+    "FunctionType",
+    "InProcessRuntime",
+    "Placement",
+    "SequenceType",
+    "Struct",
+    "StructType",
+    "TensorType",
+    "Type",
+    "Value",
+    "explain",
+    "federated_aggregate",
+    "federated_average",
+    "federated_broadcast",
+    "federated_client_id",
+    "federated_computation",
+    "federated_eval",
+    "federated_map",
+    "federated_max",
+    "federated_mean",
+    "federated_min",
+    "federated_sum",
+    "federated_value",
+    "federated_zip",
+    "infer_type",
+    "jax_computation",
+    "learning",
+    "parse_type",
+    "sequence_map",
+    "sequence_reduce",
+    "sequence_sum",
+    "set_runtime",
+    "simulation",
+    "templates",
+    "to_type",
+    "utils",
+]

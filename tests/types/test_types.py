@@ -244,6 +244,13 @@ def test_assignability_follows_the_rules(target: str, source: str, assignable: b
             "  expected, in full: <<a=int8,b=int8>,<int8,int8>>\n"
             "  found, in full:    <<a=int16,b=int16>,<int16,int16>>",
         ),
+        (
+            "{int32}@CLIENTS",
+            "{int64}@CLIENTS",
+            "state: expected int32, found int64; dtypes are never cast implicitly\n"
+            "  expected, in full: {int32}@CLIENTS\n"
+            "  found, in full:    {int64}@CLIENTS",
+        ),
         ("int32@CLIENTS", "{int32}@CLIENTS",
          "state: expected int32@CLIENTS, found {int32}@CLIENTS; its members at the clients need not be equal"),
         (

@@ -15,36 +15,29 @@ what moves between them.
 
 _WHERE_NEXT = """
 [bold]Begin here[/bold]
-
-  hansa demo                          ten clients train a model together, in seconds and offline
-
-  hansa demo --data mnist             the same with MNIST
-
-  hansa demo --rounds 20 --seed 1     another run, another split
-
-  hansa COMMAND --help                what a command takes and leaves
+  hansa demo                         ten clients train a model, offline
+  hansa demo --data mnist            the same with MNIST
+  hansa demo --rounds 20 --seed 7    another run, another split
+  hansa COMMAND --help               what a command takes and leaves
 
 [bold]Then[/bold], in Python
-
   import hansa
-
   hansa.federated_computation(lambda: 'Hello, World!')()
 
-The README has a program of 20 lines to begin from, and docs/ the tutorial.
+The README has a program of 20 lines to begin from, docs/ the tutorial.
 """
 
 _AFTER_DEMO = """
 [bold]Examples[/bold]
+  hansa demo --rounds 10 --run-dir first    choose where the files go
+  hansa demo --data mnist                   MNIST, downloaded if need be
+  hansa demo --json | tail -n 1             the result for a program
 
-  hansa demo --rounds 10 --run-dir /tmp/first     choose where the files go
+MNIST is looked for in the folder that HANSA_DATA_DIR names, then in the cache.
 
-  hansa demo --data mnist                         MNIST from HANSA_DATA_DIR, the cache, or downloaded
-
-  hansa demo --json | tail -n 1                   the result for a program
-
-[bold]It leaves[/bold] metrics.csv (every round), curves.png and model.keras (keras.models.load_model reads it).
-
-Ctrl-C stops after the running round and keeps what was made; the exit code is then 130.
+[bold]It leaves[/bold] metrics.csv (every round), curves.png and model.keras, which
+keras.models.load_model reads. Ctrl-C stops after the running round and keeps
+what was made; the exit code is then 130.
 """
 
 app = typer.Typer(
@@ -105,13 +98,14 @@ def demo(
             help="A new or empty folder for what the run leaves.", show_default="runs/demo-DATA-TIME", file_okay=False
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the model's first weights and of the held-out images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the model's first weights and of the held-out images.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line: begin, each round, end.")] = False,
 ) -> None:
     """Train a Keras model on ten clients, each holding the images of one digit, by federated averaging.
 
-    A tenth of each client's images is held out. The demo prints the type of a round, a table of the rounds, and the
-    accuracy on the held-out images, which no client trained on.
+    A tenth of each client's images is held out.
+
+    The type of a round, a table of the rounds and the held-out accuracy are printed.
     """
     from hansa.cli import _demo, _report, _run_folder
     from hansa.simulation import datasets

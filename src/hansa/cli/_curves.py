@@ -29,9 +29,9 @@ def draw_curves(rounds: Sequence[Round], title: str, subtitle: str, target: Path
         subtitle: the setting and the result, in a line.
         target: the picture's path, ending in `.png`.
     """
-    figure = Figure(figsize=(11, 4.8), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(12, 4.9), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    figure.subplots_adjust(left=0.055, right=0.895, top=0.73, bottom=0.125, wspace=0.42)
+    figure.subplots_adjust(left=0.048, right=0.868, top=0.73, bottom=0.125, wspace=0.5)
     losses, accuracies = figure.subplots(1, 2)
     figure.text(0.024, 0.925, title, fontsize=15, fontweight="bold", color=_INK)
     figure.text(0.024, 0.862, subtitle, fontsize=10.5, color=_QUIET)

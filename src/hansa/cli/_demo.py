@@ -1,7 +1,8 @@
-"""The demo's run: ten clients, one digit each, train a Keras model by federated averaging, and files are left behind."""
+"""The demo's run: ten clients, one digit each, train a Keras model by federated averaging."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -158,6 +159,9 @@ def _leave(folder: Path, setting: Setting, rounds: list[Round], model: Any, seed
         ),
         target=folder / "curves.png",
     )
+    # To save a model, Keras imports TensorFlow where it is installed; its greetings are not for here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     with _run_folder.replacing(folder / "model.keras") as part:
         model.save(part)
     return [folder / name for name in ("metrics.csv", "curves.png", "model.keras")]

@@ -47,7 +47,7 @@ SETTINGS = {
         hidden=128,
         batch_size=20,
         learning_rate=0.5,
-        rounds=100,
+        rounds=120,
         images_per_client=None,
     ),
     "mnist": Setting(
@@ -57,7 +57,7 @@ SETTINGS = {
         hidden=512,
         batch_size=100,
         learning_rate=0.2,
-        rounds=100,
+        rounds=60,
         images_per_client=1000,
     ),
 }

@@ -21,7 +21,8 @@ from hansa.cli._type_layout import lay_out
 
 _COLUMNS = ("round", "loss", "accuracy", "held-out accuracy", "seconds")
 # As many rounds as fit a small terminal are shown; the others are in the CSV.
-_SHOWN_ROUNDS = 20
+_SHOWN_ROUNDS = 16
+_BAR = {"style": "grey37", "complete_style": "cyan", "finished_style": "cyan"}
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,13 @@ class TerminalReporter:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=8)
         self._shown: list[Round] = []
         self._last: Round | None = None
         self._plan: Plan | None = None
         self._ended = False
         self._stopping: Callable[[], bool] = lambda: False
+        # Last, because it asks for the table at once.
+        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=8)
 
     def __enter__(self) -> Self:
         return self
@@ -166,16 +168,19 @@ class TerminalReporter:
         if self._last is not None and (not rows or rows[-1] is not self._last):
             rows = [*rows, self._last]
         for record in rows:
-            bar = ProgressBar(total=1.0, completed=_finite_or(record.held_out_accuracy, 0.0), width=24)
+            accuracy = record.held_out_accuracy
+            bar = ProgressBar(total=1.0, completed=accuracy if math.isfinite(accuracy) else 0.0, width=24, **_BAR)
             table.add_row(*_cells(record), bar)
         return Group(table, Text(self._caption(), style="dim"))
 
     def _caption(self) -> str:
         if self._ended or self._plan is None:
             return ""
+        done = self._last.round if self._last else 0
+        if done == self._plan.rounds:
+            return "Writing the run's files ..."
         if self._stopping():
             return "Stopping after this round; Ctrl-C again stops at once."
-        done = self._last.round if self._last else 0
         if not done:
             return "Compiling the first round ..."
         return f"Round {done} of {self._plan.rounds}; Ctrl-C stops and keeps what there is."
@@ -211,7 +216,10 @@ class JsonReporter:
 
     def _print(self, event: str, values: dict[str, Any]) -> None:
         # JSON has no NaN and no infinity.
-        plain = {name: _finite_or(value, None) if isinstance(value, float) else value for name, value in values.items()}
+        plain = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values.items()
+        }
         sys.stdout.write(json.dumps({"event": event, **plain}) + "\n")
         sys.stdout.flush()
 
@@ -239,7 +247,3 @@ def _closing(result: Result) -> list[str]:
     how = "Stopped. " if result.stopped else ""
     lines = [f"{how}Held-out accuracy {result.held_out_accuracy:.3f} after {rounds}, {result.seconds:.1f} s in all."]
     return lines + [f"  {path}" for path in result.files]
-
-
-def _finite_or(value: float, otherwise: float | None) -> float | None:
-    return value if math.isfinite(value) else otherwise

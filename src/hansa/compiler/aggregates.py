@@ -120,7 +120,9 @@ def _mean(node: Intrinsic) -> Aggregate:
     def accumulate(state: Any, given: list[Any]) -> Any:
         value, *weights = given
         weight = weights[0] if weights else jnp.ones((), np.int64)
-        scaled = jax.tree.map(lambda total, x: total + x.astype(total.dtype) * weight.astype(total.dtype), state.sum, value)
+        scaled = jax.tree.map(
+            lambda total, x: total + x.astype(total.dtype) * weight.astype(total.dtype), state.sum, value
+        )
         return Struct([("sum", scaled), ("weight", state.weight + weight.astype(state.weight.dtype))])
 
     def report(state: Any) -> Any:

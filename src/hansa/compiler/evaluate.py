@@ -68,14 +68,18 @@ def call(computation: Computation, argument: Any) -> Any:
     if isinstance(computation, LocalComputation):
         return computation.function(argument)
     assert isinstance(computation, GraphComputation)
-    env: Environment = {} if computation.parameter is None else {computation.parameter: conform(argument, computation.parameter.type)}
+    env: Environment = (
+        {} if computation.parameter is None else {computation.parameter: conform(argument, computation.parameter.type)}
+    )
     return evaluate([computation.result], env)[0]
 
 
 def conform(value: Any, kind: Type) -> Any:
     """A value with the field names of a type it is assignable to."""
     if isinstance(kind, StructType) and isinstance(value, Struct):
-        return Struct((name, conform(element, member)) for (name, member), element in zip(kind.fields, value, strict=True))
+        return Struct(
+            (name, conform(element, member)) for (name, member), element in zip(kind.fields, value, strict=True)
+        )
     return value
 
 

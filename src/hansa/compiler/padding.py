@@ -182,4 +182,3 @@ def _symbolic(aval: Any) -> bool:
 def leading(shape: Sequence[Any], axis: int) -> int:
     """The number of elements in the axes before `axis`."""
     return math.prod(shape[:axis])
-

@@ -125,7 +125,12 @@ def _broadcast_in_dim(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Ro
     (out,) = bind(eqn, _values(inputs), batch)
     axis = batch_axis(aval.shape)
     enters = axis is not None and _axis(eqn) is None
-    if enters and eqn.invars[0].aval.shape == () and not _is_literal(eqn.invars[0]) and jnp.issubdtype(aval.dtype, jnp.floating):
+    if (
+        enters
+        and eqn.invars[0].aval.shape == ()
+        and not _is_literal(eqn.invars[0])
+        and jnp.issubdtype(aval.dtype, jnp.floating)
+    ):
         # A computed scalar that is spread over the batch is most often the gradient of a mean: zero here is zero in all
         # that follows from it, and no contraction needs a mask.
         return [Rows(batch.mask(Rows(out), aval), zero=True, like=False)]
@@ -268,7 +273,9 @@ def _contract(eqn: Any, a: Rows, b: Rows, batch: Batch) -> list[Rows]:
     avals = [atom.aval for atom in eqn.invars]
     if not ((a.zero and b.finite) or (b.zero and a.finite)):
         if not a.finite or not b.finite:
-            a, b = (x if x.finite else Rows(batch.mask(x, aval), zero=True) for x, aval in zip((a, b), avals, strict=True))
+            a, b = (
+                x if x.finite else Rows(batch.mask(x, aval), zero=True) for x, aval in zip((a, b), avals, strict=True)
+            )
         if not (a.zero or b.zero):
             b = Rows(batch.mask(b, avals[1]), zero=True)
     return [Rows(out) for out in bind(eqn, [a.value, b.value], batch)]
@@ -301,12 +308,21 @@ def _convolution(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
 
 
 @_rule(
-    "reduce_window_max", "reduce_window_min", "reduce_window_sum", "reduce_window", "select_and_gather_add", "select_and_scatter_add"
+    "reduce_window_max",
+    "reduce_window_min",
+    "reduce_window_sum",
+    "reduce_window",
+    "select_and_gather_add",
+    "select_and_scatter_add",
 )
 def _window(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     axis = _axis(eqn)
     if axis is not None:
-        windows = eqn.params["window_dimensions"][axis], eqn.params["window_strides"][axis], *eqn.params["padding"][axis]
+        windows = (
+            eqn.params["window_dimensions"][axis],
+            eqn.params["window_strides"][axis],
+            *eqn.params["padding"][axis],
+        )
         if windows != (1, 1, 0, 0):
             raise _refuse(eqn, "along the batch")
     zero = inputs[0].zero and eqn.primitive.name in ("select_and_scatter_add", "reduce_window_sum")
@@ -332,7 +348,11 @@ def _scatter(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
             updates = Rows(batch.mask(updates, eqn.invars[2].aval))
         return [Rows(out) for out in bind(eqn, [operand.value, indices.value, updates.value], batch)]
     if axis is not None and axis not in dims.operand_batching_dims:
-        windows = [i for i in range(len(eqn.invars[0].aval.shape)) if i not in dims.inserted_window_dims + dims.operand_batching_dims]
+        windows = [
+            i
+            for i in range(len(eqn.invars[0].aval.shape))
+            if i not in dims.inserted_window_dims + dims.operand_batching_dims
+        ]
         whole = axis in windows and update_axis == dims.update_window_dims[windows.index(axis)]
         if not whole or axis in dims.scatter_dims_to_operand_dims:
             raise _refuse(eqn, "into rows of the batch by their number")
@@ -343,7 +363,18 @@ def _scatter(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
 # Functions and control flow: their bodies are evaluated the same way.
 
 
-@_rule("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "checkpoint", "remat2", "remat")
+@_rule(
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "custom_jvp_call",
+    "custom_vjp_call",
+    "custom_vjp_call_jaxpr",
+    "checkpoint",
+    "remat2",
+    "remat",
+)
 def _call(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     inner = next(eqn.params[name] for name in ("jaxpr", "call_jaxpr", "fun_jaxpr") if name in eqn.params)
     if isinstance(inner, ClosedJaxpr):
@@ -392,7 +423,12 @@ def _scan(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
         return [out.value for out in outs[: len(carry)]], [out.value for out in outs[len(carry) :]]
 
     last, stacked = lax.scan(
-        body, [x.value for x in init], [x.value for x in xs], params["length"], params["reverse"], unroll=params["unroll"]
+        body,
+        [x.value for x in init],
+        [x.value for x in xs],
+        params["length"],
+        params["reverse"],
+        unroll=params["unroll"],
     )
     outs = [x._replace(value=value) for x, value in zip(carry, last, strict=True)]
     return outs + [x._replace(value=value) for x, value in zip(known[len(carry) :], stacked, strict=True)]
@@ -413,7 +449,9 @@ def _while(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
 
     last = lax.while_loop(
         lambda values: evaluate_rows(test.jaxpr, test.consts, [*cond_consts, *known(values)], batch)[0].value,
-        lambda values: [out.value for out in evaluate_rows(step.jaxpr, step.consts, [*body_consts, *known(values)], batch)],
+        lambda values: [
+            out.value for out in evaluate_rows(step.jaxpr, step.consts, [*body_consts, *known(values)], batch)
+        ],
         [x.value for x in init],
     )
     return known(last)

@@ -29,7 +29,9 @@ def compile_computation(computation: Computation) -> Program:
     last = max([last, *(depths[node] + 1 for node in returned)])
 
     aggregates = [node for node in nodes if is_aggregate(node)]
-    needed: list[set[Node]] = [{part for node in aggregates if depths[node] == d + 1 for part in _client_inputs(node)} for d in range(last)]
+    needed: list[set[Node]] = [
+        {part for node in aggregates if depths[node] == d + 1 for part in _client_inputs(node)} for d in range(last)
+    ]
     kept: list[list[Node]] = [[] for _ in range(last)]
 
     def keep(node: Node) -> None:
@@ -47,9 +49,13 @@ def compile_computation(computation: Computation) -> Program:
     for d in range(last):
         folds = tuple(aggregate(node) for node in aggregates if depths[node] == d + 1)  # type: ignore[arg-type]
         roots = [*(n for fold in folds for n in fold.contributions), *kept[d]]
-        inner = list(dict.fromkeys(n for root in roots for n in _within(root, lambda n, d=d: _computed(n) and depths[n] < d)))  # type: ignore[misc]
+        inner = list(
+            dict.fromkeys(n for root in roots for n in _within(root, lambda n, d=d: _computed(n) and depths[n] < d))
+        )  # type: ignore[misc]
         broadcasts = tuple((n.inputs[0], n) for n in inner if _is_broadcast(n))
-        inputs = tuple(n for n in inner if isinstance(n, Parameter) or is_client_id(n) or (_computed(n) and depths[n] < d))
+        inputs = tuple(
+            n for n in inner if isinstance(n, Parameter) or is_client_id(n) or (_computed(n) and depths[n] < d)
+        )
         clients.append(ClientStage(broadcasts, inputs, folds, tuple(kept[d])))
 
     servers = _server_stages(depths, clients, results, aggregates, last)
@@ -93,7 +99,11 @@ def _at_clients(kind: Type) -> bool:
 
 
 def _is_broadcast(node: Node) -> bool:
-    return isinstance(node, Intrinsic) and _at_clients(node.type) and node.name in ("federated_broadcast", "federated_value")
+    return (
+        isinstance(node, Intrinsic)
+        and _at_clients(node.type)
+        and node.name in ("federated_broadcast", "federated_value")
+    )
 
 
 def is_client_id(node: Node) -> bool:
@@ -105,7 +115,12 @@ def _computed(node: Node) -> bool:
     """Whether a node is work that a client does in one stage and keeps if a later one needs it."""
     if not _at_clients(node.type) or sequence_elements(member(node.type)):
         return False
-    return isinstance(node, Intrinsic) and node.name in ("federated_map", "federated_eval", "sequence_reduce", "sequence_sum")
+    return isinstance(node, Intrinsic) and node.name in (
+        "federated_map",
+        "federated_eval",
+        "sequence_reduce",
+        "sequence_sum",
+    )
 
 
 def _client_inputs(node: Node) -> list[Node]:
@@ -186,4 +201,6 @@ def _with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
 
 def _is_federated(computation: Computation) -> bool:
     kind = computation.type_signature
-    return isinstance(computation, GraphComputation) and (_has_placement(kind.result) or (kind.parameter is not None and _has_placement(kind.parameter)))
+    return isinstance(computation, GraphComputation) and (
+        _has_placement(kind.result) or (kind.parameter is not None and _has_placement(kind.parameter))
+    )

@@ -83,8 +83,3 @@ class Program:
     result: Node
     servers: tuple[ServerStage, ...]
     clients: tuple[ClientStage, ...]
-
-    def __str__(self) -> str:
-        from hansa.compiler.explain import explain_program
-
-        return explain_program(self)

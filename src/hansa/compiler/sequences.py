@@ -73,7 +73,9 @@ def is_batched(shape: tuple[int | None, ...]) -> bool:
     return bool(shape) and shape[0] is None
 
 
-def from_columns(kind: SequenceType, columns: Columns, which: Any, capacity: int, sizes: tuple[int, ...] | None) -> Sequence:
+def from_columns(
+    kind: SequenceType, columns: Columns, which: Any, capacity: int, sizes: tuple[int, ...] | None
+) -> Sequence:
     """The sequence number `which` of `columns`.
 
     Args:
@@ -165,7 +167,9 @@ def _symbolically(trace: Trace, avals: tuple[Aval, ...]) -> tuple[Traced | None,
         return None, f"it cannot be traced for a batch of any size: {type(error).__name__}: {error}"
 
 
-def _branches(trace: Trace, fixed: tuple[Aval, ...], leaves: list[Any], sequence: Sequence, batch: padding.Batch) -> list[Any]:
+def _branches(
+    trace: Trace, fixed: tuple[Aval, ...], leaves: list[Any], sequence: Sequence, batch: padding.Batch
+) -> list[Any]:
     """`call`, with a branch for each size of batch."""
     assert sequence.sizes is not None
     sizes = [size for size in sequence.sizes if size <= batch.capacity]
@@ -197,7 +201,8 @@ def _by_example(trace: Trace, fixed: tuple[Aval, ...], sequence: Sequence) -> tu
     b = batch_symbols()[0]
     first, second = (trace((*fixed, *(_at(aval, size) for aval in sequence.avals))).jaxpr.out_avals for size in (1, 2))
     shapes = [
-        tuple(m if m == n else m * b for m, n in zip(one.shape, two.shape, strict=True)) for one, two in zip(first, second, strict=True)
+        tuple(m if m == n else m * b for m, n in zip(one.shape, two.shape, strict=True))
+        for one, two in zip(first, second, strict=True)
     ]
     return tuple(Aval(shape, aval.dtype) for shape, aval in zip(shapes, first, strict=True))
 

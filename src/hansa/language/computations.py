@@ -130,7 +130,9 @@ def concrete(function: Any, parameter: Type | None, what: str) -> Computation:
     expected = function.type_signature.parameter
     if parameter is None or expected is None:
         if parameter is not expected:
-            raise TypeError(f"{what}, {function.name!r}, has the type {function.type_signature}, but is to be given {parameter or 'nothing'}")
+            raise TypeError(
+                f"{what}, {function.name!r}, has the type {function.type_signature}, but is to be given {parameter or 'nothing'}"
+            )
         return function
     expected.check_assignable_from(parameter, what=f"the argument of {function.name!r}, {what},")
     return function
@@ -153,14 +155,20 @@ def pack(name: str, parameter: Type | None, args: tuple[Any, ...], kwargs: dict[
         if count:
             raise TypeError(f"{name!r} takes no arguments, {count} were given")
         return None
-    if count == 1 and args and not (isinstance(parameter, StructType) and len(parameter) == 1 and not _is_struct(args[0])):
+    if (
+        count == 1
+        and args
+        and not (isinstance(parameter, StructType) and len(parameter) == 1 and not _is_struct(args[0]))
+    ):
         return args[0]
     if not isinstance(parameter, StructType):
         raise TypeError(f"{name!r} takes one argument, of type {parameter}; {count} were given")
     return Struct(_bind(name, parameter, args, kwargs))
 
 
-def _bind(name: str, parameter: StructType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[str | None, Any]]:
+def _bind(
+    name: str, parameter: StructType, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[tuple[str | None, Any]]:
     names = parameter.names
     shown = ", ".join(field or f"#{i}" for i, field in enumerate(names))
     if len(args) > len(names):
@@ -171,7 +179,9 @@ def _bind(name: str, parameter: StructType, args: tuple[Any, ...], kwargs: dict[
             raise TypeError(f"{name!r} takes {len(names)} arguments ({shown}); {field or 'one of them'} is missing")
         bound.append((field, kwargs.pop(field)))
     if kwargs:
-        raise TypeError(f"{name!r} takes the arguments {shown}; it has none called {', '.join(map(repr, kwargs))}, or it was given twice")
+        raise TypeError(
+            f"{name!r} takes the arguments {shown}; it has none called {', '.join(map(repr, kwargs))}, or it was given twice"
+        )
     return bound
 
 

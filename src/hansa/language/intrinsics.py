@@ -7,8 +7,8 @@ from typing import Any
 from hansa.language.computations import Computation, concrete
 from hansa.language.context import Trace, current_trace, user_line
 from hansa.language.graph import Intrinsic, MakeStruct, Node
-from hansa.language.values import Value, to_node
-from hansa.types import CLIENTS, SERVER, FederatedType, Placement, SequenceType, StructType, TensorType, Type, common_type
+from hansa.language.values import Value, select, to_node
+from hansa.types import CLIENTS, SERVER, FederatedType, Placement, SequenceType, StructType, TensorType, Type
 
 
 def federated_value(value: Any, placement: Placement) -> Value:
@@ -53,7 +53,9 @@ def federated_zip(value: Any) -> Value:
     trace = _require("federated_zip")
     node = to_node(value)
     if isinstance(node.type, FederatedType):
-        raise TypeError(f"federated_zip takes a struct of federated values, found {node.type}, which is one value already")
+        raise TypeError(
+            f"federated_zip takes a struct of federated values, found {node.type}, which is one value already"
+        )
     return Value(_zip(node, "federated_zip"), trace)
 
 
@@ -90,7 +92,9 @@ def federated_mean(value: Any, weight: Any = None) -> Value:
     weights = _placed(weight, "the weight of federated_mean", CLIENTS)
     kind = _member(weights)
     if not isinstance(kind, TensorType) or kind.shape != () or kind.dtype.kind not in "iuf" + _BFLOAT:
-        raise TypeError(f"the weight of federated_mean must be an integer or float scalar at the clients, found {weights.type}")
+        raise TypeError(
+            f"the weight of federated_mean must be an integer or float scalar at the clients, found {weights.type}"
+        )
     return _value("federated_mean", FederatedType(_member(node), SERVER), trace, node, weights)
 
 
@@ -119,7 +123,9 @@ def federated_aggregate(value: Any, zero: Any, accumulate: Any, merge: Any, repo
         concrete(merge, StructType([(None, state), (None, state)]), "the merge of federated_aggregate"),
     )
     for fold in folds:
-        state.check_assignable_from(fold.type_signature.result, what=f"the state that {fold.name!r} of federated_aggregate returns")
+        state.check_assignable_from(
+            fold.type_signature.result, what=f"the state that {fold.name!r} of federated_aggregate returns"
+        )
     reported = concrete(report, state, "the report of federated_aggregate")
     kind = FederatedType(reported.type_signature.result, SERVER)
     return _value("federated_aggregate", kind, trace, node, start, functions=(*folds, reported))
@@ -160,7 +166,9 @@ def sequence_reduce(sequence: Any, zero: Any, op: Any) -> Value:
     state = _member(start)
     _unplaced(state, "the zero of sequence_reduce for an unplaced sequence")
     fold = concrete(op, StructType([(None, state), (None, element)]), "the op of sequence_reduce")
-    state.check_assignable_from(fold.type_signature.result, what=f"what {fold.name!r}, the op of sequence_reduce, returns")
+    state.check_assignable_from(
+        fold.type_signature.result, what=f"what {fold.name!r}, the op of sequence_reduce, returns"
+    )
     return _value("sequence_reduce", _rewrap(node.type, state), trace, node, start, functions=(fold,))
 
 
@@ -178,9 +186,13 @@ _BFLOAT = "V"  # NumPy's kind of bfloat16, and of nothing else that a tensor typ
 def _require(name: str) -> Trace:
     trace = current_trace()
     if trace is None:
-        raise TypeError(f"hansa.{name} is used inside a @hansa.federated_computation; here no computation is being traced")
+        raise TypeError(
+            f"hansa.{name} is used inside a @hansa.federated_computation; here no computation is being traced"
+        )
     if trace.kind == "local computation":
-        raise TypeError(f"hansa.{name} is used in {trace}: a local computation runs at one place; move it to the federated_computation")
+        raise TypeError(
+            f"hansa.{name} is used in {trace}: a local computation runs at one place; move it to the federated_computation"
+        )
     return trace
 
 
@@ -220,7 +232,11 @@ def _placed(value: Any, what: str, placement: Placement | None = None) -> Node:
             "hansa.federated_value(value, hansa.SERVER or hansa.CLIENTS)"
         )
     if placement is not None and node.type.placement is not placement:
-        hint = "send it there with hansa.federated_broadcast" if placement is CLIENTS else "aggregate it first, with hansa.federated_sum or another"
+        hint = (
+            "send it there with hansa.federated_broadcast"
+            if placement is CLIENTS
+            else "aggregate it first, with hansa.federated_sum or another"
+        )
         raise TypeError(f"{what} needs a value at {placement}, found {node.type}; {hint}")
     return node
 
@@ -230,19 +246,23 @@ def _zip(node: Node, what: str) -> Node:
     if isinstance(kind, FederatedType):
         return node
     if not isinstance(kind, StructType):
-        raise TypeError(f"{what} needs federated values only, found {kind} among them; place it with hansa.federated_value")
+        raise TypeError(
+            f"{what} needs federated values only, found {kind} among them; place it with hansa.federated_value"
+        )
     if not len(kind):
         raise TypeError(f"{what} cannot place an empty struct; use hansa.federated_value")
     if isinstance(node, MakeStruct):
         parts = [_zip(element, what) for element in node.elements]
     else:
-        from hansa.language.values import select
-
         parts = [_zip(select(node, i), what) for i in range(len(kind))]
     members: list[FederatedType] = [part.type for part in parts]  # type: ignore[misc]
     if len({m.placement for m in members}) > 1:
-        raise TypeError(f"{what} needs values at one placement, found {kind}; broadcast or aggregate to bring them together")
-    zipped = StructType([(name, m.member) for name, m in zip(kind.names, members, strict=True)], container=kind.container)
+        raise TypeError(
+            f"{what} needs values at one placement, found {kind}; broadcast or aggregate to bring them together"
+        )
+    zipped = StructType(
+        [(name, m.member) for name, m in zip(kind.names, members, strict=True)], container=kind.container
+    )
     placed = FederatedType(zipped, members[0].placement, all(m.all_equal for m in members))
     return Intrinsic(placed, "federated_zip", tuple(parts), where=user_line())
 
@@ -269,6 +289,3 @@ def _sequence(value: Any, what: str) -> tuple[Node, Type]:
     if not isinstance(member, SequenceType):
         raise TypeError(f"{what} needs a sequence, found {node.type}")
     return node, member.element
-
-
-__all__ = [name for name in dir() if name.startswith(("federated_", "sequence_"))] + ["common_type"]

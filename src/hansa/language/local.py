@@ -37,7 +37,9 @@ class LocalFunction:
     in a 64-bit program either way.
     """
 
-    def __init__(self, function: Callable[..., Any], parameter: Type | None, unpack: bool, name: str, narrow: bool = False) -> None:
+    def __init__(
+        self, function: Callable[..., Any], parameter: Type | None, unpack: bool, name: str, narrow: bool = False
+    ) -> None:
         self.function = function
         self.narrow = narrow
         self.parameter = parameter
@@ -84,12 +86,16 @@ class LocalFunction:
             return _type_of(self.trace(_arguments(self.parameter, lambda i, axis: 0)))
         symbols = batch_symbols()
         try:
-            return _type_of(self.trace(_arguments(self.parameter, lambda i, axis: symbols[min(axis, len(symbols) - 1)])))
+            return _type_of(
+                self.trace(_arguments(self.parameter, lambda i, axis: symbols[min(axis, len(symbols) - 1)]))
+            )
         except Exception:
             return self._result_type_by_example()
 
     def _result_type_by_example(self) -> Type:
-        first, second = (_type_of(self.trace(_arguments(self.parameter, lambda i, axis: size + axis))) for size in (5, 11))
+        first, second = (
+            _type_of(self.trace(_arguments(self.parameter, lambda i, axis: size + axis))) for size in (5, 11)
+        )
         return _generalise(first, second)
 
 
@@ -135,7 +141,8 @@ def _arguments(kind: Type | None, size: Callable[[int, int], Any]) -> Any:
 
 def _type_of(traced: Traced) -> Type:
     leaves = [
-        TensorType(aval.dtype, tuple(n if isinstance(n, int) else None for n in aval.shape)) for aval in traced.jaxpr.out_avals
+        TensorType(aval.dtype, tuple(n if isinstance(n, int) else None for n in aval.shape))
+        for aval in traced.jaxpr.out_avals
     ]
     return tree_type(jax.tree.unflatten(traced.result, leaves))
 
@@ -176,9 +183,13 @@ def to_struct(value: Any, name: str) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return Struct((f.name, to_struct(getattr(value, f.name), name)) for f in fields(value))
     if value is None:
-        raise TypeError(f"{name!r} returned None: a local computation must return arrays, or a struct of arrays; is a `return` missing?")
+        raise TypeError(
+            f"{name!r} returned None: a local computation must return arrays, or a struct of arrays; is a `return` missing?"
+        )
     if isinstance(value, bool | int | float):
         return jnp.asarray(value, {bool: bool, int: np.int32, float: np.float32}[type(value)])
     if not hasattr(value, "dtype") or not hasattr(value, "shape"):
-        raise TypeError(f"{name!r} returned a {type(value).__name__}: a local computation must return arrays, or a struct of arrays")
+        raise TypeError(
+            f"{name!r} returned a {type(value).__name__}: a local computation must return arrays, or a struct of arrays"
+        )
     return jnp.asarray(value)

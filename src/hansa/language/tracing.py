@@ -68,7 +68,9 @@ def _is_function(value: Any) -> bool:
 
 def _build(function: Any, specs: tuple[Any, ...], decorator: str, tracer: _Tracer) -> Any:
     if isinstance(function, Computation | PolymorphicComputation):
-        raise TypeError(f"{function.name!r} is a computation already; decorate a Python function with @hansa.{decorator}")
+        raise TypeError(
+            f"{function.name!r} is a computation already; decorate a Python function with @hansa.{decorator}"
+        )
     if not callable(function):
         raise TypeError(f"@hansa.{decorator} decorates a Python function, found {function!r}")
     name = getattr(function, "__name__", type(function).__name__)
@@ -79,7 +81,9 @@ def _build(function: Any, specs: tuple[Any, ...], decorator: str, tracer: _Trace
     return _typed(function, name, names, types, tracer)
 
 
-def _typed(function: Callable[..., Any], name: str, names: list[str], types: tuple[Type, ...], tracer: _Tracer) -> Computation:
+def _typed(
+    function: Callable[..., Any], name: str, names: list[str], types: tuple[Type, ...], tracer: _Tracer
+) -> Computation:
     if len(types) == 1 and len(names) > 1 and isinstance(types[0], StructType) and len(types[0]) == len(names):
         return tracer(function, name, types[0], True)
     if len(types) != len(names):
@@ -98,7 +102,9 @@ def _parameter_names(function: Callable[..., Any], name: str) -> list[str]:
     names = []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TypeError(f"{name!r} takes {parameter}: a computation has a fixed number of typed parameters; name them one by one")
+            raise TypeError(
+                f"{name!r} takes {parameter}: a computation has a fixed number of typed parameters; name them one by one"
+            )
         if parameter.default is not parameter.empty:
             raise TypeError(
                 f"the parameter {parameter.name!r} of {name!r} has a default: a computation has none; close over the value instead, "
@@ -131,7 +137,9 @@ def narrow_computation(*args: Any) -> Any:
     return _decorate(args, "jax_computation", partial(_trace_local, narrow=True))
 
 
-def _trace_local(function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool, narrow: bool = False) -> Computation:
+def _trace_local(
+    function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool, narrow: bool = False
+) -> Computation:
     tensors(parameter)
     local = LocalFunction(function, parameter, unpack, name, narrow)
     return LocalComputation(local, FunctionType(parameter, local.result_type()))

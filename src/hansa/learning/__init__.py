@@ -1,3 +1,34 @@
-"""Learning."""
+"""Learning algorithms, and the models they train."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from hansa.learning.averaging import build_federated_averaging_process
-from hansa.models.keras_models import from_compiled_keras_model, from_keras_model
+from hansa.learning.metrics import RoundMetrics
+from hansa.models.model import BatchOutput, Model
+from hansa.models.weights import ModelWeights
+
+if TYPE_CHECKING:
+    from hansa.models.keras_models import from_compiled_keras_model, from_keras_model
+
+_KERAS = ("from_compiled_keras_model", "from_keras_model")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _KERAS:  # Importing Keras takes a second; who has a model of another kind need not wait for it.
+        from hansa.models import keras_models
+
+        return getattr(keras_models, name)
+    raise AttributeError(f"module 'hansa.learning' has no attribute {name!r}")
+
+
+__all__ = [
+    "BatchOutput",
+    "Model",
+    "ModelWeights",
+    "RoundMetrics",
+    "build_federated_averaging_process",
+    "from_compiled_keras_model",
+    "from_keras_model",
+]

@@ -89,7 +89,10 @@ def build_federated_averaging_process(
         weight = on.federated_sum(trained.used)
         after = on.federated_map(update_server, [state, average, weight])
         counts = on.federated_sum(trained.counts)
-        metrics = on.federated_map(_round_metrics(model, trained.counts.type_signature.member), [model.metrics(trained.outputs), counts, weight])
+        metrics = on.federated_map(
+            _round_metrics(model, trained.counts.type_signature.member),
+            [model.metrics(trained.outputs), counts, weight],
+        )
         return Struct([("state", after), ("metrics", metrics)])
 
     return IterativeProcess(initialize, next)
@@ -128,12 +131,20 @@ def _initialize(weights: ModelWeights, optimizer_state: Struct) -> Computation:
     return initialize  # type: ignore[no-any-return]
 
 
-def _client_work(model: Model, optimizer: Optimizer, weights_type: Type, weighting: Callable[[Struct], Any]) -> Computation:
+def _client_work(
+    model: Model, optimizer: Optimizer, weights_type: Type, weighting: Callable[[Struct], Any]
+) -> Computation:
     """(model's weights, batches, key) -> what the client reports."""
 
     @narrow_computation(weights_type, _KEY)
     def start(weights: Any, key: Any) -> Any:
-        return {"weights": weights, "optimizer": optimizer.initial(weights.trainable), "local": model.initial_local, "key": key, "step": 0}
+        return {
+            "weights": weights,
+            "optimizer": optimizer.initial(weights.trainable),
+            "local": model.initial_local,
+            "key": key,
+            "step": 0,
+        }
 
     @narrow_computation(start.type_signature.result, model.batch_type)
     def step(carry: Any, batch: Any) -> Any:
@@ -147,7 +158,13 @@ def _client_work(model: Model, optimizer: Optimizer, weights_type: Type, weighti
         gradients, forward = jax.grad(loss, has_aux=True)(carry.weights.trainable)
         slots, trainable = optimizer.apply(carry.optimizer, gradients, carry.weights.trainable)
         weights = ModelWeights.create(trainable, forward.non_trainable)
-        return {"weights": weights, "optimizer": slots, "local": forward.local, "key": carry.key, "step": carry.step + 1}
+        return {
+            "weights": weights,
+            "optimizer": slots,
+            "local": forward.local,
+            "key": carry.key,
+            "step": carry.step + 1,
+        }
 
     @narrow_computation(weights_type, start.type_signature.result)
     def finish(before: Any, carry: Any) -> Any:
@@ -189,7 +206,10 @@ def _server_update(optimizer: Optimizer, state: StructType, report: StructType, 
         gradients = jax.tree.map(jnp.negative, average.trainable)
         after, trainable = optimizer.apply(slots, gradients, weights.trainable)
         known = average.non_trainable._fields if mean_statistics else ()
-        rest = Struct((name, average.non_trainable[name] if name in known else leaf) for name, leaf in weights.non_trainable._items())
+        rest = Struct(
+            (name, average.non_trainable[name] if name in known else leaf)
+            for name, leaf in weights.non_trainable._items()
+        )
         new = {"model": ModelWeights.create(trainable, rest), "slots": after}
         old = {"model": weights, "slots": slots}
         return jax.tree.map(lambda a, b: jnp.where(used > 0, a, b), new, old)
@@ -212,7 +232,9 @@ def _round_metrics(model: Model, counts: Type) -> Computation:
     @federated_computation(metrics, counts, _COUNT)
     def round_metrics(metrics: Any, counts: Any, used: Any) -> Any:
         fields = zip(metrics.type_signature.names, metrics, strict=True)
-        return RoundMetrics([*fields, *zip(counts.type_signature.names, counts, strict=True), ("model_unchanged", flag(used))])
+        return RoundMetrics(
+            [*fields, *zip(counts.type_signature.names, counts, strict=True), ("model_unchanged", flag(used))]
+        )
 
     return round_metrics  # type: ignore[no-any-return]
 
@@ -224,7 +246,9 @@ def _weighting(value: str | Callable[[Any], Any]) -> Callable[[Struct], Any]:
         return lambda outputs: jnp.int32(1)
     if callable(value):
         return lambda outputs: jnp.asarray(value(outputs), jnp.float32)
-    raise ValueError(f"client_weighting is 'num_examples', 'uniform' or a function of a client's local outputs, found {value!r}")
+    raise ValueError(
+        f"client_weighting is 'num_examples', 'uniform' or a function of a client's local outputs, found {value!r}"
+    )
 
 
 def _fold_in(key: Any, data: Any) -> Any:

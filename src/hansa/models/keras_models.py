@@ -6,7 +6,6 @@ in training. Only the state of random generators is replaced by one drawn from t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -71,7 +70,9 @@ def from_keras_model(
     """
     _check(keras_model, "from_keras_model")
     if keras_model.compiled:
-        raise ValueError(f"the Keras model {keras_model.name!r} is compiled already: use hansa.learning.from_compiled_keras_model")
+        raise ValueError(
+            f"the Keras model {keras_model.name!r} is compiled already: use hansa.learning.from_compiled_keras_model"
+        )
     if (sample_batch is None) == (input_spec is None):
         raise TypeError("from_keras_model needs one of sample_batch and input_spec, to know the type of a batch")
     if loss is None:
@@ -104,7 +105,11 @@ def _arrays(batch: Any) -> Any:
 
 def _batch_type(kind: Type, name: str) -> StructType:
     """The type of a batch of any number of examples, from that of one."""
-    if not isinstance(kind, StructType) or len(kind) != 2 or not (kind.names == (None, None) or set(kind.names) == {"x", "y"}):
+    if (
+        not isinstance(kind, StructType)
+        or len(kind) != 2
+        or not (kind.names == (None, None) or set(kind.names) == {"x", "y"})
+    ):
         raise TypeError(
             f"a batch for the Keras model {name!r} is a mapping with the keys x and y, OrderedDict(x=…, y=…), or a pair (x, y); found the "
             f"type {kind}"
@@ -114,7 +119,9 @@ def _batch_type(kind: Type, name: str) -> StructType:
         if isinstance(member, StructType):
             return StructType((field, open_(part)) for field, part in member.fields)
         if not isinstance(member, TensorType) or not member.shape:
-            raise TypeError(f"a batch for the Keras model {name!r} holds arrays [examples, ...]; found {member} in {kind}")
+            raise TypeError(
+                f"a batch for the Keras model {name!r} holds arrays [examples, ...]; found {member} in {kind}"
+            )
         return TensorType(member.dtype, (None, *member.shape[1:]))
 
     opened = open_(kind)
@@ -146,7 +153,9 @@ def _build(model: Any, kind: StructType) -> None:
     try:
         model._symbolic_build(data_batch=(x, y))
     except Exception as error:
-        error.add_note(f"while calling the Keras model {model.name!r}, its loss and its metrics on a batch of the type {kind}")
+        error.add_note(
+            f"while calling the Keras model {model.name!r}, its loss and its metrics on a batch of the type {kind}"
+        )
         raise
 
 
@@ -227,7 +236,10 @@ class _KerasFunctions:
 
         @narrow_computation(kind)
         def finalize(total: Any) -> Any:
-            mapping = [(variable, jnp.asarray(value, variable.dtype)) for variable, value in zip(variables, total.metrics, strict=True)]
+            mapping = [
+                (variable, jnp.asarray(value, variable.dtype))
+                for variable, value in zip(variables, total.metrics, strict=True)
+            ]
             with keras.StatelessScope(state_mapping=mapping):
                 results = self.model.get_metrics_result()
             results.pop("loss", None)
@@ -261,6 +273,3 @@ def _wide(dtype: Any) -> Any:
 
 def _local_outputs_type(local: Struct) -> Type:
     return infer_type(jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), _wide(leaf.dtype)), local))
-
-
-_ = Mapping

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import optax
 
 from hansa.types import Struct
+
+if TYPE_CHECKING:
+    import optax
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,10 @@ def sgd(learning_rate: float) -> Optimizer:
     """Stochastic gradient descent without momentum; it has no state."""
     return Optimizer(
         initial=lambda weights: Struct(),
-        apply=lambda state, gradients, weights: (state, jax.tree.map(lambda w, g: w - learning_rate * g, weights, gradients)),
+        apply=lambda state, gradients, weights: (
+            state,
+            jax.tree.map(lambda w, g: w - learning_rate * g, weights, gradients),
+        ),
     )
 
 
@@ -65,7 +70,7 @@ def from_optax(transformation: optax.GradientTransformation) -> Optimizer:
         tree = jax.tree.structure(jax.eval_shape(transformation.init, weights))
         before = jax.tree.unflatten(tree, jax.tree.leaves(state))
         updates, after = transformation.update(gradients, before, weights)
-        return _to_struct(after), optax.apply_updates(weights, updates)
+        return _to_struct(after), jax.tree.map(lambda w, u: (w + u).astype(w.dtype), weights, updates)
 
     return Optimizer(initial, apply)
 
@@ -85,7 +90,9 @@ def from_keras(optimizer: Any) -> Optimizer:
         if key not in copies:
             with jax.ensure_compile_time_eval():
                 copy = type(optimizer).from_config(optimizer.get_config())
-                copy.build([Variable(np.zeros(leaf.shape, leaf.dtype), dtype=np.dtype(leaf.dtype).name) for leaf in leaves])
+                copy.build(
+                    [Variable(np.zeros(leaf.shape, leaf.dtype), dtype=np.dtype(leaf.dtype).name) for leaf in leaves]
+                )
             copies[key] = copy
         return copies[key]
 

@@ -85,7 +85,9 @@ def _fields(kind: StructType, value: Any, what: str) -> list[Any]:
             missing = [name for name in kind.names if name not in given]
             extra = [name for name in given if name not in kind.names]
             if missing or extra:
-                raise TypeError(f"{what} needs the fields {', '.join(map(str, kind.names))}; found {', '.join(map(str, given)) or 'none'}")
+                raise TypeError(
+                    f"{what} needs the fields {', '.join(map(str, kind.names))}; found {', '.join(map(str, given)) or 'none'}"
+                )
             return [given[name] for name in kind.names]  # type: ignore[index]
     if isinstance(value, Sequence | Struct) and not isinstance(value, str) and len(value) == len(kind):
         return list(value)
@@ -113,7 +115,9 @@ def _clients(kind: FederatedType, value: Any, what: str, into: Arguments) -> Any
             hint = "; an iterator is one client's sequence: put it in a list, one iterator per client"
         raise TypeError(f"{what} must be {_BATCHES}, of type {kind}; found {_describe(value)}{hint}")
     if into.clients is not None and into.clients != len(value):
-        raise ValueError(f"{what} has values of {len(value)} clients, but {into.counted_in} has values of {into.clients}; pass one per client in both")
+        raise ValueError(
+            f"{what} has values of {len(value)} clients, but {into.counted_in} has values of {into.clients}; pass one per client in both"
+        )
     into.clients, into.counted_in = len(value), what
     return value
 
@@ -131,14 +135,26 @@ def _stack(kind: Type, entries: Any, room: Room, path: tuple[int, ...], what: st
         else:
             rows = [_fields(kind, entry, f"{what}[{i}]") for i, entry in enumerate(entries)]
         return Struct(
-            (name, _stack(member, [row[i] for row in rows], room, (*path, i), f"{what}.{name}" if name else f"{what}[{i}]", into))
+            (
+                name,
+                _stack(
+                    member,
+                    [row[i] for row in rows],
+                    room,
+                    (*path, i),
+                    f"{what}.{name}" if name else f"{what}[{i}]",
+                    into,
+                ),
+            )
             for i, (name, member) in enumerate(kind.fields)
         )
     assert isinstance(kind, TensorType)
     values = [np.asarray(to_value(entry, kind, f"{what}[{i}]")) for i, entry in enumerate(entries)]
     shapes = {value.shape for value in values}
     if len(shapes) > 1:
-        raise ValueError(f"{what} holds tensors of different shapes, {' and '.join(map(str, sorted(shapes)[:3]))}; clients must agree on them")
+        raise ValueError(
+            f"{what} holds tensors of different shapes, {' and '.join(map(str, sorted(shapes)[:3]))}; clients must agree on them"
+        )
     shape = shapes.pop() if shapes else tuple(1 if n is None else n for n in kind.shape)
     stacked = aligned((room.clients((path, "stack"), len(values)), *shape), kind.dtype)
     if values:
@@ -160,12 +176,22 @@ def unpack(kind: Type, packed: Any, static: Static, client: Any) -> Any:
     def read(kind: Type, packed: Any, which: Any, here: bool) -> Any:
         if isinstance(kind, FederatedType):
             stacked = kind.placement is CLIENTS and not kind.all_equal
-            return read(kind.member, packed, client if stacked else None, here and (not stacked if client is None else kind.placement is CLIENTS))
+            return read(
+                kind.member,
+                packed,
+                client if stacked else None,
+                here and (not stacked if client is None else kind.placement is CLIENTS),
+            )
         if isinstance(kind, StructType):
-            return Struct((name, read(member, part, which, here)) for (name, member), part in zip(kind.fields, packed, strict=True))
+            return Struct(
+                (name, read(member, part, which, here))
+                for (name, member), part in zip(kind.fields, packed, strict=True)
+            )
         if isinstance(kind, SequenceType):
             capacity, sizes = next(layout)
-            return sequences.from_columns(kind, packed, 0 if which is None else which, capacity, sizes) if here else None
+            return (
+                sequences.from_columns(kind, packed, 0 if which is None else which, capacity, sizes) if here else None
+            )
         if not here:
             return None
         return packed if which is None else lax.dynamic_index_in_dim(packed, which, keepdims=False)

@@ -6,7 +6,7 @@ All sequences of one argument lie one after another in one array per tensor. Arr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,7 +97,9 @@ def pack_sequences(kind: SequenceType, values: Any, room: Room, key: Any, what: 
     for i, leaf in enumerate(leaves):
         chunks = [chunk for part in parts for chunk in part.leaves[i]]
         used = int(lengths.sum()) + capacity if is_batched(leaf.shape) else len(lengths)
-        shape = _common_shape(leaf.shape[1:] if is_batched(leaf.shape) else leaf.shape, chunks, is_batched(leaf.shape), what)
+        shape = _common_shape(
+            leaf.shape[1:] if is_batched(leaf.shape) else leaf.shape, chunks, is_batched(leaf.shape), what
+        )
         arrays.append(_fill(chunks, is_batched(leaf.shape), room.rows((key, i), used), shape, leaf.dtype))
     rows = np.array([part.lengths.sum() for part in parts], np.int64)
     columns = _index(arrays, starts, lengths, counts, room, key)
@@ -108,7 +110,11 @@ def _index(arrays: list[Any], starts: Array, lengths: Array, counts: Array, room
     elements = room.clients((key, "elements"), len(starts))
     sequences = room.clients((key, "sequences"), len(counts))
     first = np.cumsum(counts) - counts
-    return Columns(tuple(arrays), *(_extend(a, elements) for a in (starts, lengths)), *(_extend(a, sequences) for a in (first, counts)))
+    return Columns(
+        tuple(arrays),
+        *(_extend(a, elements) for a in (starts, lengths)),
+        *(_extend(a, sequences) for a in (first, counts)),
+    )
 
 
 def _extend(array: Array, size: int) -> Array:
@@ -170,7 +176,9 @@ def _read(kind: SequenceType, value: Any, what: str) -> _Part:
         found = _leaves(to_value(element, kind.element, f"{what}[{i}]"))
         sizes = {leaf.shape[0] for leaf, rows in zip(found, batched, strict=True) if rows}
         if len(sizes) > 1:
-            raise ValueError(f"{what}[{i}] is a batch whose tensors have different numbers of examples: {sorted(sizes)}")
+            raise ValueError(
+                f"{what}[{i}] is a batch whose tensors have different numbers of examples: {sorted(sizes)}"
+            )
         if sizes == {0}:
             continue
         lengths.append(sizes.pop() if sizes else 1)
@@ -225,6 +233,3 @@ def _in_order(value: Any, kind: Any) -> Any:
 
 def _leaves(value: Any) -> list[Any]:
     return [leaf for element in value for leaf in _leaves(element)] if isinstance(value, Struct) else [value]
-
-
-Reader = Callable[[Any], _Part]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -158,19 +156,3 @@ class InProcessRuntime:
             with jax.enable_x64(True):
                 kept[key] = jax.device_put(arrays, self._everywhere)
         return kept[key]
-
-
-def use_every_core() -> None:
-    """Gives JAX one CPU device per core, if nothing has been decided about that and JAX has not started yet."""
-    import os
-
-    from jax._src import xla_bridge
-
-    if xla_bridge.backends_are_initialized():
-        return
-    if jax.config.jax_num_cpu_devices > 0 or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
-        return
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-_ = (warnings, partial)

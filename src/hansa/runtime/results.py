@@ -11,7 +11,7 @@ from hansa.compiler.program import Program
 from hansa.language.graph import Literal, MakeStruct, Node, Parameter, Select
 from hansa.language.values import select
 from hansa.runtime.round import is_stacked
-from hansa.types import FederatedType, SequenceType, Struct, StructType, Type, is_federated, to_value
+from hansa.types import FederatedType, Struct, StructType, Type, is_federated, to_value
 
 
 def computed_parts(program: Program) -> list[Node]:
@@ -59,7 +59,9 @@ def _fetch(leaf: Any) -> Any:
 
 def _finish(value: Any, kind: Type) -> Any:
     if isinstance(kind, StructType):
-        return (kind.container or Struct)((name, _finish(part, member)) for (name, member), part in zip(kind.fields, value, strict=True))
+        return (kind.container or Struct)(
+            (name, _finish(part, member)) for (name, member), part in zip(kind.fields, value, strict=True)
+        )
     return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
@@ -100,6 +102,3 @@ def _pick(node: Node, argument: Any) -> Any:
         return value[node.index]
 
     return [field(value) for value in source] if is_stacked(node.source) else field(source)
-
-
-_ = SequenceType

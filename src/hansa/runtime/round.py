@@ -42,7 +42,9 @@ class Cohort:
 jax.tree_util.register_dataclass(Cohort, ["ids", "order", "lengths"], [])
 
 
-def whole(program: Program, packed: Any, cohort: Cohort, static: Static, outputs: list[Node], devices: int) -> list[Any]:
+def whole(
+    program: Program, packed: Any, cohort: Cohort, static: Static, outputs: list[Node], devices: int
+) -> list[Any]:
     """The values of `outputs`, nodes at the server or, stacked in the cohort's order, at the clients.
 
     Runs on every device of a mesh with one axis, `AXIS`.
@@ -61,7 +63,9 @@ def whole(program: Program, packed: Any, cohort: Cohort, static: Static, outputs
             for node, stack in zip(clients.kept, stacks, strict=True):
                 kept[node] = gather_devices(stack, cohort)
     return [
-        stacked_value(program, node, packed, cohort, static, server, kept) if is_stacked(node) else evaluate([node], server)[0]
+        stacked_value(program, node, packed, cohort, static, server, kept)
+        if is_stacked(node)
+        else evaluate([node], server)[0]
         for node in outputs
     ]
 
@@ -122,9 +126,14 @@ def fold(
         after = []
         for aggregate, state, given in zip(stage.aggregates, states, contributions, strict=True):
             new = aggregate.accumulate(state, given)
-            leaves = [lax.convert_element_type(x, y.dtype) for x, y in zip(jax.tree.leaves(new), jax.tree.leaves(state), strict=True)]
+            leaves = [
+                lax.convert_element_type(x, y.dtype)
+                for x, y in zip(jax.tree.leaves(new), jax.tree.leaves(state), strict=True)
+            ]
             after.append(jax.tree.unflatten(jax.tree.structure(state), leaves))
-        return after, jax.tree.map(lambda stack, value: lax.dynamic_update_index_in_dim(stack, value, turn, 0), stacks, values)
+        return after, jax.tree.map(
+            lambda stack, value: lax.dynamic_update_index_in_dim(stack, value, turn, 0), stacks, values
+        )
 
     return lax.fori_loop(jnp.int32(0), length, body, (states, stacks))
 

@@ -67,7 +67,8 @@ class Type:
         more = sum(1 for _ in differences)
         if more:
             lines.append(f"and {more} more")
-        if any(difference.path for difference in shown):
+        whole = str(self), str(source)
+        if any((difference.expected, difference.found) != whole for difference in shown):
             lines += [f"  expected, in full: {self}", f"  found, in full:    {source}"]
         raise TypeError("\n".join(lines))
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from hansa.types import names as _names
 from hansa.types.base import Type
-from hansa.types.dtypes import DTYPES, DType, as_dtype, find_dtype, is_key_dtype
+from hansa.types.dtypes import DTYPES, DType, as_dtype, find_dtype
 from hansa.types.members import Members, members
 from hansa.types.mismatch import Mismatch, describe
 from hansa.types.notation import parse_type
@@ -116,8 +116,6 @@ def _read_array(spec: Any) -> TensorType:
     dtype = spec.dtype
     if dtype is None or spec.shape is None:
         raise Mismatch(f"{spec!r} leaves its dtype or its rank open, and a type has both")
-    if type(dtype) is not str and not isinstance(dtype, np.dtype) and is_key_dtype(dtype):
-        _guarded(find_dtype, dtype)
     return TensorType(_guarded(as_dtype, dtype), _guarded(tuple, spec.shape))
 
 
@@ -125,7 +123,8 @@ def _read_class(spec: type) -> Type:
     """The struct of the annotated fields of a NamedTuple or dataclass."""
     if issubclass(spec, tuple) and hasattr(spec, "_fields"):
         names = tuple(spec._fields)
-        annotations = {name: value for base in spec.__mro__ for name, value in inspect.get_annotations(base).items()}
+        bases = reversed(spec.__mro__)
+        annotations = {name: value for base in bases for name, value in inspect.get_annotations(base).items()}
     elif dataclasses.is_dataclass(spec):
         annotations = {field.name: field.type for field in dataclasses.fields(spec)}
         names = tuple(annotations)

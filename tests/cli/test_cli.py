@@ -1,0 +1,135 @@
+"""The command's own words: help, version, the layout of types, the files of a run."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hansa.cli._curves import draw_curves
+from hansa.cli._history import Round, write_csv
+from hansa.cli._interrupt import StopRequest
+from hansa.cli._run_folder import RunFolderError, claimed, replacing
+from hansa.cli._type_layout import lay_out
+
+HANSA = [sys.executable, "-m", "hansa.cli"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_teaches_where_to_begin(arguments: list[str]):
+    result = subprocess.run([*HANSA, *arguments], capture_output=True, text=True, check=True)
+    assert "hansa demo --data mnist" in result.stdout
+    assert "import hansa" in result.stdout
+
+
+def test_version_is_a_version():
+    result = subprocess.run([*HANSA, "--version"], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"hansa (\d+\.\d+\.\d+\S*|\(not installed\))\n", result.stdout)
+
+
+def test_a_wrong_option_is_a_usage_error():
+    result = subprocess.run([*HANSA, "demo", "--rounds", "0"], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "--rounds" in result.stderr
+
+
+def test_the_command_imports_nothing_slow_of_its_own():
+    code = (
+        "import sys, hansa; before = set(sys.modules); import hansa.cli; "
+        "print(*sorted({'keras', 'jax', 'matplotlib', 'sklearn', 'tensorflow'} & (set(sys.modules) - before)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""
+
+
+TYPE = (
+    "(<state=<weights=<float32[64,128],float32[128]>,n=int32>@SERVER,"
+    "data={<x=float32[?,64]>*}@CLIENTS> -> int32@SERVER)"
+)
+
+
+def test_a_type_that_fits_stays_on_its_line():
+    assert lay_out(TYPE, 200) == TYPE
+
+
+def test_a_long_type_shows_its_structure():
+    assert lay_out(TYPE, 70).splitlines() == [
+        "(",
+        "  <",
+        "    state=<weights=<float32[64,128],float32[128]>,n=int32>@SERVER,",
+        "    data={<x=float32[?,64]>*}@CLIENTS",
+        "  > ->",
+        "  int32@SERVER",
+        ")",
+    ]
+
+
+@pytest.mark.parametrize("width", [1, 10, 30, 60, 100])
+@pytest.mark.parametrize(
+    "notation",
+    [
+        TYPE,
+        "( -> <model=<float32[784,10],float32[10]>,round=int64>@SERVER)",
+        "int32",
+        "<>",
+        "((int32 -> bool) -> <a=<>>)",
+    ],
+)
+def test_a_laid_out_type_is_the_same_type(notation: str, width: int):
+    lines = lay_out(notation, width).splitlines()
+    assert "".join("".join(lines).split()) == "".join(notation.split())
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path):
+    target = tmp_path / "metrics.csv"
+    target.write_text("before")
+    with pytest.raises(OSError, match="disk"), replacing(target) as part:
+        part.write_text("half")
+        raise OSError("disk full")
+    assert target.read_text() == "before"
+    with replacing(target) as part:
+        part.write_text("after")
+    assert target.read_text() == "after"
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_a_claimed_folder_goes_if_nothing_came_of_it(tmp_path: Path):
+    with pytest.raises(ValueError, match="no data"), claimed(tmp_path / "runs" / "one"):
+        raise ValueError("no data")
+    assert not list(tmp_path.iterdir())
+    with claimed(tmp_path / "runs" / "two"):
+        (tmp_path / "runs" / "two" / "model").touch()
+    with pytest.raises(RunFolderError, match="is not empty"), claimed(tmp_path / "runs" / "two"):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match="cannot be used"), claimed(tmp_path / "file"):
+        pass
+
+
+def test_a_folder_of_the_user_stays_though_it_is_empty(tmp_path: Path):
+    with claimed(tmp_path):
+        pass
+    assert tmp_path.is_dir()
+
+
+def test_the_first_ctrl_c_asks_and_the_second_interrupts():
+    before = signal.getsignal(signal.SIGINT)
+    with StopRequest() as stop:
+        assert not stop.requested
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("values", [(0.5, 0.9, 0.4, 0.8), (float("nan"), 0.1, float("inf"), 0.1)])
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_any_history_can_be_drawn_and_written(tmp_path: Path, values: tuple[float, ...], count: int):
+    rounds = [Round(number, *values, 0.01) for number in range(1, count + 1)]
+    draw_curves(rounds, "Title", "Subtitle", tmp_path / "curves.png")
+    write_csv(rounds, tmp_path / "metrics.csv")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == count + 1

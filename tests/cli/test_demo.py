@@ -1,0 +1,188 @@
+"""`hansa demo` learns and leaves its files; stopped or refused, it leaves nothing half-done."""
+
+import csv
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HANSA = [sys.executable, "-m", "hansa.cli"]
+FILES = ["curves.png", "metrics.csv", "model.keras"]
+
+
+def hansa(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*HANSA, *arguments], cwd=folder, capture_output=True, text=True, timeout=300, env={**os.environ, **environment}
+    )
+
+
+# On one worker, which makes the run that several tests look at once.
+pytestmark = pytest.mark.xdist_group("demo")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A run with no options at all: its run folder and what it printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    result = hansa(folder, "demo")
+    assert result.returncode == 0, result.stderr
+    (run,) = (folder / "runs").iterdir()
+    return run, result
+
+
+def rows(run: Path) -> list[dict[str, float]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_it_leaves_its_three_files_and_nothing_else(finished):
+    run, _ = finished
+    assert sorted(path.name for path in run.iterdir()) == FILES
+    assert re.fullmatch(r"demo-digits-\d{8}-\d{6}", run.name)
+
+
+def test_the_table_has_every_round_and_the_model_learnt(finished):
+    table = rows(finished[0])
+    assert list(table[0]) == ["round", "loss", "accuracy", "held_out_loss", "held_out_accuracy", "seconds"]
+    assert [row["round"] for row in table] == list(range(1, len(table) + 1))
+    assert table[-1]["held_out_accuracy"] >= 0.92
+    assert table[-1]["held_out_loss"] < table[0]["held_out_loss"] / 3
+    assert table[-1]["loss"] < table[0]["loss"] / 3
+    assert all(row["seconds"] > 0 for row in table)
+
+
+def test_the_curves_are_a_picture_of_a_sensible_size(finished):
+    from matplotlib.image import imread
+
+    height, width = imread(finished[0] / "curves.png").shape[:2]
+    assert (width, height) == (1920, 784)
+
+
+def test_the_model_is_the_one_whose_accuracy_was_printed(finished):
+    import keras
+
+    from hansa.cli import _demo_data
+
+    run, result = finished
+    model = keras.models.load_model(run / "model.keras")
+    data = _demo_data.load(_demo_data.SETTINGS["digits"], seed=1)
+    _, accuracy = model.evaluate(data.held_out_x, data.held_out_y, verbose=0)
+    assert f"Held-out accuracy {accuracy:.3f}" in result.stdout
+
+
+def test_it_prints_the_type_the_rounds_and_the_files(finished):
+    run, result = finished
+    assert "@SERVER" in result.stdout
+    assert "{<x=float32[?,64],y=int32[?,1]>*}@CLIENTS" in result.stdout
+    assert re.search(r"round +loss +accuracy +held-out accuracy +seconds\n +1 ", result.stdout)
+    for name in FILES:
+        assert str(Path("runs") / run.name / name) in result.stdout
+    assert "\x1b" not in result.stdout, "no control characters where there is no terminal"
+    assert result.stderr == ""
+
+
+def test_json_is_one_object_a_line_and_the_same_seed_gives_the_same_run(finished, tmp_path: Path):
+    result = hansa(tmp_path, "demo", "--json", "--rounds", "2", "--seed", "1", "--run-dir", "again")
+    assert result.returncode == 0, result.stderr
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["begin", "round", "round", "end"]
+    assert events[0]["next_type"].startswith("(<")
+    assert events[-1]["files"]["model.keras"] == str(Path("again") / "model.keras")
+    for name in ("loss", "held_out_loss", "held_out_accuracy"):
+        np.testing.assert_allclose(
+            [event[name] for event in events[1:-1]], [row[name] for row in rows(finished[0])[:2]], rtol=1e-5
+        )
+
+
+def test_in_a_terminal_the_table_is_live(tmp_path: Path):
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    command = [*HANSA, "demo", "--rounds", "3", "--run-dir", "run"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        output = read_terminal(ours, 300)
+    assert process.returncode == 0
+    assert "\x1b[" in output
+    assert "Compiling the first round" in output
+    assert output.index("held-out accuracy") < output.rindex("Held-out accuracy")
+
+
+def read_terminal(terminal: int, seconds: float) -> str:
+    """What is written to a pseudo-terminal until its other end closes."""
+    output, end = b"", time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not select.select([terminal], [], [], 1.0)[0]:
+            continue
+        try:
+            chunk = os.read(terminal, 1 << 16)
+        except OSError:
+            break
+        if not chunk:
+            break
+        output += chunk
+    os.close(terminal)
+    return output.decode()
+
+
+def test_ctrl_c_keeps_what_was_made(tmp_path: Path):
+    command = [*HANSA, "demo", "--rounds", "100000", "--json", "--run-dir", "run"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if json.loads(line)["event"] == "round":
+                process.send_signal(signal.SIGINT)
+                break
+        last = json.loads(process.stdout.read().splitlines()[-1])
+    assert process.returncode == 130
+    assert last["event"] == "end"
+    assert last["stopped"] is True
+    assert last["rounds"] == len(rows(tmp_path / "run")) < 100_000
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == FILES
+
+
+def test_a_folder_with_something_in_it_is_refused(tmp_path: Path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine")
+    result = hansa(tmp_path, "demo", "--run-dir", "run")
+    assert result.returncode == 1
+    assert "run is not empty" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
+
+
+def test_without_mnist_the_error_is_the_datasets_and_no_folder_stays(tmp_path: Path):
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    result = hansa(
+        tmp_path, "demo", "--data", "mnist", HANSA_DATA_DIR="", HANSA_CACHE_DIR=str(tmp_path / "cache"), **nowhere
+    )
+    assert result.returncode == 1
+    assert "HANSA_DATA_DIR" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_client_d_holds_the_digit_d_and_nothing_that_is_held_out():
+    from hansa.cli import _demo_data
+
+    data = _demo_data.load(_demo_data.SETTINGS["digits"], seed=3)
+    assert len(data.clients) == 10
+    for digit, batches in enumerate(data.clients):
+        assert all(set(batch["y"].ravel()) == {digit} for batch in batches)
+        assert all(len(batch["y"]) == 20 for batch in batches[:-1])
+        assert 0 < len(batches[-1]["y"]) <= 20
+    assert data.training_images + len(data.held_out_y) == 1797
+    np.testing.assert_array_equal(np.bincount(data.held_out_y.ravel()), [17, 18, 17, 18, 18, 18, 18, 17, 17, 18])
+    trained = {batch["x"][i].tobytes() for batches in data.clients for batch in batches for i in range(len(batch["x"]))}
+    assert not trained & {image.tobytes() for image in data.held_out_x}
+    sample = data.clients[0][0]
+    assert (sample["x"].dtype, sample["x"].shape) == (np.float32, (20, 64))
+    assert (sample["y"].dtype, sample["y"].shape) == (np.int32, (20, 1))
