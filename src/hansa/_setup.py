@@ -9,6 +9,7 @@ import os
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax._src import xla_bridge  # the only place that says, without starting them, whether the backends have started
@@ -33,7 +34,7 @@ def choose_keras_backend() -> None:
 
 def use_every_core() -> None:
     """One CPU device per core, unless the user has said how many, or JAX has started."""
-    if xla_bridge.backends_are_initialized() or jax.config.jax_num_cpu_devices > 0:
+    if xla_bridge.backends_are_initialized() or _config("jax_num_cpu_devices") > 0:
         return
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -42,9 +43,13 @@ def use_every_core() -> None:
 
 def keep_compiled_programs() -> None:
     """XLA's programs in a cache on disk, so that a second process need not compile them, unless the user has one."""
-    if jax.config.jax_compilation_cache_dir is None and jax.config.jax_enable_compilation_cache:
+    if _config("jax_compilation_cache_dir") is None and _config("jax_enable_compilation_cache"):
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _config(name: str) -> Any:
+    return getattr(jax.config, name)
 
 
 def cache_folder() -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hansa.language.computations import Computation
-from hansa.types import FunctionType, StructType
+from hansa.types import FunctionType, StructType, Type
 
 
 class IterativeProcess:
@@ -51,7 +51,7 @@ class IterativeProcess:
         return f"IterativeProcess(initialize: {self._initialize.type_signature}, next: {self._next.type_signature})"
 
 
-def _first(step: FunctionType, start: FunctionType) -> object:
+def _first(step: FunctionType, start: FunctionType) -> Type:
     parameter = step.parameter
     assert parameter is not None
     if parameter.is_assignable_from(start.result) or not isinstance(parameter, StructType) or not len(parameter):

@@ -22,7 +22,6 @@ from hansa.cli._type_layout import lay_out
 _COLUMNS = ("round", "loss", "accuracy", "held-out accuracy", "seconds")
 # As many rounds as fit a small terminal are shown; the others are in the CSV.
 _SHOWN_ROUNDS = 16
-_BAR = {"style": "grey37", "complete_style": "cyan", "finished_style": "cyan"}
 
 
 @dataclass(frozen=True)
@@ -168,9 +167,7 @@ class TerminalReporter:
         if self._last is not None and (not rows or rows[-1] is not self._last):
             rows = [*rows, self._last]
         for record in rows:
-            accuracy = record.held_out_accuracy
-            bar = ProgressBar(total=1.0, completed=accuracy if math.isfinite(accuracy) else 0.0, width=24, **_BAR)
-            table.add_row(*_cells(record), bar)
+            table.add_row(*_cells(record), _bar(record.held_out_accuracy))
         return Group(table, Text(self._caption(), style="dim"))
 
     def _caption(self) -> str:
@@ -247,3 +244,10 @@ def _closing(result: Result) -> list[str]:
     how = "Stopped. " if result.stopped else ""
     lines = [f"{how}Held-out accuracy {result.held_out_accuracy:.3f} after {rounds}, {result.seconds:.1f} s in all."]
     return lines + [f"  {path}" for path in result.files]
+
+
+def _bar(share: float) -> ProgressBar:
+    completed = share if math.isfinite(share) else 0.0
+    return ProgressBar(
+        total=1.0, completed=completed, width=24, style="grey37", complete_style="cyan", finished_style="cyan"
+    )

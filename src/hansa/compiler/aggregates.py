@@ -88,7 +88,7 @@ def _extreme(node: Intrinsic) -> Aggregate:
     def identity(dtype: Any) -> Any:
         if jnp.issubdtype(dtype, jnp.floating):
             return np.inf if lowest else -np.inf
-        return jnp.iinfo(dtype).max if lowest else jnp.iinfo(dtype).min
+        return np.iinfo(dtype).max if lowest else np.iinfo(dtype).min
 
     def merge(a: Any, b: Any) -> Any:
         return jax.tree.map(choose, a, b)

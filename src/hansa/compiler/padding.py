@@ -75,8 +75,10 @@ class Batch:
 @lru_cache(maxsize=None)
 def multiple(dim: Any) -> int:
     """c, of a symbolic size c * b."""
-    values = [_evaluate(dim, n) for n in (1, 2, 3, 7)]
-    if values != [values[0] * n for n in (1, 2, 3, 7)]:
+    # The large ones tell b from min(b, 7) and mod(b, 8).
+    sizes = (1, 2, 3, 7, 10**9 + 7, 10**18 + 9)
+    values = [_evaluate(dim, n) for n in sizes]
+    if values != [values[0] * n for n in sizes]:
         raise Unsupported(f"an array of {dim} rows")
     return int(values[0])
 
@@ -97,10 +99,23 @@ def batch_axis(shape: Sequence[Any]) -> int | None:
     return axes[0] if axes else None
 
 
-def copy_first(value: Any, batch: Batch) -> Any:
-    """Puts copies of the first row after the batch: the rows are then `like` the batch, whatever was there."""
-    index = lax.broadcasted_iota(jnp.int32, jnp.shape(value), 0)
-    return jnp.where(index < batch.size, value, value[:1])
+def copy_first(value: Any, shape: Sequence[Any], batch: Batch) -> Any:
+    """Puts copies of the first row after the batch: the rows are then `like` the batch, whatever was there.
+
+    Args:
+        value: the padded array.
+        shape: its shape with the batch symbolic, of which one row may be several of the array.
+        batch: the batch.
+    """
+    axis = batch_axis(shape)
+    if axis is None:
+        return value
+    rows = multiple(shape[axis])
+    first = lax.slice_in_dim(value, 0, rows, axis=axis)
+    if rows > 1:
+        first = jnp.concatenate([first] * batch.capacity, axis)
+    index = lax.broadcasted_iota(jnp.int32, jnp.shape(value), axis)
+    return jnp.where(index < batch.size * rows, value, first)
 
 
 def evaluate(closed: ClosedJaxpr, args: Sequence[Any], batch: Batch) -> list[Any]:
@@ -140,6 +155,8 @@ def evaluate_rows(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Rows], bat
             raise Unsupported(f"the operation {eqn.primitive.name!r} over a batch")
         else:
             outs = [Rows(value) for value in bind(eqn, [x.value for x in inputs], batch)]
+        for outvar in eqn.outvars:
+            _check_rows(outvar.aval)
         env.update(zip(eqn.outvars, outs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
@@ -170,13 +187,21 @@ def _param_mentions_batch(param: Any) -> bool:
         param = param.jaxpr
     if isinstance(param, Jaxpr):
         return any(mentions_batch(eqn) for eqn in param.eqns)
-    if type(param) in (tuple, list):
+    if isinstance(param, tuple | list):
         return any(_param_mentions_batch(element) for element in param)
     return bool(export.is_symbolic_dim(param))
 
 
 def _symbolic(aval: Any) -> bool:
     return any(export.is_symbolic_dim(dim) for dim in getattr(aval, "shape", ()))
+
+
+def _check_rows(aval: Any) -> None:
+    """Raises `Unsupported` unless the batch is on at most one axis, in whole rows: what every rule relies on."""
+    shape = getattr(aval, "shape", ())
+    axis = batch_axis(shape)
+    if axis is not None:
+        multiple(shape[axis])
 
 
 def leading(shape: Sequence[Any], axis: int) -> int:

@@ -21,6 +21,7 @@ from hansa.compiler.padding import (
     Unsupported,
     batch_axis,
     bind,
+    copy_first,
     evaluate_rows,
     leading,
     mentions_batch,
@@ -58,7 +59,7 @@ def _axis(eqn: Any, i: int = 0) -> int | None:
 
 
 @_rule(
-    *"rem pow atan2 nextafter and or xor not eq ne lt le gt ge clamp exp exp2 log logistic cos acos cosh acosh rsqrt cbrt "
+    *"rem pow atan2 nextafter and or xor not eq ne lt le gt ge clamp exp exp2 log logistic cos acos cosh acosh rsqrt "
     "is_finite erf_inv erfc lgamma digamma polygamma igamma igammac igamma_grad_a random_gamma_grad zeta bessel_i0e bessel_i1e "
     "regularized_incomplete_beta complex bitcast_convert_type shift_left shift_right_logical shift_right_arithmetic "
     "population_count clz threefry2x32 optimization_barrier".split()
@@ -69,7 +70,7 @@ def _elementwise(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
 
 @_rule(
     *"neg sign convert_element_type real imag conj abs sqrt square sin tan asin atan sinh asinh tanh atanh expm1 log1p erf floor ceil "
-    "round copy copy_p reduce_precision stop_gradient add sub add_any max min".split()
+    "round cbrt copy copy_p name reduce_precision stop_gradient add sub add_any max min".split()
 )
 def _zero_to_zero(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     zero = all(x.zero for x in inputs)
@@ -116,7 +117,15 @@ def _iota(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
 
 @_rule("random_bits")
 def _random_bits(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
-    return [Rows(out) for out in bind(eqn, _values(inputs), batch)]
+    """Draws for the batch are the first of those for the capacity, where the generator counts draws one by one."""
+    aval, axis = eqn.outvars[0].aval, batch_axis(eqn.outvars[0].aval.shape)
+    if _axis(eqn) is not None:  # a key for each row
+        return _elementwise(eqn, inputs, batch)
+    counted = eqn.ctx.threefry_partitionable and str(eqn.invars[0].aval.dtype) == "key<fry>"
+    if not counted or axis is None or leading(aval.shape, axis) != 1:
+        raise _refuse(eqn, "whose draws depend on the batch's size")
+    (out,) = bind(eqn, _values(inputs), batch)
+    return [Rows(copy_first(out, aval.shape, batch))]
 
 
 @_rule("broadcast_in_dim")
@@ -150,7 +159,7 @@ def _moved(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
 def _reshape(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     before, after = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
     i, j = batch_axis(before), batch_axis(after)
-    if i is not None and (j is None or leading(before, i) != leading(after, j)):
+    if (i is None) != (j is None) or (i is not None and leading(before, i) != leading(after, j)):  # type: ignore[arg-type]
         raise _refuse(eqn, f"from {before} to {after}, which takes the batch apart")
     return _moved(eqn, inputs, batch)
 
@@ -158,6 +167,8 @@ def _reshape(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
 @_rule("slice")
 def _slice(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     axis = _axis(eqn)
+    if axis is None and batch_axis(eqn.outvars[0].aval.shape) is not None:
+        raise _refuse(eqn, "of as many rows as the batch has")
     if axis is not None:
         start, limit = eqn.params["start_indices"][axis], eqn.params["limit_indices"][axis]
         stride = (eqn.params["strides"] or {axis: 1})[axis]
@@ -171,17 +182,20 @@ def _slice(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
 
 @_rule("dynamic_slice")
 def _dynamic_slice(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
-    axis, shape = _axis(eqn), eqn.invars[0].aval.shape
-    if axis is not None and eqn.params["slice_sizes"][axis] != shape[axis]:
-        raise _refuse(eqn, "of a part of the batch")
+    axis = _axis(eqn)
+    _check_part(eqn, axis, eqn.params["slice_sizes"])
     return _moved(eqn, inputs, batch)
+
+
+def _check_part(eqn: Any, axis: int | None, sizes: Sequence[Any]) -> None:
+    """Raises `Unsupported` unless a part of these sizes holds the whole batch, if the first input has one, or else none."""
+    if batch_axis(sizes) != axis or (axis is not None and sizes[axis] != eqn.invars[0].aval.shape[axis]):
+        raise _refuse(eqn, "of a part of the batch")
 
 
 @_rule("dynamic_update_slice")
 def _dynamic_update_slice(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
-    axis = _axis(eqn)
-    if axis is not None and eqn.invars[0].aval.shape[axis] != eqn.invars[1].aval.shape[axis]:
-        raise _refuse(eqn, "of a part of the batch")
+    _check_part(eqn, _axis(eqn), eqn.invars[1].aval.shape)
     zero = inputs[0].zero and inputs[1].zero
     return [Rows(out, zero=zero, like=_like(inputs)) for out in bind(eqn, _values(inputs), batch)]
 
@@ -201,6 +215,22 @@ def _concatenate(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
         raise _refuse(eqn, "along the batch")
     zero = all(x.zero for x in inputs)
     return [Rows(out, zero=zero, like=_like(inputs)) for out in bind(eqn, _values(inputs), batch)]
+
+
+@_rule("stack", "unstack")
+def _stack(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
+    if eqn.primitive.name == "unstack" and _axis(eqn) == eqn.params["axis"]:
+        raise _refuse(eqn, "along the batch")
+    zero = all(x.zero for x in inputs)
+    return [Rows(out, zero=zero, like=_like(inputs)) for out in bind(eqn, _values(inputs), batch)]
+
+
+@_rule("tile")
+def _tile(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
+    axis, reps = _axis(eqn), eqn.params["reps"]
+    if (axis is not None and reps[axis] != 1) or batch_axis(reps) is not None:
+        raise _refuse(eqn, "along the batch")
+    return _moved(eqn, inputs, batch)
 
 
 @_rule("split")
@@ -244,10 +274,12 @@ def _cumulative(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
 
 
 def _identity(name: str, dtype: Any) -> Any:
-    if name in ("reduce_sum", "reduce_or"):
+    if name in ("reduce_sum", "reduce_or", "reduce_xor"):
         return 0
-    if name in ("reduce_prod", "reduce_and"):
-        return 1 if dtype == bool or name == "reduce_prod" else -1
+    if name == "reduce_prod":
+        return 1
+    if name == "reduce_and":
+        return np.invert(np.zeros((), dtype))
     highest = name in ("reduce_min", "argmin")
     if jnp.issubdtype(dtype, jnp.floating):
         return np.inf if highest else -np.inf
@@ -257,7 +289,7 @@ def _identity(name: str, dtype: Any) -> Any:
     return info.max if highest else info.min
 
 
-@_rule("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "argmax", "argmin")
+@_rule("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "reduce_xor", "argmax", "argmin")
 def _reduction(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     (x,), name, aval = inputs, eqn.primitive.name, eqn.invars[0].aval
     if batch_axis(aval.shape) not in eqn.params["axes"]:
@@ -332,17 +364,18 @@ def _window(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
 @_rule("gather")
 def _gather(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     dims, sizes, axis = eqn.params["dimension_numbers"], eqn.params["slice_sizes"], _axis(eqn, 0)
-    if axis is not None and axis not in dims.operand_batching_dims and sizes[axis] != eqn.invars[0].aval.shape[axis]:
-        raise _refuse(eqn, "of rows of the batch by their number")
+    if axis is None or axis not in dims.operand_batching_dims:
+        _check_part(eqn, axis, sizes)
     return [Rows(out, like=_like(inputs)) for out in bind(eqn, _values(inputs), batch)]
 
 
-@_rule("scatter_add", "scatter-add", "scatter", "scatter_mul", "scatter_min", "scatter_max")
+@_rule("scatter-add", "scatter-sub", "scatter", "scatter-mul", "scatter-min", "scatter-max")
 def _scatter(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     (operand, indices, updates), dims = inputs, eqn.params["dimension_numbers"]
     axis, update_axis = _axis(eqn, 0), _axis(eqn, 2)
+    adds = eqn.primitive.name in ("scatter-add", "scatter-sub")
     if axis is None and update_axis is not None:
-        if eqn.primitive.name not in ("scatter_add", "scatter-add"):
+        if not adds or update_axis in dims.update_window_dims:
             raise _refuse(eqn, "of the batch into one array")
         if not updates.zero:
             updates = Rows(batch.mask(updates, eqn.invars[2].aval))
@@ -354,10 +387,24 @@ def _scatter(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
             if i not in dims.inserted_window_dims + dims.operand_batching_dims
         ]
         whole = axis in windows and update_axis == dims.update_window_dims[windows.index(axis)]
+        whole = whole and eqn.invars[0].aval.shape[axis] == eqn.invars[2].aval.shape[update_axis]
         if not whole or axis in dims.scatter_dims_to_operand_dims:
             raise _refuse(eqn, "into rows of the batch by their number")
-    zero = operand.zero and updates.zero and eqn.primitive.name in ("scatter_add", "scatter-add")
+    zero = operand.zero and updates.zero and adds
     return [Rows(out, zero=zero, like=_like(inputs)) for out in bind(eqn, _values(inputs), batch)]
+
+
+@_rule("cholesky", "triangular_solve", "lu", "lu_pivots_to_permutation", "qr", "householder_product", "eigh", "svd", "fft")
+def _of_each_row(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
+    """Operations on the last axes of their inputs, one by one along those before."""
+    apart = eqn.params["fft_lengths"] if eqn.primitive.name == "fft" else (0, 0)
+    ranks = 1 if eqn.primitive.name == "lu_pivots_to_permutation" else len(apart)
+    for i, atom in enumerate(eqn.invars):
+        rank = 1 if eqn.primitive.name == "householder_product" and i == 1 else ranks
+        axis = _axis(eqn, i)
+        if axis is not None and axis >= len(atom.aval.shape) - rank:
+            raise _refuse(eqn, "across the batch")
+    return _elementwise(eqn, inputs, batch)
 
 
 # Functions and control flow: their bodies are evaluated the same way.

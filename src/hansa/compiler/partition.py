@@ -28,11 +28,14 @@ def compile_computation(computation: Computation) -> Program:
     returned = [part for node in results if _at_clients(node.type) for part in _sources(node, _computed)]
     last = max([last, *(depths[node] + 1 for node in returned)])
 
-    aggregates = [node for node in nodes if is_aggregate(node)]
+    aggregates = [node for node in nodes if isinstance(node, Intrinsic) and is_aggregate(node)]
     needed: list[set[Node]] = [
         {part for node in aggregates if depths[node] == d + 1 for part in _client_inputs(node)} for d in range(last)
     ]
     kept: list[list[Node]] = [[] for _ in range(last)]
+
+    def before(d: int) -> Callable[[Node], bool]:
+        return lambda node: _computed(node) and depths[node] < d
 
     def keep(node: Node) -> None:
         if _computed(node) and node not in kept[depths[node]]:
@@ -42,20 +45,16 @@ def compile_computation(computation: Computation) -> Program:
         keep(node)
     for d in reversed(range(last)):
         for root in [*needed[d], *kept[d]]:
-            for part in _sources(root, lambda n, d=d: _computed(n) and depths[n] < d):  # type: ignore[misc]
+            for part in _sources(root, before(d)):
                 keep(part)
 
     clients = []
     for d in range(last):
-        folds = tuple(aggregate(node) for node in aggregates if depths[node] == d + 1)  # type: ignore[arg-type]
+        folds = tuple(aggregate(node) for node in aggregates if depths[node] == d + 1)
         roots = [*(n for fold in folds for n in fold.contributions), *kept[d]]
-        inner = list(
-            dict.fromkeys(n for root in roots for n in _within(root, lambda n, d=d: _computed(n) and depths[n] < d))
-        )  # type: ignore[misc]
+        inner = list(dict.fromkeys(n for root in roots for n in _within(root, before(d))))
         broadcasts = tuple((n.inputs[0], n) for n in inner if _is_broadcast(n))
-        inputs = tuple(
-            n for n in inner if isinstance(n, Parameter) or is_client_id(n) or (_computed(n) and depths[n] < d)
-        )
+        inputs = tuple(n for n in inner if isinstance(n, Parameter) or is_client_id(n) or before(d)(n))
         clients.append(ClientStage(broadcasts, inputs, folds, tuple(kept[d])))
 
     servers = _server_stages(depths, clients, results, aggregates, last)
@@ -63,7 +62,7 @@ def compile_computation(computation: Computation) -> Program:
 
 
 def _server_stages(
-    depths: dict[Node, int], clients: list[ClientStage], results: list[Node], aggregates: list[Node], last: int
+    depths: dict[Node, int], clients: list[ClientStage], results: list[Node], aggregates: list[Intrinsic], last: int
 ) -> tuple[ServerStage, ...]:
     wanted: list[list[Node]] = [[] for _ in range(last + 1)]
     for d, stage in enumerate(clients):
@@ -79,7 +78,7 @@ def _server_stages(
     for d in range(last + 1):
         outputs = tuple(n for n in dict.fromkeys(wanted[d]) if not is_aggregate(n) and not isinstance(n, Parameter))
         available = known - set(outputs)
-        inner = dict.fromkeys(n for root in outputs for n in _within(root, lambda n, a=available: n in a))  # type: ignore[misc]
+        inner = dict.fromkeys(n for root in outputs for n in _within(root, available.__contains__))
         stages.append(ServerStage(tuple(n for n in inner if isinstance(n, Parameter) or n in available), outputs))
         known |= set(outputs)
     return tuple(stages)

@@ -95,12 +95,13 @@ def from_columns(
         index = first + i
         batch = padding.Batch(columns.lengths[index], capacity)
 
-        def leaf(array: Any, rows: bool) -> Any:
+        def leaf(array: Any, rows: bool, aval: Aval) -> Any:
             if rows:
-                return padding.copy_first(lax.dynamic_slice_in_dim(array, columns.starts[index], capacity), batch)
+                padded = lax.dynamic_slice_in_dim(array, columns.starts[index], capacity)
+                return padding.copy_first(padded, aval.shape, batch)
             return lax.dynamic_index_in_dim(array, index, keepdims=False)
 
-        return [leaf(array, rows) for array, rows in arrays], batch
+        return [leaf(array, rows, aval) for (array, rows), aval in zip(arrays, avals, strict=True)], batch
 
     return Sequence(avals, columns.counts[which], read, sizes)
 
@@ -108,10 +109,13 @@ def from_columns(
 def sequence_map(trace: Trace, sequence: Sequence) -> Sequence:
     """The sequence of a function's results."""
     avals = _result_avals(trace, sequence)
+    for aval in avals:
+        _check_rows(aval.shape)
 
     def read(i: Any) -> tuple[list[Any], padding.Batch]:
         leaves, batch = sequence.read(i)
-        return call(trace, [], sequence, leaves, batch), batch
+        results = call(trace, [], sequence, leaves, batch)
+        return [padding.copy_first(x, aval.shape, batch) for x, aval in zip(results, avals, strict=True)], batch
 
     return Sequence(avals, sequence.count, read, sequence.sizes)
 
@@ -178,8 +182,11 @@ def _branches(
         avals = (*fixed, *(_at(aval, size) for aval in sequence.avals))
 
         def run(*args: Any) -> list[Any]:
-            cut = [x[: aval.shape[0]] if x.shape != aval.shape else x for x, aval in zip(args, avals, strict=True)]
+            cut = [lax.slice(x, (0,) * x.ndim, aval.shape) for x, aval in zip(args, avals, strict=True)]
             outs = padding.evaluate(trace(avals).jaxpr, cut, padding.Batch(size, size))
+            for x, shape in zip(outs, results, strict=True):
+                if x.shape != _at(Aval(shape, x.dtype), size).shape:
+                    raise TypeError(_rows_message((*x.shape[:-1], f"{x.shape[-1]} where b is {size}")))
             return [_padded(x, shape, batch) for x, shape in zip(outs, results, strict=True)]
 
         return run
@@ -201,10 +208,26 @@ def _by_example(trace: Trace, fixed: tuple[Aval, ...], sequence: Sequence) -> tu
     b = batch_symbols()[0]
     first, second = (trace((*fixed, *(_at(aval, size) for aval in sequence.avals))).jaxpr.out_avals for size in (1, 2))
     shapes = [
-        tuple(m if m == n else m * b for m, n in zip(one.shape, two.shape, strict=True))
+        tuple(m if m == n else m + (n - m) * (b - 1) for m, n in zip(one.shape, two.shape, strict=True))
         for one, two in zip(first, second, strict=True)
     ]
     return tuple(Aval(shape, aval.dtype) for shape, aval in zip(shapes, first, strict=True))
+
+
+def _check_rows(shape: tuple[Any, ...]) -> None:
+    try:
+        axis = padding.batch_axis(shape)
+        if axis is not None:
+            padding.multiple(shape[axis])
+    except padding.Unsupported:
+        raise TypeError(_rows_message(shape)) from None
+
+
+def _rows_message(shape: tuple[Any, ...]) -> str:
+    return (
+        f"the function of sequence_map returns a tensor of shape {shape} for a batch of b examples, but each may give only a fixed "
+        "number of rows, the same for all; do that work in the op of sequence_reduce, where any shape may be on the way"
+    )
 
 
 def _at(aval: Aval, size: int) -> Aval:

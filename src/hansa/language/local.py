@@ -109,7 +109,7 @@ def batch_symbols() -> tuple[Any, ...]:
     from jax import export
 
     scope = export.SymbolicScope()
-    return export.symbolic_shape("b, d1, d2, d3, d4, d5, d6, d7", scope=scope)
+    return tuple(export.symbolic_shape("b, d1, d2, d3, d4, d5, d6, d7", scope=scope))
 
 
 def tensors(kind: Type | None) -> list[TensorType]:

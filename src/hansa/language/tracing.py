@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast, overload
 
 from hansa.language.computations import Computation, GraphComputation, LocalComputation, PolymorphicComputation
 from hansa.language.context import Trace, tracing, user_line
@@ -15,6 +15,13 @@ from hansa.language.values import Value, to_node
 from hansa.types import FunctionType, StructType, Type, to_type
 
 
+Decorated = Callable[[Callable[..., Any]], Any]
+
+
+@overload
+def federated_computation(first: Type | str, /, *types: Any) -> Decorated: ...
+@overload
+def federated_computation(first: Any, /, *types: Any) -> Any: ...
 def federated_computation(*args: Any) -> Any:
     """Makes a computation out of a Python function that composes others.
 
@@ -34,6 +41,10 @@ def federated_computation(*args: Any) -> Any:
     return _decorate(args, "federated_computation", _trace_graph)
 
 
+@overload
+def jax_computation(first: Type | str, /, *types: Any) -> Decorated: ...
+@overload
+def jax_computation(first: Any, /, *types: Any) -> Any: ...
 def jax_computation(*args: Any) -> Any:
     """Makes a local computation out of a JAX function.
 
@@ -129,12 +140,12 @@ def _trace_graph(function: Callable[..., Any], name: str, parameter: Type | None
         return GraphComputation(name, node, to_node(result, what=f"what {name!r} returns"))
 
 
-def narrow_computation(*args: Any) -> Any:
+def narrow_computation(*types: Type) -> Decorated:
     """`jax_computation` for a function that is to see 32-bit JAX whatever it is given: 64-bit tensors are converted.
 
     For functions that Hansa wraps around a user's model, which keeps its dtypes beside 64-bit labels.
     """
-    return _decorate(args, "jax_computation", partial(_trace_local, narrow=True))
+    return cast(Decorated, _decorate(types, "jax_computation", partial(_trace_local, narrow=True)))
 
 
 def _trace_local(

@@ -10,7 +10,7 @@ models.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,9 @@ def build_federated_averaging_process(
     initialize = _initialize(model.initial_weights, server.initial(model.initial_weights.trainable))
     state_type = initialize.type_signature.result
     work = _client_work(model, client, weights_type, _weighting(client_weighting))
-    update_server = _server_update(server, state_type.member, work.type_signature.result, non_trainable == "mean")  # type: ignore[attr-defined]
+    report = _struct(work.type_signature.result)
+    update_server = _server_update(server, _struct(state_type), report, non_trainable == "mean")
+    combine = _round_metrics(model, report["counts"])
     round_key = jax_computation(_COUNT)(lambda count: _fold_in(jnp.array([0, seed], jnp.uint32), count))
     client_key = jax_computation(_KEY, TensorType("int32"))(_fold_in)
     batches = FederatedType(SequenceType(model.batch_type), CLIENTS)
@@ -89,10 +91,7 @@ def build_federated_averaging_process(
         weight = on.federated_sum(trained.used)
         after = on.federated_map(update_server, [state, average, weight])
         counts = on.federated_sum(trained.counts)
-        metrics = on.federated_map(
-            _round_metrics(model, trained.counts.type_signature.member),
-            [model.metrics(trained.outputs), counts, weight],
-        )
+        metrics = on.federated_map(combine, [model.metrics(trained.outputs), counts, weight])
         return Struct([("state", after), ("metrics", metrics)])
 
     return IterativeProcess(initialize, next)
@@ -128,7 +127,7 @@ def _initialize(weights: ModelWeights, optimizer_state: Struct) -> Computation:
         state = Struct([("model", initial()), ("optimizer_state", Struct(zip(names, fields, strict=True)))])
         return on.federated_value(state, SERVER)
 
-    return initialize  # type: ignore[no-any-return]
+    return cast(Computation, initialize)
 
 
 def _client_work(
@@ -188,7 +187,7 @@ def _client_work(
     def client_work(weights: Any, data: Any, key: Any) -> Any:
         return finish(weights, on.sequence_reduce(data, start(weights, key), step))
 
-    return client_work  # type: ignore[no-any-return]
+    return cast(Computation, client_work)
 
 
 def _server_update(optimizer: Optimizer, state: StructType, report: StructType, mean_statistics: bool) -> Computation:
@@ -222,11 +221,11 @@ def _server_update(optimizer: Optimizer, state: StructType, report: StructType, 
         optimizer_state = Struct(zip(kind.names, [counted, *after.slots], strict=True))
         return Struct([("model", after.model), ("optimizer_state", optimizer_state)])
 
-    return server_update  # type: ignore[no-any-return]
+    return cast(Computation, server_update)
 
 
 def _round_metrics(model: Model, counts: Type) -> Computation:
-    metrics = model.metrics.type_signature.result.member  # type: ignore[attr-defined]
+    metrics = _struct(model.metrics.type_signature.result)
     flag = jax_computation(_COUNT)(lambda used: used == 0)
 
     @federated_computation(metrics, counts, _COUNT)
@@ -236,7 +235,7 @@ def _round_metrics(model: Model, counts: Type) -> Computation:
             [*fields, *zip(counts.type_signature.names, counts, strict=True), ("model_unchanged", flag(used))]
         )
 
-    return round_metrics  # type: ignore[no-any-return]
+    return cast(Computation, round_metrics)
 
 
 def _weighting(value: str | Callable[[Any], Any]) -> Callable[[Struct], Any]:
@@ -272,6 +271,13 @@ def _all_finite(tree: Any) -> Any:
 def _zero_unless(condition: Any, tree: Any) -> Any:
     with jax.enable_x64(True):
         return jax.tree.map(lambda leaf: jnp.where(condition, leaf, jnp.zeros((), leaf.dtype)), tree)
+
+
+def _struct(kind: Type) -> StructType:
+    """A struct type, or the one that a federated type holds at each place."""
+    member = kind.member if isinstance(kind, FederatedType) else kind
+    assert isinstance(member, StructType)
+    return member
 
 
 def _type_of(value: Any) -> Type:

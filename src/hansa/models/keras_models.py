@@ -6,7 +6,7 @@ in training. Only the state of random generators is replaced by one drawn from t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -251,7 +251,7 @@ class _KerasFunctions:
         def aggregate_metrics(outputs: Any) -> Any:
             return intrinsics.federated_map(finalize, intrinsics.federated_sum(outputs))
 
-        return aggregate_metrics  # type: ignore[no-any-return]
+        return cast(Computation, aggregate_metrics)
 
 
 def _in_keras_order(order: list[tuple[str, int]], values: Struct) -> list[Any]:
@@ -264,7 +264,7 @@ def _in_keras_order(order: list[tuple[str, int]], values: Struct) -> list[Any]:
 def _exact(local: Struct) -> Struct:
     """A client's sums in dtypes in which the sums of many clients stay exact."""
     with jax.enable_x64(True):
-        return jax.tree.map(lambda leaf: leaf.astype(_wide(leaf.dtype)), local)
+        return Struct((name, jax.tree.map(lambda leaf: leaf.astype(_wide(leaf.dtype)), part)) for name, part in local._items())
 
 
 def _wide(dtype: Any) -> Any:

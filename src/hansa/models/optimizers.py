@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +114,7 @@ def _to_struct(state: Any) -> Struct:
 
 
 def _part(value: Any) -> Any:
+    pairs: Iterable[tuple[str | None, Any]]
     if isinstance(value, Struct):
         pairs = value._items()
     elif isinstance(value, dict):

@@ -15,11 +15,33 @@ import numpy.typing as npt
 from jax import lax
 
 from hansa.compiler import sequences
-from hansa.runtime.columns import Packed, Room, aligned, pack_sequences
-from hansa.types import CLIENTS, FederatedType, SequenceType, Struct, StructType, TensorType, Type, to_value
-from hansa.types.batches import ClientBatches
+from hansa.runtime.columns import Packed, Room, aligned, common_shape, pack_sequences
+from hansa.types import (
+    CLIENTS,
+    FederatedType,
+    SequenceType,
+    Struct,
+    StructType,
+    TensorType,
+    Type,
+    is_federated,
+    to_value,
+)
+from hansa.types.batches import Batches, ClientBatches
 
-_BATCHES = "a list with one entry per client"
+@dataclass(frozen=True)
+class Cohort:
+    """The clients of a call, as its argument tells before any of it is read.
+
+    Attributes:
+        size: how many there are, or None if no part of the argument says so.
+        ids: the clients' numbers, int32 [clients], or None for their positions.
+        work: what each client's sequences cost, as far as it is known without reading them, at least 1; int64 [clients].
+    """
+
+    size: int | None = None
+    ids: npt.NDArray[Any] | None = None
+    work: npt.NDArray[np.int64] | None = None
 
 
 @dataclass
@@ -28,46 +50,90 @@ class Arguments:
 
     Attributes:
         packed: in the shape of the parameter's type; arrays in host memory, or as the caller passed them.
-        clients: how many there are, or None if no part of the argument says so.
-        ids: the clients' numbers, int32 [clients].
-        work: the number of examples each client holds, at least 1; int64 [clients].
         sequences: how the sequences are laid out, in the order of the type.
     """
 
     packed: Any = None
-    clients: int | None = None
-    ids: npt.NDArray[Any] | None = None
-    work: npt.NDArray[Any] | None = None
     sequences: list[Packed] = field(default_factory=list)
-    counted_in: str = ""
 
 
-def pack(kind: Type | None, value: Any, room: Room, names: str) -> Arguments:
+def survey(kind: Type | None, value: Any, what: str) -> Cohort:
+    """Who takes part in a call.
+
+    Raises:
+        TypeError, ValueError: if a client argument is not one entry per client, or two disagree on how many there are.
+    """
+    found: list[tuple[str, Any]] = [] if kind is None else list(_client_arguments(kind, value, what))
+    if not found:
+        return Cohort()
+    (first, entries), *others = found
+    for name, other in others:
+        if len(other) != len(entries):
+            raise ValueError(
+                f"{name} has values of {len(other)} clients, but {first} has values of {len(entries)}; pass one per client in both"
+            )
+    ids = next((entries.client_ids for _, entries in found if isinstance(entries, ClientBatches)), None)
+    return Cohort(len(entries), ids, np.maximum(1, sum(_work(entries) for _, entries in found)))
+
+
+def _client_arguments(kind: Type, value: Any, what: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(kind, FederatedType):
+        if kind.placement is CLIENTS and not kind.all_equal:
+            yield what, _clients(kind, value, what)
+    elif isinstance(kind, StructType) and is_federated(kind):
+        for i, ((name, member), part) in enumerate(zip(kind.fields, _fields(kind, value, what), strict=True)):
+            yield from _client_arguments(member, part, _field_name(what, name, i))
+
+
+def _work(entries: Any) -> npt.NDArray[np.int64]:
+    if isinstance(entries, ClientBatches):
+        return entries.counts
+    sizes = [e.count if isinstance(e, Batches) else len(e) if isinstance(e, list | tuple) else 1 for e in entries]
+    return np.array(sizes, np.int64)
+
+
+def pack(kind: Type | None, value: Any, room: Room, what: str, only: npt.NDArray[np.int64] | None = None) -> Arguments:
     """Packs `value`, the argument of a computation whose parameter has the type `kind`.
+
+    Args:
+        kind: the parameter's type, or None.
+        value: what the caller passed.
+        room: the capacities to fit into.
+        what: how messages name it.
+        only: the positions of the clients whose data is wanted; by default all.
 
     Raises:
         TypeError, ValueError: where it is not of the type; the message says where, what was found and what to write.
     """
     arguments = Arguments()
     if kind is not None:
-        arguments.packed = _pack(kind, value, room, (), names, arguments)
+        arguments.packed = _pack(kind, value, room, (), what, arguments, only)
     return arguments
 
 
-def _pack(kind: Type, value: Any, room: Room, path: tuple[int, ...], what: str, into: Arguments) -> Any:
+def _field_name(what: str, name: str | None, index: int) -> str:
+    return f"{what}.{name}" if name else f"{what}[{index}]"
+
+
+def _pack(
+    kind: Type, value: Any, room: Room, path: tuple[int, ...], what: str, into: Arguments, only: npt.NDArray[np.int64] | None
+) -> Any:
     if isinstance(kind, FederatedType):
         if kind.placement is CLIENTS and not kind.all_equal:
-            entries = _clients(kind, value, what, into)
-            return _stack(kind.member, entries, room, path, what, into)
-        return _pack(kind.member, value, room, path, what, into)
+            entries = _clients(kind, value, what)
+            names = [f"{what}[{i}]" for i in (range(len(entries)) if only is None else only)]
+            if only is not None:
+                entries = entries.select(only) if isinstance(entries, ClientBatches) else [entries[i] for i in only]
+            return _stack(kind.member, entries, names, room, path, into)
+        return _pack(kind.member, value, room, path, what, into, only)
     if isinstance(kind, SequenceType):
-        packed = pack_sequences(kind, [value], room, path, what)
+        packed = pack_sequences(kind, [value], [what], room, path)
         into.sequences.append(packed)
         return packed.columns
     if isinstance(kind, StructType) and any(not _plain(member) for member in kind):
         parts = _fields(kind, value, what)
         return Struct(
-            (name, _pack(member, part, room, (*path, i), f"{what}.{name}" if name else f"{what}[{i}]", into))
+            (name, _pack(member, part, room, (*path, i), _field_name(what, name, i), into, only))
             for i, ((name, member), part) in enumerate(zip(kind.fields, parts, strict=True))
         )
     return to_value(value, kind, what)
@@ -88,7 +154,7 @@ def _fields(kind: StructType, value: Any, what: str) -> list[Any]:
                 raise TypeError(
                     f"{what} needs the fields {', '.join(map(str, kind.names))}; found {', '.join(map(str, given)) or 'none'}"
                 )
-            return [given[name] for name in kind.names]  # type: ignore[index]
+            return [given[name] for name in kind.names]
     if isinstance(value, Sequence | Struct) and not isinstance(value, str) and len(value) == len(kind):
         return list(value)
     raise TypeError(f"{what} must be a struct of {len(kind)} fields, {kind}; found {_describe(value)}")
@@ -102,60 +168,35 @@ def _describe(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _clients(kind: FederatedType, value: Any, what: str, into: Arguments) -> Any:
-    if isinstance(value, ClientBatches):
-        into.ids = value.client_ids
-    elif isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-        pass
-    elif isinstance(value, np.ndarray) and value.ndim and not isinstance(kind.member, SequenceType):
-        value = list(value)
-    else:
-        hint = "; wrap one client's value in a list" if isinstance(value, dict | Struct) or np.isscalar(value) else ""
-        if isinstance(value, Iterator):
-            hint = "; an iterator is one client's sequence: put it in a list, one iterator per client"
-        raise TypeError(f"{what} must be {_BATCHES}, of type {kind}; found {_describe(value)}{hint}")
-    if into.clients is not None and into.clients != len(value):
-        raise ValueError(
-            f"{what} has values of {len(value)} clients, but {into.counted_in} has values of {into.clients}; pass one per client in both"
-        )
-    into.clients, into.counted_in = len(value), what
-    return value
+def _clients(kind: FederatedType, value: Any, what: str) -> Any:
+    """The entries of a client argument, one per client."""
+    if isinstance(value, ClientBatches) or (isinstance(value, list | tuple) and not hasattr(value, "_fields")):
+        return value
+    if isinstance(value, np.ndarray) and value.ndim and not isinstance(kind.member, SequenceType):
+        return list(value)
+    hint = "; wrap one client's value in a list" if isinstance(value, dict | Struct) or np.isscalar(value) else ""
+    if isinstance(value, Iterator):
+        hint = "; an iterator is one client's sequence: put it in a list, one iterator per client"
+    raise TypeError(f"{what} must be a list with one entry per client, of type {kind}; found {_describe(value)}{hint}")
 
 
-def _stack(kind: Type, entries: Any, room: Room, path: tuple[int, ...], what: str, into: Arguments) -> Any:
+def _stack(kind: Type, entries: Any, names: list[str], room: Room, path: tuple[int, ...], into: Arguments) -> Any:
     if isinstance(kind, SequenceType):
-        packed = pack_sequences(kind, entries, room, path, what)
+        packed = pack_sequences(kind, entries, names, room, path)
         into.sequences.append(packed)
-        rows = np.maximum(packed.rows, 1)
-        into.work = rows if into.work is None else into.work + rows
         return packed.columns
     if isinstance(kind, StructType):
         if _plain(kind):
-            rows = [to_value(entry, kind, f"{what}[{i}]") for i, entry in enumerate(entries)]
+            rows = [to_value(entry, kind, name) for entry, name in zip(entries, names, strict=True)]
         else:
-            rows = [_fields(kind, entry, f"{what}[{i}]") for i, entry in enumerate(entries)]
+            rows = [_fields(kind, entry, name) for entry, name in zip(entries, names, strict=True)]
         return Struct(
-            (
-                name,
-                _stack(
-                    member,
-                    [row[i] for row in rows],
-                    room,
-                    (*path, i),
-                    f"{what}.{name}" if name else f"{what}[{i}]",
-                    into,
-                ),
-            )
-            for i, (name, member) in enumerate(kind.fields)
+            (field, _stack(member, [row[i] for row in rows], [_field_name(n, field, i) for n in names], room, (*path, i), into))
+            for i, (field, member) in enumerate(kind.fields)
         )
     assert isinstance(kind, TensorType)
-    values = [np.asarray(to_value(entry, kind, f"{what}[{i}]")) for i, entry in enumerate(entries)]
-    shapes = {value.shape for value in values}
-    if len(shapes) > 1:
-        raise ValueError(
-            f"{what} holds tensors of different shapes, {' and '.join(map(str, sorted(shapes)[:3]))}; clients must agree on them"
-        )
-    shape = shapes.pop() if shapes else tuple(1 if n is None else n for n in kind.shape)
+    values = [np.asarray(to_value(entry, kind, name)) for entry, name in zip(entries, names, strict=True)]
+    shape = common_shape(kind.shape, [value.shape for value in values], names)
     stacked = aligned((room.clients((path, "stack"), len(values)), *shape), kind.dtype)
     if values:
         stacked[: len(values)] = values

@@ -27,10 +27,11 @@ class Capacity:
     Args:
         slack: a new size is this much larger than what was asked for.
         waste: a known size is used if it is at most this many times what was asked for.
+        least: no size is smaller than this.
     """
 
-    def __init__(self, slack: float, waste: float) -> None:
-        self._slack, self._waste = slack, waste
+    def __init__(self, slack: float, waste: float, least: int) -> None:
+        self._slack, self._waste, self._least = slack, waste, least
         self._known: dict[Any, set[int]] = {}
 
     def __call__(self, key: Any, size: int) -> int:
@@ -38,7 +39,7 @@ class Capacity:
         fitting = [n for n in known if size <= n <= max(self._waste * size, 64)]
         if fitting:
             return min(fitting)
-        capacity = max(int(size * self._slack), size, 1)
+        capacity = max(int(size * self._slack), self._least)
         known.add(capacity)
         return capacity
 
@@ -48,9 +49,9 @@ class Room:
     """The capacities of one program's arguments: rows and elements may have much slack, since what is not used costs
     address space only; the rows of a batch are computed with, so they have none."""
 
-    rows: Capacity = field(default_factory=lambda: Capacity(slack=3.0, waste=32.0))
-    batch: Capacity = field(default_factory=lambda: Capacity(slack=1.0, waste=2.0))
-    clients: Capacity = field(default_factory=lambda: Capacity(slack=2.0, waste=32.0))
+    rows: Capacity = field(default_factory=lambda: Capacity(slack=3.0, waste=32.0, least=1024))
+    batch: Capacity = field(default_factory=lambda: Capacity(slack=1.0, waste=2.0, least=8))
+    clients: Capacity = field(default_factory=lambda: Capacity(slack=2.0, waste=32.0, least=32))
 
 
 @dataclass(frozen=True)
@@ -59,51 +60,47 @@ class Packed:
 
     Attributes:
         columns: the arrays, in host memory unless `resident`.
-        rows: the number of rows of each sequence, which is what working on it costs; int64 [sequences].
         capacity: the rows of a padded batch.
         sizes: the sizes of batch that occur.
         resident: the object whose arrays stay on the device between calls, if there is one.
     """
 
     columns: Columns
-    rows: Array
     capacity: int
     sizes: frozenset[int]
     resident: Examples | None = None
 
 
-def pack_sequences(kind: SequenceType, values: Any, room: Room, key: Any, what: str) -> Packed:
+def pack_sequences(kind: SequenceType, values: Any, names: list[str], room: Room, key: Any) -> Packed:
     """The columns of one sequence per entry of `values`.
 
     Args:
         kind: the sequences' type.
         values: a `ClientBatches`, or a list of sequences: each a `Batches`, a `tf.data.Dataset`, or an iterable of elements.
+        names: how messages name each sequence.
         room: the capacities to fit into.
         key: what tells this argument from others of the program.
-        what: how messages name `values`.
 
     Raises:
         TypeError, ValueError: if an element is not of the type; the message says which.
     """
     if isinstance(values, ClientBatches):
-        return _resident(kind, values, room, key, what)
-    parts = [_read(kind, value, f"{what}[{i}]") for i, value in enumerate(values)]
+        return _resident(kind, values, room, key)
+    parts = [_read(kind, value, name) for value, name in zip(values, names, strict=True)]
     counts = np.array([len(part.lengths) for part in parts], np.int64)
     lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
     starts = np.cumsum(lengths) - lengths
     capacity = room.batch((key, "batch"), int(lengths.max(initial=1)))
-    leaves = tensors(kind.element)
     arrays = []
-    for i, leaf in enumerate(leaves):
+    for i, leaf in enumerate(tensors(kind.element)):
+        batched = is_batched(leaf.shape)
         chunks = [chunk for part in parts for chunk in part.leaves[i]]
-        used = int(lengths.sum()) + capacity if is_batched(leaf.shape) else len(lengths)
-        shape = _common_shape(
-            leaf.shape[1:] if is_batched(leaf.shape) else leaf.shape, chunks, is_batched(leaf.shape), what
-        )
-        arrays.append(_fill(chunks, is_batched(leaf.shape), room.rows((key, i), used), shape, leaf.dtype))
-    rows = np.array([part.lengths.sum() for part in parts], np.int64)
+        owners = [name for part, name in zip(parts, names, strict=True) for _ in part.leaves[i]]
+        used = int(lengths.sum()) + capacity if batched else len(lengths)
+        shape = common_shape(leaf.shape[batched:], [np.shape(chunk)[batched:] for chunk in chunks], owners)
+        arrays.append(_fill(chunks, batched, room.rows((key, i), used), shape, leaf.dtype))
     columns = _index(arrays, starts, lengths, counts, room, key)
-    return Packed(columns, rows, capacity, frozenset(map(int, np.unique(lengths))))
+    return Packed(columns, capacity, frozenset(map(int, np.unique(lengths))))
 
 
 def _index(arrays: list[Any], starts: Array, lengths: Array, counts: Array, room: Room, key: Any) -> Columns:
@@ -123,8 +120,8 @@ def _extend(array: Array, size: int) -> Array:
     return extended
 
 
-def _resident(kind: SequenceType, values: ClientBatches, room: Room, key: Any, what: str) -> Packed:
-    kind.check_assignable_from(values.type_signature, what=what)
+def _resident(kind: SequenceType, values: ClientBatches, room: Room, key: Any) -> Packed:
+    kind.check_assignable_from(values.type_signature, what="the batches of the clients")
     size = values.batch_size
     counts = -(-values.counts // size)
     sequence = np.repeat(np.arange(len(values)), counts)
@@ -134,7 +131,7 @@ def _resident(kind: SequenceType, values: ClientBatches, room: Room, key: Any, w
     capacity = min(size, max(int(values.examples.size), 1))
     arrays = _leaves(_in_order(values.examples.rows, kind.element))
     columns = _index(arrays, starts, lengths, counts, room, key)
-    return Packed(columns, values.counts, capacity, frozenset(map(int, np.unique(lengths))), values.examples)
+    return Packed(columns, capacity, frozenset(map(int, np.unique(lengths))), values.examples)
 
 
 def pad_rows(array: Array, capacity: int) -> Array:
@@ -150,7 +147,8 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     memory = np.zeros(size + 64, np.uint8)
     offset = -memory.ctypes.data % 64
-    return memory[offset : offset + size].view(dtype).reshape(shape)
+    array: Array = memory[offset : offset + size].view(dtype).reshape(shape)
+    return array
 
 
 @dataclass(frozen=True)
@@ -171,7 +169,7 @@ def _read(kind: SequenceType, value: Any, what: str) -> _Part:
         return _Part([[leaf] for leaf in _leaves(whole)], lengths)
     leaves: list[list[Any]] = [[] for _ in tensors(kind.element)]
     batched = [is_batched(leaf.shape) for leaf in tensors(kind.element)]
-    lengths = []
+    counts: list[int] = []
     for i, element in enumerate(_elements(value, what)):
         found = _leaves(to_value(element, kind.element, f"{what}[{i}]"))
         sizes = {leaf.shape[0] for leaf, rows in zip(found, batched, strict=True) if rows}
@@ -181,10 +179,10 @@ def _read(kind: SequenceType, value: Any, what: str) -> _Part:
             )
         if sizes == {0}:
             continue
-        lengths.append(sizes.pop() if sizes else 1)
+        counts.append(sizes.pop() if sizes else 1)
         for leaf, values in zip(found, leaves, strict=True):
             values.append(leaf)
-    return _Part(leaves, np.array(lengths, np.int64))
+    return _Part(leaves, np.array(counts, np.int64))
 
 
 def _elements(value: Any, what: str) -> Iterator[Any]:
@@ -198,14 +196,19 @@ def _elements(value: Any, what: str) -> Iterator[Any]:
     return iter(value)
 
 
-def _common_shape(shape: tuple[int | None, ...], chunks: list[Any], batched: bool, what: str) -> tuple[int, ...]:
-    found = {chunk.shape[1:] if batched else np.shape(chunk) for chunk in chunks}
-    if len(found) > 1:
-        raise ValueError(
-            f"{what} holds tensors of different shapes, {' and '.join(map(str, sorted(found)[:3]))}; only the leading size of a batch may "
-            "vary: pad them to one shape"
-        )
-    return found.pop() if found else tuple(1 if n is None else n for n in shape)
+def common_shape(shape: tuple[int | None, ...], found: list[tuple[int, ...]], names: list[str]) -> tuple[int, ...]:
+    """The one shape that tensors of a type have, where the type leaves a size open.
+
+    Raises:
+        ValueError: if they have different ones; `names` says whose they are.
+    """
+    for other, name in zip(found, names, strict=True):
+        if other != found[0]:
+            raise ValueError(
+                f"{names[0]} holds a tensor of shape {list(found[0])} and {name} one of shape {list(other)}; only the leading size of a "
+                "batch may vary: pad them to one shape"
+            )
+    return found[0] if found else tuple(1 if n is None else n for n in shape)
 
 
 def _fill(chunks: list[Any], batched: bool, size: int, shape: tuple[int, ...], dtype: Any) -> Array:

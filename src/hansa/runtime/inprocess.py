@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
+import numpy.typing as npt
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -17,9 +19,11 @@ from hansa.compiler.program import Program
 from hansa.compiler.sequences import Columns, NeedsSizes
 from hansa.language.computations import Computation
 from hansa.language.graph import Node
+from hansa.runtime import chunks
 from hansa.runtime import round as rounds
-from hansa.runtime.arguments import Arguments, Static, pack
+from hansa.runtime.arguments import Arguments, Static, pack, survey
 from hansa.runtime.columns import Packed, Room, pad_rows
+from hansa.runtime.executable import Executable
 from hansa.runtime.results import assemble, computed_parts
 from hansa.runtime.schedule import schedule
 from hansa.types import Struct
@@ -33,7 +37,7 @@ class Compiled:
     program: Program
     outputs: list[Node]
     room: Room = field(default_factory=Room)
-    executables: dict[Any, Callable[..., Any]] = field(default_factory=dict)
+    executables: dict[Any, Executable] = field(default_factory=dict)
     sizes: set[int] | None = None
 
 
@@ -46,14 +50,24 @@ class InProcessRuntime:
 
     Args:
         devices: the JAX devices to use; by default all of the default backend.
+        clients_per_chunk: how many clients' data is packed and on the devices at a time; by default that of all. The
+            result does not depend on it.
         default_num_clients: how many clients take part in a computation whose argument does not say.
 
     Attributes:
         compilations: how many XLA programs have been compiled, for tests and for the curious.
     """
 
-    def __init__(self, devices: Sequence[jax.Device] | None = None, default_num_clients: int = 0) -> None:
+    def __init__(
+        self,
+        devices: Sequence[jax.Device] | None = None,
+        clients_per_chunk: int | None = None,
+        default_num_clients: int = 0,
+    ) -> None:
+        if clients_per_chunk is not None and clients_per_chunk < 1:
+            raise ValueError(f"clients_per_chunk must be positive, found {clients_per_chunk}")
         self.devices = tuple(jax.devices() if devices is None else devices)
+        self.clients_per_chunk = clients_per_chunk
         self.default_num_clients = default_num_clients
         self.compilations = 0
         self._mesh = Mesh(np.array(self.devices), (rounds.AXIS,))
@@ -67,12 +81,20 @@ class InProcessRuntime:
     def invoke(self, computation: Computation, argument: Any) -> Any:
         """Run `computation`; see `hansa.language.context.Runtime`."""
         compiled = self._compile(computation)
-        program = compiled.program
-        parameter = program.signature.parameter
-        arguments = pack(parameter, argument, compiled.room, f"the argument of {computation.name!r}")
-        values = self._run(compiled, arguments) if compiled.outputs else []
-        clients = self.default_num_clients if arguments.clients is None else arguments.clients
-        return assemble(program, argument, dict(zip(compiled.outputs, values, strict=True)), clients)
+        kind, what = computation.type_signature.parameter, f"the argument of {computation.name!r}"
+        cohort = survey(kind, argument, what)
+        size = self.default_num_clients if cohort.size is None else cohort.size
+        work = np.ones(size, np.int64) if cohort.work is None else cohort.work
+        turns = schedule(work, len(self.devices))
+        call = Call(compiled, argument, what, np.arange(size) if cohort.ids is None else cohort.ids, turns)
+        try:
+            values = self._run(call)
+        except NeedsSizes:
+            if compiled.sizes is not None:
+                raise
+            compiled.sizes = set()
+            values = self._run(call)
+        return assemble(compiled.program, argument, dict(zip(compiled.outputs, values, strict=True)), size)
 
     def _compile(self, computation: Computation) -> Compiled:
         if computation not in self._compiled:
@@ -80,54 +102,73 @@ class InProcessRuntime:
             self._compiled[computation] = Compiled(program, computed_parts(program))
         return self._compiled[computation]
 
-    def _run(self, compiled: Compiled, arguments: Arguments) -> list[Any]:
-        cohort = self._cohort(compiled.room, arguments)
-        packed = self._put(arguments)
-        static = self._static(compiled, arguments)
-        try:
-            return self._call(compiled, packed, cohort, static)
-        except NeedsSizes:
-            if compiled.sizes is not None:
-                raise
-            compiled.sizes = set()
-            return self._call(compiled, packed, cohort, self._static(compiled, arguments))
+    def _run(self, call: Call) -> list[Any]:
+        compiled, program = call.compiled, call.compiled.program
+        size = sum(map(len, call.turns))
+        if program.clients and self.clients_per_chunk is not None and size > self.clients_per_chunk:
+            none = np.zeros(0, np.int64)
+            packed, static = self._pack(call, none)
+            return chunks.run(
+                program,
+                packed,
+                static,
+                partial(self._chunks, call),
+                compiled.outputs,
+                len(self.devices),
+                partial(self._execute, compiled),
+            )
+        packed, static = self._pack(call, None)
+        if not compiled.outputs:
+            return []
 
-    def _static(self, compiled: Compiled, arguments: Arguments) -> Static:
-        if compiled.sizes is None:
-            return tuple((packed.capacity, None) for packed in arguments.sequences)
-        for packed in arguments.sequences:
-            compiled.sizes |= packed.sizes | {packed.capacity}
-        sizes = tuple(sorted(compiled.sizes))
-        return tuple((packed.capacity, sizes) for packed in arguments.sequences)
+        def whole(packed: Any, cohort: rounds.Cohort) -> list[Any]:
+            return rounds.whole(program, packed, cohort, static, compiled.outputs, len(self.devices))
 
-    def _call(self, compiled: Compiled, packed: Any, cohort: rounds.Cohort, static: Static) -> list[Any]:
-        if static not in compiled.executables:
-            compiled.executables[static] = self._executable(compiled, static)
-        with jax.enable_x64(True):
-            return compiled.executables[static](packed, cohort)  # type: ignore[no-any-return]
+        cohort = self._cohort(call, call.turns, np.arange(size))
+        values: list[Any] = self._execute(compiled, ("whole", static), whole, (packed, cohort), (P(), P()), P())
+        return values
 
-    def _executable(self, compiled: Compiled, static: Static) -> Callable[..., Any]:
-        devices = len(self.devices)
+    def _chunks(self, call: Call) -> Iterator[chunks.Chunk]:
+        assert self.clients_per_chunk is not None
+        each = -(-self.clients_per_chunk // len(self.devices))
+        for first in range(0, max(map(len, call.turns)), each):
+            turns = [turn[first : first + each] for turn in call.turns]
+            positions = np.sort(np.concatenate(turns))
+            packed, static = self._pack(call, positions)
+            yield packed, self._cohort(call, turns, positions), static, positions
 
-        def run(packed: Any, cohort: rounds.Cohort) -> list[Any]:
-            self.compilations += 1
-            return rounds.whole(compiled.program, packed, cohort, static, compiled.outputs, devices)
+    def _pack(self, call: Call, only: npt.NDArray[np.int64] | None) -> tuple[Any, Static]:
+        """The argument on every device, with the data of all clients or of some, and its layout."""
+        compiled = call.compiled
+        arguments = pack(compiled.program.signature.parameter, call.argument, compiled.room, call.what, only)
+        sizes = None
+        if compiled.sizes is not None:
+            for packed in arguments.sequences:
+                compiled.sizes |= packed.sizes | {packed.capacity}
+            sizes = tuple(sorted(compiled.sizes))
+        return self._put(arguments), tuple((packed.capacity, sizes) for packed in arguments.sequences)
 
-        run.__name__ = f"hansa_{compiled.program.name}"
-        spread = jax.shard_map(run, mesh=self._mesh, in_specs=P(), out_specs=P(), check_vma=False)
-        alone = devices > 1 and self.devices[0].platform == "cpu"
-        return jax.jit(spread, compiler_options={"xla_cpu_multi_thread_eigen": False} if alone else None)
+    def _execute(
+        self, compiled: Compiled, key: Any, function: Callable[..., Any], args: tuple[Any, ...], in_specs: Any, out_specs: Any
+    ) -> Any:
+        if key not in compiled.executables:
+            function.__name__ = f"hansa_{compiled.program.name}"
+            compiled.executables[key] = Executable(function, self._mesh, in_specs, out_specs, self._count_compilation)
+        return compiled.executables[key](*args)
 
-    def _cohort(self, room: Room, arguments: Arguments) -> rounds.Cohort:
-        count = self.default_num_clients if arguments.clients is None else arguments.clients
-        work = np.ones(count, np.int64) if arguments.work is None else arguments.work
-        capacity = room.clients("cohort", count)
+    def _count_compilation(self) -> None:
+        self.compilations += 1
+
+    def _cohort(
+        self, call: Call, turns: list[npt.NDArray[np.int64]], positions: npt.NDArray[np.int64]
+    ) -> rounds.Cohort:
+        """Clients at these positions of the whole cohort, and each device's turns, which say positions of it too."""
+        capacity = call.compiled.room.clients("cohort", len(positions))
         ids = np.zeros(capacity, np.int32)
-        ids[:count] = np.arange(count) if arguments.ids is None else arguments.ids
-        turns = schedule(work, len(self.devices))
+        ids[: len(positions)] = call.ids[positions]
         order = np.zeros((len(turns), capacity), np.int32)
         for row, clients in zip(order, turns, strict=True):
-            row[: len(clients)] = clients
+            row[: len(clients)] = np.searchsorted(positions, clients)
         return rounds.Cohort(ids, order, np.array([len(clients) for clients in turns], np.int32))
 
     def _put(self, arguments: Arguments) -> Any:
@@ -142,7 +183,7 @@ class InProcessRuntime:
                 return value
             if isinstance(value, Struct):
                 return Struct((name, place(part)) for name, part in value._items())
-            return value
+            return None if isinstance(value, str) else value
 
         with jax.enable_x64(True):
             return jax.device_put(place(arguments.packed), self._everywhere)
@@ -156,3 +197,14 @@ class InProcessRuntime:
             with jax.enable_x64(True):
                 kept[key] = jax.device_put(arrays, self._everywhere)
         return kept[key]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: the argument, the clients' numbers, and each device's clients in order, by position in the cohort."""
+
+    compiled: Compiled
+    argument: Any
+    what: str
+    ids: npt.NDArray[Any]
+    turns: list[npt.NDArray[np.int64]]

@@ -53,7 +53,7 @@ def _assemble(node: Node, program: Program, argument: Any, values: dict[Node, An
 
 def _fetch(leaf: Any) -> Any:
     """A scalar or a 64-bit array in host memory; any other array on its (first) device."""
-    array = leaf.addressable_data(0)
+    array = leaf if isinstance(leaf, np.ndarray) else leaf.addressable_data(0)
     return np.asarray(array) if array.ndim == 0 or array.dtype.itemsize > 4 else array
 
 
@@ -97,7 +97,7 @@ def _pick(node: Node, argument: Any) -> Any:
     def field(value: Any) -> Any:
         if isinstance(value, dict):
             return value[name] if name in value else list(value.values())[node.index]
-        if isinstance(value, Struct) and name in value._fields:
+        if isinstance(value, Struct) and name is not None and name in value._fields:
             return value[name]
         return value[node.index]
 

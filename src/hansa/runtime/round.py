@@ -135,7 +135,8 @@ def fold(
             lambda stack, value: lax.dynamic_update_index_in_dim(stack, value, turn, 0), stacks, values
         )
 
-    return lax.fori_loop(jnp.int32(0), length, body, (states, stacks))
+    folded: tuple[list[Any], list[Any]] = lax.fori_loop(jnp.int32(0), length, body, (states, stacks))
+    return folded
 
 
 _COLLECTIVES: dict[str, Callable[..., Any]] = {"sum": lax.psum, "min": lax.pmin, "max": lax.pmax}
@@ -150,7 +151,7 @@ def merge_devices(aggregate: Any, state: Any, devices: int) -> Any:
     gathered = jax.tree.map(lambda leaf: lax.all_gather(leaf, AXIS), state)
     merged = jax.tree.map(lambda leaf: leaf[0], gathered)
     for device in range(1, devices):
-        merged = aggregate.merge(merged, jax.tree.map(lambda leaf, d=device: leaf[d], gathered))  # type: ignore[misc]
+        merged = aggregate.merge(merged, jax.tree.map(lambda leaf, d=device: leaf[d], gathered))
     return merged
 
 

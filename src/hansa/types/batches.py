@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hansa.types.base import Type
 from hansa.types.conversion import infer_type
 from hansa.types.structs import Struct
-from hansa.types.types import SequenceType, StructType, TensorType, Type
+from hansa.types.types import SequenceType, StructType, TensorType
 
 
 class Examples:
@@ -61,6 +62,7 @@ class Batches:
 
     @property
     def type_signature(self) -> SequenceType:
+        """The type of one client's sequence of batches."""
         return SequenceType(self.examples.kind)
 
     def __len__(self) -> int:
@@ -124,6 +126,7 @@ class ClientBatches(Sequence[Batches]):
 
     @property
     def type_signature(self) -> SequenceType:
+        """The type of one client's sequence of batches."""
         return SequenceType(self.examples.kind)
 
     def __len__(self) -> int:

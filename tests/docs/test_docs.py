@@ -1,0 +1,199 @@
+"""What the documentation shows is run: the Python of its pages with the output they print, its notebook, its links.
+
+In a page, blocks marked `python` share a namespace and run in order. A `text` block right after one is what it prints,
+and the error it ends with, if it ends with one; `...` in it stands for anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import doctest
+import io
+import itertools
+import json
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nbclient
+import nbformat
+import pytest
+
+import hansa
+from hansa.simulation._files import cache_dir, data_dir
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK = ROOT / "docs" / "tutorial.ipynb"
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^()\s]+)\)|<img[^>]*\ssrc=\"([^\"]+)\"")
+
+
+class Block(NamedTuple):
+    """A block of Python in a page; `expected` is None where the page shows no output."""
+
+    line: int
+    code: str
+    expected: str | None
+
+
+def blocks(text: str) -> list[Block]:
+    """The blocks of Python in a page, each with the output that is shown right after it."""
+    fences = list(_FENCE.finditer(text))
+    found = []
+    for fence, after in itertools.zip_longest(fences, fences[1:]):
+        if fence[1] == "python":
+            shown = after is not None and after[1] == "text" and not text[fence.end() : after.start()].strip()
+            line = text.count("\n", 0, fence.start(2))
+            found.append(Block(line, fence[2], after[2] if after is not None and shown else None))
+    return found
+
+
+def run(page: Path) -> None:
+    """Runs a page's blocks; fails at the first whose output is another, or that raises an error it does not show."""
+    namespace: dict[str, Any] = {"__name__": f"docs_{page.stem}"}
+    for block in blocks(page.read_text("utf-8")):
+        # Errors are then reported at the page's own lines.
+        code = compile("\n" * block.line + block.code, str(page), "exec")
+        printed, raised = io.StringIO(), None
+        try:
+            with contextlib.redirect_stdout(printed):
+                exec(code, namespace)
+        except Exception as error:
+            if block.expected is None:
+                raise
+            raised = error
+            printed.write("".join(traceback.format_exception_only(error)))
+        if block.expected is None:
+            continue
+        if not doctest.OutputChecker().check_output(block.expected, printed.getvalue(), doctest.ELLIPSIS):
+            place = f"{page.name}:{block.line + 1}"
+            raise AssertionError(f"{place} shows\n{block.expected}\nbut gives\n{printed.getvalue()}") from raised
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page.read_text("utf-8"))], ids=lambda page: page.name)
+def test_the_python_of_a_page_runs_and_prints_what_the_page_shows(page: Path) -> None:
+    contextvars.copy_context().run(run, page)  # so that a page may choose a runtime
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    prose = _FENCE.sub("", page.read_text("utf-8"))
+    found = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+def prose(page: Path) -> str:
+    """What a page or notebook says beside its code."""
+    if page.suffix == ".ipynb":
+        cells = nbformat.read(page, as_version=4).cells
+        return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return _FENCE.sub("", page.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("page", [*PAGES, NOTEBOOK], ids=lambda page: page.name)
+def test_relative_links_and_images_exist(page: Path) -> None:
+    for link, image in _LINK.findall(prose(page)):
+        path, _, anchor = (link or image).partition("#")
+        if re.match(r"[a-z]+:", path):
+            continue
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name} links to {path}, which does not exist"
+        assert target.is_relative_to(ROOT), f"{page.name} links to {path}, outside the project"
+        if anchor:
+            assert anchor in headings(target), f"{page.name} links to {path}#{anchor}, a heading that does not exist"
+
+
+def test_the_notebook_is_kept_without_outputs() -> None:
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs, f"cell {cell.id} has outputs; clear them before the notebook is committed"
+            assert cell.execution_count is None, f"cell {cell.id} has an execution count"
+
+
+def has_mnist() -> bool:
+    folders = [cache_dir() / "mnist", *([data_dir() / "mnist", data_dir()] if data_dir() else [])]
+    names = ("train-images-idx3-ubyte", "train-images-idx3-ubyte.gz")
+    return any((folder / name).is_file() for folder in folders for name in names)
+
+
+class Executed(NamedTuple):
+    """The notebook after a run: its cells, and some of its variables."""
+
+    cells: list[Any]
+    values: dict[str, Any]
+
+
+_VALUES = """
+import json
+print(json.dumps({
+    "initialize": str(process.initialize.type_signature),
+    "losses": losses,
+    "accuracies": accuracies,
+    "test_accuracy": test_accuracy,
+    "num_non_finite_clients": int(damaged.num_non_finite_clients),
+    "damaged": str(damaged),
+    "momentum_loss": float(momentum_metrics.loss),
+    "population_accuracy": population_accuracy,
+    "share": float(share_above(temperatures, 20.0)),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def executed() -> Iterator[Executed]:
+    if not has_mnist():
+        pytest.skip("no MNIST on this machine; set HANSA_DATA_DIR to a folder with mnist/*.gz")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(_VALUES))
+    source = str(Path(hansa.__file__).resolve().parents[1])
+    path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
+    client = nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(NOTEBOOK.parent)}})
+    client.execute(env={**os.environ, "PYTHONPATH": path})
+    values = json.loads(notebook.cells.pop().outputs[0].text)
+    yield Executed(notebook.cells, values)
+
+
+@pytest.mark.xdist_group("notebook")
+class TestNotebook:
+    def test_the_type_of_the_process_is_the_tutorials(self, executed: Executed) -> None:
+        assert executed.values["initialize"] == (
+            "( -> <model=<trainable=<dense/bias=float32[512],dense/kernel=float32[784,512],dense_1/bias=float32[10],"
+            "dense_1/kernel=float32[512,10]>,non_trainable=<>>,optimizer_state=<int64>>@SERVER)"
+        )
+
+    def test_the_rounds_have_the_tutorials_losses_and_accuracies(self, executed: Executed) -> None:
+        known = [(0.9138, 0.2718), (0.9259, 0.2448), (0.9488, 0.2233), (0.9616, 0.2055), (0.9683, 0.1905), (0.9704, 0.1773)]
+        first = list(zip(executed.values["accuracies"], executed.values["losses"], strict=True))[: len(known)]
+        for (accuracy, loss), (known_accuracy, known_loss) in zip(first, known, strict=True):
+            assert accuracy == pytest.approx(known_accuracy, abs=0.02)
+            assert loss == pytest.approx(known_loss, rel=0.1)
+
+    def test_the_loss_falls_in_every_round(self, executed: Executed) -> None:
+        losses = executed.values["losses"]
+        assert losses == sorted(losses, reverse=True)
+
+    def test_the_model_recognises_images_it_has_not_seen(self, executed: Executed) -> None:
+        assert executed.values["test_accuracy"] > 0.7
+        assert executed.values["population_accuracy"] > 0.6
+
+    def test_a_client_of_nans_is_left_out_and_counted(self, executed: Executed) -> None:
+        assert executed.values["num_non_finite_clients"] == 1
+        assert "nan" not in executed.values["damaged"]
+
+    def test_momentum_at_the_server_is_faster_here(self, executed: Executed) -> None:
+        assert executed.values["momentum_loss"] < 0.7 * executed.values["losses"][9]
+
+    def test_a_computation_of_ones_own_is_right(self, executed: Executed) -> None:
+        assert executed.values["share"] == pytest.approx(2 / 3)
+
+    def test_it_draws_pictures_and_prints_no_errors(self, executed: Executed) -> None:
+        outputs = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
+        assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+        assert [output.text for output in outputs if output.get("name") == "stderr"] == []
