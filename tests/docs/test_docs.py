@@ -75,7 +75,9 @@ def run(page: Path) -> None:
             raise AssertionError(f"{place} shows\n{block.expected}\nbut gives\n{printed.getvalue()}") from raised
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page.read_text("utf-8"))], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page.read_text("utf-8"))], ids=lambda page: page.name
+)
 def test_the_python_of_a_page_runs_and_prints_what_the_page_shows(page: Path) -> None:
     contextvars.copy_context().run(run, page)  # so that a page may choose a runtime
 
@@ -169,7 +171,14 @@ class TestNotebook:
         )
 
     def test_the_rounds_have_the_tutorials_losses_and_accuracies(self, executed: Executed) -> None:
-        known = [(0.9138, 0.2718), (0.9259, 0.2448), (0.9488, 0.2233), (0.9616, 0.2055), (0.9683, 0.1905), (0.9704, 0.1773)]
+        known = [
+            (0.9138, 0.2718),
+            (0.9259, 0.2448),
+            (0.9488, 0.2233),
+            (0.9616, 0.2055),
+            (0.9683, 0.1905),
+            (0.9704, 0.1773),
+        ]
         first = list(zip(executed.values["accuracies"], executed.values["losses"], strict=True))[: len(known)]
         for (accuracy, loss), (known_accuracy, known_loss) in zip(first, known, strict=True):
             assert accuracy == pytest.approx(known_accuracy, abs=0.02)

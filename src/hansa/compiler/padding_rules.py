@@ -62,7 +62,7 @@ def _axis(eqn: Any, i: int = 0) -> int | None:
     *"rem pow atan2 nextafter and or xor not eq ne lt le gt ge clamp exp exp2 log logistic cos acos cosh acosh rsqrt "
     "is_finite erf_inv erfc lgamma digamma polygamma igamma igammac igamma_grad_a random_gamma_grad zeta bessel_i0e bessel_i1e "
     "regularized_incomplete_beta complex bitcast_convert_type shift_left shift_right_logical shift_right_arithmetic "
-    "population_count clz threefry2x32 optimization_barrier".split()
+    "population_count clz mulhi threefry2x32 random_wrap random_unwrap random_clone random_fold_in random_seed optimization_barrier".split()
 )
 def _elementwise(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     return [Rows(out, like=_like(inputs)) for out in bind(eqn, _values(inputs), batch)]
@@ -115,16 +115,18 @@ def _iota(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     return [Rows(out, like=not along) for out in bind(eqn, _values(inputs), batch)]
 
 
-@_rule("random_bits")
+@_rule("random_bits", "random_split")
 def _random_bits(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     """Draws for the batch are the first of those for the capacity, where the generator counts draws one by one."""
     aval, axis = eqn.outvars[0].aval, batch_axis(eqn.outvars[0].aval.shape)
-    if _axis(eqn) is not None:  # a key for each row
+    if _axis(eqn) is not None or axis is None:  # a key for each row, or nothing to do with rows
         return _elementwise(eqn, inputs, batch)
     counted = eqn.ctx.threefry_partitionable and str(eqn.invars[0].aval.dtype) == "key<fry>"
-    if not counted or axis is None or leading(aval.shape, axis) != 1:
+    if not counted or leading(aval.shape, axis) != 1:
         raise _refuse(eqn, "whose draws depend on the batch's size")
     (out,) = bind(eqn, _values(inputs), batch)
+    if eqn.primitive.name == "random_split":
+        return [Rows(out, like=False)]
     return [Rows(copy_first(out, aval.shape, batch))]
 
 
@@ -489,16 +491,32 @@ def _while(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     n, m = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     cond_consts, body_consts, init = inputs[:n], inputs[n:m], inputs[m:]
     test, step = params["cond_jaxpr"], params["body_jaxpr"]
-    carry = _stable(init, lambda c: evaluate_rows(step.jaxpr, step.consts, [*body_consts, *c], batch))
+    (asked,) = test.out_avals  # of a loop under `vmap`, an answer for each example
+
+    def answer(state: list[Rows]) -> Rows:
+        return evaluate_rows(test.jaxpr, test.consts, [*cond_consts, *state], batch)[0]
+
+    def after(state: list[Rows]) -> list[Rows]:
+        outs = evaluate_rows(step.jaxpr, step.consts, [*body_consts, *state], batch)
+        if not asked.shape:
+            return outs
+        going = answer(state)
+
+        def kept(new: Rows, old: Rows) -> Rows:
+            shape = jnp.shape(new.value)
+            where = lax.broadcast_in_dim(going.value, shape, range(len(asked.shape)))
+            return Rows(jnp.where(where, new.value, old.value), new.zero and old.zero, _like((new, old, going)))
+
+        return [kept(new, old) for new, old in zip(outs, state, strict=True)]
+
+    carry = _stable(init, after)
 
     def known(values: Sequence[Any]) -> list[Rows]:
         return [x._replace(value=value) for x, value in zip(carry, values, strict=True)]
 
     last = lax.while_loop(
-        lambda values: evaluate_rows(test.jaxpr, test.consts, [*cond_consts, *known(values)], batch)[0].value,
-        lambda values: [
-            out.value for out in evaluate_rows(step.jaxpr, step.consts, [*body_consts, *known(values)], batch)
-        ],
+        lambda values: jnp.any(batch.mask(answer(known(values)), asked)),
+        lambda values: [out.value for out in after(known(values))],
         [x.value for x in init],
     )
     return known(last)

@@ -186,7 +186,7 @@ def _branches(
             outs = padding.evaluate(trace(avals).jaxpr, cut, padding.Batch(size, size))
             for x, shape in zip(outs, results, strict=True):
                 if x.shape != _at(Aval(shape, x.dtype), size).shape:
-                    raise TypeError(_rows_message((*x.shape[:-1], f"{x.shape[-1]} where b is {size}")))
+                    raise TypeError(_rows_message(x.shape, size))
             return [_padded(x, shape, batch) for x, shape in zip(outs, results, strict=True)]
 
         return run
@@ -223,10 +223,11 @@ def _check_rows(shape: tuple[Any, ...]) -> None:
         raise TypeError(_rows_message(shape)) from None
 
 
-def _rows_message(shape: tuple[Any, ...]) -> str:
+def _rows_message(shape: tuple[Any, ...], size: Any = "b") -> str:
     return (
-        f"the function of sequence_map returns a tensor of shape {shape} for a batch of b examples, but each may give only a fixed "
-        "number of rows, the same for all; do that work in the op of sequence_reduce, where any shape may be on the way"
+        f"the function of sequence_map returns a tensor of shape ({', '.join(map(str, shape))}) for a batch of {size} examples: "
+        "it must return the same number of rows for each example, on one axis; for anything else work in the op of "
+        "hansa.sequence_reduce"
     )
 
 

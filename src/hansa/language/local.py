@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import export, lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from hansa.language.context import Trace, tracing
@@ -106,8 +106,6 @@ _NARROW = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32, "compl
 @cache
 def batch_symbols() -> tuple[Any, ...]:
     """Symbolic sizes for `?`: the first for a leading one (the number of examples of a batch), the others by axis."""
-    from jax import export
-
     scope = export.SymbolicScope()
     return tuple(export.symbolic_shape("b, d1, d2, d3, d4, d5, d6, d7", scope=scope))
 
@@ -186,6 +184,8 @@ def to_struct(value: Any, name: str) -> Any:
         raise TypeError(
             f"{name!r} returned None: a local computation must return arrays, or a struct of arrays; is a `return` missing?"
         )
+    if export.is_symbolic_dim(value):
+        return jnp.asarray(value, np.int32)
     if isinstance(value, bool | int | float):
         return jnp.asarray(value, {bool: bool, int: np.int32, float: np.float32}[type(value)])
     if not hasattr(value, "dtype") or not hasattr(value, "shape"):

@@ -133,7 +133,7 @@ def _model(keras_model: Any, sample: Type, has_optimizer: bool = True) -> Model:
     kind = _batch_type(sample, keras_model.name)
     _build(keras_model, kind)
     functions = _KerasFunctions(keras_model)
-    local = Struct((f"v{i}", np.zeros_like(np.array(v))) for i, v in enumerate(functions.metric_variables))
+    local = Struct((f"v{i}", np.zeros_like(np.asarray(v.value))) for i, v in enumerate(functions.metric_variables))
     initial_local = Struct([("metrics", local), ("loss", np.float32(0)), ("num_examples", np.int32(0))])
     return Model(
         name=keras_model.name,

@@ -62,7 +62,7 @@ def initial_weights(model: Any) -> ModelWeights:
 
 
 def _struct(model: Any, variables: list[Any]) -> Struct:
-    return Struct((name, np.array(variables[i])) for name, i in order(model, variables))
+    return Struct((name, np.array(variables[i].value)) for name, i in order(model, variables))
 
 
 def assign(values: ModelWeights, model: Any) -> None:

@@ -97,7 +97,7 @@ def from_keras(optimizer: Any) -> Optimizer:
         return copies[key]
 
     def initial(weights: Any) -> Struct:
-        return Struct((None, np.asarray(variable)) for variable in built(weights).variables)
+        return Struct((None, np.asarray(variable.value)) for variable in built(weights).variables)
 
     def apply(state: Struct, gradients: Any, weights: Any) -> tuple[Struct, Any]:
         leaves, tree = jax.tree.flatten(weights)

@@ -29,6 +29,7 @@ from hansa.types import (
 )
 from hansa.types.batches import Batches, ClientBatches
 
+
 @dataclass(frozen=True)
 class Cohort:
     """The clients of a call, as its argument tells before any of it is read.
@@ -116,7 +117,13 @@ def _field_name(what: str, name: str | None, index: int) -> str:
 
 
 def _pack(
-    kind: Type, value: Any, room: Room, path: tuple[int, ...], what: str, into: Arguments, only: npt.NDArray[np.int64] | None
+    kind: Type,
+    value: Any,
+    room: Room,
+    path: tuple[int, ...],
+    what: str,
+    into: Arguments,
+    only: npt.NDArray[np.int64] | None,
 ) -> Any:
     if isinstance(kind, FederatedType):
         if kind.placement is CLIENTS and not kind.all_equal:
@@ -191,7 +198,12 @@ def _stack(kind: Type, entries: Any, names: list[str], room: Room, path: tuple[i
         else:
             rows = [_fields(kind, entry, name) for entry, name in zip(entries, names, strict=True)]
         return Struct(
-            (field, _stack(member, [row[i] for row in rows], [_field_name(n, field, i) for n in names], room, (*path, i), into))
+            (
+                field,
+                _stack(
+                    member, [row[i] for row in rows], [_field_name(n, field, i) for n in names], room, (*path, i), into
+                ),
+            )
             for i, (field, member) in enumerate(kind.fields)
         )
     assert isinstance(kind, TensorType)

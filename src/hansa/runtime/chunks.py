@@ -28,7 +28,13 @@ Run = Callable[[Any, Callable[..., Any], tuple[Any, ...], tuple[Any, ...], Any],
 
 
 def run(
-    program: Program, packed: Any, static: Static, chunks: Callable[[], Iterator[Chunk]], outputs: list[Node], devices: int, run: Run
+    program: Program,
+    packed: Any,
+    static: Static,
+    chunks: Callable[[], Iterator[Chunk]],
+    outputs: list[Node],
+    devices: int,
+    run: Run,
 ) -> list[Any]:
     """The values of `outputs`; see `hansa.runtime.round.whole`.
 
@@ -43,57 +49,65 @@ def run(
     """
     server: dict[Node, Any] = {}
     kept: dict[Node, Any] = {}
+    states: Any = []
     everywhere, each = P(), P(rounds.AXIS)
-
+    last = len(program.clients)
     for i, stage in enumerate(program.servers):
-        needed = [node for node in stage.inputs if node is not program.parameter]
-
-        def compute(packed: Any, values: list[Any], stage: Any = stage, needed: list[Node] = needed) -> list[Any]:
-            env = {**rounds.server_environment(program, packed, static), **dict(zip(needed, values, strict=True))}
-            return evaluate(list(stage.outputs), env)
-
-        values = run(("server", i, static), compute, (packed, [server[n] for n in needed]), (everywhere, everywhere), everywhere)
-        server.update(zip(stage.outputs, values, strict=True))
-        if i == len(program.clients):
+        wanted = [*stage.outputs, *(node for node in outputs if i == last and not rounds.is_stacked(node))]
+        advance = _advance(program, i, wanted, list(server), static, devices)
+        args = (packed, list(server.values()), states)
+        specs = (everywhere, everywhere, each)
+        values, reports, states = run(("server", i, static), advance, args, specs, (everywhere, everywhere, each))
+        server.update(zip(wanted, values, strict=True))
+        if i:
+            server.update(
+                {fold.node: value for fold, value in zip(program.clients[i - 1].aggregates, reports, strict=True)}
+            )
+        if i == last:
             break
         clients = program.clients[i]
-        states = run(("zeros", i), _zeros(program, clients, static), (packed, _starts(clients, server)), (everywhere, everywhere), each)
-        sources = _from_server(program, clients, server)
+        sources = [server.get(source) for source, _ in clients.broadcasts]
         for part, cohort, layout, positions in chunks():
-            own = {node: jax.tree.map(lambda stack, at=positions: stack[at], kept[node]) for node in clients.inputs if node in kept}
-            own = {node: _extended(value, cohort.ids.shape[0]) for node, value in own.items()}
+            own = {node: _taken(kept[node], positions, cohort) for node in clients.inputs if node in kept}
             args = (part, cohort, packed, sources, list(own.values()), states)
             fold = _fold(program, clients, layout, static, list(own))
             states, stacks = run(("fold", i, layout), fold, args, (*[everywhere] * 5, each), (each, everywhere))
             for node, stack in zip(clients.kept, stacks, strict=True):
                 kept[node] = _placed(kept.get(node), stack, positions)
-        reports = run(("report", i), _report(clients, devices), (states,), (each,), everywhere)
-        server.update({aggregate.node: value for aggregate, value in zip(clients.aggregates, reports, strict=True)})
-    return [_output(program, node, packed, static, chunks, server, kept, run) for node in outputs]
+    stacked = (_stacked(program, n, packed, static, chunks, server, kept, run) for n in outputs if rounds.is_stacked(n))
+    return [next(stacked) if rounds.is_stacked(node) else server[node] for node in outputs]
 
 
-def _starts(stage: ClientStage, server: dict[Node, Any]) -> list[Any]:
-    return [server.get(aggregate.start) if aggregate.start is not None else None for aggregate in stage.aggregates]
+def _advance(
+    program: Program, number: int, wanted: list[Node], known: list[Node], static: Static, devices: int
+) -> Callable[..., Any]:
+    """From the states of one client stage's aggregates to the zeros of the next one's, by way of the server stage.
 
+    These steps are one program, as they are part of one in `rounds.whole`: apart, they might round differently.
+    """
 
-def _from_server(program: Program, stage: ClientStage, server: dict[Node, Any]) -> list[Any]:
-    return [server.get(source) for source, _ in stage.broadcasts]
+    def advance(packed: Any, values: list[Any], states: Any) -> tuple[list[Any], list[Any], Any]:
+        env = {**rounds.server_environment(program, packed, static), **dict(zip(known, values, strict=True))}
+        reports = []
+        if number:
+            for aggregate, state in zip(program.clients[number - 1].aggregates, _one(states), strict=True):
+                reports.append(aggregate.report(rounds.merge_devices(aggregate, state, devices)))
+                env[aggregate.node] = reports[-1]
+        found = evaluate(wanted, env)
+        after = rounds.zeros(program.clients[number], env) if number < len(program.clients) else []
+        return found, reports, _each(after)
 
-
-def _zeros(program: Program, stage: ClientStage, static: Static) -> Callable[..., Any]:
-    def zeros(packed: Any, starts: list[Any]) -> list[Any]:
-        env = rounds.server_environment(program, packed, static)
-        env.update({a.start: value for a, value in zip(stage.aggregates, starts, strict=True) if a.start is not None and value is not None})
-        states: list[Any] = _each(rounds.zeros(stage, env))
-        return states
-
-    return zeros
+    return advance
 
 
 def _fold(program: Program, stage: ClientStage, layout: Static, static: Static, own: list[Node]) -> Callable[..., Any]:
-    def fold(part: Any, cohort: rounds.Cohort, packed: Any, sources: list[Any], values: list[Any], states: Any) -> tuple[Any, Any]:
+    def fold(
+        part: Any, cohort: rounds.Cohort, packed: Any, sources: list[Any], values: list[Any], states: Any
+    ) -> tuple[Any, Any]:
         env = rounds.server_environment(program, packed, static)
-        env.update({source: value for (source, _), value in zip(stage.broadcasts, sources, strict=True) if value is not None})
+        env.update(
+            {source: value for (source, _), value in zip(stage.broadcasts, sources, strict=True) if value is not None}
+        )
         broadcasts: Environment = {node: evaluate([source], env)[0] for source, node in stage.broadcasts}
         kept: Environment = dict(zip(own, values, strict=True))
         after, stacks = rounds.fold(program, stage, part, cohort, layout, broadcasts, kept, _one(states))
@@ -102,15 +116,7 @@ def _fold(program: Program, stage: ClientStage, layout: Static, static: Static, 
     return fold
 
 
-def _report(stage: ClientStage, devices: int) -> Callable[..., Any]:
-    def report(states: Any) -> list[Any]:
-        merged = zip(stage.aggregates, _one(states), strict=True)
-        return [aggregate.report(rounds.merge_devices(aggregate, state, devices)) for aggregate, state in merged]
-
-    return report
-
-
-def _output(
+def _stacked(
     program: Program,
     node: Node,
     packed: Any,
@@ -120,23 +126,20 @@ def _output(
     kept: dict[Node, Any],
     run: Run,
 ) -> Any:
-    known = list(server)
-
-    def environment(packed: Any, values: list[Any]) -> Environment:
-        return {**rounds.server_environment(program, packed, static), **dict(zip(known, values, strict=True))}
-
-    if not rounds.is_stacked(node):
-        compute = lambda packed, values: evaluate([node], environment(packed, values))[0]  # noqa: E731
-        return run(("output", node), compute, (packed, [server[n] for n in known]), (P(), P()), P())
+    """A result with a value for each client."""
     result: Any = None
+    known, mine = list(server), list(kept)
     for part, cohort, layout, positions in chunks():
-        own = [_extended(jax.tree.map(lambda stack, at=positions: stack[at], value), cohort.ids.shape[0]) for value in kept.values()]
 
-        def compute_stack(part: Any, cohort: Any, packed: Any, values: list[Any], own: list[Any], layout: Static = layout) -> Any:
-            stacks = dict(zip(kept, own, strict=True))
-            return rounds.stacked_value(program, node, part, cohort, layout, environment(packed, values), stacks)
+        def compute(
+            part: Any, cohort: Any, packed: Any, values: list[Any], own: list[Any], layout: Static = layout
+        ) -> Any:
+            env = {**rounds.server_environment(program, packed, static), **dict(zip(known, values, strict=True))}
+            return rounds.stacked_value(program, node, part, cohort, layout, env, dict(zip(mine, own, strict=True)))
 
-        stack = run(("output", node, layout), compute_stack, (part, cohort, packed, [server[n] for n in known], own), (P(),) * 5, P())
+        own = [_taken(value, positions, cohort) for value in kept.values()]
+        args = (part, cohort, packed, list(server.values()), own)
+        stack = run(("output", node, layout), compute, args, (P(),) * 5, P())
         result = _placed(result, stack, positions)
     return result
 
@@ -151,13 +154,15 @@ def _one(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
-def _extended(tree: Any, size: int) -> Any:
-    def extend(stack: Any) -> Any:
-        extended = np.zeros((size, *stack.shape[1:]), stack.dtype)
-        extended[: len(stack)] = stack
-        return extended
+def _taken(whole: Any, positions: npt.NDArray[np.int64], cohort: rounds.Cohort) -> Any:
+    """The values of a chunk's clients, with room for as many as the chunk may have."""
 
-    return jax.tree.map(extend, tree)
+    def take(stack: Any) -> Any:
+        taken = np.zeros((cohort.ids.shape[0], *stack.shape[1:]), stack.dtype)
+        taken[: len(positions)] = stack[positions]
+        return taken
+
+    return jax.tree.map(take, whole)
 
 
 def _placed(whole: Any, stack: Any, positions: npt.NDArray[np.int64]) -> Any:

@@ -149,7 +149,13 @@ class InProcessRuntime:
         return self._put(arguments), tuple((packed.capacity, sizes) for packed in arguments.sequences)
 
     def _execute(
-        self, compiled: Compiled, key: Any, function: Callable[..., Any], args: tuple[Any, ...], in_specs: Any, out_specs: Any
+        self,
+        compiled: Compiled,
+        key: Any,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        in_specs: Any,
+        out_specs: Any,
     ) -> Any:
         if key not in compiled.executables:
             function.__name__ = f"hansa_{compiled.program.name}"

@@ -56,13 +56,14 @@ class Struct:
     def __init__(self, pairs: Iterable[tuple[str | None, Any]] = ()) -> None:
         names: list[str | None] = []
         values: list[Any] = []
-        try:
-            for name, value in pairs:
-                names.append(name)
-                values.append(value)
-        except (TypeError, ValueError) as error:
-            hint = "; for a dict, pass its items()" if isinstance(pairs, Mapping) else ""
-            raise TypeError(f"a struct is made of pairs (name or None, value), but: {error}{hint}") from None
+        for pair in pairs:
+            try:
+                name, value = pair
+            except (TypeError, ValueError) as error:
+                hint = "; for a dict, pass its items()" if isinstance(pairs, Mapping) else ""
+                raise TypeError(f"a struct is made of pairs (name or None, value), but: {error}{hint}") from None
+            names.append(name)
+            values.append(value)
         _names.check(names)
         _set_names(self, tuple(names))
         _set_values(self, tuple(values))

@@ -1,0 +1,33 @@
+"""What all tests share: Hypothesis's profile, and where the data is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from hansa.simulation import ImageData, load_mnist
+
+# No deadlines: an example's time depends on what else the machine does, and on JAX's first calls.
+settings.register_profile("hansa", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("hansa"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "hansa")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of the data sets; skips where `HANSA_DATA_DIR` does not name one."""
+    folder = os.environ.get("HANSA_DATA_DIR")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("HANSA_DATA_DIR names no folder of data sets")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def mnist(data_dir: Path) -> ImageData:
+    """MNIST; skips where it is not in `HANSA_DATA_DIR`."""
+    if not list(data_dir.glob("**/train-images-idx3-ubyte.gz")):
+        pytest.skip(f"there is no MNIST in HANSA_DATA_DIR, {data_dir}")
+    return load_mnist()
