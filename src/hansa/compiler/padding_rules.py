@@ -230,7 +230,7 @@ def _stack(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
 @_rule("tile")
 def _tile(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     axis, reps = _axis(eqn), eqn.params["reps"]
-    if (axis is not None and reps[axis] != 1) or batch_axis(reps) is not None:
+    if axis is not None and (reps[axis] != 1 or batch_axis(reps) is not None):
         raise _refuse(eqn, "along the batch")
     return _moved(eqn, inputs, batch)
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import export, lax
+from jax.extend.core import jaxpr_as_fun
 
 from hansa.compiler import padding
 from hansa.language.local import Traced, batch_symbols, tensors
@@ -148,6 +149,8 @@ def call(trace: Trace, before: list[Any], sequence: Sequence, leaves: list[Any],
         NeedsSizes: if it cannot be evaluated on a padded batch and `sequence.sizes` is None.
     """
     fixed = tuple(Aval(jnp.shape(x), x.dtype) for x in before)
+    if not any(_has_batch(aval) for aval in sequence.avals):
+        return list(jaxpr_as_fun(trace((*fixed, *sequence.avals)).jaxpr)(*before, *leaves))
     traced, why = _symbolically(trace, (*fixed, *sequence.avals))
     if traced is not None:
         try:
@@ -166,8 +169,6 @@ def _symbolically(trace: Trace, avals: tuple[Aval, ...]) -> tuple[Traced | None,
         raise
     except Exception as error:
         # Whatever a function raises on a symbolic size; what is wrong with it for any size is raised again by a branch.
-        if not any(_has_batch(aval) for aval in avals):
-            raise
         return None, f"it cannot be traced for a batch of any size: {type(error).__name__}: {error}"
 
 
@@ -183,7 +184,7 @@ def _branches(
 
         def run(*args: Any) -> list[Any]:
             cut = [lax.slice(x, (0,) * x.ndim, aval.shape) for x, aval in zip(args, avals, strict=True)]
-            outs = padding.evaluate(trace(avals).jaxpr, cut, padding.Batch(size, size))
+            outs = jaxpr_as_fun(trace(avals).jaxpr)(*cut)
             for x, shape in zip(outs, results, strict=True):
                 if x.shape != _at(Aval(shape, x.dtype), size).shape:
                     raise TypeError(_rows_message(x.shape, size))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hansa.language.computations import Computation, concrete
+from hansa.language.computations import Computation, PolymorphicComputation, concrete
 from hansa.language.context import Trace, current_trace, user_line
 from hansa.language.graph import Intrinsic, MakeStruct, Node
 from hansa.language.values import Value, select, to_node
@@ -32,6 +32,8 @@ def federated_map(fn: Any, value: Any) -> Value:
     A struct of federated values at one placement is zipped first.
     """
     trace = _require("federated_map")
+    if isinstance(value, Computation | PolymorphicComputation):
+        raise TypeError("federated_map takes the function first and the value second; they are swapped here")
     node = _placed(value, "federated_map")
     assert isinstance(node.type, FederatedType)
     function = concrete(fn, _member(node), "the function of federated_map")
@@ -163,8 +165,9 @@ def sequence_reduce(sequence: Any, zero: Any, op: Any) -> Value:
         if not _has_placement(start.type):
             start = _node("federated_value", FederatedType(start.type, placed.placement, True), start)
         start = _placed(Value(start, trace), "the zero of sequence_reduce", placed.placement)
+    if placed is None:
+        _unplaced(start.type, "the zero of sequence_reduce for an unplaced sequence")
     state = _member(start)
-    _unplaced(state, "the zero of sequence_reduce for an unplaced sequence")
     fold = concrete(op, StructType([(None, state), (None, element)]), "the op of sequence_reduce")
     state.check_assignable_from(
         fold.type_signature.result, what=f"what {fold.name!r}, the op of sequence_reduce, returns"
@@ -273,6 +276,11 @@ def _numeric(kind: Type, what: str, kinds: str, expected: str) -> None:
             _numeric(member, what, kinds, expected)
     elif not isinstance(kind, TensorType) or kind.dtype.kind not in kinds + (_BFLOAT if "f" in kinds else ""):
         raise TypeError(f"{what} takes {expected}; found {kind}")
+    elif None in kind.shape:
+        raise TypeError(
+            f"{what} needs tensors of known size, found {kind}: members of different sizes do not add up; pad them to one size, "
+            "or reduce them to one, in a local computation"
+        )
 
 
 def _reduce(name: str, value: Any) -> Value:
