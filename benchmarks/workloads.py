@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
-import hansa  # before keras
 import keras
 import numpy as np
 
+import hansa  # before keras
 from hansa.simulation import load_mnist
 
 layers = keras.layers
@@ -55,7 +56,7 @@ class Workload:
 
 def dense_flops(sizes: list[int]) -> float:
     """Forward and backward pass of one example through dense layers; the first needs no gradient of its input."""
-    products = [2 * a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    products = [2 * a * b for a, b in pairwise(sizes)]
     return float(3 * sum(products) - products[0])
 
 
@@ -83,9 +84,16 @@ def all_workloads() -> list[Workload]:
     by_digit = np.concatenate([np.flatnonzero(y == digit)[:1000] for digit in range(10)])
     ragged = np.maximum(1, np.random.default_rng(0).lognormal(3, 1.5, 100).astype(int)).clip(max=3000)
     tutorial, two, logistic = [784, 512, 10], [784, 200, 200, 10], [784, 10]
+    digits = clients(x[by_digit], y[by_digit], [1000] * 10, 100)
     return [
-        Workload("tutorial MLP, 10 x 1000, B=100", mlp(tutorial), clients(x[by_digit], y[by_digit], [1000] * 10, 100), 0.1, dense_flops(tutorial)),
+        Workload("tutorial MLP, 10 x 1000, B=100", mlp(tutorial), digits, 0.1, dense_flops(tutorial)),
         Workload("2NN, 10 x 600, B=10", mlp(two), clients(x, y, [600] * 10, 10), 0.05, dense_flops(two)),
-        Workload("logistic regression, 500 x 20, B=10", mlp(logistic), clients(x, y, [20] * 500, 10), 0.05, dense_flops(logistic)),
+        Workload(
+            "logistic regression, 500 x 20, B=10",
+            mlp(logistic),
+            clients(x, y, [20] * 500, 10),
+            0.05,
+            dense_flops(logistic),
+        ),
         Workload("2NN, 100 ragged clients, B=10", mlp(two), clients(x, y, list(ragged), 10), 0.05, dense_flops(two)),
     ]

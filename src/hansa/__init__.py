@@ -64,7 +64,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return [name for name in [*globals(), *_LAZY] if not name.startswith("_")]
+    return sorted(__all__)
 
 
 __all__ = [

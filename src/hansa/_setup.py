@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import sys
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jax
 from jax._src import xla_bridge  # the only place that says, without starting them, whether the backends have started
 
+from hansa._cache import cache_dir
 from hansa.language import context
 from hansa.runtime.inprocess import InProcessRuntime
 
@@ -44,19 +44,12 @@ def use_every_core() -> None:
 def keep_compiled_programs() -> None:
     """XLA's programs in a cache on disk, so that a second process need not compile them, unless the user has one."""
     if _config("jax_compilation_cache_dir") is None and _config("jax_enable_compilation_cache"):
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _config(name: str) -> Any:
     return getattr(jax.config, name)
-
-
-def cache_folder() -> Path:
-    """`HANSA_CACHE_DIR`, else `hansa` in the user's cache folder."""
-    if chosen := os.environ.get("HANSA_CACHE_DIR"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hansa"
 
 
 @cache

@@ -32,7 +32,8 @@ class IterativeProcess:
         if not state.is_assignable_from(result):
             if not isinstance(result, StructType) or not len(result):
                 raise TypeError(
-                    f"next must return the state, or a struct that begins with it; the state is {state}, it returns {result}"
+                    f"next must return the state, or a struct that begins with it; the state is {state}, it returns "
+                    f"{result}"
                 )
             state.check_assignable_from(result[0], what="the state that `next` takes, from the first that it returns,")
         self._initialize, self._next = initialize, next

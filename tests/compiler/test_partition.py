@@ -26,7 +26,9 @@ def test_a_computation_at_the_server_has_no_client_stage() -> None:
 
 
 def test_averaging_is_one_client_stage_however_it_is_nested() -> None:
-    train = hansa.federated_computation(lambda m, x: hansa.federated_map(add, [m, x]), "float32@CLIENTS", "{float32}@CLIENTS")
+    train = hansa.federated_computation(
+        lambda m, x: hansa.federated_map(add, [m, x]), "float32@CLIENTS", "{float32}@CLIENTS"
+    )
     average = hansa.federated_computation(lambda x: hansa.federated_mean(x), "{float32}@CLIENTS")
 
     def round(model: Any, data: Any, weight: Any) -> Any:
@@ -73,7 +75,9 @@ def test_what_a_later_stage_needs_is_kept_and_not_computed_again() -> None:
 def test_values_returned_at_the_clients_are_kept() -> None:
     program = compiled(lambda x: [hansa.federated_map(double, x), hansa.federated_sum(x)], "{float32}@CLIENTS")
     assert [len(stage.kept) for stage in program.clients] == [1]
-    late = compiled(lambda x: hansa.federated_map(add, [x, hansa.federated_broadcast(hansa.federated_sum(x))]), "{float32}@CLIENTS")
+    late = compiled(
+        lambda x: hansa.federated_map(add, [x, hansa.federated_broadcast(hansa.federated_sum(x))]), "{float32}@CLIENTS"
+    )
     assert [len(stage.kept) for stage in late.clients] == [0, 1]
 
 

@@ -103,6 +103,17 @@ def test_maps_that_transpose_merge_and_forget_the_batch() -> None:
     assert float(reduce_with(add_by_branches)(data)) == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_function_that_needs_two_examples_and_takes_nine() -> None:
+    def best(x: Any) -> Any:
+        return jnp.zeros((9, 6)).at[: x.shape[0]].set(x).sum(0)[0] + jax.lax.top_k(x[:, 0], 2)[0]
+
+    data = [[field(X, size)] for size in (2, 3, 2)]
+    expected = 0.0
+    for (x,) in data:
+        expected = 0.5 * expected + 2 * x[:, 0].sum() + np.sort(x[:, 0])[-2:].sum()
+    assert folded(best, (X,), data) == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_map_must_return_whole_rows_of_the_batch() -> None:
     @hansa.jax_computation("float32[?]")
     def shorten(x):
@@ -131,7 +142,9 @@ def test_the_number_of_examples_may_be_returned_as_it_is() -> None:
 
     @hansa.federated_computation("float32[?,2]*")
     def count(batches):
-        return hansa.sequence_reduce(batches, {"n": 0, "s": 0.0}, step), hansa.sequence_sum(hansa.sequence_map(size, batches))
+        return hansa.sequence_reduce(batches, {"n": 0, "s": 0.0}, step), hansa.sequence_sum(
+            hansa.sequence_map(size, batches)
+        )
 
     assert str(size.type_signature) == "(float32[?,2] -> int32)"
     state, total = count([np.ones((n, 2), np.float32) for n in (3, 3, 1)])

@@ -24,7 +24,8 @@ import nbformat
 import pytest
 
 import hansa
-from hansa.simulation._files import cache_dir, data_dir
+from hansa._cache import cache_dir
+from hansa.simulation._files import data_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "docs" / "tutorial.ipynb"

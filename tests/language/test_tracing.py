@@ -29,8 +29,12 @@ def test_a_function_without_parameters_is_a_computation_at_once() -> None:
 
 def test_one_parameter_has_the_type_that_is_given() -> None:
     assert signature(hansa.jax_computation(lambda x: x * 2, np.float32)) == "(float32 -> float32)"
-    assert signature(hansa.jax_computation(lambda x: x.sum(0), (np.float32, [None, 3]))) == "(float32[?,3] -> float32[3])"
-    assert signature(hansa.federated_computation(lambda x: x, "{int32}@CLIENTS")) == "({int32}@CLIENTS -> {int32}@CLIENTS)"
+    assert (
+        signature(hansa.jax_computation(lambda x: x.sum(0), (np.float32, [None, 3]))) == "(float32[?,3] -> float32[3])"
+    )
+    assert (
+        signature(hansa.federated_computation(lambda x: x, "{int32}@CLIENTS")) == "({int32}@CLIENTS -> {int32}@CLIENTS)"
+    )
 
 
 def test_several_parameters_are_one_struct_named_by_them() -> None:
@@ -84,10 +88,18 @@ class Data:
     y: Any
 
 
-@pytest.mark.parametrize("make", [lambda x, y: {"x": x, "y": y}, Pair, Data, lambda x, y: hansa.Struct([("x", x), ("y", y)])])
+@pytest.mark.parametrize(
+    "make", [lambda x, y: {"x": x, "y": y}, Pair, Data, lambda x, y: hansa.Struct([("x", x), ("y", y)])]
+)
 def test_any_container_may_be_returned(make: Any) -> None:
-    assert signature(hansa.jax_computation(lambda v: make(v, [v, 1]), "float32")) == "(float32 -> <x=float32,y=<float32,int32>>)"
-    assert signature(hansa.federated_computation(lambda v: make(v, [v, 1]), "float32")) == "(float32 -> <x=float32,y=<float32,int32>>)"
+    assert (
+        signature(hansa.jax_computation(lambda v: make(v, [v, 1]), "float32"))
+        == "(float32 -> <x=float32,y=<float32,int32>>)"
+    )
+    assert (
+        signature(hansa.federated_computation(lambda v: make(v, [v, 1]), "float32"))
+        == "(float32 -> <x=float32,y=<float32,int32>>)"
+    )
 
 
 @pytest.mark.parametrize("decorator", DECORATORS)
@@ -103,8 +115,10 @@ def test_any_container_may_be_returned(make: Any) -> None:
         (lambda: 1, ["int32"], r"has 0 parameters \(none\), but 1 types"),
         (hansa.jax_computation(lambda: 1), [], "is a computation already; decorate a Python function"),
     ],
-)  # fmt: skip
-def test_what_cannot_be_a_computation_is_refused_with_the_reason(decorator: Any, function: Any, types: Any, message: str) -> None:
+)
+def test_what_cannot_be_a_computation_is_refused_with_the_reason(
+    decorator: Any, function: Any, types: Any, message: str
+) -> None:
     with pytest.raises(TypeError, match=message):
         decorator(function, *types)
 

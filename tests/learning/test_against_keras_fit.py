@@ -1,13 +1,13 @@
-"""One client's round is one epoch of `keras_model.fit(shuffle=False)` on the same batches, a short last one included."""
+"""One client's round is an epoch of `keras_model.fit(shuffle=False)` on the same batches, a short last one included."""
 
 from collections import OrderedDict
 
-import hansa  # before keras
 import jax
 import keras
 import numpy as np
 import pytest
 
+import hansa  # before keras
 from hansa.language.context import current_runtime
 from hansa.models.keras_weights import initial_weights
 
@@ -100,6 +100,8 @@ def schedule():
 
 
 LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+# fmt: off
+# ruff: noqa: E501
 CASES = {
     "mlp, sgd": (mlp, FEATURES, CLASSES, lambda: optimizers.SGD(0.1), CROSS_ENTROPY, ["accuracy"]),
     "mlp, momentum": (mlp, FEATURES, CLASSES, lambda: optimizers.SGD(0.05, 0.9, nesterov=True), CROSS_ENTROPY, ["accuracy"]),
@@ -112,7 +114,8 @@ CASES = {
     "lstm, sgd": (lstm, WORDS, BINARY, lambda: optimizers.SGD(0.1), "mse", ["mae", keras.metrics.MeanSquaredError()]),
     "subclassed, two inputs": (Subclassed, {"features": FEATURES, "words": WORDS}, CLASSES, lambda: optimizers.SGD(0.1), LOGITS, ["accuracy"]),
     "two outputs, loss weights": (two_headed, FEATURES, {"class": CLASSES, "value": BINARY}, lambda: optimizers.SGD(0.1), {"class": CROSS_ENTROPY, "value": "mse"}, {"class": ["accuracy"]}),
-}  # fmt: skip
+}
+# fmt: on
 
 
 def cut(arrays, start):

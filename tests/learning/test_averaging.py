@@ -2,11 +2,12 @@
 
 from collections import OrderedDict
 
-import hansa  # before keras
 import keras
 import numpy as np
 import optax
 import pytest
+
+import hansa  # before keras
 
 layers = keras.layers
 FEATURES, CLASSES = 6, 3
@@ -141,14 +142,14 @@ def test_server_optimizer_takes_minus_the_average_update_as_gradient():
     assert "optimizer_state=<int64,trace=<dense/bias=float32[3],dense/kernel=float32[6,3]>>" in str(
         momentum.initialize.type_signature
     )
-    state, velocity = momentum.initialize(), 0.0
+    state, velocity, velocity_b = momentum.initialize(), 0.0, 0.0
     w, b = weights_of(state)
     for seed in range(3):
         clients = make_clients([4, 9], seed=seed)
         state, _ = momentum.next(state, clients)
         average = numpy_round(w, b, clients, 0.3)
         velocity = 0.9 * velocity + (w - average[0])
-        velocity_b = (0.0 if not seed else velocity_b) * 0.9 + (b - average[1])
+        velocity_b = 0.9 * velocity_b + (b - average[1])
         w, b = w - 0.5 * velocity, b - 0.5 * velocity_b
         np.testing.assert_allclose(weights_of(state)[0], w, rtol=1e-5, atol=1e-6)
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hansa._cache import cache_dir
 from hansa.simulation import datasets
-from hansa.simulation._files import PublishedFile, cache_dir, data_dir
+from hansa.simulation._files import PublishedFile, data_dir
 from hansa.simulation._idx import parse_idx
 
 

@@ -108,12 +108,16 @@ def model_builder(setting: Setting, seed: int) -> Callable[[], Any]:
 
 def _build(setting: Setting, data: DemoData, seed: int) -> tuple[Any, Any]:
     """A model to evaluate and save, and the process that trains its like."""
+    import optax
+
     from hansa import learning
 
     build = model_builder(setting, seed)
     sample_batch = data.clients[0][0]
+    rate = setting.server_learning_rate
     process = learning.build_federated_averaging_process(
-        lambda: learning.from_compiled_keras_model(build(), sample_batch)
+        lambda: learning.from_compiled_keras_model(build(), sample_batch),
+        server_optimizer=None if rate is None else optax.adam(rate),
     )
     return build(), process
 
@@ -135,7 +139,7 @@ def _plan(setting: Setting, options: Options, data: DemoData, total: int, proces
         setting=(
             f"{data.training_images:,} images to train on, {len(data.held_out_y):,} held out. "
             f"Model {setting.pixels}-{setting.hidden}-10, batches of {setting.batch_size}, "
-            f"SGD with learning rate {setting.learning_rate:g}, {total} rounds."
+            f"{setting.optimizers}, {total} rounds."
         ),
         rounds=total,
         facts=asdict(setting) | {"seed": options.seed, "clients": len(data.clients)},
@@ -154,7 +158,7 @@ def _leave(folder: Path, setting: Setting, rounds: list[Round], model: Any, seed
         title=f"Federated averaging on {setting.title}",
         subtitle=(
             f"Ten clients, one digit each · model {setting.pixels}-{setting.hidden}-10 · "
-            f"batches of {setting.batch_size} · SGD {setting.learning_rate:g} · seed {seed} · "
+            f"batches of {setting.batch_size} · {setting.optimizers} · seed {seed} · "
             f"held-out accuracy {last.held_out_accuracy:.3f} after {last.round} round{'' if last.round == 1 else 's'}"
         ),
         target=folder / "curves.png",

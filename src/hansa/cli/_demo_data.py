@@ -25,6 +25,7 @@ class Setting:
         hidden: the number of units of the model's hidden layer.
         batch_size: the number of images in a client's batch; its last batch may be shorter.
         learning_rate: of the clients' SGD. Each client sees one digit only, so large steps make the average unstable.
+        server_learning_rate: of an Adam at the server (FedAdam); `None` for plain averaging.
         rounds: how many rounds are run if the user does not say.
         images_per_client: how many images of its digit a client holds at most; `None` for all.
     """
@@ -35,8 +36,19 @@ class Setting:
     hidden: int
     batch_size: int
     learning_rate: float
+    server_learning_rate: float | None
     rounds: int
     images_per_client: int | None
+
+    @property
+    def optimizers(self) -> str:
+        """The optimizers in a few words."""
+        clients = f"SGD {self.learning_rate:g}"
+        return (
+            clients
+            if self.server_learning_rate is None
+            else f"{clients}, at the server Adam {self.server_learning_rate:g}"
+        )
 
 
 SETTINGS = {
@@ -47,6 +59,7 @@ SETTINGS = {
         hidden=128,
         batch_size=20,
         learning_rate=0.5,
+        server_learning_rate=None,
         rounds=120,
         images_per_client=None,
     ),
@@ -56,8 +69,9 @@ SETTINGS = {
         pixels=784,
         hidden=512,
         batch_size=100,
-        learning_rate=0.2,
-        rounds=60,
+        learning_rate=0.02,
+        server_learning_rate=0.01,
+        rounds=40,
         images_per_client=1000,
     ),
 }

@@ -46,6 +46,7 @@ class Aggregate:
 
     @property
     def name(self) -> str:
+        """What messages call it: `sum`, `mean` and so on."""
         return self.node.name.removeprefix("federated_")
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from hansa.compiler.evaluate import member
-from hansa.compiler.partition import compile_computation
+from hansa.compiler.partition import compile_computation, is_argument
 from hansa.compiler.program import ClientStage, Program, ServerStage
 from hansa.language.computations import Computation
 from hansa.language.graph import Intrinsic, Literal, MakeStruct, Node, Parameter, Select
-from hansa.types import SequenceType, StructType, TensorType, Type
+from hansa.types import CLIENTS, FederatedType, SequenceType, StructType, TensorType, Type
 
 
 def explain(computation: Computation) -> str:
@@ -47,7 +47,8 @@ def _server(number: int, stage: ServerStage) -> list[str]:
     if not stage.outputs:
         lines.append("  computes   nothing")
     for node in stage.outputs:
-        lines.append(f"  computes   {_name(node)}: {_short(node.type)}")
+        verb = "passes on" if is_argument(node) else "computes "
+        lines.append(f"  {verb}  {_name(node)}: {_short(node.type)}")
     return [*lines, ""]
 
 
@@ -57,9 +58,8 @@ def _client(number: int, stage: ClientStage) -> list[str]:
     for (source, _), kind in zip(stage.broadcasts, down, strict=True):
         lines.append(f"  receives   {_name(source)}: {_short(kind)}, {_bytes([kind])}")
     for node in stage.inputs:
-        lines.append(
-            f"  has        {_name(node)}" + ("" if isinstance(node, Parameter) else f": {_short(member(node.type))}")
-        )
+        held = _client_parts(node.type) if isinstance(node, Parameter) else [(_name(node), member(node.type))]
+        lines += [f"  has        {name}: {_short(kind)}" for name, kind in held]
     for aggregate in stage.aggregates:
         kinds = [member(node.type) for node in aggregate.contributions]
         shown = " and ".join(_short(kind) for kind in kinds)
@@ -69,6 +69,16 @@ def _client(number: int, stage: ClientStage) -> list[str]:
     up = [member(node.type) for aggregate in stage.aggregates for node in aggregate.contributions]
     lines.append(f"  traffic    {_bytes(down)} down, {_bytes(up)} up, per client")
     return [*lines, ""]
+
+
+def _client_parts(kind: Type, name: str = "") -> list[tuple[str, Type]]:
+    """The parts of a parameter's type that clients have, with their names."""
+    if isinstance(kind, FederatedType):
+        return [(name or "the argument", kind.member)] if kind.placement is CLIENTS else []
+    if not isinstance(kind, StructType):
+        return []
+    named = ((f"{name}.{field}" if name else field or f"#{i}", part) for i, (field, part) in enumerate(kind.fields))
+    return [found for field, part in named for found in _client_parts(part, field)]
 
 
 def _name(node: Node) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -72,7 +72,7 @@ class Batch:
         return jnp.where(inside, rows.value, jnp.asarray(fill, rows.value.dtype))
 
 
-@lru_cache(maxsize=None)
+@cache
 def multiple(dim: Any) -> int:
     """c, of a symbolic size c * b."""
     # The large ones tell b from min(b, 7) and mod(b, 8).
@@ -119,7 +119,7 @@ def copy_first(value: Any, shape: Sequence[Any], batch: Batch) -> Any:
 
 
 def evaluate(closed: ClosedJaxpr, args: Sequence[Any], batch: Batch) -> list[Any]:
-    """The results of a jaxpr over `b`, each with `capacity` rows for `b` (times its multiple), of which the first count.
+    """The results of a jaxpr over `b`, with `capacity` rows for `b` (times its multiple), of which the first count.
 
     Args:
         closed: traced with the symbol `b` in the shapes of some arguments.

@@ -24,6 +24,7 @@ def compile_computation(computation: Computation) -> Program:
     nodes = list(walk(result))
     depths = _depths(nodes)
     results = _placed_parts(result)
+    _refuse_sequences(computation.name, results)
     last = max((d for node, d in depths.items() if not _at_clients(node.type)), default=0)
     returned = [part for node in results if _at_clients(node.type) for part in _sources(node, _computed)]
     last = max([last, *(depths[node] + 1 for node in returned)])
@@ -59,6 +60,24 @@ def compile_computation(computation: Computation) -> Program:
 
     servers = _server_stages(depths, clients, results, aggregates, last)
     return Program(computation.name, computation.type_signature, parameter, result, servers, tuple(clients))
+
+
+def _refuse_sequences(name: str, results: list[Node]) -> None:
+    for node in results:
+        if sequence_elements(member(node.type)) and not is_argument(node):
+            where = f" (made at {node.where})" if node.where else ""
+            raise TypeError(
+                f"{name!r} returns a value of type {node.type}{where}: a sequence that was computed stays where it is, "
+                "and cannot be a "
+                "result; reduce it with hansa.sequence_reduce or hansa.sequence_sum"
+            )
+
+
+def is_argument(node: Node) -> bool:
+    """Whether a node is the parameter, or a part of it."""
+    while isinstance(node, Select):
+        node = node.source
+    return isinstance(node, Parameter)
 
 
 def _server_stages(

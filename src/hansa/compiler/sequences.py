@@ -207,12 +207,28 @@ def _result_avals(trace: Trace, sequence: Sequence) -> tuple[Aval, ...]:
 def _by_example(trace: Trace, fixed: tuple[Aval, ...], sequence: Sequence) -> tuple[Aval, ...]:
     """The shapes of the results, symbolic in the batch, from two sizes of it."""
     b = batch_symbols()[0]
-    first, second = (trace((*fixed, *(_at(aval, size) for aval in sequence.avals))).jaxpr.out_avals for size in (1, 2))
+
+    def of(size: int) -> Any:
+        return trace((*fixed, *(_at(aval, size) for aval in sequence.avals))).jaxpr.out_avals
+
+    size, first, second = _two_sizes(of)
     shapes = [
-        tuple(m if m == n else m + (n - m) * (b - 1) for m, n in zip(one.shape, two.shape, strict=True))
+        tuple(m if m == n else m + (n - m) * (b - size) for m, n in zip(one.shape, two.shape, strict=True))
         for one, two in zip(first, second, strict=True)
     ]
     return tuple(Aval(shape, aval.dtype) for shape, aval in zip(shapes, first, strict=True))
+
+
+def _two_sizes(of: Callable[[int], Any]) -> tuple[int, Any, Any]:
+    """A size, and what `of` gives for it and for the next: for the first few that it takes, as some need so many."""
+    raised = None
+    for size in (1, 2, 4, 8, 16, 32):
+        try:
+            return size, of(size), of(size + 1)
+        except Exception as error:
+            raised = raised or error
+    assert raised is not None
+    raise raised
 
 
 def _check_rows(shape: tuple[Any, ...]) -> None:
@@ -226,7 +242,8 @@ def _check_rows(shape: tuple[Any, ...]) -> None:
 
 def _rows_message(shape: tuple[Any, ...], size: Any = "b") -> str:
     return (
-        f"the function of sequence_map returns a tensor of shape ({', '.join(map(str, shape))}) for a batch of {size} examples: "
+        f"the function of sequence_map returns a tensor of shape ({', '.join(map(str, shape))}) for a batch of {size} "
+        "examples: "
         "it must return the same number of rows for each example, on one axis; for anything else work in the op of "
         "hansa.sequence_reduce"
     )

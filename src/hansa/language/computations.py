@@ -32,6 +32,7 @@ class Computation:
         self.__name__ = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs it on data, or records the call if the arguments are values of a computation that is being traced."""
         argument = pack(self.name, self.type_signature.parameter, args, kwargs)
         trace = current_trace()
         if trace is None:
@@ -42,7 +43,8 @@ class Computation:
 
     def _inline(self, argument: Any, trace: Trace) -> Any:
         raise TypeError(
-            f"{trace} calls {self.name!r}, which is not a local computation; compose the two in a @hansa.federated_computation"
+            f"{trace} calls {self.name!r}, which is not a local computation; compose the two in a "
+            "@hansa.federated_computation"
         )
 
     def __repr__(self) -> str:
@@ -102,6 +104,7 @@ class PolymorphicComputation:
         return self.specialize(parameter)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the computation for arguments of these types."""
         if kwargs:
             raise TypeError(f"{self.name!r} has no declared types, so it is called with positional arguments only")
         if len(args) != self.arity:
@@ -131,7 +134,8 @@ def concrete(function: Any, parameter: Type | None, what: str) -> Computation:
     if parameter is None or expected is None:
         if parameter is not expected:
             raise TypeError(
-                f"{what}, {function.name!r}, has the type {function.type_signature}, but is to be given {parameter or 'nothing'}"
+                f"{what}, {function.name!r}, has the type {function.type_signature}, but is to be given "
+                f"{parameter or 'nothing'}"
             )
         return function
     expected.check_assignable_from(parameter, what=f"the argument of {function.name!r}, {what},")
@@ -180,7 +184,8 @@ def _bind(
         bound.append((field, kwargs.pop(field)))
     if kwargs:
         raise TypeError(
-            f"{name!r} takes the arguments {shown}; it has none called {', '.join(map(repr, kwargs))}, or it was given twice"
+            f"{name!r} takes the arguments {shown}; it has none called {', '.join(map(repr, kwargs))}, or it was given "
+            "twice"
         )
     return bound
 

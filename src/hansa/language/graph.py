@@ -56,6 +56,7 @@ class MakeStruct(Node):
 
     @property
     def inputs(self) -> tuple[Node, ...]:
+        """The elements."""
         return self.elements
 
 
@@ -68,6 +69,7 @@ class Select(Node):
 
     @property
     def inputs(self) -> tuple[Node, ...]:
+        """The struct."""
         return (self.source,)
 
 
@@ -80,6 +82,7 @@ class Apply(Node):
 
     @property
     def inputs(self) -> tuple[Node, ...]:
+        """The argument, if there is one."""
         return () if self.argument is None else (self.argument,)
 
 
@@ -99,6 +102,7 @@ class Intrinsic(Node):
 
     @property
     def inputs(self) -> tuple[Node, ...]:
+        """The arguments."""
         return self.arguments
 
 

@@ -67,12 +67,18 @@ def federated_sum(value: Any) -> Value:
 
 
 def federated_min(value: Any) -> Value:
-    """`{T}@CLIENTS -> T@SERVER`: the smallest value over the clients, tensor element by element; without clients, the largest of the dtype."""
+    """`{T}@CLIENTS -> T@SERVER`: the smallest value over the clients, element by element.
+
+    Without clients it is the largest value of the dtype.
+    """
     return _reduce("federated_min", value)
 
 
 def federated_max(value: Any) -> Value:
-    """`{T}@CLIENTS -> T@SERVER`: the largest value over the clients, tensor element by element; without clients, the smallest of the dtype."""
+    """`{T}@CLIENTS -> T@SERVER`: the largest value over the clients, element by element.
+
+    Without clients it is the smallest value of the dtype.
+    """
     return _reduce("federated_max", value)
 
 
@@ -194,7 +200,8 @@ def _require(name: str) -> Trace:
         )
     if trace.kind == "local computation":
         raise TypeError(
-            f"hansa.{name} is used in {trace}: a local computation runs at one place; move it to the federated_computation"
+            f"hansa.{name} is used in {trace}: a local computation runs at one place; move it to the "
+            "federated_computation"
         )
     return trace
 
@@ -278,7 +285,8 @@ def _numeric(kind: Type, what: str, kinds: str, expected: str) -> None:
         raise TypeError(f"{what} takes {expected}; found {kind}")
     elif None in kind.shape:
         raise TypeError(
-            f"{what} needs tensors of known size, found {kind}: members of different sizes do not add up; pad them to one size, "
+            f"{what} needs tensors of known size, found {kind}: members of different sizes do not add up; pad them to "
+            "one size, "
             "or reduce them to one, in a local computation"
         )
 

@@ -14,7 +14,6 @@ from hansa.language.local import LocalFunction, tensors
 from hansa.language.values import Value, to_node
 from hansa.types import FunctionType, StructType, Type, to_type
 
-
 Decorated = Callable[[Callable[..., Any]], Any]
 
 
@@ -114,11 +113,14 @@ def _parameter_names(function: Callable[..., Any], name: str) -> list[str]:
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise TypeError(
-                f"{name!r} takes {parameter}: a computation has a fixed number of typed parameters; name them one by one"
+                f"{name!r} takes {parameter}: a computation has a fixed number of typed parameters; name them "
+                "one by one, "
+                f"or wrap it: lambda a, b: {name}(a, b)"
             )
         if parameter.default is not parameter.empty:
             raise TypeError(
-                f"the parameter {parameter.name!r} of {name!r} has a default: a computation has none; close over the value instead, "
+                f"the parameter {parameter.name!r} of {name!r} has a default: a computation has none; close over the "
+                "value instead, "
                 "or pass it"
             )
         if parameter.kind is parameter.KEYWORD_ONLY:

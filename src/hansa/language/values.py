@@ -34,6 +34,7 @@ class Value:
 
     @property
     def type_signature(self) -> Type:
+        """The value's type."""
         return self._node.type
 
     def _struct(self) -> StructType | None:
@@ -50,7 +51,8 @@ class Value:
         struct = self._struct()
         if struct is None:
             raise AttributeError(
-                f"a value of type {self._node.type} has no field {name!r}: it is no struct. What is in a value is reached "
+                f"a value of type {self._node.type} has no field {name!r}: it is no struct. What is in a value is "
+                "reached "
                 "in a local computation: use hansa.federated_map with a @hansa.jax_computation."
             )
         if name not in struct.names:
@@ -61,7 +63,8 @@ class Value:
         struct = self._struct()
         if struct is None:
             raise TypeError(
-                f"a value of type {self._node.type} cannot be indexed: it is no struct. Index its tensors in a local computation."
+                f"a value of type {self._node.type} cannot be indexed: it is no struct. Index its tensors in a local "
+                "computation."
             )
         if isinstance(key, str):
             if key not in struct.names:
@@ -75,7 +78,8 @@ class Value:
         struct = self._struct()
         if struct is None:
             raise TypeError(
-                f"a value of type {self._node.type} cannot be iterated over: it is no struct. Use hansa.sequence_reduce or "
+                f"a value of type {self._node.type} cannot be iterated over: it is no struct. Use "
+                "hansa.sequence_reduce or "
                 "hansa.sequence_map for a sequence, hansa.federated_map for each client's value."
             )
         return iter([self._field(i) for i in range(len(struct))])
@@ -94,7 +98,8 @@ class Value:
 
     def __bool__(self) -> NoReturn:
         raise TypeError(
-            f"a value of type {self._node.type} is not known while the computation is traced, so it can decide no `if`, `while` "
+            f"a value of type {self._node.type} is not known while the computation is traced, so it can decide no "
+            "`if`, `while` "
             "or `and`; decide with jax.lax.cond or jnp.where in a local computation"
         )
 
@@ -116,8 +121,9 @@ for _name, _symbol in {
         ("add", "+"), ("sub", "-"), ("mul", "*"), ("truediv", "/"), ("floordiv", "//"), ("mod", "%"), ("pow", "**"),
         ("matmul", "@"), ("and", "&"), ("or", "|"), ("xor", "^"), ("lshift", "<<"), ("rshift", ">>")]},
     **{f"__{name}__": symbol for name, symbol in [
-        ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("eq", "=="), ("ne", "!="), ("neg", "-"), ("pos", "+"), ("abs", "abs"),
-        ("invert", "~"), ("float", "float()"), ("int", "int()"), ("index", "an index")]},
+        ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("eq", "=="), ("ne", "!="),
+        ("neg", "-"), ("pos", "+"), ("abs", "abs"), ("invert", "~"), ("float", "float()"), ("int", "int()"),
+        ("index", "an index")]},
 }.items():  # fmt: skip
     setattr(Value, _name, _refuse(_symbol))
 
@@ -163,7 +169,8 @@ def to_node(value: Any, expected: Type | None = None, what: str = "value") -> No
     if isinstance(value, Value):
         if value._trace is not current_trace():
             raise TypeError(
-                f"{what} is a value of {value._trace}, used in {current_trace() or 'no computation'}: a computation cannot "
+                f"{what} is a value of {value._trace}, used in {current_trace() or 'no computation'}: a computation "
+                "cannot "
                 "capture the values of another; pass it as an argument"
             )
         return value._node

@@ -54,9 +54,9 @@ def build_federated_averaging_process(
 
     Returns:
         A process whose `initialize` gives the state
-        `<model=<trainable=<…>,non_trainable=<…>>,optimizer_state=<int64,…>>@SERVER`, which counts the rounds that changed
-        the model, and whose `next` takes the state and the clients' batches to the next state and the round's metrics.
-        A client whose update or local outputs are not all finite, or that has no examples, has no part in either; the
+        `<model=<trainable=<…>,non_trainable=<…>>,optimizer_state=<int64,…>>@SERVER`, which counts the rounds that
+        changed the model, and whose `next` takes the state and the clients' batches to the next state and the round's
+        metrics. A client whose update or local outputs are not all finite, or that has no examples, has no part in either; the
         metrics count it (`RoundMetrics`). Without any other client the state stays as it is.
 
     Raises:
@@ -78,8 +78,7 @@ def build_federated_averaging_process(
     report = _struct(work.type_signature.result)
     update_server = _server_update(server, _struct(state_type), report, non_trainable == "mean")
     combine = _round_metrics(model, report["counts"])
-    round_key = jax_computation(_COUNT)(lambda count: _fold_in(jnp.array([0, seed], jnp.uint32), count))
-    client_key = jax_computation(_KEY, TensorType("int32"))(_fold_in)
+    round_key, client_key = _keys(seed)
     batches = FederatedType(SequenceType(model.batch_type), CLIENTS)
 
     @federated_computation(state_type, batches)
@@ -248,6 +247,20 @@ def _weighting(value: str | Callable[[Any], Any]) -> Callable[[Struct], Any]:
     raise ValueError(
         f"client_weighting is 'num_examples', 'uniform' or a function of a client's local outputs, found {value!r}"
     )
+
+
+def _keys(seed: int) -> tuple[Computation, Computation]:
+    """(number of a round) -> its key, and (key of a round, client id) -> the client's key."""
+
+    @jax_computation(_COUNT)
+    def round_key(count: Any) -> Any:
+        return _fold_in(jax.random.key_data(jax.random.key(seed)), count)
+
+    @jax_computation(_KEY, TensorType("int32"))
+    def client_key(key: Any, client: Any) -> Any:
+        return _fold_in(key, client)
+
+    return round_key, client_key
 
 
 def _fold_in(key: Any, data: Any) -> Any:

@@ -21,6 +21,7 @@ from hansa.models.model import BatchOutput, Forward, Model
 from hansa.models.optimizers import from_keras
 from hansa.models.weights import ModelWeights
 from hansa.types import CLIENTS, FederatedType, Struct, StructType, TensorType, Type, infer_type, to_type
+from hansa.types.batches import Batches, ClientBatches
 
 
 def from_compiled_keras_model(keras_model: keras.Model, sample_batch: Any) -> Model:
@@ -32,15 +33,16 @@ def from_compiled_keras_model(keras_model: keras.Model, sample_batch: Any) -> Mo
             count. Several inputs are a struct in `x`, in the order or by the names that the model expects.
 
     Raises:
-        TypeError, ValueError: if the model is not compiled, cannot be called on the batch, or trains in a way of its own.
+        TypeError, ValueError: if the model is not compiled, cannot be called on the batch, or trains in its own way.
     """
     _check(keras_model, "from_compiled_keras_model")
     if not keras_model.compiled:
         raise ValueError(
-            f"the Keras model {keras_model.name!r} is not compiled: call keras_model.compile(optimizer, loss, metrics) first, or pass loss, "
+            f"the Keras model {keras_model.name!r} is not compiled: call keras_model.compile(optimizer, loss, metrics) "
+            "first, or pass loss, "
             "metrics and optimizer to hansa.learning.from_keras_model"
         )
-    return _model(keras_model, infer_type(_arrays(sample_batch)))
+    return _model(keras_model, _sample_type(sample_batch))
 
 
 def from_keras_model(
@@ -77,7 +79,7 @@ def from_keras_model(
         raise TypeError("from_keras_model needs one of sample_batch and input_spec, to know the type of a batch")
     if loss is None:
         raise TypeError("from_keras_model needs a loss, such as loss='sparse_categorical_crossentropy'")
-    kind = infer_type(_arrays(sample_batch)) if input_spec is None else to_type(input_spec)
+    kind = _sample_type(sample_batch) if input_spec is None else to_type(input_spec)
     keras_model.compile(optimizer=optimizer or "sgd", loss=loss, metrics=metrics, loss_weights=loss_weights)
     return _model(keras_model, kind, has_optimizer=optimizer is not None)
 
@@ -85,21 +87,30 @@ def from_keras_model(
 def _check(keras_model: Any, what: str) -> None:
     if keras.backend.backend() != "jax":
         raise RuntimeError(
-            f"Keras runs on its {keras.backend.backend()!r} backend, and Hansa compiles Keras models with JAX: import hansa before keras, or "
+            f"Keras runs on its {keras.backend.backend()!r} backend, and Hansa compiles Keras models with JAX: import "
+            "hansa before keras, or "
             "set the environment variable KERAS_BACKEND=jax before Python starts"
         )
     if not isinstance(keras_model, keras.Model):
         raise TypeError(f"{what} takes a Keras model, found {type(keras_model).__name__}")
     if type(keras_model).train_step is not keras.Model.train_step:
         raise TypeError(
-            f"the Keras model {keras_model.name!r} has a train_step of its own, which would not be run: what is compiled is its forward pass, "
+            f"the Keras model {keras_model.name!r} has a train_step of its own, which would not be run: what is "
+            "compiled is its forward pass, "
             "its loss and its optimizer"
         )
 
 
-def _arrays(batch: Any) -> Any:
+def _sample_type(batch: Any) -> Type:
+    """The type of a sample batch; of `Batches`, that of each."""
     if batch is None:
         raise TypeError("sample_batch is None; pass a batch as the clients have them, such as OrderedDict(x=…, y=…)")
+    if isinstance(batch, Batches | ClientBatches):
+        return batch.type_signature.element
+    return infer_type(_arrays(batch))
+
+
+def _arrays(batch: Any) -> Any:
     return jax.tree.map(np.asarray, batch, is_leaf=lambda leaf: not isinstance(leaf, dict | list | tuple | Struct))
 
 
@@ -111,7 +122,8 @@ def _batch_type(kind: Type, name: str) -> StructType:
         or not (kind.names == (None, None) or set(kind.names) == {"x", "y"})
     ):
         raise TypeError(
-            f"a batch for the Keras model {name!r} is a mapping with the keys x and y, OrderedDict(x=…, y=…), or a pair (x, y); found the "
+            f"a batch for the Keras model {name!r} is a mapping with the keys x and y, OrderedDict(x=…, y=…), or a "
+            "pair (x, y); found the "
             f"type {kind}"
         )
 
@@ -133,7 +145,8 @@ def _model(keras_model: Any, sample: Type, has_optimizer: bool = True) -> Model:
     kind = _batch_type(sample, keras_model.name)
     _build(keras_model, kind)
     functions = _KerasFunctions(keras_model)
-    local = Struct((f"v{i}", np.zeros_like(np.asarray(v.value))) for i, v in enumerate(functions.metric_variables))
+    named = zip(_metric_names(functions.metric_variables), functions.metric_variables, strict=True)
+    local = Struct((name, np.zeros_like(np.asarray(v.value))) for name, v in named)
     initial_local = Struct([("metrics", local), ("loss", np.float32(0)), ("num_examples", np.int32(0))])
     return Model(
         name=keras_model.name,
@@ -145,6 +158,11 @@ def _model(keras_model: Any, sample: Type, has_optimizer: bool = True) -> Model:
         metrics=functions.metrics(initial_local),
         optimizer=from_keras(keras_model.optimizer) if has_optimizer else None,
     )
+
+
+def _metric_names(variables: list[Any]) -> list[str]:
+    paths = [variable.path for variable in variables]
+    return [path if paths.count(path) == 1 else f"{path}#{i}" for i, path in enumerate(paths)]
 
 
 def _build(model: Any, kind: StructType) -> None:
@@ -194,7 +212,8 @@ class _KerasFunctions:
         for layer in self.model._flatten_layers():
             if getattr(layer, "stateful", False):
                 raise ValueError(
-                    f"the layer {layer.name!r} is stateful: it carries a state from batch to batch, which clients with batches of different "
+                    f"the layer {layer.name!r} is stateful: it carries a state from batch to batch, which clients with "
+                    "batches of different "
                     "sizes do not have; build it with stateful=False"
                 )
 
@@ -264,7 +283,9 @@ def _in_keras_order(order: list[tuple[str, int]], values: Struct) -> list[Any]:
 def _exact(local: Struct) -> Struct:
     """A client's sums in dtypes in which the sums of many clients stay exact."""
     with jax.enable_x64(True):
-        return Struct((name, jax.tree.map(lambda leaf: leaf.astype(_wide(leaf.dtype)), part)) for name, part in local._items())
+        return Struct(
+            (name, jax.tree.map(lambda leaf: leaf.astype(_wide(leaf.dtype)), part)) for name, part in local._items()
+        )
 
 
 def _wide(dtype: Any) -> Any:

@@ -79,14 +79,16 @@ def assign(values: ModelWeights, model: Any) -> None:
         missing = by_source.keys() ^ by_target.keys()
         if missing:
             raise ValueError(
-                f"the Keras model {model.name!r} is another model: its weights are {', '.join(sorted(targets))}; those to assign are "
+                f"the Keras model {model.name!r} is another model: its weights are {', '.join(sorted(targets))}; those "
+                "to assign are "
                 f"{', '.join(sorted(sources))}"
             )
         sources = {by_target[name]: sources[source] for name, source in by_source.items()}
     for name, target in targets.items():
         if tuple(target.shape) != tuple(np.shape(sources[name])):
             raise ValueError(
-                f"the weight {name!r} of the Keras model {model.name!r} has the shape {tuple(target.shape)}, the one to assign "
+                f"the weight {name!r} of the Keras model {model.name!r} has the shape {tuple(target.shape)}, the one "
+                "to assign "
                 f"{tuple(np.shape(sources[name]))}"
             )
     for name, target in targets.items():

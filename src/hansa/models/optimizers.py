@@ -55,7 +55,8 @@ def to_optimizer(value: Any, what: str) -> Optimizer:
     if callable(value) and not isinstance(value, type):
         return to_optimizer(value(), what)
     raise TypeError(
-        f"{what} must be an Optax optimizer such as optax.sgd(0.1), a Keras optimizer such as keras.optimizers.SGD(0.1), or a function "
+        f"{what} must be an Optax optimizer such as optax.sgd(0.1), a Keras optimizer such as "
+        "keras.optimizers.SGD(0.1), or a function "
         f"that returns one; found {value!r}"
     )
 

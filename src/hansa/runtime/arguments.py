@@ -37,7 +37,7 @@ class Cohort:
     Attributes:
         size: how many there are, or None if no part of the argument says so.
         ids: the clients' numbers, int32 [clients], or None for their positions.
-        work: what each client's sequences cost, as far as it is known without reading them, at least 1; int64 [clients].
+        work: what each client's sequences cost, as far as is known without reading them, at least 1; int64 [clients].
     """
 
     size: int | None = None
@@ -71,7 +71,8 @@ def survey(kind: Type | None, value: Any, what: str) -> Cohort:
     for name, other in others:
         if len(other) != len(entries):
             raise ValueError(
-                f"{name} has values of {len(other)} clients, but {first} has values of {len(entries)}; pass one per client in both"
+                f"{name} has values of {len(other)} clients, but {first} has values of {len(entries)}; pass one per "
+                "client in both"
             )
     ids = next((entries.client_ids for _, entries in found if isinstance(entries, ClientBatches)), None)
     return Cohort(len(entries), ids, np.maximum(1, sum(_work(entries) for _, entries in found)))
@@ -152,6 +153,8 @@ def _plain(kind: Type) -> bool:
 
 def _fields(kind: StructType, value: Any, what: str) -> list[Any]:
     """The fields of a value that is given for a struct type, in the type's order."""
+    if hasattr(value, "_asdict") and isinstance(value, tuple):
+        value = value._asdict()
     if isinstance(value, dict) or (isinstance(value, Struct) and all(name is not None for name in value._fields)):
         given = dict(value.items()) if isinstance(value, dict) else dict(value._items())
         if None not in kind.names:
@@ -159,7 +162,8 @@ def _fields(kind: StructType, value: Any, what: str) -> list[Any]:
             extra = [name for name in given if name not in kind.names]
             if missing or extra:
                 raise TypeError(
-                    f"{what} needs the fields {', '.join(map(str, kind.names))}; found {', '.join(map(str, given)) or 'none'}"
+                    f"{what} needs the fields {', '.join(map(str, kind.names))}; found "
+                    f"{', '.join(map(str, given)) or 'none'}"
                 )
             return [given[name] for name in kind.names]
     if isinstance(value, Sequence | Struct) and not isinstance(value, str) and len(value) == len(kind):
@@ -181,7 +185,11 @@ def _clients(kind: FederatedType, value: Any, what: str) -> Any:
         return value
     if isinstance(value, np.ndarray) and value.ndim and not isinstance(kind.member, SequenceType):
         return list(value)
-    hint = "; wrap one client's value in a list" if isinstance(value, dict | Struct) or np.isscalar(value) else ""
+    hint = (
+        "; wrap one client's value in a list"
+        if isinstance(value, dict | Struct | Batches) or np.isscalar(value)
+        else ""
+    )
     if isinstance(value, Iterator):
         hint = "; an iterator is one client's sequence: put it in a list, one iterator per client"
     raise TypeError(f"{what} must be a list with one entry per client, of type {kind}; found {_describe(value)}{hint}")
@@ -216,7 +224,7 @@ def _stack(kind: Type, entries: Any, names: list[str], room: Room, path: tuple[i
 
 
 Static = tuple[tuple[int, tuple[int, ...] | None], ...]
-"""What of the sequences' layout is compiled in: for each, the rows of a batch, and the sizes of batch if they have to be."""
+"""What of the sequences' layout is compiled in: for each, the rows of a batch, and the sizes of batch if need be."""
 
 
 def unpack(kind: Type, packed: Any, static: Static, client: Any) -> Any:

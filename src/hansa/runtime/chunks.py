@@ -69,9 +69,9 @@ def run(
         sources = [server.get(source) for source, _ in clients.broadcasts]
         for part, cohort, layout, positions in chunks():
             own = {node: _taken(kept[node], positions, cohort) for node in clients.inputs if node in kept}
-            args = (part, cohort, packed, sources, list(own.values()), states)
+            given = (part, cohort, packed, sources, list(own.values()), states)
             fold = _fold(program, clients, layout, static, list(own))
-            states, stacks = run(("fold", i, layout), fold, args, (*[everywhere] * 5, each), (each, everywhere))
+            states, stacks = run(("fold", i, layout), fold, given, (*[everywhere] * 5, each), (each, everywhere))
             for node, stack in zip(clients.kept, stacks, strict=True):
                 kept[node] = _placed(kept.get(node), stack, positions)
     stacked = (_stacked(program, n, packed, static, chunks, server, kept, run) for n in outputs if rounds.is_stacked(n))

@@ -35,6 +35,7 @@ class Capacity:
         self._known: dict[Any, set[int]] = {}
 
     def __call__(self, key: Any, size: int) -> int:
+        """A capacity for `size`, of what `key` stands for."""
         known = self._known.setdefault(key, set())
         fitting = [n for n in known if size <= n <= max(self._waste * size, 64)]
         if fitting:
@@ -76,7 +77,8 @@ def pack_sequences(kind: SequenceType, values: Any, names: list[str], room: Room
 
     Args:
         kind: the sequences' type.
-        values: a `ClientBatches`, or a list of sequences: each a `Batches`, a `tf.data.Dataset`, or an iterable of elements.
+        values: a `ClientBatches`, or a list of sequences: each a `Batches`, a `tf.data.Dataset`, or an iterable of
+            elements.
         names: how messages name each sequence.
         room: the capacities to fit into.
         key: what tells this argument from others of the program.
@@ -190,8 +192,8 @@ def _elements(value: Any, what: str) -> Iterator[Any]:
         return iter(value.as_numpy_iterator())
     if isinstance(value, str | bytes | Mapping | Struct) or not isinstance(value, Iterable):
         raise TypeError(
-            f"{what} must be a sequence: a list, an iterator, a tf.data.Dataset or a hansa.Batches; found {type(value).__name__}"
-            + ("; put the one batch in a list" if isinstance(value, Mapping | Struct) else "")
+            f"{what} must be a sequence: a list, an iterator, a tf.data.Dataset or a hansa.Batches; found "
+            f"{type(value).__name__}" + ("; put the one batch in a list" if isinstance(value, Mapping | Struct) else "")
         )
     return iter(value)
 
@@ -205,7 +207,8 @@ def common_shape(shape: tuple[int | None, ...], found: list[tuple[int, ...]], na
     for other, name in zip(found, names, strict=True):
         if other != found[0]:
             raise ValueError(
-                f"{names[0]} holds a tensor of shape {list(found[0])} and {name} one of shape {list(other)}; only the leading size of a "
+                f"{names[0]} holds a tensor of shape {list(found[0])} and {name} one of shape {list(other)}; only the "
+                "leading size of a "
                 "batch may vary: pad them to one shape"
             )
     return found[0] if found else tuple(1 if n is None else n for n in shape)

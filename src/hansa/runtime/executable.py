@@ -40,6 +40,7 @@ class Executable:
         self._compiled: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, *args: Any) -> Any:
+        """The function's result, compiled for these shapes if it was not yet."""
         leaves, tree = jax.tree.flatten(args)
         key = (tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
         with jax.enable_x64(True):

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from hansa.compiler.partition import is_argument
 from hansa.compiler.program import Program
 from hansa.language.graph import Literal, MakeStruct, Node, Parameter, Select
 from hansa.language.values import select
@@ -16,7 +17,7 @@ from hansa.types import FederatedType, Struct, StructType, Type, is_federated, t
 
 def computed_parts(program: Program) -> list[Node]:
     """The parts of a program's result that it computes; literals and parts of the argument are returned as they are."""
-    return [part for part in _parts(program.result) if not isinstance(part, Literal) and not _is_argument(part)]
+    return [part for part in _parts(program.result) if not isinstance(part, Literal) and not is_argument(part)]
 
 
 def assemble(program: Program, argument: Any, values: dict[Node, Any], clients: int) -> Any:
@@ -79,12 +80,6 @@ def _parts(node: Node) -> list[Node]:
     return [node] if elements is None else [part for element in elements for part in _parts(element)]
 
 
-def _is_argument(node: Node) -> bool:
-    while isinstance(node, Select):
-        node = node.source
-    return isinstance(node, Parameter)
-
-
 def _pick(node: Node, argument: Any) -> Any:
     if isinstance(node, Parameter):
         return argument
@@ -95,6 +90,8 @@ def _pick(node: Node, argument: Any) -> Any:
     name = member.names[node.index]
 
     def field(value: Any) -> Any:
+        if hasattr(value, "_asdict") and isinstance(value, tuple):
+            value = value._asdict()
         if isinstance(value, dict):
             return value[name] if name in value else list(value.values())[node.index]
         if isinstance(value, Struct) and name is not None and name in value._fields:

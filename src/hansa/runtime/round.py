@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from hansa.compiler.evaluate import Environment, evaluate
-from hansa.compiler.program import ClientStage, Program
 from hansa.compiler.partition import is_client_id
+from hansa.compiler.program import ClientStage, Program
 from hansa.language.graph import Node, walk
 from hansa.runtime.arguments import Static, unpack
 from hansa.types import CLIENTS, SERVER, FederatedType

@@ -9,13 +9,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import sys
 import tempfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from hansa._cache import cache_dir
 
 _CHUNK = 1 << 20
 _TIMEOUT_SECONDS = 30.0
@@ -42,19 +43,6 @@ def data_dir() -> Path | None:
     """The folder that `HANSA_DATA_DIR` names; `None` if it names none."""
     named = os.environ.get("HANSA_DATA_DIR")
     return Path(named).expanduser() if named else None
-
-
-def cache_dir() -> Path:
-    """The folder for what was downloaded: `HANSA_CACHE_DIR`, else `hansa` in the platform's folder for caches."""
-    if named := os.environ.get("HANSA_CACHE_DIR"):
-        return Path(named).expanduser()
-    if named := os.environ.get("XDG_CACHE_HOME"):
-        return Path(named).expanduser() / "hansa"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "hansa"
-    if sys.platform == "win32" and (named := os.environ.get("LOCALAPPDATA")):
-        return Path(named) / "hansa" / "Cache"
-    return Path.home() / ".cache" / "hansa"
 
 
 def obtain(dataset: str, file: PublishedFile, mirrors: Sequence[str]) -> bytearray:

@@ -101,8 +101,8 @@ class ClientBatches(Sequence[Batches]):
         bounds = bounds.astype(np.int64)
         if bounds[0] < 0 or (np.diff(bounds) < 0).any() or bounds[-1] > self.examples.size:
             raise ValueError(
-                f"offsets must rise from 0 or more to at most the number of examples, {self.examples.size}; found {bounds[0]} to {bounds[-1]}"
-                + (", not rising" if (np.diff(bounds) < 0).any() else "")
+                f"offsets must rise from 0 or more to at most the number of examples, {self.examples.size}; found "
+                f"{bounds[0]} to {bounds[-1]}" + (", not rising" if (np.diff(bounds) < 0).any() else "")
             )
         self.starts, self.counts = bounds[:-1], np.diff(bounds)
         ids = np.arange(len(self.starts)) if client_ids is None else np.asarray(client_ids)
@@ -138,7 +138,8 @@ class ClientBatches(Sequence[Batches]):
         return Batches._part(self.examples, self.batch_size, int(self.starts[index]), int(self.counts[index]))
 
     def __repr__(self) -> str:
-        return f"ClientBatches({len(self)} clients, {int(self.counts.sum())} examples in batches of {self.batch_size}: {self.type_signature})"
+        examples = f"{int(self.counts.sum())} examples in batches of {self.batch_size}"
+        return f"ClientBatches({len(self)} clients, {examples}: {self.type_signature})"
 
 
 def _positive(batch_size: int) -> int:
