@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import cache
+import warnings
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -21,9 +22,11 @@ from hansa.runtime.inprocess import InProcessRuntime
 def prepare() -> None:
     """Makes the choices. Called once, by `import hansa`."""
     choose_keras_backend()
-    use_every_core()
+    late = xla_bridge.backends_are_initialized()
+    if not late:
+        use_every_core()
     keep_compiled_programs()
-    context.set_default_runtime(_default_runtime)
+    context.set_default_runtime(partial(_default_runtime, late))
 
 
 def choose_keras_backend() -> None:
@@ -33,12 +36,10 @@ def choose_keras_backend() -> None:
 
 
 def use_every_core() -> None:
-    """One CPU device per core, unless the user has said how many, or JAX has started."""
-    if xla_bridge.backends_are_initialized() or _config("jax_num_cpu_devices") > 0:
-        return
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        jax.config.update("jax_num_cpu_devices", cores)
+    """One CPU device per core, unless the user has said how many."""
+    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not chosen and _config("jax_num_cpu_devices") <= 0:
+        jax.config.update("jax_num_cpu_devices", _cores())
 
 
 def keep_compiled_programs() -> None:
@@ -52,6 +53,18 @@ def _config(name: str) -> Any:
     return getattr(jax.config, name)
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
-def _default_runtime() -> InProcessRuntime:
-    return InProcessRuntime()
+def _default_runtime(late: bool) -> InProcessRuntime:
+    runtime = InProcessRuntime()
+    if late and runtime.devices[0].platform == "cpu" and len(runtime.devices) < _cores():
+        warnings.warn(
+            f"JAX had started before hansa was imported, with {len(runtime.devices)} CPU device(s) for {_cores()} "
+            "cores; rounds are "
+            "faster with one for each: import hansa before JAX is used",
+            stacklevel=2,
+        )
+    return runtime

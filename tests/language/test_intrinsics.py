@@ -96,7 +96,7 @@ def test_average_is_another_name_of_mean() -> None:
         (
             hansa.federated_sum,
             ["float32@SERVER"],
-            r"federated_sum needs a value at CLIENTS, found float32@SERVER; send it there with hansa.federated_broadcast",
+            r"federated_sum needs a value at CLIENTS, found float32@SERVER; send it .* hansa.federated_broadcast",
         ),
         (
             hansa.federated_sum,
@@ -125,7 +125,7 @@ def test_average_is_another_name_of_mean() -> None:
         (
             weighted_mean,
             ["{float32}@CLIENTS", "{float32[2]}@CLIENTS"],
-            r"weight of federated_mean must be an integer or float scalar at the clients, found \{float32\[2\]\}@CLIENTS",
+            r"weight of federated_mean must be an integer or float scalar .*, found \{float32\[2\]\}@CLIENTS",
         ),
         (
             weighted_mean,
@@ -135,7 +135,7 @@ def test_average_is_another_name_of_mean() -> None:
         (
             hansa.federated_broadcast,
             ["{float32}@CLIENTS"],
-            r"federated_broadcast needs a value at SERVER, found \{float32\}@CLIENTS; aggregate it first, with hansa.federated_sum",
+            r"federated_broadcast needs a value at SERVER, found \{float32\}@CLIENTS; aggregate .* hansa.federated_sum",
         ),
         (
             lambda x: hansa.federated_value(x, SERVER),

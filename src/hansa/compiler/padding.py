@@ -43,6 +43,7 @@ class Rows(NamedTuple):
 
     @property
     def finite(self) -> bool:
+        """They cannot turn a product with zero into NaN."""
         return self.zero or self.like
 
 

@@ -193,7 +193,7 @@ def _dynamic_slice(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]
 
 
 def _check_part(eqn: Any, axis: int | None, sizes: Sequence[Any]) -> None:
-    """Raises `Unsupported` unless a part of these sizes holds the whole batch, if the first input has one, or else none."""
+    """Raises `Unsupported` unless a part of these sizes has the whole batch if the first input does, or else none."""
     if batch_axis(sizes) != axis or (axis is not None and sizes[axis] != eqn.invars[0].aval.shape[axis]):
         raise _refuse(eqn, "of a part of the batch")
 
@@ -288,9 +288,9 @@ def _identity(name: str, dtype: Any) -> Any:
     highest = name in ("reduce_min", "argmin")
     if jnp.issubdtype(dtype, jnp.floating):
         return np.inf if highest else -np.inf
-    if dtype == bool:
+    if jnp.issubdtype(dtype, jnp.bool_):
         return highest
-    info = jnp.iinfo(dtype)
+    info = jnp.iinfo(dtype)  # type: ignore[no-untyped-call]
     return info.max if highest else info.min
 
 

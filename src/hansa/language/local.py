@@ -96,13 +96,14 @@ class LocalFunction:
         def of(size: int) -> Type:
             return _type_of(self.trace(_arguments(self.parameter, lambda i, axis: size + axis)))
 
-        try:
-            return _generalise(of(5), of(11))
-        except Exception as error:
-            try:  # what holds only so many
-                return _generalise(of(1), of(2))
-            except Exception:
-                raise error from None
+        raised = None
+        for size, other in ((5, 11), (3, 4), (1, 2)):  # some functions take only so many
+            try:
+                return _generalise(of(size), of(other))
+            except Exception as error:
+                raised = raised or error
+        assert raised is not None
+        raise raised
 
 
 _NARROW = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32, "complex128": np.complex64}

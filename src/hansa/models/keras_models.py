@@ -99,6 +99,12 @@ def _check(keras_model: Any, what: str) -> None:
             "compiled is its forward pass, "
             "its loss and its optimizer"
         )
+    for layer in keras_model._flatten_layers():
+        if getattr(layer, "stateful", False):
+            raise ValueError(
+                f"the layer {layer.name!r} is stateful: it carries a state from batch to batch, which clients with "
+                "batches of different sizes do not have; build it with stateful=False"
+            )
 
 
 def _sample_type(batch: Any) -> Type:
@@ -206,16 +212,6 @@ class _KerasFunctions:
         self._trainable = keras_weights.order(model, trainable)
         self._rest = keras_weights.order(model, rest)
         self._seeds = [keras_weights.is_seed(v) for v in model.non_trainable_variables]
-        self._unsupported()
-
-    def _unsupported(self) -> None:
-        for layer in self.model._flatten_layers():
-            if getattr(layer, "stateful", False):
-                raise ValueError(
-                    f"the layer {layer.name!r} is stateful: it carries a state from batch to batch, which clients with "
-                    "batches of different "
-                    "sizes do not have; build it with stateful=False"
-                )
 
     def forward(self, weights: ModelWeights, local: Struct, batch: Any, training: bool, key: Any) -> Forward:
         x, y = (_to_keras(part) for part in _x_y(batch))

@@ -48,11 +48,13 @@ def to_optimizer(value: Any, what: str) -> Optimizer:
     """
     if isinstance(value, Optimizer):
         return value
+    if isinstance(value, type):
+        raise TypeError(f"{what} is the class {value.__name__}; make one, such as {value.__name__}(0.1)")
     if hasattr(value, "init") and hasattr(value, "update"):
         return from_optax(value)
     if hasattr(value, "stateless_apply"):
         return from_keras(value)
-    if callable(value) and not isinstance(value, type):
+    if callable(value):
         return to_optimizer(value(), what)
     raise TypeError(
         f"{what} must be an Optax optimizer such as optax.sgd(0.1), a Keras optimizer such as "

@@ -154,7 +154,7 @@ def _plain(kind: Type) -> bool:
 def _fields(kind: StructType, value: Any, what: str) -> list[Any]:
     """The fields of a value that is given for a struct type, in the type's order."""
     if hasattr(value, "_asdict") and isinstance(value, tuple):
-        value = value._asdict()
+        value = value._asdict()  # type: ignore[attr-defined]
     if isinstance(value, dict) or (isinstance(value, Struct) and all(name is not None for name in value._fields)):
         given = dict(value.items()) if isinstance(value, dict) else dict(value._items())
         if None not in kind.names:

@@ -91,7 +91,7 @@ def _pick(node: Node, argument: Any) -> Any:
 
     def field(value: Any) -> Any:
         if hasattr(value, "_asdict") and isinstance(value, tuple):
-            value = value._asdict()
+            value = value._asdict()  # type: ignore[attr-defined]
         if isinstance(value, dict):
             return value[name] if name in value else list(value.values())[node.index]
         if isinstance(value, Struct) and name is not None and name in value._fields:

@@ -1,0 +1,106 @@
+"""What importing Hansa decides, seen from new processes."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+
+def run(program, **environment):
+    env = {k: v for k, v in os.environ.items() if k not in ("KERAS_BACKEND", "XLA_FLAGS")} | environment
+    return subprocess.run(
+        [sys.executable, "-W", "always::UserWarning", "-c", textwrap.dedent(program)],
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_keras_runs_on_jax_and_jax_has_a_device_per_core():
+    done = run("""
+        import os, hansa, jax, keras, sys
+        assert keras.backend.backend() == "jax"
+        assert len(jax.devices()) == len(os.sched_getaffinity(0))
+        assert jax.config.jax_compilation_cache_dir.endswith("xla")
+    """)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_users_choices_are_kept():
+    done = run(
+        """
+        import jax
+        jax.config.update("jax_compilation_cache_dir", "/nowhere")
+        import hansa
+        assert len(jax.devices()) == 3
+        assert jax.config.jax_compilation_cache_dir == "/nowhere"
+        """,
+        XLA_FLAGS="--xla_force_host_platform_device_count=3",
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_jax_that_has_started_is_used_as_it_is_and_that_is_said_once():
+    done = run("""
+        import jax
+        jax.config.update("jax_num_cpu_devices", 1)
+        jax.devices()
+        import hansa, numpy as np
+        double = hansa.jax_computation(lambda x: 2 * x, np.float32)
+        assert double(3.0) == 6 and double(4.0) == 8
+    """)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("import hansa before JAX is used") == (1 if len(os.sched_getaffinity(0)) > 1 else 0)
+
+
+def test_importing_hansa_imports_neither_keras_nor_tensorflow():
+    done = run("""
+        import hansa, sys
+        hansa.learning.build_federated_averaging_process, hansa.simulation.load_mnist, hansa.utils.IterativeProcess
+        assert not {"keras", "tensorflow", "matplotlib", "sklearn"} & set(sys.modules)
+    """)
+    assert done.returncode == 0, done.stderr
+
+
+def test_keras_on_another_backend_is_refused_with_the_remedy():
+    pytest.importorskip("tensorflow")
+    done = run(
+        """
+        import hansa, keras, numpy as np
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        model.compile(loss="mse")
+        hansa.learning.from_compiled_keras_model(model, dict(x=np.zeros((1, 3), "float32"), y=np.zeros((1, 1), "float32")))
+        """,
+        KERAS_BACKEND="tensorflow",
+    )
+    assert done.returncode != 0
+    assert "Keras runs on its 'tensorflow' backend" in done.stderr
+    assert "KERAS_BACKEND=jax" in done.stderr
+
+
+def test_tf_keras_and_tf_data_work_when_keras_runs_on_jax():
+    pytest.importorskip("tensorflow")
+    done = run("""
+        import hansa, numpy as np, tensorflow as tf
+        x, y = np.arange(21, dtype="float32").reshape(7, 3) / 21, np.ones((7, 1), "float32")
+
+        def model_fn():
+            model = tf.keras.Sequential([tf.keras.Input((3,)), tf.keras.layers.Dense(1, kernel_initializer="ones")])
+            model.compile(loss=tf.keras.losses.MeanSquaredError(), optimizer=tf.keras.optimizers.SGD(0.1))
+            return hansa.learning.from_compiled_keras_model(model, dict(x=x[:2], y=y[:2]))
+
+        process = hansa.learning.build_federated_averaging_process(model_fn)
+        dataset = tf.data.Dataset.from_tensor_slices(dict(x=x, y=y)).batch(2)
+        lists = [dict(x=x[i : i + 2], y=y[i : i + 2]) for i in range(0, 7, 2)]
+        arrays = hansa.Batches(dict(x=x, y=y), 2)
+        results = [process.next(process.initialize(), [data]) for data in (dataset, lists, iter(lists), arrays)]
+        kernels = [np.asarray(state.model.trainable["dense/kernel"]) for state, _ in results]
+        assert all(np.array_equal(kernel, kernels[0]) for kernel in kernels)
+        assert len({metrics.loss for _, metrics in results}) == 1
+        keras_model = tf.keras.Sequential([tf.keras.Input((3,)), tf.keras.layers.Dense(1)])
+        results[0].state.model.assign_weights_to(keras_model)
+        assert np.array_equal(keras_model.layers[0].kernel, kernels[0])
+    """)
+    assert done.returncode == 0, done.stderr
