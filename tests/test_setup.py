@@ -71,7 +71,8 @@ def test_keras_on_another_backend_is_refused_with_the_remedy():
         import hansa, keras, numpy as np
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         model.compile(loss="mse")
-        hansa.learning.from_compiled_keras_model(model, dict(x=np.zeros((1, 3), "float32"), y=np.zeros((1, 1), "float32")))
+        sample = dict(x=np.zeros((1, 3), "float32"), y=np.zeros((1, 1), "float32"))
+        hansa.learning.from_compiled_keras_model(model, sample)
         """,
         KERAS_BACKEND="tensorflow",
     )

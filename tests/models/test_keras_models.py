@@ -2,11 +2,11 @@
 
 from collections import OrderedDict
 
-import hansa  # before keras
 import keras
 import numpy as np
 import pytest
 
+import hansa  # before keras
 from hansa.models.keras_weights import initial_weights
 
 layers = keras.layers
@@ -105,19 +105,33 @@ def stateful():
     return model
 
 
+def wrap(model, sample=BATCH):
+    return hansa.learning.from_compiled_keras_model(model, sample)
+
+
+def wrap_uncompiled(model, *args, **kwargs):
+    return hansa.learning.from_keras_model(model, *args, **kwargs)
+
+
+def wrap_sample(sample):
+    return wrap(sequential(**COMPILED), sample)
+
+
+WIDE = {"x": np.zeros((2, 5), "float32"), "y": BATCH["y"][:2]}
+SERIES = {"x": np.zeros((4, 3, 1), "float32"), "y": np.zeros((4, 2), "float32")}
 REFUSED = {
-    "uncompiled": (lambda: hansa.learning.from_compiled_keras_model(sequential(), BATCH), "is not compiled"),
-    "compiled twice": (lambda: hansa.learning.from_keras_model(sequential(**COMPILED), BATCH, loss="mse"), "compiled already"),
-    "no loss": (lambda: hansa.learning.from_keras_model(sequential(), BATCH), "needs a loss"),
-    "no spec": (lambda: hansa.learning.from_keras_model(sequential(), loss="mse"), "one of sample_batch and input_spec"),
-    "no model": (lambda: hansa.learning.from_compiled_keras_model(3, BATCH), "takes a Keras model, found int"),
-    "own train_step": (lambda: hansa.learning.from_compiled_keras_model(own_train_step(), BATCH), "train_step of its own"),
-    "other keys": (lambda: hansa.learning.from_compiled_keras_model(sequential(**COMPILED), dict(a=BATCH["x"], b=BATCH["y"])), "the keys x and y"),
-    "no sample": (lambda: hansa.learning.from_compiled_keras_model(sequential(**COMPILED), None), "sample_batch is None"),
-    "scalar": (lambda: hansa.learning.from_compiled_keras_model(sequential(**COMPILED), dict(x=BATCH["x"], y=np.int32(3))), r"arrays \[examples"),
-    "wrong width": (lambda: hansa.learning.from_compiled_keras_model(sequential(**COMPILED), dict(x=np.zeros((2, 5), "float32"), y=BATCH["y"][:2])), "incompatible"),
-    "stateful": (lambda: hansa.learning.from_compiled_keras_model(stateful(), dict(x=np.zeros((4, 3, 1), "float32"), y=np.zeros((4, 2), "float32"))), "stateful=False"),
-}  # fmt: skip
+    "uncompiled": (lambda: wrap(sequential()), "is not compiled"),
+    "compiled twice": (lambda: wrap_uncompiled(sequential(**COMPILED), BATCH, loss="mse"), "compiled already"),
+    "no loss": (lambda: wrap_uncompiled(sequential(), BATCH), "needs a loss"),
+    "no spec": (lambda: wrap_uncompiled(sequential(), loss="mse"), "one of sample_batch and input_spec"),
+    "no model": (lambda: wrap(3), "takes a Keras model, found int"),
+    "own train_step": (lambda: wrap(own_train_step()), "train_step of its own"),
+    "other keys": (lambda: wrap_sample({"a": BATCH["x"], "b": BATCH["y"]}), "the keys x and y"),
+    "no sample": (lambda: wrap_sample(None), "sample_batch is None"),
+    "scalar": (lambda: wrap_sample({"x": BATCH["x"], "y": np.int32(3)}), r"arrays \[examples"),
+    "wrong width": (lambda: wrap_sample(WIDE), "incompatible"),
+    "stateful": (lambda: wrap(stateful(), SERIES), "stateful=False"),
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)

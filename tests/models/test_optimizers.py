@@ -1,12 +1,12 @@
 """Optimizers as functions: Keras's and Optax's give the same steps, and the ones that are known by hand."""
 
-import hansa  # before keras
 import jax
 import keras
 import numpy as np
 import optax
 import pytest
 
+import hansa  # before keras
 from hansa.models.optimizers import sgd, to_optimizer
 from hansa.types import Struct
 

@@ -56,8 +56,8 @@ def build_federated_averaging_process(
         A process whose `initialize` gives the state
         `<model=<trainable=<…>,non_trainable=<…>>,optimizer_state=<int64,…>>@SERVER`, which counts the rounds that
         changed the model, and whose `next` takes the state and the clients' batches to the next state and the round's
-        metrics. A client whose update or local outputs are not all finite, or that has no examples, has no part in either; the
-        metrics count it (`RoundMetrics`). Without any other client the state stays as it is.
+        metrics. A client whose update or local outputs are not all finite, or that has no examples, has no part in
+        either; the metrics count it (`RoundMetrics`). Without any other client the state stays as it is.
 
     Raises:
         TypeError, ValueError: if an argument is not what is said above.

@@ -74,8 +74,13 @@ def survey(kind: Type | None, value: Any, what: str) -> Cohort:
                 f"{name} has values of {len(other)} clients, but {first} has values of {len(entries)}; pass one per "
                 "client in both"
             )
-    ids = next((entries.client_ids for _, entries in found if isinstance(entries, ClientBatches)), None)
-    return Cohort(len(entries), ids, np.maximum(1, sum(_work(entries) for _, entries in found)))
+    ids = [(name, other.client_ids) for name, other in found if isinstance(other, ClientBatches)]
+    for name, other in ids[1:]:
+        if not np.array_equal(other, ids[0][1]):
+            raise ValueError(
+                f"{name} has other clients than {ids[0][0]}: their client_ids differ; select the same ones in both"
+            )
+    return Cohort(len(entries), ids[0][1] if ids else None, np.maximum(1, sum(_work(entries) for _, entries in found)))
 
 
 def _client_arguments(kind: Type, value: Any, what: str) -> Iterator[tuple[str, Any]]:
@@ -215,7 +220,10 @@ def _stack(kind: Type, entries: Any, names: list[str], room: Room, path: tuple[i
             for i, (field, member) in enumerate(kind.fields)
         )
     assert isinstance(kind, TensorType)
-    values = [np.asarray(to_value(entry, kind, name)) for entry, name in zip(entries, names, strict=True)]
+    checked = [to_value(entry, kind, name) for entry, name in zip(entries, names, strict=True)]
+    if kind.dtype.kind == "U":
+        return None  # Strings are for the caller's side; no program computes with them.
+    values = [np.asarray(value) for value in checked]
     shape = common_shape(kind.shape, [value.shape for value in values], names)
     stacked = aligned((room.clients((path, "stack"), len(values)), *shape), kind.dtype)
     if values:
@@ -253,7 +261,7 @@ def unpack(kind: Type, packed: Any, static: Static, client: Any) -> Any:
             return (
                 sequences.from_columns(kind, packed, 0 if which is None else which, capacity, sizes) if here else None
             )
-        if not here:
+        if not here or packed is None:
             return None
         return packed if which is None else lax.dynamic_index_in_dim(packed, which, keepdims=False)
 

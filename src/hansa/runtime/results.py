@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from hansa.compiler.evaluate import sequence_elements as contains_sequence
 from hansa.compiler.partition import is_argument
 from hansa.compiler.program import Program
 from hansa.language.graph import Literal, MakeStruct, Node, Parameter, Select
@@ -44,7 +45,9 @@ def _assemble(node: Node, program: Program, argument: Any, values: dict[Node, An
         return node.value
     if node not in values:
         passed = _pick(node, argument)
-        return list(passed) if is_stacked(node) else to_value(passed, member, "the argument")
+        if is_stacked(node):
+            return list(passed)
+        return passed if contains_sequence(member) else to_value(passed, member, "the argument")
     value = jax.tree.map(_fetch, values[node])
     if not is_stacked(node):
         return _finish(value, member)
