@@ -485,13 +485,33 @@ def a_key_for_each_example(x: Any) -> Any:
     return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(KEY, i), (2,)))(jnp.arange(x.shape[0]))
 
 
+def cross_entropy_by_index(x: Any, y: Any) -> Any:
+    def loss(w: Any) -> Any:
+        scores = jax.nn.log_softmax(x @ w)
+        return -scores[jnp.arange(x.shape[0]), y].mean()
+
+    return jax.value_and_grad(loss)(jnp.ones((6, 6)) * jnp.arange(6) / 7)
+
+
+_case("examples by label", lambda x, y: x[jnp.arange(x.shape[0]), y].mean(), X, Y)
+_case("cross-entropy by index", cross_entropy_by_index, X, Y)
+_case("examples by number", lambda x, y: x[y].sum(0), X, Y)
+_case("examples by number from the end", lambda x: x[jnp.array([-1, 0, -1])])
+_case("examples beyond the last, the nearest", lambda x: x.at[jnp.array([0, 1, 5, 2])].get(mode="clip"))
+_case("examples beyond the last, filled", lambda x: x.at[jnp.array([0, 1, 5, 2])].get(mode="fill", fill_value=7.0))
+_case("examples beyond the last, filled and summed", lambda x, y: x.at[y].get(mode="fill", fill_value=7.0).sum(0), X, Y)
+_case("added to examples by number", lambda x, y: x.at[y].add(x).sum(0), X, Y)
+_case("one example set", lambda x: x.at[jnp.array([0])].set(3.0).mean(0))
+_case("an example beyond the last is not set", lambda x: x.at[jnp.array([2])].set(3.0, mode="drop").mean(0))
+
+
 def _branched(name: str, function: Callable[..., Any], *kinds: str) -> None:
     _case(name, function, *kinds, padded=False)
 
 
 _branched("median of the batch", lambda x: jnp.median(x, 0))
 _branched("sorted batch", lambda x: jnp.sort(x, 0)[0] + jnp.argsort(x[:, 0])[0])
-_branched("a slice of one example", lambda x: x[:1])
+_case("a slice of one example", lambda x: x[:1])
 _branched("last example", lambda x: x[-1])
 _branched("first example by number", lambda x: x[0])
 _branched("every other example", lambda x: x[::2].sum(0))
@@ -504,11 +524,10 @@ _branched("cumulative from the end", lambda x: lax.cumsum(x, 0, reverse=True).ma
 _branched("rolled batch", lambda x: (jnp.roll(x, 1, 0) * x).sum(0))
 _branched("differences along the batch", lambda x: jnp.sum(jnp.diff(x, axis=0), 0))
 _branched("permuted batch", lambda x: (jax.random.permutation(KEY, x) * jnp.arange(x.shape[0])[:, None]).sum(0))
-_branched("chosen example", lambda x: jax.random.choice(KEY, x))
+_case("chosen example", lambda x: jax.random.choice(KEY, x))
 _branched("draws across the batch", lambda x: jax.random.normal(KEY, (3, x.shape[0])) @ x)
 _branched("all pairs", lambda x: jnp.sum(jnp.abs(x[:, None] - x[None])))
 _branched("all products", lambda x: (x @ x.T).max())
-_branched("examples by label", lambda x, y: x[jnp.arange(x.shape[0]), y].mean(), X, Y)
 _branched("reshaped across the batch", lambda t: t.transpose(1, 0, 2).reshape(-1, 4).cumsum(0).mean(0), T)
 _branched("split by a Python branch", lambda x: x.mean(0) if x.shape[0] > 2 else x.sum(0))
 _branched("best examples", lambda x: lax.top_k(x[:, 0], 1)[0])

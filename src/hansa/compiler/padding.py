@@ -136,6 +136,7 @@ def evaluate(closed: ClosedJaxpr, args: Sequence[Any], batch: Batch) -> list[Any
 
 def evaluate_rows(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Rows], batch: Batch) -> list[Rows]:
     """`evaluate`, with what is known of the rows."""
+    from hansa.compiler import padding_control, padding_reductions  # noqa: F401 (they register their rules)
     from hansa.compiler.padding_rules import RULES
 
     env: dict[Any, Rows] = {}
