@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hansa.compiler import padding
-from hansa.language.local import batch_symbols
+from hansa.language.sizes import batch_symbols
 
 B: Any = batch_symbols()[0]
 

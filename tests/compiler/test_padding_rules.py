@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from hansa.compiler import padding
-from hansa.language.local import LocalFunction, batch_symbols, tensors
+from hansa.language.local import LocalFunction, tensors
+from hansa.language.sizes import batch_symbols
 from hansa.types import StructType, parse_type
 from tests.compiler.batch_functions import BRANCHED, PADDED
 

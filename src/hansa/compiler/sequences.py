@@ -17,7 +17,8 @@ from jax import export, lax
 from jax.extend.core import jaxpr_as_fun
 
 from hansa.compiler import padding
-from hansa.language.local import Traced, batch_symbols, tensors
+from hansa.language.local import Traced, tensors
+from hansa.language.sizes import batch_symbols
 from hansa.types import SequenceType
 
 Aval = jax.ShapeDtypeStruct

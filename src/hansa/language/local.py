@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from jax import export, lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from hansa.language.context import Trace, tracing
+from hansa.language.sizes import batch_symbols, deciding
 from hansa.types import Struct, StructType, TensorType, Type
 
 
@@ -58,7 +58,7 @@ class LocalFunction:
             def flat(*args: Any) -> list[Any]:
                 if self.narrow:
                     args = tuple(lax.convert_element_type(arg, _NARROW.get(arg.dtype.name, arg.dtype)) for arg in args)
-                with jax.enable_x64(wide), tracing(Trace(self.name, "local computation")):
+                with jax.enable_x64(wide), deciding(), tracing(Trace(self.name, "local computation")):
                     result = to_struct(self._call(args), self.name)
                 results, treedef = jax.tree.flatten(result)
                 tree[:] = [treedef]
@@ -108,13 +108,6 @@ class LocalFunction:
 
 _NARROW = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32, "complex128": np.complex64}
 """What 32-bit JAX makes of 64-bit dtypes."""
-
-
-@cache
-def batch_symbols() -> tuple[Any, ...]:
-    """Symbolic sizes for `?`: the first for a leading one (the number of examples of a batch), the others by axis."""
-    scope = export.SymbolicScope()
-    return tuple(export.symbolic_shape("b, d1, d2, d3, d4, d5, d6, d7", scope=scope))
 
 
 def tensors(kind: Type | None) -> list[TensorType]:
