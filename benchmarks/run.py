@@ -53,13 +53,14 @@ def measure(workload: Workload, repeat: int) -> dict[str, float | str]:
     for _ in range(repeat):
         rounds.append(seconds(lambda: process.next(state, workload.data)))
         products.append(seconds(product))
-    took, floor = statistics.median(rounds), workload.flops / flops * statistics.median(products)
+    work = workload.flops / flops
+    pairs = [work * product / took for took, product in zip(rounds, products, strict=True)]
     return {
         "workload": workload.name,
-        "seconds": took,
-        "floor": floor,
-        "of_matrix_product": floor / took,
-        "of_matrix_product_at_best": workload.flops / flops * min(products) / min(rounds),
+        "seconds": statistics.median(rounds),
+        "floor": work * statistics.median(products),
+        "of_matrix_product": statistics.median(pairs),
+        "of_matrix_product_at_best": work * min(products) / min(rounds),
         "matrix_product_gflops": flops / statistics.median(products) / 1e9,
         "first_round": first,
     }

@@ -15,6 +15,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from hansa.language import intrinsics as on
 from hansa.language.computations import Computation
@@ -277,8 +278,23 @@ def _is_float(leaf: Any) -> bool:
 
 
 def _all_finite(tree: Any) -> Any:
-    checks = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
-    return jnp.stack(checks).all() if checks else jnp.bool(True)
+    """Whether no float in a pytree is NaN or infinite.
+
+    The squared norm of a large array is finite only if the array is, and costs a tenth of looking at each element; only
+    where it is not, which may be for an overflow, is each element looked at.
+    """
+    floats = [leaf for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
+    large = [leaf for leaf in floats if leaf.size >= 1024 and leaf.dtype == jnp.float32]
+    exact = jnp.bool_(True)
+    for leaf in floats:
+        if leaf.size < 1024 or leaf.dtype != jnp.float32:
+            exact &= jnp.isfinite(leaf).all()
+    if not large:
+        return exact
+    squared = sum(jnp.vdot(leaf, leaf) for leaf in large)
+    return exact & lax.cond(
+        jnp.isfinite(squared), lambda: jnp.bool_(True), lambda: jnp.stack([jnp.isfinite(x).all() for x in large]).all()
+    )
 
 
 def _zero_unless(condition: Any, tree: Any) -> Any:
