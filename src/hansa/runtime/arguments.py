@@ -15,6 +15,7 @@ import numpy.typing as npt
 from jax import lax
 
 from hansa.compiler import sequences
+from hansa.compiler.evaluate import sequence_elements
 from hansa.runtime.columns import Packed, Room, aligned, common_shape, pack_sequences
 from hansa.types import (
     CLIENTS,
@@ -90,6 +91,24 @@ def _client_arguments(kind: Type, value: Any, what: str) -> Iterator[tuple[str, 
     elif isinstance(kind, StructType) and is_federated(kind):
         for i, ((name, member), part) in enumerate(zip(kind.fields, _fields(kind, value, what), strict=True)):
             yield from _client_arguments(member, part, _field_name(what, name, i))
+
+
+def settle(kind: Type | None, value: Any, what: str) -> Any:
+    """The argument with its iterators read into lists: a runtime may have to go through the data more than once."""
+    if isinstance(kind, SequenceType):
+        return list(value) if isinstance(value, Iterator) else value
+    if isinstance(kind, FederatedType) and kind.placement is CLIENTS and not kind.all_equal:
+        if isinstance(value, ClientBatches) or not sequence_elements(kind.member):
+            return value
+        return [settle(kind.member, entry, f"{what}[{i}]") for i, entry in enumerate(_clients(kind, value, what))]
+    if isinstance(kind, FederatedType):
+        return settle(kind.member, value, what)
+    if isinstance(kind, StructType) and not _plain(kind):
+        parts = zip(kind.fields, _fields(kind, value, what), strict=True)
+        return Struct(
+            [(name, settle(member, part, _field_name(what, name, i))) for i, ((name, member), part) in enumerate(parts)]
+        )
+    return value
 
 
 def _work(entries: Any) -> npt.NDArray[np.int64]:

@@ -21,7 +21,7 @@ from hansa.language.computations import Computation
 from hansa.language.graph import Node
 from hansa.runtime import chunks
 from hansa.runtime import round as rounds
-from hansa.runtime.arguments import Arguments, Static, pack, survey
+from hansa.runtime.arguments import Arguments, Static, pack, settle, survey
 from hansa.runtime.columns import Packed, Room, pad_rows
 from hansa.runtime.executable import Executable
 from hansa.runtime.results import assemble, computed_parts
@@ -83,6 +83,7 @@ class InProcessRuntime:
         compiled = self._compile(computation)
         kind, what = computation.type_signature.parameter, f"the argument of {computation.name!r}"
         cohort = survey(kind, argument, what)
+        argument = settle(kind, argument, what)
         size = self.default_num_clients if cohort.size is None else cohort.size
         work = np.ones(size, np.int64) if cohort.work is None else cohort.work
         turns = schedule(work, len(self.devices))
