@@ -61,6 +61,7 @@ def axis_of(eqn: Any, i: int = 0) -> int | None:
 
 @rule(
     "rem", "pow", "atan2", "nextafter", "and", "or", "xor", "not", "eq", "ne", "lt", "le", "gt", "ge", "clamp",
+    "eq_to", "lt_to", "le_to", "one_minus_square", "polynomial", "log2",
     "exp", "exp2", "log", "logistic", "cos", "acos", "cosh", "acosh", "rsqrt", "is_finite", "erf_inv", "erfc",
     "lgamma", "digamma", "polygamma", "igamma", "igammac", "igamma_grad_a", "random_gamma_grad", "zeta",
     "bessel_i0e", "bessel_i1e", "regularized_incomplete_beta", "complex", "bitcast_convert_type", "shift_left",
