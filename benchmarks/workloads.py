@@ -10,7 +10,7 @@ from itertools import pairwise
 import keras
 import numpy as np
 
-import hansa  # before keras
+import hansa
 from hansa.simulation import load_mnist
 
 layers = keras.layers

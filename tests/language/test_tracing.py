@@ -176,3 +176,11 @@ def test_32_bit_parameters_keep_32_bit_arithmetic_also_beside_64_bit_ones() -> N
 def test_jax_stays_as_the_user_has_it() -> None:
     hansa.jax_computation(lambda n: n + 1, np.int64)(1)
     assert jnp.arange(3).dtype == np.int32
+
+
+def test_a_local_computation_called_by_another_keeps_its_type() -> None:
+    inner = hansa.jax_computation(lambda s: s.b * 10 + s.a, "<b=float32,a=float32>")
+    outer = hansa.jax_computation(lambda x, y: inner({"a": y, "b": x}), "float32", "float32")
+    assert outer(1.0, 2.0) == inner({"b": 1.0, "a": 2.0}) == 12
+    with pytest.raises(TypeError, match=r"float32.*int32|int32.*float32"):
+        hansa.jax_computation(lambda x: hansa.jax_computation(lambda i: i, "int32")(x), "float32")

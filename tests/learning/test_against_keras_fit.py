@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-import hansa  # before keras
+import hansa
 from hansa.language.context import current_runtime
 from hansa.models.keras_weights import initial_weights
 
@@ -95,6 +95,17 @@ def two_headed():
     return keras.Model(features, outputs)
 
 
+def constrained():
+    hidden = layers.Dense(16, activation="relu", kernel_constraint=keras.constraints.UnitNorm())
+    return keras.Sequential([keras.Input((12,)), hidden, layers.Dense(4, activation="softmax")])
+
+
+def no_decay_of_kernels():
+    optimizer = optimizers.AdamW(1e-2, weight_decay=10.0)
+    optimizer.exclude_from_weight_decay(var_names=["kernel"])
+    return optimizer
+
+
 def schedule():
     return optimizers.RMSprop(optimizers.schedules.ExponentialDecay(1e-2, 2, 0.5))
 
@@ -109,6 +120,8 @@ CASES = {
     "mlp, adamw, clipping": (mlp, FEATURES, CLASSES, lambda: optimizers.AdamW(1e-2, clipnorm=0.5), CROSS_ENTROPY, []),
     "normalisation, sgd": (normalised, FEATURES, CLASSES, lambda: optimizers.SGD(0.05), LOGITS, [keras.metrics.SparseCategoricalAccuracy()]),
     "cnn, rmsprop with a schedule": (cnn, IMAGES, CLASSES, schedule, CROSS_ENTROPY, ["accuracy"]),
+    "constraints, sgd": (constrained, FEATURES, CLASSES, lambda: optimizers.SGD(0.1), CROSS_ENTROPY, []),
+    "adamw but for kernels": (mlp, FEATURES, CLASSES, no_decay_of_kernels, CROSS_ENTROPY, []),
     "cnn, momentum": (cnn, IMAGES, CLASSES, lambda: optimizers.SGD(0.05, 0.9), CROSS_ENTROPY, []),
     "lstm, adam": (lstm, WORDS, BINARY, lambda: optimizers.Adam(1e-2), "binary_crossentropy", ["accuracy", keras.metrics.AUC(), keras.metrics.Precision(), keras.metrics.Recall()]),
     "lstm, sgd": (lstm, WORDS, BINARY, lambda: optimizers.SGD(0.1), "mse", ["mae", keras.metrics.MeanSquaredError()]),

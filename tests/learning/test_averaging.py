@@ -2,12 +2,13 @@
 
 from collections import OrderedDict
 
+import jax.numpy as jnp
 import keras
 import numpy as np
 import optax
 import pytest
 
-import hansa  # before keras
+import hansa
 
 layers = keras.layers
 FEATURES, CLASSES = 6, 3
@@ -399,3 +400,54 @@ def test_what_is_no_model_is_refused():
     for value in (keras_model, lambda: keras_model, lambda: None, 3):
         with pytest.raises(TypeError, match="from_compiled_keras_model"):
             hansa.learning.build_federated_averaging_process(value)
+
+
+def test_a_negative_weight_leaves_a_client_out_and_counts_it():
+    def weigh(outputs):
+        return jnp.where(outputs.num_examples > 7, 1.0, -0.9)
+
+    process = hansa.learning.build_federated_averaging_process(logistic, client_weighting=weigh)
+    state, clients = process.initialize(), make_clients([10, 5])
+    both, metrics = process.next(state, clients)
+    one, _ = process.next(state, clients[:1])
+    assert same(both, one)
+    assert metrics.num_non_finite_clients == 1
+
+
+def test_frozen_weights_do_not_drift():
+    def model_fn():
+        frozen = layers.Dense(16, trainable=False)
+        model = keras.Sequential([keras.Input((FEATURES,)), frozen, layers.Dense(CLASSES)])
+        model.compile(optimizer=keras.optimizers.SGD(0.1), loss=keras.losses.SparseCategoricalCrossentropy(True))
+        return hansa.learning.from_compiled_keras_model(model, make_clients([5])[0][0])
+
+    process = hansa.learning.build_federated_averaging_process(model_fn)
+    first = state = process.initialize()
+    for seed in range(3):
+        state, _ = process.next(state, make_clients([5, 10, 15], seed=seed))
+    assert same(state.model.non_trainable, first.model.non_trainable)
+
+
+def test_half_precision_with_an_optimizer_of_ones_own():
+    updates = []
+    for policy in ("float32", "mixed_float16"):
+        keras.config.set_dtype_policy(policy)
+        try:
+            keras.utils.set_random_seed(0)
+            process = hansa.learning.build_federated_averaging_process(logistic, client_optimizer=optax.sgd(0.1))
+            state = process.initialize()
+            after, _ = process.next(state, make_clients([10, 5]))
+        finally:
+            keras.config.set_dtype_policy("float32")
+        updates.append(weights_of(after)[0] - weights_of(state)[0])
+    np.testing.assert_allclose(*updates, atol=2e-3)
+
+
+def test_a_metric_with_the_name_of_a_counter_is_refused():
+    def model_fn():
+        model = keras.Sequential([keras.Input((FEATURES,)), layers.Dense(CLASSES)])
+        model.compile(optimizer="sgd", loss="mse", metrics=[keras.metrics.MeanSquaredError(name="num_empty_clients")])
+        return hansa.learning.from_compiled_keras_model(model, make_clients([5])[0][0])
+
+    with pytest.raises(ValueError, match="rename it"):
+        hansa.learning.build_federated_averaging_process(model_fn)

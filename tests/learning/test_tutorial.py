@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-import hansa  # before keras
+import hansa
 
 TYPE = (
     "( -> <model=<trainable=<dense/bias=float32[512],dense/kernel=float32[784,512],dense_1/bias=float32[10],"

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-import hansa  # before keras
+import hansa
 from hansa.models.keras_weights import initial_weights
 
 layers = keras.layers

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-import hansa  # before keras
+import hansa
 from hansa.models.optimizers import sgd, to_optimizer
 from hansa.types import Struct
 

@@ -306,3 +306,37 @@ def test_an_iterator_is_read_once_for_a_call() -> None:
         yield from clients()[0]
 
     check(work([batches()]), clients()[:1])
+
+
+def test_sums_and_means_of_narrow_floats_and_large_weights_are_right():
+    narrow = hansa.federated_computation(lambda x: hansa.federated_sum(x), "{bfloat16}@CLIENTS")
+    one = jnp.bfloat16(1)
+    assert float(narrow([one] * 1000)) == 1000
+    mean = hansa.federated_computation(lambda x, w: hansa.federated_mean(x, w), "{float32}@CLIENTS", "{int64}@CLIENTS")
+    assert mean([3.0, 3.0], [2**62, 2**62]) == 3
+
+
+def test_what_is_passed_may_be_written_to_after_the_call():
+    product = hansa.jax_computation(lambda x: (x @ x @ x @ x)[0], "float32[500,500]")
+    for _ in range(4):
+        x = np.eye(500, dtype="float32")
+        found = product(x)
+        x[:] = 0
+        assert found[0] == 1
+
+
+def test_client_ids_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="32 bits"):
+        hansa.ClientBatches(np.zeros((2, 1), "float32"), [0, 1, 2], 1, client_ids=[2**32 + 3, 3])
+
+
+def test_arrays_of_clients_may_have_their_fields_in_another_order():
+    kind = "{<x=float32[?,1],y=int32[?]>*}@CLIENTS"
+    y_of = hansa.jax_computation(lambda n, b: n + b.y.sum(), "int32", "<x=float32[?,1],y=int32[?]>")
+    client = hansa.federated_computation(
+        lambda s: hansa.sequence_reduce(s, np.int32(0), y_of), "<x=float32[?,1],y=int32[?]>*"
+    )
+    total = hansa.federated_computation(lambda d: hansa.federated_sum(hansa.federated_map(client, d)), kind)
+    arrays = {"y": np.arange(4, dtype="int32"), "x": np.zeros((4, 1), "float32")}
+    assert total(hansa.ClientBatches(arrays, [0, 1, 4], 2)) == 6
+    assert total([hansa.Batches(arrays, 3)]) == 6

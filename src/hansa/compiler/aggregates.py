@@ -70,16 +70,26 @@ def _filled(kind: Type, fill: Callable[[Any], Any]) -> Any:
 
 def _sum(node: Intrinsic) -> Aggregate:
     kind = member(node.type)
+
+    def report(state: Any) -> Any:
+        totals = zip(jax.tree.leaves(state), tensors(kind), strict=True)
+        return unflatten(kind, [lax.convert_element_type(total, leaf.dtype) for total, leaf in totals])
+
     return Aggregate(
         node,
         node.arguments,
         start=None,
         collective="sum",
-        zero=lambda _: _filled(kind, lambda _: 0),
-        accumulate=lambda state, given: _add(state, given[0]),
+        zero=lambda _: unflatten(kind, [jnp.zeros(leaf.shape, _wide(leaf.dtype)) for leaf in tensors(kind)]),
+        accumulate=lambda state, given: jax.tree.map(lambda x, y: x + y.astype(x.dtype), state, given[0]),
         merge=_add,
-        report=lambda state: state,
+        report=report,
     )
+
+
+def _wide(dtype: Any) -> Any:
+    """The dtype in which values of a dtype are summed: float32 for narrower floats, else their own."""
+    return np.dtype("float32") if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4 else dtype
 
 
 def _extreme(node: Intrinsic) -> Aggregate:
@@ -109,18 +119,13 @@ def _extreme(node: Intrinsic) -> Aggregate:
 def _mean(node: Intrinsic) -> Aggregate:
     kind = member(node.type)
 
-    def wide(dtype: Any) -> Any:
-        return dtype if dtype.itemsize >= 4 else np.dtype("float32")
-
     def zero(_: Any) -> Any:
-        weight = member(node.arguments[1].type) if len(node.arguments) == 2 else None
-        exact = weight is None or tensors(weight)[0].dtype.kind in "iu"
-        totals = unflatten(kind, [jnp.zeros(leaf.shape, wide(leaf.dtype)) for leaf in tensors(kind)])
-        return Struct([("sum", totals), ("weight", jnp.zeros((), np.int64 if exact else np.float64))])
+        totals = unflatten(kind, [jnp.zeros(leaf.shape, _wide(leaf.dtype)) for leaf in tensors(kind)])
+        return Struct([("sum", totals), ("weight", jnp.zeros((), np.float64))])  # exact for counts up to 2**53
 
     def accumulate(state: Any, given: list[Any]) -> Any:
         value, *weights = given
-        weight = weights[0] if weights else jnp.ones((), np.int64)
+        weight = weights[0] if weights else jnp.ones((), np.float64)
         scaled = jax.tree.map(
             lambda total, x: total + x.astype(total.dtype) * weight.astype(total.dtype), state.sum, value
         )
@@ -130,7 +135,8 @@ def _mean(node: Intrinsic) -> Aggregate:
         nothing = state.weight == 0
 
         def mean(total: Any, leaf: Any) -> Any:
-            divided = total / jnp.where(nothing, 1, state.weight).astype(total.dtype)
+            # In 64 bits, so that a total weight beyond float32's range divides as it should.
+            divided = total / jnp.where(nothing, 1, state.weight)
             return lax.convert_element_type(jnp.where(nothing, jnp.zeros_like(total), divided), leaf.dtype)
 
         leaves = [mean(total, leaf) for total, leaf in zip(jax.tree.leaves(state.sum), tensors(kind), strict=True)]

@@ -13,7 +13,7 @@ import jax
 
 from hansa.language.context import Trace, current_runtime, current_trace, user_line
 from hansa.language.graph import Apply, Node, Parameter
-from hansa.language.local import LocalFunction
+from hansa.language.local import LocalFunction, arranged, to_struct, type_of_arrays
 from hansa.language.values import Value, to_node
 from hansa.types import FunctionType, Struct, StructType, Type, infer_type
 
@@ -61,8 +61,10 @@ class LocalComputation(Computation):
     def _inline(self, argument: Any, trace: Trace) -> Any:
         if self.type_signature.parameter is None:
             return self.function.function()
-        leaves = jax.tree.leaves(argument)
-        return self.function._call(tuple(leaves))
+        value = arranged(to_struct(argument, self.name), self.type_signature.parameter)
+        found = type_of_arrays(value)
+        self.type_signature.parameter.check_assignable_from(found, what=f"the argument of {self.name!r}, in {trace},")
+        return self.function._call(tuple(jax.tree.leaves(value)))
 
 
 class GraphComputation(Computation):

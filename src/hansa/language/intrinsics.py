@@ -87,7 +87,8 @@ def federated_mean(value: Any, weight: Any = None) -> Value:
 
     Args:
         value: tensors of float or complex dtype, or a struct of them.
-        weight: a scalar of an integer or float dtype per client; by default every client counts the same.
+        weight: a scalar of an integer or float dtype per client, used as the value's dtype (float32 or wider); by
+            default every client counts the same.
 
     Returns:
         sum(weight * value) / sum(weight), and zero where the weights sum to zero or there are no clients.
@@ -114,7 +115,8 @@ def federated_aggregate(value: Any, zero: Any, accumulate: Any, merge: Any, repo
 
     Args:
         value: what each client contributes.
-        zero: the unplaced state to start from.
+        zero: the unplaced state to start from. Each worker starts from it, so merging it with a state must give that
+            state.
         accumulate: (state, contribution) -> state.
         merge: (state, state) -> state, of two partial aggregates.
         report: state -> result.

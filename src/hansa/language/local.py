@@ -137,6 +137,23 @@ def _arguments(kind: Type | None, size: Callable[[int, int], Any]) -> Any:
     ]
 
 
+def arranged(value: Any, kind: Type) -> Any:
+    """A value with the fields of its structs in the order of a type's, where they have the same names."""
+    if not isinstance(value, Struct) or not isinstance(kind, StructType) or len(value) != len(kind):
+        return value
+    by_name = set(value._fields) == set(kind.names) and None not in kind.names
+    parts = [value[name] for name in kind.names if name is not None] if by_name else list(value)
+    names = kind.names if by_name else value._fields
+    return Struct([(name, arranged(part, member)) for name, part, member in zip(names, parts, kind, strict=True)])
+
+
+def type_of_arrays(value: Any) -> Type:
+    """The type of a struct of arrays, which may be of symbolic shape."""
+    if isinstance(value, Struct):
+        return StructType([(name, type_of_arrays(part)) for name, part in value._items()])
+    return TensorType(value.dtype, tuple(n if isinstance(n, int) else None for n in value.shape))
+
+
 def _type_of(traced: Traced) -> Type:
     leaves = [
         TensorType(aval.dtype, tuple(n if isinstance(n, int) else None for n in aval.shape))

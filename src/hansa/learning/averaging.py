@@ -48,7 +48,8 @@ def build_federated_averaging_process(
         client_optimizer: an Optax or Keras optimizer for the clients' steps, with new state for each client and round;
             by default the model's own.
         client_weighting: "num_examples", "uniform", or a function from a client's local outputs (a `Struct`; with
-            `num_examples` for Keras models) to its weight, a scalar that is not negative.
+            `num_examples` for Keras models) to its weight, a scalar. A client with a negative one is left out, and
+            counted, like one that is not finite.
         non_trainable: what becomes of non-trainable weights of float dtype: their "mean" over clients, with the same
             weights, or the "server"'s values, unchanged. Those of other dtypes are the server's.
         seed: the root of all random draws of clients; the round's number and the client's id are folded into it.
@@ -169,11 +170,12 @@ def _client_work(
     def finish(before: Any, carry: Any) -> Any:
         outputs = model.local_outputs(carry.local)
         trainable = jax.tree.map(jnp.subtract, carry.weights.trainable, before.trainable)
-        statistics = Struct((name, leaf) for name, leaf in carry.weights.non_trainable._items() if _is_float(leaf))
+        now, then = carry.weights.non_trainable, before.non_trainable
+        statistics = Struct([(name, leaf - then[name]) for name, leaf in now._items() if _is_float(leaf)])
         update = ModelWeights.create(trainable, statistics)
         weight = weighting(outputs)
         has_data = carry.step > 0
-        finite = _all_finite((update, outputs, weight))
+        finite = _all_finite((update, outputs, weight)) & (weight >= 0)
         used = has_data & finite
         return {
             "update": _zero_unless(used, update),
@@ -205,10 +207,9 @@ def _server_update(optimizer: Optimizer, state: StructType, report: StructType, 
         gradients = jax.tree.map(jnp.negative, average.trainable)
         after, trainable = optimizer.apply(slots, gradients, weights.trainable)
         known = average.non_trainable._fields if mean_statistics else ()
-        rest = Struct(
-            (name, average.non_trainable[name] if name in known else leaf)
-            for name, leaf in weights.non_trainable._items()
-        )
+        changes = average.non_trainable
+        statistics = weights.non_trainable._items()
+        rest = Struct([(name, leaf + changes[name] if name in known else leaf) for name, leaf in statistics])
         new = {"model": ModelWeights.create(trainable, rest), "slots": after}
         old = {"model": weights, "slots": slots}
         return jax.tree.map(lambda a, b: jnp.where(used > 0, a, b), new, old)
@@ -226,6 +227,9 @@ def _server_update(optimizer: Optimizer, state: StructType, report: StructType, 
 
 def _round_metrics(model: Model, counts: Type) -> Computation:
     metrics = _struct(model.metrics.type_signature.result)
+    taken = set(metrics.names) & {*_struct(counts).names, "model_unchanged"}
+    if taken:
+        raise ValueError(f"the metric {taken.pop()!r} has the name of a counter that every round reports; rename it")
     flag = jax_computation(_COUNT)(lambda used: used == 0)
 
     @federated_computation(metrics, counts, _COUNT)
@@ -244,7 +248,7 @@ def _weighting(value: str | Callable[[Any], Any]) -> Callable[[Struct], Any]:
     if value == "uniform":
         return lambda outputs: jnp.int32(1)
     if callable(value):
-        return lambda outputs: jnp.asarray(value(outputs), jnp.float32)
+        return lambda outputs: jnp.asarray(value(_narrow(outputs)), jnp.float32)
     raise ValueError(
         f"client_weighting is 'num_examples', 'uniform' or a function of a client's local outputs, found {value!r}"
     )
@@ -271,6 +275,13 @@ def _fold_in(key: Any, data: Any) -> Any:
 def _int64(value: Any) -> Any:
     with jax.enable_x64(True):
         return jnp.asarray(value, jnp.int64)
+
+
+def _narrow(tree: Any) -> Any:
+    """A pytree with 32-bit arrays for 64-bit ones, as a user's function expects them."""
+    narrow = {"int64": jnp.int32, "float64": jnp.float32}
+    with jax.enable_x64(True):
+        return jax.tree.map(lambda leaf: leaf.astype(narrow.get(leaf.dtype.name, leaf.dtype)), tree)
 
 
 def _is_float(leaf: Any) -> bool:

@@ -162,7 +162,7 @@ def _model(keras_model: Any, sample: Type, has_optimizer: bool = True) -> Model:
         forward=functions.forward,
         local_outputs=_exact,
         metrics=functions.metrics(initial_local),
-        optimizer=from_keras(keras_model.optimizer) if has_optimizer else None,
+        optimizer=from_keras(keras_model.optimizer, functions.trained) if has_optimizer else None,
     )
 
 
@@ -210,6 +210,7 @@ class _KerasFunctions:
         self.metric_variables = list(model.metrics_variables)
         trainable, rest = keras_weights.weights(model)
         self._trainable = keras_weights.order(model, trainable)
+        self.trained = [trainable[i] for _, i in self._trainable]
         self._rest = keras_weights.order(model, rest)
         self._seeds = [keras_weights.is_seed(v) for v in model.non_trainable_variables]
 
@@ -218,14 +219,14 @@ class _KerasFunctions:
         trainable = _in_keras_order(self._trainable, weights.trainable)
         rest = self._with_seeds(_in_keras_order(self._rest, weights.non_trainable), key)
         optimizer = [v.value for v in self.model.optimizer.variables]
-        loss, (unscaled, predictions, after, metrics) = self.model.compute_loss_and_updates(
+        _, (loss, predictions, after, metrics) = self.model.compute_loss_and_updates(
             trainable, rest, list(local.metrics), x, y, None, training=training, optimizer_variables=optimizer
         )
         metrics = self._update_metrics(metrics, x, y, predictions)
         count = jax.tree.leaves(x)[0].shape[0]
         summed = Struct([
             ("metrics", Struct(zip(local.metrics._fields, metrics, strict=True))),
-            ("loss", local.loss + unscaled * jnp.float32(count)),
+            ("loss", local.loss + loss * jnp.float32(count)),
             ("num_examples", local.num_examples + jnp.int32(count)),
         ])  # fmt: skip
         kept = [value for value, seed in zip(after, self._seeds, strict=True) if not seed]

@@ -78,11 +78,18 @@ def from_optax(transformation: optax.GradientTransformation) -> Optimizer:
     return Optimizer(initial, apply)
 
 
-def from_keras(optimizer: Any) -> Optimizer:
+def from_keras(optimizer: Any, trained: list[Any] | None = None) -> Optimizer:
     """A Keras optimizer; its state is the list of its variables, in their order, without what it was trained with.
 
-    The optimizer itself is not changed: what is run is a copy, made from its configuration.
+    The optimizer itself is not changed: what is run is a copy, made from its configuration. Scaling of the loss is left
+    out, as gradients are those of the loss itself.
+
+    Args:
+        optimizer: the optimizer.
+        trained: the Keras variables that the weights stand for, in the same order, for constraints and for rules that
+            go by a variable's name; by default new ones, which have none.
     """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     from keras import Variable
 
     copies: dict[Any, Any] = {}
@@ -93,9 +100,12 @@ def from_keras(optimizer: Any) -> Optimizer:
         if key not in copies:
             with jax.ensure_compile_time_eval():
                 copy = type(optimizer).from_config(optimizer.get_config())
-                copy.build(
-                    [Variable(np.zeros(leaf.shape, leaf.dtype), dtype=np.dtype(leaf.dtype).name) for leaf in leaves]
-                )
+                copy.loss_scale_factor = None
+                for name, value in vars(optimizer).items():
+                    if name.startswith("_exclude_from_weight_decay"):  # which its configuration does not hold
+                        setattr(copy, name, value)
+                zeros = (np.zeros(leaf.shape, leaf.dtype) for leaf in leaves)
+                copy.build(trained or [Variable(zero, dtype=zero.dtype.name) for zero in zeros])
             copies[key] = copy
         return copies[key]
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hansa.compiler.sequences import Columns, is_batched
 from hansa.language.local import tensors
-from hansa.types import SequenceType, Struct, to_value
+from hansa.types import SequenceType, Struct, StructType, to_value
 from hansa.types.batches import Batches, ClientBatches, Examples
 
 Array = npt.NDArray[Any]
@@ -123,7 +123,7 @@ def _extend(array: Array, size: int) -> Array:
 
 
 def _resident(kind: SequenceType, values: ClientBatches, room: Room, key: Any) -> Packed:
-    kind.check_assignable_from(values.type_signature, what="the batches of the clients")
+    _check(kind, values.type_signature, "the batches of the clients")
     size = values.batch_size
     counts = -(-values.counts // size)
     sequence = np.repeat(np.arange(len(values)), counts)
@@ -134,6 +134,16 @@ def _resident(kind: SequenceType, values: ClientBatches, room: Room, key: Any) -
     arrays = _leaves(_in_order(values.examples.rows, kind.element))
     columns = _index(arrays, starts, lengths, counts, room, key)
     return Packed(columns, capacity, frozenset(map(int, np.unique(lengths))), values.examples)
+
+
+def _check(kind: SequenceType, found: SequenceType, what: str) -> None:
+    """Checks the type of arrays, whose fields may be in another order."""
+    element = kind.element
+    given = found.element
+    named = isinstance(element, StructType) and isinstance(given, StructType) and None not in given.names
+    if named and set(element.names) == set(given.names):  # type: ignore[attr-defined]
+        found = SequenceType(StructType([(name, given[name]) for name in element.names]))  # type: ignore[attr-defined, index]
+    kind.check_assignable_from(found, what=what)
 
 
 def pad_rows(array: Array, capacity: int) -> Array:
@@ -163,7 +173,7 @@ class _Part:
 
 def _read(kind: SequenceType, value: Any, what: str) -> _Part:
     if isinstance(value, Batches):
-        kind.check_assignable_from(value.type_signature, what=what)
+        _check(kind, value.type_signature, what)
         whole = _in_order(value.examples.batch(value.start, value.start + value.count), kind.element)
         lengths = np.full(len(value), value.batch_size, np.int64)
         if value.count % value.batch_size:

@@ -190,6 +190,8 @@ class InProcessRuntime:
                 return value
             if isinstance(value, Struct):
                 return Struct((name, place(part)) for name, part in value._items())
+            if isinstance(value, np.ndarray):
+                return value.copy()  # The caller may write to it before the devices have read it.
             return None if isinstance(value, str) else value
 
         with jax.enable_x64(True):

@@ -81,7 +81,7 @@ class ClientBatches(Sequence[Batches]):
     """The examples of many clients in one set of arrays: a value for `{T*}@CLIENTS`, without a copy per client.
 
     A cohort is a part of the population, `population.select([3, 14, 15])`: it shares the arrays, so they stay where the
-    runtime has put them, and only the selection goes there each round.
+    runtime has put them, and only the selection goes there each round. Do not write to the arrays after that.
 
     Args:
         arrays: a dict, tuple or struct of arrays `[examples, ...]`, all clients' examples one after another.
@@ -110,6 +110,10 @@ class ClientBatches(Sequence[Batches]):
             raise ValueError(
                 f"client_ids must be one integer for each of the {len(self.starts)} clients, found {infer_type(ids)}"
             )
+        if ids.size and not -(2**31) <= int(ids.min()) <= int(ids.max()) < 2**31:
+            raise ValueError(
+                f"client_ids must fit in 32 bits, found {ids.min()} to {ids.max()}; number the clients anew"
+            )
         self.client_ids = ids.astype(np.int32)
 
     def select(self, clients: npt.ArrayLike) -> ClientBatches:
@@ -117,8 +121,9 @@ class ClientBatches(Sequence[Batches]):
         indices = np.asarray(clients, dtype=np.int64 if not np.size(clients) else None)
         if indices.ndim != 1 or indices.dtype.kind not in "iu":
             raise TypeError(f"clients are selected by a list of integer positions, found {clients!r}")
-        if indices.size and (indices.min() < -len(self) or indices.max() >= len(self)):
-            raise IndexError(f"there are {len(self)} clients; position {indices.max()} was selected")
+        outside = indices[(indices < -len(self)) | (indices >= len(self))]
+        if outside.size:
+            raise IndexError(f"there are {len(self)} clients; position {outside[0]} was selected")
         part = ClientBatches.__new__(ClientBatches)
         part.examples, part.batch_size = self.examples, self.batch_size
         part.starts, part.counts, part.client_ids = self.starts[indices], self.counts[indices], self.client_ids[indices]
