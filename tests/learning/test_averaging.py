@@ -451,3 +451,20 @@ def test_a_metric_with_the_name_of_a_counter_is_refused():
 
     with pytest.raises(ValueError, match="rename it"):
         hansa.learning.build_federated_averaging_process(model_fn)
+
+
+def test_constraints_hold_with_an_optimizer_of_ones_own():
+    def model_fn():
+        constrained = layers.Dense(CLASSES, kernel_constraint=keras.constraints.UnitNorm(), kernel_initializer="ones")
+        model = keras.Sequential([keras.Input((FEATURES,)), constrained])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss)
+        return hansa.learning.from_compiled_keras_model(model, make_clients([5])[0][0])
+
+    kernels = []
+    for optimizer in (None, optax.sgd(0.1)):
+        process = hansa.learning.build_federated_averaging_process(model_fn, client_optimizer=optimizer)
+        state, _ = process.next(process.initialize(), make_clients([12]))
+        kernels.append(weights_of(state)[0])
+    np.testing.assert_allclose(np.linalg.norm(kernels[0], axis=0), 1, rtol=1e-5)
+    np.testing.assert_allclose(*kernels, rtol=1e-5, atol=1e-6)

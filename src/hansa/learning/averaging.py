@@ -76,6 +76,8 @@ def build_federated_averaging_process(
     weights_type = _type_of(model.initial_weights)
     initialize = _initialize(model.initial_weights, server.initial(model.initial_weights.trainable))
     state_type = initialize.type_signature.result
+    if client_optimizer is not None and model.project is not None:
+        client = _projected(client, model.project)
     work = _client_work(model, client, weights_type, _weighting(client_weighting))
     report = _struct(work.type_signature.result)
     update_server = _server_update(server, _struct(state_type), report, non_trainable == "mean")
@@ -190,6 +192,16 @@ def _client_work(
         return finish(weights, on.sequence_reduce(data, start(weights, key), step))
 
     return cast(Computation, client_work)
+
+
+def _projected(optimizer: Optimizer, project: Callable[[Struct], Struct]) -> Optimizer:
+    """An optimizer after whose steps the weights are put back to where the model allows them."""
+
+    def apply(state: Struct, gradients: Any, weights: Any) -> tuple[Struct, Any]:
+        slots, after = optimizer.apply(state, gradients, weights)
+        return slots, project(after)
+
+    return Optimizer(optimizer.initial, apply)
 
 
 def _server_update(optimizer: Optimizer, state: StructType, report: StructType, mean_statistics: bool) -> Computation:

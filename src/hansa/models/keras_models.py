@@ -163,6 +163,7 @@ def _model(keras_model: Any, sample: Type, has_optimizer: bool = True) -> Model:
         local_outputs=_exact,
         metrics=functions.metrics(initial_local),
         optimizer=from_keras(keras_model.optimizer, functions.trained) if has_optimizer else None,
+        project=functions.project,
     )
 
 
@@ -232,6 +233,11 @@ class _KerasFunctions:
         kept = [value for value, seed in zip(after, self._seeds, strict=True) if not seed]
         non_trainable = Struct((name, kept[i]) for name, i in self._rest)
         return Forward(BatchOutput(loss, predictions, count), non_trainable, summed)
+
+    def project(self, trainable: Struct) -> Struct:
+        """The weights with Keras's constraints applied, which Keras's own optimizers do themselves."""
+        weights = zip(self.trained, trainable._items(), strict=True)
+        return Struct([(name, variable.constraint(w) if variable.constraint else w) for variable, (name, w) in weights])
 
     def _with_seeds(self, rest: list[Any], key: Any) -> list[Any]:
         values, drawn = iter(rest), jax.random.split(key, max(sum(self._seeds), 1))

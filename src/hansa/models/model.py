@@ -56,6 +56,8 @@ class Model:
         local_outputs: local -> a struct of what a client reports after its last batch.
         metrics: a computation `({local outputs}@CLIENTS -> metrics@SERVER)`.
         optimizer: what trains it on a client unless the algorithm is given another; None if it has none.
+        project: puts trainable weights back to where the model allows them, after a step of another optimizer; None if
+            it allows all.
     """
 
     name: str
@@ -66,3 +68,4 @@ class Model:
     local_outputs: Callable[[Struct], Any]
     metrics: Computation
     optimizer: Optimizer | None
+    project: Callable[[Struct], Struct] | None = None
