@@ -15,12 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import export, lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from hansa.compiler.products import without_transposes
+
+# Rows of this many elements are written one by one rather than selected, on a CPU (measured: from about 64 on).
+_LARGE_ROW = 64
 
 
 class Unsupported(Exception):
@@ -113,10 +118,26 @@ def copy_first(value: Any, shape: Sequence[Any], batch: Batch) -> Any:
         return value
     rows = multiple(shape[axis])
     first = lax.slice_in_dim(value, 0, rows, axis=axis)
+    select, write = (partial(form, axis=axis, batch=batch, rows=rows) for form in (_select_first, _write_first))
+    if first.size < _LARGE_ROW:
+        return select(value, first)
+    return lax.platform_dependent(value, first, cpu=write, default=select)
+
+
+def _select_first(value: Any, first: Any, *, axis: int, batch: Batch, rows: int) -> Any:
     if rows > 1:
         first = jnp.concatenate([first] * batch.capacity, axis)
     index = lax.broadcasted_iota(jnp.int32, jnp.shape(value), axis)
     return jnp.where(index < batch.size * rows, value, first)
+
+
+def _write_first(value: Any, first: Any, *, axis: int, batch: Batch, rows: int) -> Any:
+    """Writes the missing rows, none in a full batch, where a selection would read and write all (slowly, on a CPU)."""
+
+    def write(row: Any, value: Any) -> Any:
+        return lax.dynamic_update_slice_in_dim(value, first, row * rows, axis)
+
+    return lax.fori_loop(jnp.int32(batch.size), jnp.int32(batch.capacity), write, value)
 
 
 def evaluate(closed: ClosedJaxpr, args: Sequence[Any], batch: Batch) -> list[Any]:
@@ -148,7 +169,7 @@ def evaluate_rows(jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Rows], bat
             return Rows(atom.val, zero=bool(jnp.ndim(atom.val) == 0 and atom.val == 0))
         return env[atom]
 
-    for eqn in jaxpr.eqns:
+    for eqn in without_transposes(jaxpr):
         inputs = [read(atom) for atom in eqn.invars]
         rule: Callable[..., list[Rows]] | None = RULES.get(eqn.primitive.name)
         if rule is not None:

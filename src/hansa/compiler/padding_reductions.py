@@ -20,6 +20,7 @@ from hansa.compiler.padding import (
     bind,
 )
 from hansa.compiler.padding_rules import all_like, axis_of, check_part, elementwise, refuse, rule, values
+from hansa.compiler.products import contract_few
 
 
 def _identity(name: str, dtype: Any) -> Any:
@@ -61,6 +62,8 @@ def _contract(eqn: Any, a: Rows, b: Rows, batch: Batch) -> list[Rows]:
             )
         if not (a.zero or b.zero):
             b = Rows(batch.mask(b, avals[1]), zero=True)
+    if eqn.primitive.name == "dot_general" and (few := contract_few(avals, eqn.params, batch.capacity)) is not None:
+        return [Rows(few(a.value, b.value))]
     return [Rows(out) for out in bind(eqn, [a.value, b.value], batch)]
 
 

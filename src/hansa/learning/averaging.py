@@ -177,7 +177,7 @@ def _client_work(
         update = ModelWeights.create(trainable, statistics)
         weight = weighting(outputs)
         has_data = carry.step > 0
-        finite = _all_finite((update, outputs, weight)) & (weight >= 0)
+        finite = _finite_difference(carry.weights, before) & _all_finite((outputs, weight)) & (weight >= 0)
         used = has_data & finite
         return {
             "update": _zero_unless(used, update),
@@ -301,22 +301,25 @@ def _is_float(leaf: Any) -> bool:
 
 
 def _all_finite(tree: Any) -> Any:
-    """Whether no float in a pytree is NaN or infinite.
+    """Whether no float in a pytree is NaN or infinite."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if _is_float(leaf)] or [True]).all()
+
+
+def _finite_difference(after: Any, before: Any) -> Any:
+    """Whether no float in `after - before` is NaN or infinite.
 
     The squared norm of a large array is finite only if the array is, and costs a tenth of looking at each element; only
-    where it is not, which may be for an overflow, is each element looked at.
+    where it is not, which may be for an overflow, is each element looked at. Two arrays with finite squared norms have
+    a finite difference.
     """
-    floats = [leaf for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
-    large = [leaf for leaf in floats if leaf.size >= 1024 and leaf.dtype == jnp.float32]
-    exact = jnp.bool_(True)
-    for leaf in floats:
-        if leaf.size < 1024 or leaf.dtype != jnp.float32:
-            exact &= jnp.isfinite(leaf).all()
+    both = [(x, y) for x, y in zip(*map(jax.tree.leaves, (after, before)), strict=True) if _is_float(x)]
+    large = [(x, y) for x, y in both if x.size >= 1024 and x.dtype == jnp.float32]
+    exact = _all_finite([x - y for x, y in both if x.size < 1024 or x.dtype != jnp.float32])
     if not large:
         return exact
-    squared = sum(jnp.vdot(leaf, leaf) for leaf in large)
+    squared = sum(jnp.vdot(x, x) + jnp.vdot(y, y) for x, y in large)
     return exact & lax.cond(
-        jnp.isfinite(squared), lambda: jnp.bool_(True), lambda: jnp.stack([jnp.isfinite(x).all() for x in large]).all()
+        jnp.isfinite(squared), lambda: jnp.bool_(True), lambda: _all_finite([x - y for x, y in large])
     )
 
 

@@ -1,0 +1,102 @@
+"""Matrix products in the forms that a machine computes fastest."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Jaxpr, Literal
+
+# Up to this many rows, and from this many elements of the result on, a sum of outer products is faster on a CPU.
+# Measured for 5 to 32 rows and 784x10 to 784x512 elements: 0.3 to 0.8 of the time at 5 and 10 rows, more than 1 at 32.
+_MOST_ROWS = 12
+_LEAST_ELEMENTS = 4096
+
+
+def contract_few(avals: Sequence[Any], params: dict[str, Any], rows: int) -> Callable[[Any, Any], Any] | None:
+    """A faster form of a product of two matrices that contracts a few rows, or None if there is none.
+
+    A weight's gradient in a small batch is such a product. XLA's CPU backend computes a matrix product apart from what
+    follows it; a sum of outer products is fused with the optimizer's update, so the gradient never goes to memory.
+
+    Args:
+        avals: of the two matrices, of which the contracted size may be symbolic.
+        params: of `dot_general`.
+        rows: the contracted size.
+    """
+    if rows > _MOST_ROWS or not _is_plain(avals, params):
+        return None
+    over, _ = params["dimension_numbers"]
+    elements = math.prod(aval.shape[1 - axes[0]] for aval, axes in zip(avals, over, strict=True))
+    same = all(aval.dtype == jnp.float32 for aval in avals) and params["preferred_element_type"] in (None, jnp.float32)
+    if elements < _LEAST_ELEMENTS or not same:
+        return None
+
+    def product(a: Any, b: Any) -> Any:
+        return lax.dot_general(a, b, params["dimension_numbers"], precision=params["precision"])
+
+    def outer(a: Any, b: Any) -> Any:
+        a, b = jnp.moveaxis(a, over[0][0], 0), jnp.moveaxis(b, over[1][0], 0)
+        a, b = (_computed(a), b) if a.size < b.size else (a, _computed(b))
+        total = a[0][:, None] * b[0][None, :]
+        for row in range(1, rows):
+            total += a[row][:, None] * b[row][None, :]
+        return total
+
+    return lambda a, b: lax.platform_dependent(a, b, cpu=outer, default=product)
+
+
+def _computed(rows: Any) -> Any:
+    """The same rows, as a product: what a product gives is computed once, not again for each element that needs it."""
+    return jnp.eye(rows.shape[0], dtype=rows.dtype) @ rows
+
+
+def without_transposes(jaxpr: Jaxpr) -> list[Any]:
+    """The equations of a jaxpr, with each product of matrices that is only transposed as the product that it then is.
+
+    JAX writes the gradient of `x @ w` as the transpose of `d.T @ x`; what is fused with it wants the layout of `w`.
+    """
+    uses = Counter[Any](
+        atom for atoms in (*(eqn.invars for eqn in jaxpr.eqns), jaxpr.outvars) for atom in atoms if _is_variable(atom)
+    )
+    transposed = {
+        eqn.invars[0]: eqn.outvars[0]
+        for eqn in jaxpr.eqns
+        if eqn.primitive.name == "transpose"
+        and eqn.params["permutation"] == (1, 0)
+        and _is_variable(eqn.invars[0])
+        and uses[eqn.invars[0]] == 1
+    }
+    found, equations = set(), []
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "dot_general" and eqn.outvars[0] in transposed:
+            if _is_plain([atom.aval for atom in eqn.invars], eqn.params):
+                found.add(eqn.outvars[0])
+                eqn = _transposed(eqn, transposed[eqn.outvars[0]])
+        elif eqn.primitive.name == "transpose" and _is_variable(eqn.invars[0]) and eqn.invars[0] in found:
+            continue
+        equations.append(eqn)
+    return equations
+
+
+def _transposed(eqn: Any, out: Any) -> Any:
+    """The product whose result is the transpose of an equation's."""
+    (over, batch), precision = eqn.params["dimension_numbers"], eqn.params["precision"]
+    swapped = precision[::-1] if isinstance(precision, tuple) else precision
+    params = eqn.params | {"dimension_numbers": (over[::-1], batch), "precision": swapped}
+    return eqn.replace(invars=eqn.invars[::-1], outvars=[out], params=params)
+
+
+def _is_variable(atom: Any) -> bool:
+    return not isinstance(atom, Literal)
+
+
+def _is_plain(avals: Sequence[Any], params: dict[str, Any]) -> bool:
+    """Whether a product is that of two matrices, of which one axis each is contracted."""
+    over, batch = params["dimension_numbers"]
+    matrices = all(len(aval.shape) == 2 and len(axes) == 1 for aval, axes in zip(avals, over, strict=True))
+    return matrices and not any(batch) and params.get("out_sharding") is None
