@@ -276,7 +276,7 @@ def test_averaging_compiles_to_one_client_stage(process):
     assert len(program.clients) == 1
     assert program.clients[0].kept == ()
     text = hansa.explain(process.next)
-    assert "1 client stage, one XLA program per call" in text
+    assert "1 client stage, one XLA program" in text
     assert "-> mean at the server" in text
 
 

@@ -79,6 +79,13 @@ def assert_made_up(data: datasets.ImageData) -> None:
         np.testing.assert_array_equal(getattr(data, part), array)
 
 
+def test_digits_are_those_of_scikit_learn():
+    pixels, labels = pytest.importorskip("sklearn.datasets").load_digits(return_X_y=True)
+    data = datasets.load_digits()
+    np.testing.assert_array_equal(data.train_images, pixels / 16)
+    np.testing.assert_array_equal(data.train_labels, labels)
+
+
 def test_digits_are_small_floats_with_integer_labels():
     data = datasets.load_digits()
     assert (data.train_images.dtype, data.train_images.shape) == (np.float32, (1797, 64))

@@ -30,7 +30,7 @@ def explain_program(program: Program) -> str:
     """`explain` of a program."""
     stages = len(program.clients)
     lines = [
-        f"{program.name}: {stages} client stage{'' if stages == 1 else 's'}, one XLA program per call",
+        f"{program.name}: {stages} client stage{'' if stages == 1 else 's'}, one XLA program",
         f"  {program.signature}",
         "",
     ]

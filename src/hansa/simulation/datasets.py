@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -51,17 +52,19 @@ class ImageData:
 
 
 def load_digits() -> ImageData:
-    """The 1,797 handwritten digits of 8x8 pixels that scikit-learn ships (Alpaydin and Kaynak, 1998). Needs no network.
+    """The 1,797 handwritten digits of 8x8 pixels that scikit-learn ships (Alpaydin and Kaynak, 1998).
+
+    They are part of Hansa (the test half of UCI's "Optical Recognition of Handwritten Digits", CC BY 4.0), so neither
+    scikit-learn nor a network is needed.
 
     Returns:
-        Images as float32 in 0..1, `[1797, 64]`, and labels 0..9, `[1797]`, all of them for training: scikit-learn
-        makes no split, so `test_images` is `[0, 64]` and `test_labels` is `[0]`.
+        Images as float32 in 0..1, `[1797, 64]`, and labels 0..9, `[1797]`, all of them for training:
+        scikit-learn makes no split, so `test_images` is `[0, 64]` and `test_labels` is `[0]`.
     """
-    import sklearn.datasets
-
-    pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
-    images = (pixels / 16.0).astype(np.float32)
-    return ImageData(images, labels.astype(np.int32), images[:0], np.zeros(0, np.int32))
+    with files("hansa.simulation").joinpath("digits.npz").open("rb") as stream, np.load(stream) as arrays:
+        images = (arrays["images"].reshape(-1, 64) / np.float32(16)).astype(np.float32)
+        labels = arrays["labels"].astype(np.int32)
+    return ImageData(images, labels, images[:0], labels[:0])
 
 
 def load_mnist() -> ImageData:
