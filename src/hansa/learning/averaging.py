@@ -21,7 +21,7 @@ from hansa.language import intrinsics as on
 from hansa.language.computations import Computation
 from hansa.language.tracing import federated_computation, jax_computation, narrow_computation
 from hansa.learning.metrics import RoundMetrics
-from hansa.models.model import Model
+from hansa.models.model import Model, TrainingStep
 from hansa.models.optimizers import Optimizer, sgd, to_optimizer
 from hansa.models.weights import ModelWeights
 from hansa.templates import IterativeProcess
@@ -46,7 +46,7 @@ def build_federated_averaging_process(
         model_fn: makes the model; called once. Or the model itself, since a `Model` is a value.
         server_optimizer: an Optax or Keras optimizer for the server's step; by default SGD with learning rate 1.
         client_optimizer: an Optax or Keras optimizer for the clients' steps, with new state for each client and round;
-            by default the model's own.
+            by default the model's own, or its own training step.
         client_weighting: "num_examples", "uniform", or a function from a client's local outputs (a `Struct`; with
             `num_examples` for Keras models) to its weight, a scalar. A client with a negative one is left out, and
             counted, like one that is not finite.
@@ -66,19 +66,14 @@ def build_federated_averaging_process(
     """
     model = _model(model_fn)
     server = sgd(1.0) if server_optimizer is None else to_optimizer(server_optimizer, "server_optimizer")
-    if client_optimizer is None and model.optimizer is None:
-        raise ValueError(f"the model {model.name!r} has no optimizer: pass client_optimizer, such as optax.sgd(0.1)")
-    client = model.optimizer if client_optimizer is None else to_optimizer(client_optimizer, "client_optimizer")
+    training = _training_step(model, client_optimizer)
     if non_trainable not in ("mean", "server"):
         raise ValueError(f"non_trainable is 'mean' or 'server', found {non_trainable!r}")
-    assert client is not None
 
     weights_type = _type_of(model.initial_weights)
     initialize = _initialize(model.initial_weights, server.initial(model.initial_weights.trainable))
     state_type = initialize.type_signature.result
-    if client_optimizer is not None and model.project is not None:
-        client = _projected(client, model.project)
-    work = _client_work(model, client, weights_type, _weighting(client_weighting))
+    work = _client_work(model, training, weights_type, _weighting(client_weighting))
     report = _struct(work.type_signature.result)
     update_server = _server_update(server, _struct(state_type), report, non_trainable == "mean")
     combine = _round_metrics(model, report["counts"])
@@ -118,6 +113,17 @@ def _model(model_fn: Any) -> Model:
     return model
 
 
+def _training_step(model: Model, client_optimizer: Any) -> TrainingStep:
+    if client_optimizer is not None:
+        optimizer = to_optimizer(client_optimizer, "client_optimizer")
+        return model.training_step(_projected(optimizer, model.project) if model.project is not None else optimizer)
+    if model.train_on_batch is not None:
+        return model.train_on_batch
+    if model.optimizer is None:
+        raise ValueError(f"the model {model.name!r} has no optimizer: pass client_optimizer, such as optax.sgd(0.1)")
+    return model.training_step(model.optimizer)
+
+
 def _initialize(weights: ModelWeights, optimizer_state: Struct) -> Computation:
     count = jax_computation(lambda: _int64(0))
     rest = jax_computation(lambda: jax.tree.map(jnp.asarray, optimizer_state)) if len(optimizer_state) else None
@@ -134,7 +140,7 @@ def _initialize(weights: ModelWeights, optimizer_state: Struct) -> Computation:
 
 
 def _client_work(
-    model: Model, optimizer: Optimizer, weights_type: Type, weighting: Callable[[Struct], Any]
+    model: Model, training: TrainingStep, weights_type: Type, weighting: Callable[[Struct, Any], Any]
 ) -> Computation:
     """(model's weights, batches, key) -> what the client reports."""
 
@@ -142,30 +148,26 @@ def _client_work(
     def start(weights: Any, key: Any) -> Any:
         return {
             "weights": weights,
-            "optimizer": optimizer.initial(weights.trainable),
+            "slots": training.initial(weights),
             "local": model.initial_local,
             "key": key,
             "step": 0,
+            "num_examples": 0,
         }
 
     @narrow_computation(start.type_signature.result, model.batch_type)
     def step(carry: Any, batch: Any) -> Any:
         key = jax.random.fold_in(jax.random.wrap_key_data(carry.key), carry.step)
-
-        def loss(trainable: Any) -> Any:
-            weights = ModelWeights.create(trainable, carry.weights.non_trainable)
-            forward = model.forward(weights, carry.local, batch, True, key)
-            return forward.output.loss, forward
-
-        gradients, forward = jax.grad(loss, has_aux=True)(carry.weights.trainable)
-        slots, trainable = optimizer.apply(carry.optimizer, gradients, carry.weights.trainable)
-        weights = ModelWeights.create(trainable, forward.non_trainable)
+        after = training.apply(carry.weights, carry.local, carry.slots, batch, key)
+        count = after.output.num_examples
         return {
-            "weights": weights,
-            "optimizer": slots,
-            "local": forward.local,
+            "weights": after.weights,
+            "slots": after.slots,
+            "local": after.local,
             "key": carry.key,
             "step": carry.step + 1,
+            "num_examples": carry.num_examples
+            + (_leading_size(batch) if count is None else jnp.asarray(count, jnp.int32)),
         }
 
     @narrow_computation(weights_type, start.type_signature.result)
@@ -175,7 +177,7 @@ def _client_work(
         now, then = carry.weights.non_trainable, before.non_trainable
         statistics = Struct([(name, leaf - then[name]) for name, leaf in now._items() if _is_float(leaf)])
         update = ModelWeights.create(trainable, statistics)
-        weight = weighting(outputs)
+        weight = weighting(outputs, carry.num_examples)
         has_data = carry.step > 0
         finite = _finite_difference(carry.weights, before) & _all_finite((outputs, weight)) & (weight >= 0)
         used = has_data & finite
@@ -254,13 +256,13 @@ def _round_metrics(model: Model, counts: Type) -> Computation:
     return cast(Computation, round_metrics)
 
 
-def _weighting(value: str | Callable[[Any], Any]) -> Callable[[Struct], Any]:
+def _weighting(value: str | Callable[[Any], Any]) -> Callable[[Struct, Any], Any]:
     if value == "num_examples":
-        return lambda outputs: outputs.num_examples.astype(jnp.int32)
+        return lambda outputs, count: count
     if value == "uniform":
-        return lambda outputs: jnp.int32(1)
+        return lambda outputs, count: jnp.int32(1)
     if callable(value):
-        return lambda outputs: jnp.asarray(value(_narrow(outputs)), jnp.float32)
+        return lambda outputs, count: jnp.asarray(value(_narrow(outputs)), jnp.float32)
     raise ValueError(
         f"client_weighting is 'num_examples', 'uniform' or a function of a client's local outputs, found {value!r}"
     )
@@ -294,6 +296,11 @@ def _narrow(tree: Any) -> Any:
     narrow = {"int64": jnp.int32, "float64": jnp.float32}
     with jax.enable_x64(True):
         return jax.tree.map(lambda leaf: leaf.astype(narrow.get(leaf.dtype.name, leaf.dtype)), tree)
+
+
+def _leading_size(batch: Any) -> Any:
+    """How many examples a batch holds: the leading size of its first tensor that has one."""
+    return next((leaf.shape[0] for leaf in jax.tree.leaves(batch) if leaf.ndim), 1)
 
 
 def _is_float(leaf: Any) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
+
 from hansa.language.computations import Computation
 from hansa.models.optimizers import Optimizer
 from hansa.models.weights import ModelWeights
@@ -43,6 +45,35 @@ class Forward(NamedTuple):
     local: Struct
 
 
+class Trained(NamedTuple):
+    """What a training step gives.
+
+    Attributes:
+        output: loss, predictions and number of examples.
+        weights: the weights after it.
+        local: the local variables after it.
+        slots: the optimizer's state after it.
+    """
+
+    output: BatchOutput
+    weights: ModelWeights
+    local: Struct
+    slots: Struct
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """A model's own way to train on a batch.
+
+    Attributes:
+        initial: from the weights that a client starts from, to the optimizer's state that it starts from.
+        apply: (weights, local, slots, batch, key) -> `Trained`. `key` is a JAX random key for this batch alone.
+    """
+
+    initial: Callable[[ModelWeights], Struct]
+    apply: Callable[[ModelWeights, Struct, Struct, Any, Any], Trained]
+
+
 @dataclass(frozen=True)
 class Model:
     """A model as pure functions.
@@ -56,6 +87,8 @@ class Model:
         local_outputs: local -> a struct of what a client reports after its last batch.
         metrics: a computation `({local outputs}@CLIENTS -> metrics@SERVER)`.
         optimizer: what trains it on a client unless the algorithm is given another; None if it has none.
+        train_on_batch: how it trains itself on a batch, where that is not by `optimizer` and the gradient of the loss;
+            not used where the algorithm is given an optimizer for the clients.
         project: puts trainable weights back to where the model allows them, after a step of another optimizer; None if
             it allows all.
     """
@@ -68,4 +101,20 @@ class Model:
     local_outputs: Callable[[Struct], Any]
     metrics: Computation
     optimizer: Optimizer | None
+    train_on_batch: TrainingStep | None = None
     project: Callable[[Struct], Struct] | None = None
+
+    def training_step(self, optimizer: Optimizer) -> TrainingStep:
+        """The step that follows the gradient of the loss with an optimizer."""
+
+        def apply(weights: ModelWeights, local: Struct, slots: Struct, batch: Any, key: Any) -> Trained:
+            def loss(trainable: Struct) -> tuple[Any, Forward]:
+                forward = self.forward(ModelWeights.create(trainable, weights.non_trainable), local, batch, True, key)
+                return forward.output.loss, forward
+
+            gradients, forward = jax.grad(loss, has_aux=True)(weights.trainable)
+            slots, trainable = optimizer.apply(slots, gradients, weights.trainable)
+            after = ModelWeights.create(trainable, forward.non_trainable)
+            return Trained(forward.output, after, forward.local, slots)
+
+        return TrainingStep(lambda weights: optimizer.initial(weights.trainable), apply)
