@@ -42,7 +42,7 @@ class Workload:
     def process(self) -> hansa.templates.IterativeProcess:
         """The averaging process of the model."""
 
-        def model_fn() -> hansa.learning.Model:
+        def model_fn() -> hansa.learning.FunctionalModel:
             model = self.build()
             model.compile(
                 optimizer=keras.optimizers.SGD(self.learning_rate),

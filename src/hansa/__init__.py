@@ -27,7 +27,7 @@ from hansa.language.intrinsics import (
     sequence_reduce,
     sequence_sum,
 )
-from hansa.language.tracing import federated_computation, jax_computation
+from hansa.language.tracing import federated_computation, jax_computation, tf_computation
 from hansa.language.values import Value
 from hansa.runtime.inprocess import InProcessRuntime
 from hansa.types import (
@@ -106,6 +106,7 @@ __all__ = [
     "set_runtime",
     "simulation",
     "templates",
+    "tf_computation",
     "to_type",
     "utils",
 ]

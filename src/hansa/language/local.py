@@ -33,15 +33,16 @@ class LocalFunction:
     """A Python function of JAX values, traced once per combination of argument shapes.
 
     The function sees 32-bit JAX, as users have it, unless its argument holds 64-bit tensors: then it sees 64-bit JAX.
-    With `narrow` it always sees 32-bit JAX, and 64-bit tensors are converted for it. What it is traced to may be used
-    in a 64-bit program either way.
+    With `bits` it always sees 32-bit JAX, and 64-bit tensors are converted for it, or always 64-bit JAX. What it is
+    traced to may be used in a 64-bit program either way.
     """
 
     def __init__(
-        self, function: Callable[..., Any], parameter: Type | None, unpack: bool, name: str, narrow: bool = False
+        self, function: Callable[..., Any], parameter: Type | None, unpack: bool, name: str, bits: int | None = None
     ) -> None:
         self.function = function
-        self.narrow = narrow
+        self.narrow = bits == 32
+        self.bits = bits
         self.parameter = parameter
         self.unpack = unpack
         self.name = name
@@ -52,7 +53,7 @@ class LocalFunction:
         leaves = jax.tree.leaves(argument)
         key = tuple((tuple(leaf.shape), leaf.dtype) for leaf in leaves)
         if key not in self._traced:
-            wide = not self.narrow and any(dtype.name in _NARROW for _, dtype in key)
+            wide = self.bits == 64 or (self.bits is None and any(dtype.name in _NARROW for _, dtype in key))
             tree: list[jax.tree_util.PyTreeDef] = []
 
             def flat(*args: Any) -> list[Any]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from hansa import stablehlo
+from hansa.language.local import tensors
 from hansa.stablehlo.sizes import is_symbolic
-from hansa.types import TensorType
+from hansa.types import StructType, TensorType, Type
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -46,6 +49,14 @@ class NotCompilable(TypeError):
     """A TensorFlow function does something that cannot be compiled."""
 
 
+def converted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the user's as TensorFlow runs it in a graph, where `if` and `for` may depend on tensors."""
+    tf = import_tensorflow("a TensorFlow function")
+    compiled = isinstance(function, tf.types.experimental.PolymorphicFunction)
+    found: Callable[..., Any] = function if compiled else tf.function(function)
+    return found
+
+
 class TensorFlowFunction:
     """A Python function of TensorFlow tensors, for use on JAX arrays.
 
@@ -71,7 +82,7 @@ class TensorFlowFunction:
             results, self._tree = jax.tree.flatten(function(*leaves))
             return [self._tf.convert_to_tensor(result) for result in results]
 
-        self._function = self._tf.function(flat, jit_compile=True)
+        self._function = self._tf.function(flat, jit_compile=True, autograph=False)
         self._lowered: dict[Any, stablehlo.Module | None] = {}
         self._captured: list[Any] | None = None
 
@@ -109,9 +120,7 @@ class TensorFlowFunction:
         except stablehlo.UnsupportedOperation as error:
             raise NotCompilable(f"the TensorFlow function {self.name!r} cannot be compiled: {error}") from None
         first, count = len(self._types), self._tree.num_leaves
-        updates = [
-            (self._captures()[parameter - first], found[result]) for result, parameter in module.updates.items()
-        ]
+        updates = [(self._captures()[parameter - first], found[result]) for result, parameter in module.updates.items()]
         return jax.tree.unflatten(self._tree, found[:count]), updates
 
     def _value(self, capture: Any, variables: Mapping[Any, Any]) -> Any:
@@ -123,7 +132,8 @@ class TensorFlowFunction:
     def _captures(self) -> list[Any]:
         """The variables, and constants, that the lowered function takes after the arguments."""
         if self._captured is None:
-            concrete = self._concrete(stablehlo.SAMPLE_SIZES[0])
+            with self._quiet():
+                concrete = self._concrete(stablehlo.SAMPLE_SIZES[0])
             variables = {id(variable.handle): variable for variable in concrete.graph.variables}
             self._captured = [variables.get(id(value), value) for value in concrete.captured_inputs]
         return self._captured
@@ -170,9 +180,21 @@ class TensorFlowFunction:
         specs = self._specs(shapes)
         self._captures()
         try:
-            return str(self._function.experimental_get_compiler_ir(*specs)(stage="stablehlo"))
+            with self._quiet():
+                return str(self._function.experimental_get_compiler_ir(*specs)(stage="stablehlo"))
         except (self._tf.errors.OpError, ValueError) as error:
             raise self._not_compilable(error, self._function.get_concrete_function(*specs).graph) from error
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Without the advice to trace for fewer shapes: here a function is traced for a few on purpose."""
+        logger = self._tf.get_logger()
+        level = logger.level
+        logger.setLevel("ERROR")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
     def _not_compilable(self, error: Exception, graph: Any) -> Exception:
         """What to say of an operation that XLA does not have."""
@@ -196,8 +218,7 @@ _HOST_OPERATIONS = {"EagerPyFunc", "PyFunc", "PyFuncStateless", "LookupTableFind
 
 def _operations(graph: Any) -> Iterator[Any]:
     """The operations of a graph, and of the functions that it calls."""
-    for operation in graph.get_operations():
-        yield operation
+    yield from graph.get_operations()
     for function in getattr(graph, "_functions", {}).values():
         inner = getattr(function, "graph", None)
         if inner is not None:
@@ -225,3 +246,53 @@ def _one_batch(types: Sequence[TensorType], shapes: Sequence[Sequence[Any]]) -> 
         if known is None
     ]
     return bool(sizes) and all(size is sizes[0] or str(size) == str(sizes[0]) for size in sizes)
+
+
+def local_function(function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool) -> Callable[..., Any]:
+    """A TensorFlow function of a type's parameters, as a JAX function of them."""
+
+    user = converted(function)
+
+    def flat(*leaves: Any) -> Any:
+        if parameter is None:
+            return user()
+        argument = _as_python(parameter, list(leaves))
+        return user(*_parts(argument)) if unpack else user(argument)
+
+    lowered = TensorFlowFunction(flat, tensors(parameter), name)
+
+    def call(*arguments: Any) -> Any:
+        results, updates = lowered(jax.tree.leaves(arguments), {}, jax.random.key(0))
+        if updates:
+            raise NotCompilable(
+                f"{name!r} assigns the variable {updates[0][0].name!r}: a tf_computation is a function of its "
+                "arguments; return the new value instead"
+            )
+        return results
+
+    return call
+
+
+def _as_python(kind: Type, leaves: list[Any]) -> Any:
+    """Tensors as the structure that a type was made of: a dict if all fields have names, else a list."""
+    if not isinstance(kind, StructType):
+        return leaves.pop(0)
+    parts = [_as_python(member, leaves) for member in kind]
+    if kind.container is not None:
+        return kind.container(zip(kind.names, parts, strict=True))
+    names = [name for name in kind.names if name is not None]
+    return Fields(zip(names, parts, strict=True)) if len(names) == len(parts) else parts
+
+
+def _parts(argument: Any) -> list[Any]:
+    return list(argument.values()) if isinstance(argument, Mapping) else list(argument)
+
+
+class Fields(OrderedDict[str, Any]):
+    """A dict whose entries are attributes, too, as TensorFlow functions get structs."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"there is no {name!r}, but {', '.join(self)}") from None

@@ -147,12 +147,38 @@ def narrow_computation(*types: Type) -> Decorated:
 
     For functions that Hansa wraps around a user's model, which keeps its dtypes beside 64-bit labels.
     """
-    return cast(Decorated, _decorate(types, "jax_computation", partial(_trace_local, narrow=True)))
+    return cast(Decorated, _decorate(types, "jax_computation", partial(_trace_local, bits=32)))
+
+
+def wide_computation(*types: Type) -> Decorated:
+    """`jax_computation` for a function that is to see 64-bit JAX whatever it is given."""
+    return cast(Decorated, _decorate(types, "jax_computation", partial(_trace_local, bits=64)))
+
+
+def tf_computation(*args: Any) -> Any:
+    """Makes a local computation out of a TensorFlow function.
+
+    The function gets tensors, and structs of tensors (dicts, lists, or whatever the declared types say), and returns a
+    tensor, or a struct, list, tuple or dict of tensors. TensorFlow compiles it to StableHLO when it is traced, and does
+    not run afterwards. Variables that it reads are constants. Otherwise like `jax_computation`.
+
+    Raises:
+        ImportError: if TensorFlow is not installed.
+        TypeError: if the function's parameters do not fit the types, or it does what cannot be compiled; the message
+            names the operation and the line.
+    """
+    return _decorate(args, "tf_computation", _trace_tensorflow)
+
+
+def _trace_tensorflow(function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool) -> Computation:
+    from hansa.language.tensorflow import local_function
+
+    return _trace_local(local_function(function, name, parameter, unpack), name, parameter, unpack, bits=64)
 
 
 def _trace_local(
-    function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool, narrow: bool = False
+    function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool, bits: int | None = None
 ) -> Computation:
     tensors(parameter)
-    local = LocalFunction(function, parameter, unpack, name, narrow)
+    local = LocalFunction(function, parameter, unpack, name, bits)
     return LocalComputation(local, FunctionType(parameter, local.result_type()))

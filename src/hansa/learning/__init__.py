@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from hansa.learning.averaging import build_federated_averaging_process
 from hansa.learning.metrics import RoundMetrics
-from hansa.models.model import BatchOutput, Model
+from hansa.models.model import BatchOutput, FunctionalModel
+from hansa.models.tensorflow_models import Model, TrainableModel
 from hansa.models.weights import ModelWeights
 
 if TYPE_CHECKING:
@@ -25,9 +26,11 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "BatchOutput",
+    "FunctionalModel",
     "Model",
     "ModelWeights",
     "RoundMetrics",
+    "TrainableModel",
     "build_federated_averaging_process",
     "from_compiled_keras_model",
     "from_keras_model",

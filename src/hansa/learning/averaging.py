@@ -19,10 +19,12 @@ from jax import lax
 
 from hansa.language import intrinsics as on
 from hansa.language.computations import Computation
-from hansa.language.tracing import federated_computation, jax_computation, narrow_computation
+from hansa.language.tracing import federated_computation, jax_computation, narrow_computation, wide_computation
 from hansa.learning.metrics import RoundMetrics
-from hansa.models.model import Model, TrainingStep
+from hansa.learning.model_fn import functional_model
+from hansa.models.model import FunctionalModel, TrainingStep
 from hansa.models.optimizers import Optimizer, sgd, to_optimizer
+from hansa.models.tensorflow_models import Model
 from hansa.models.weights import ModelWeights
 from hansa.templates import IterativeProcess
 from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, Struct, StructType, TensorType, Type, infer_type
@@ -32,7 +34,7 @@ _COUNT = TensorType("int64")
 
 
 def build_federated_averaging_process(
-    model_fn: Callable[[], Model] | Model,
+    model_fn: Callable[[], FunctionalModel | Model] | FunctionalModel,
     *,
     server_optimizer: Any = None,
     client_optimizer: Any = None,
@@ -43,7 +45,8 @@ def build_federated_averaging_process(
     """The federated averaging process of a model.
 
     Args:
-        model_fn: makes the model; called once. Or the model itself, since a `Model` is a value.
+        model_fn: makes the model; called once. A class derived from `Model` does, too. Or the model itself, if it is a
+            `FunctionalModel`, which is a value.
         server_optimizer: an Optax or Keras optimizer for the server's step; by default SGD with learning rate 1.
         client_optimizer: an Optax or Keras optimizer for the clients' steps, with new state for each client and round;
             by default the model's own, or its own training step.
@@ -64,7 +67,7 @@ def build_federated_averaging_process(
     Raises:
         TypeError, ValueError: if an argument is not what is said above.
     """
-    model = _model(model_fn)
+    model = functional_model(model_fn)
     server = sgd(1.0) if server_optimizer is None else to_optimizer(server_optimizer, "server_optimizer")
     training = _training_step(model, client_optimizer)
     if non_trainable not in ("mean", "server"):
@@ -95,25 +98,7 @@ def build_federated_averaging_process(
     return IterativeProcess(initialize, next)
 
 
-def _model(model_fn: Any) -> Model:
-    if isinstance(model_fn, Model):
-        return model_fn
-    if not callable(model_fn) or hasattr(model_fn, "stateless_call"):
-        from hansa.learning.errors import not_a_model
-
-        raise not_a_model(model_fn)
-    from hansa.models.keras_weights import fresh_names
-
-    with fresh_names():
-        model = model_fn()
-    if not isinstance(model, Model):
-        from hansa.learning.errors import not_a_model
-
-        raise not_a_model(model, returned=True)
-    return model
-
-
-def _training_step(model: Model, client_optimizer: Any) -> TrainingStep:
+def _training_step(model: FunctionalModel, client_optimizer: Any) -> TrainingStep:
     if client_optimizer is not None:
         optimizer = to_optimizer(client_optimizer, "client_optimizer")
         return model.training_step(_projected(optimizer, model.project) if model.project is not None else optimizer)
@@ -140,11 +125,12 @@ def _initialize(weights: ModelWeights, optimizer_state: Struct) -> Computation:
 
 
 def _client_work(
-    model: Model, training: TrainingStep, weights_type: Type, weighting: Callable[[Struct, Any], Any]
+    model: FunctionalModel, training: TrainingStep, weights_type: Type, weighting: Callable[[Struct, Any], Any]
 ) -> Computation:
     """(model's weights, batches, key) -> what the client reports."""
+    local = wide_computation if model.wide else narrow_computation
 
-    @narrow_computation(weights_type, _KEY)
+    @local(weights_type, _KEY)
     def start(weights: Any, key: Any) -> Any:
         return {
             "weights": weights,
@@ -155,7 +141,7 @@ def _client_work(
             "num_examples": 0,
         }
 
-    @narrow_computation(start.type_signature.result, model.batch_type)
+    @local(start.type_signature.result, model.batch_type)
     def step(carry: Any, batch: Any) -> Any:
         key = jax.random.fold_in(jax.random.wrap_key_data(carry.key), carry.step)
         after = training.apply(carry.weights, carry.local, carry.slots, batch, key)
@@ -170,7 +156,7 @@ def _client_work(
             + (_leading_size(batch) if count is None else jnp.asarray(count, jnp.int32)),
         }
 
-    @narrow_computation(weights_type, start.type_signature.result)
+    @local(weights_type, start.type_signature.result)
     def finish(before: Any, carry: Any) -> Any:
         outputs = model.local_outputs(carry.local)
         trainable = jax.tree.map(jnp.subtract, carry.weights.trainable, before.trainable)
@@ -239,7 +225,7 @@ def _server_update(optimizer: Optimizer, state: StructType, report: StructType, 
     return cast(Computation, server_update)
 
 
-def _round_metrics(model: Model, counts: Type) -> Computation:
+def _round_metrics(model: FunctionalModel, counts: Type) -> Computation:
     metrics = _struct(model.metrics.type_signature.result)
     taken = set(metrics.names) & {*_struct(counts).names, "model_unchanged"}
     if taken:

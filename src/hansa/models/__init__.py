@@ -1,1 +1,1 @@
-"""Models of every kind as pure functions (`hansa.models.model.Model`), and optimizers likewise."""
+"""Models of every kind as pure functions (`hansa.models.model.FunctionalModel`), and optimizers likewise."""

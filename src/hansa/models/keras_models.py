@@ -1,4 +1,4 @@
-"""Keras models as `Model`s: Keras's own stateless functions, called with the weights of a round.
+"""Keras models as `FunctionalModel`s: Keras's own stateless functions, called with the weights of a round.
 
 What Keras would do in `fit` is done here: regularisation losses, loss weights, metrics, layers that behave differently
 in training. Only the state of random generators is replaced by one drawn from the client's key for each batch.
@@ -17,14 +17,14 @@ from hansa.language import intrinsics
 from hansa.language.computations import Computation
 from hansa.language.tracing import federated_computation, narrow_computation
 from hansa.models import keras_weights
-from hansa.models.model import BatchOutput, Forward, Model
+from hansa.models.model import BatchOutput, Forward, FunctionalModel
 from hansa.models.optimizers import from_keras
 from hansa.models.weights import ModelWeights
 from hansa.types import CLIENTS, FederatedType, Struct, StructType, TensorType, Type, infer_type, to_type
 from hansa.types.batches import Batches, ClientBatches
 
 
-def from_compiled_keras_model(keras_model: keras.Model, sample_batch: Any) -> Model:
+def from_compiled_keras_model(keras_model: keras.Model, sample_batch: Any) -> FunctionalModel:
     """A compiled Keras model, with its loss, metrics and optimizer, as a model to learn.
 
     Args:
@@ -54,7 +54,7 @@ def from_keras_model(
     *,
     input_spec: Any = None,
     loss_weights: Any = None,
-) -> Model:
+) -> FunctionalModel:
     """A Keras model that is not compiled, with what `compile` would be given, as a model to learn.
 
     Args:
@@ -147,14 +147,14 @@ def _batch_type(kind: Type, name: str) -> StructType:
     return opened
 
 
-def _model(keras_model: Any, sample: Type, has_optimizer: bool = True) -> Model:
+def _model(keras_model: Any, sample: Type, has_optimizer: bool = True) -> FunctionalModel:
     kind = _batch_type(sample, keras_model.name)
     _build(keras_model, kind)
     functions = _KerasFunctions(keras_model)
     named = zip(_metric_names(functions.metric_variables), functions.metric_variables, strict=True)
     local = Struct((name, np.zeros_like(np.asarray(v.value))) for name, v in named)
     initial_local = Struct([("metrics", local), ("loss", np.float32(0)), ("num_examples", np.int32(0))])
-    return Model(
+    return FunctionalModel(
         name=keras_model.name,
         batch_type=kind,
         initial_weights=keras_weights.initial_weights(keras_model),

@@ -1,6 +1,6 @@
-"""`Model`: what an algorithm needs to know of a model, whatever it was written in. Functions of values, no state.
+"""`FunctionalModel`: what an algorithm needs to know of a model, whatever it was written in: functions of values.
 
-Frontends make one: `keras_models` from a Keras model.
+Frontends make one: `keras_models` from a Keras model, `tensorflow_models` from a class with TensorFlow variables.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class TrainingStep:
 
 
 @dataclass(frozen=True)
-class Model:
+class FunctionalModel:
     """A model as pure functions.
 
     Attributes:
@@ -91,6 +91,9 @@ class Model:
             not used where the algorithm is given an optimizer for the clients.
         project: puts trainable weights back to where the model allows them, after a step of another optimizer; None if
             it allows all.
+        gradients: (weights, local, batch, key) -> `Forward` in training, and the gradient of its loss by the trainable
+            weights; None where JAX differentiates `forward`.
+        wide: its variables may have 64-bit dtypes, which it is to be given as they are.
     """
 
     name: str
@@ -103,6 +106,8 @@ class Model:
     optimizer: Optimizer | None
     train_on_batch: TrainingStep | None = None
     project: Callable[[Struct], Struct] | None = None
+    gradients: Callable[[ModelWeights, Struct, Any, Any], tuple[Forward, Struct]] | None = None
+    wide: bool = False
 
     def training_step(self, optimizer: Optimizer) -> TrainingStep:
         """The step that follows the gradient of the loss with an optimizer."""
@@ -112,7 +117,10 @@ class Model:
                 forward = self.forward(ModelWeights.create(trainable, weights.non_trainable), local, batch, True, key)
                 return forward.output.loss, forward
 
-            gradients, forward = jax.grad(loss, has_aux=True)(weights.trainable)
+            if self.gradients is not None:
+                forward, gradients = self.gradients(weights, local, batch, key)
+            else:
+                gradients, forward = jax.grad(loss, has_aux=True)(weights.trainable)
             slots, trainable = optimizer.apply(slots, gradients, weights.trainable)
             after = ModelWeights.create(trainable, forward.non_trainable)
             return Trained(forward.output, after, forward.local, slots)

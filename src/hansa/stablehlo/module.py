@@ -84,9 +84,8 @@ def read(text: str) -> Module:
             plain[name]: _Reader(plain).block(operation.regions[0].blocks[0])
             for name, operation in zip(names, module.body.operations, strict=True)
         }
-        aliases = module.operation.attributes
-        found = aliases["mhlo.input_output_alias"] if "mhlo.input_output_alias" in aliases else []
-        return Module(functions, dict(_update(alias) for alias in found))
+        notes = {named.name: named.attr for named in _named(module.operation.attributes)}
+        return Module(functions, dict(map(_update, notes.get("mhlo.input_output_alias", ()))))
 
 
 def _update(alias: Any) -> tuple[int, int]:
@@ -213,7 +212,7 @@ def _attribute(attribute: Any) -> Any:
             return {name: value if isinstance(value, int) else tuple(value) for name, value in values}
     for kind in _ENUMERATIONS:
         if _is(attribute, kind):
-            return kind(attribute).value  # type: ignore[attr-defined]
+            return kind(attribute).value
     for kind, convert in _SIMPLE:
         if _is(attribute, kind):
             return convert(kind(attribute))
@@ -227,7 +226,8 @@ def _elements(attribute: Any) -> Any:
         value = np.asarray(_scalar(attribute.get_splat_value(), kind.dtype), kind.dtype)
         return np.broadcast_to(value, kind.shape)
     if _is(attribute, ir.DenseIntElementsAttr):
-        values = np.array(list(ir.DenseIntElementsAttr(attribute)))
+        numbers: Any = ir.DenseIntElementsAttr(attribute)
+        values = np.array(list(numbers))
         return values.astype(kind.dtype).reshape(kind.shape)
     return np.array(attribute).astype(kind.dtype).reshape(kind.shape)
 
@@ -239,4 +239,3 @@ def _scalar(attribute: Any, dtype: Any) -> Any:
         return ir.BoolAttr(attribute).value
     value = ir.IntegerAttr(attribute).value
     return value % 2 ** (8 * dtype.itemsize) if jnp.issubdtype(dtype, jnp.unsignedinteger) else value
-

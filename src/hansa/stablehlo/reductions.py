@@ -159,9 +159,7 @@ def _scatter(scope: Scope, operation: Operation, *operands: Any) -> Any:
 def _while(scope: Scope, operation: Operation, *operands: Any) -> Any:
     condition, body = operation.regions
     start = [lax.convert_element_type(x, kind.dtype) for x, kind in zip(operands, operation.types, strict=True)]
-    return lax.while_loop(
-        lambda state: scope.run(condition, *state)[0], lambda state: scope.run(body, *state), start
-    )
+    return lax.while_loop(lambda state: scope.run(condition, *state)[0], lambda state: scope.run(body, *state), start)
 
 
 @rule("if")

@@ -1,0 +1,275 @@
+"""Models with TensorFlow variables: a class with a forward pass, and perhaps its own training step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+
+from hansa.language import intrinsics
+from hansa.language.local import tensors, to_struct
+from hansa.language.tensorflow import Fields, converted, import_tensorflow
+from hansa.language.tracing import federated_computation
+from hansa.language.values import Value
+from hansa.models.model import BatchOutput, Forward, FunctionalModel, Trained, TrainingStep
+from hansa.models.variables import Group, VariableFunction, named, scalar_loss
+from hansa.models.weights import ModelWeights
+from hansa.types import CLIENTS, SERVER, FederatedType, Struct, StructType, Type, infer_type, to_type
+
+
+class Model(ABC):
+    """A model with TensorFlow variables, to be subclassed.
+
+    The constructor takes no arguments and makes the variables, as `tf.Variable`s; the methods read and assign them, and
+    may be `tf.function`s. `build_federated_averaging_process` is given the class, or a function that makes an instance:
+    the constructor is called once, the methods are compiled with XLA, and no TensorFlow runs when a round does.
+    """
+
+    @property
+    @abstractmethod
+    def trainable_variables(self) -> Sequence[Any]:
+        """The variables that training changes: the model proper."""
+
+    @property
+    @abstractmethod
+    def non_trainable_variables(self) -> Sequence[Any]:
+        """The variables that belong to the model and that a forward pass may assign, such as running means."""
+
+    @property
+    @abstractmethod
+    def local_variables(self) -> Sequence[Any]:
+        """The variables that stay on a client, such as sums for metrics; each client starts from the initial values."""
+
+    @property
+    @abstractmethod
+    def input_spec(self) -> Any:
+        """What a batch looks like: a mapping, tuple or list of `tf.TensorSpec`s; the number of examples is None."""
+
+    @abstractmethod
+    def forward_pass(self, batch: Any, training: bool = True) -> BatchOutput:
+        """The loss and the predictions of a batch, which has the structure of `input_spec`.
+
+        Local variables, and non-trainable ones, may be assigned.
+        """
+
+    @abstractmethod
+    def report_local_outputs(self) -> Any:
+        """What a client reports after its last batch: a structure of tensors, made of local variables."""
+
+    @property
+    @abstractmethod
+    def federated_output_computation(self) -> Any:
+        """A federated computation from the clients' local outputs to the metrics, a struct or dict at the server."""
+
+
+class TrainableModel(Model):
+    """A `Model` that trains itself on a batch.
+
+    Optimizers made in the constructor or in the method keep their own variables from batch to batch; each client starts
+    from new ones.
+    """
+
+    @abstractmethod
+    def train_on_batch(self, batch: Any) -> BatchOutput | None:
+        """Assigns the trainable variables, and returns the output of the forward pass."""
+
+
+def from_variables(model: Model) -> FunctionalModel:
+    """A new instance of a model with TensorFlow variables, as functions of their values.
+
+    Raises:
+        TypeError: if a property or method gives something else than `Model` says, or cannot be compiled.
+    """
+    return _Functions(model).model()
+
+
+class _Functions:
+    """The methods of a model as functions of values."""
+
+    def __init__(self, instance: Model) -> None:
+        self._instance, self._name = instance, type(instance).__name__
+        tf = import_tensorflow(f"the model {self._name}")
+        self._trainable = Group(dict(sorted(self._variables(tf, "trainable_variables").items())))
+        self._rest = Group(dict(sorted(self._variables(tf, "non_trainable_variables").items())))
+        self._local = Group(self._variables(tf, "local_variables"))
+        self._groups = self._trainable, self._rest, self._local
+        self._forward_pass = converted(instance.forward_pass)
+        self._spec = instance.input_spec
+        self._batch_type = self._input_type()
+        leaves = tensors(self._batch_type)
+        what = self._name
+        self._forward = {
+            training: VariableFunction(
+                lambda *flat, training=training: self._checked(
+                    self._forward_pass(self._batch(flat), training=training), f"{what}.forward_pass"
+                ),
+                leaves,
+                f"{what}.forward_pass",
+                self._groups,
+            )
+            for training in (True, False)
+        }
+        self._gradients = VariableFunction(self._differentiated, leaves, f"{what}.forward_pass", self._groups)
+        self._report = VariableFunction(
+            converted(instance.report_local_outputs), [], f"{what}.report_local_outputs", [self._local]
+        )
+
+    def model(self) -> FunctionalModel:
+        """The model."""
+        weights = ModelWeights.create(self._trainable.initial(), self._rest.initial())
+        local = self._local.initial()
+        trains = isinstance(self._instance, TrainableModel)
+        return FunctionalModel(
+            name=self._name,
+            batch_type=self._batch_type,
+            initial_weights=weights,
+            initial_local=local,
+            forward=self._pass,
+            local_outputs=self._local_outputs,
+            metrics=self._metrics(local),
+            optimizer=None,
+            train_on_batch=self._training_step() if trains else None,
+            gradients=self._forward_and_gradients,
+            wide=True,
+        )
+
+    def _variables(self, tf: Any, attribute: str) -> dict[str, Any]:
+        found = [_variable(variable) for variable in getattr(self._instance, attribute)]
+        for variable in found:
+            if not isinstance(variable, tf.Variable):
+                raise TypeError(
+                    f"{self._name}.{attribute} holds {variable!r}; it must return the tf.Variables that the "
+                    "constructor made"
+                )
+        return named(found)
+
+    def _input_type(self) -> Type:
+        try:
+            return to_type(self._spec)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"{self._name}.input_spec must be a structure of tf.TensorSpecs, such as "
+                f"OrderedDict(x=tf.TensorSpec([None, 784]), …): {error}"
+            ) from error
+
+    def _batch(self, flat: Sequence[Any]) -> Any:
+        return _in_structure(self._spec, iter(flat))
+
+    def _checked(self, output: Any, what: str) -> dict[str, Any]:
+        if not isinstance(output, BatchOutput):
+            raise TypeError(
+                f"{what} must return hansa.learning.BatchOutput(loss, predictions), found {type(output).__name__}"
+            )
+        return {"loss": scalar_loss(output.loss, what), "num_examples": output.num_examples}
+
+    def _differentiated(self, *flat: Any) -> Any:
+        tf = import_tensorflow(self._name)
+        variables = list(self._trainable.variables.values())
+        with tf.GradientTape() as tape:
+            for variable in variables:
+                tape.watch(variable)
+            output = self._forward_pass(self._batch(flat), training=True)
+            found = self._checked(output, f"{self._name}.forward_pass")
+        gradients = tape.gradient(found["loss"], variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return found | {"gradients": [tf.convert_to_tensor(gradient) for gradient in gradients]}
+
+    def _pass(self, weights: ModelWeights, local: Struct, batch: Any, training: bool, key: Any) -> Forward:
+        return self._run(self._forward[training], weights, local, batch, key)[1]
+
+    def _forward_and_gradients(
+        self, weights: ModelWeights, local: Struct, batch: Any, key: Any
+    ) -> tuple[Forward, Struct]:
+        results, forward = self._run(self._gradients, weights, local, batch, key)
+        return forward, Struct(zip(weights.trainable._fields, results["gradients"], strict=True))
+
+    def _run(
+        self, function: VariableFunction, weights: ModelWeights, local: Struct, batch: Any, key: Any
+    ) -> tuple[Any, Forward]:
+        given = [weights.trainable, weights.non_trainable, local]
+        results, (_, rest, local, _) = function(jax.tree.leaves(batch), given, function.slots.initial(), key)
+        return results, Forward(BatchOutput(results["loss"], None, results["num_examples"]), rest, local)
+
+    def _training_step(self) -> TrainingStep:
+        instance, what = self._instance, f"{self._name}.train_on_batch"
+        assert isinstance(instance, TrainableModel)
+
+        train_on_batch = converted(instance.train_on_batch)
+
+        def train(*flat: Any) -> Any:
+            output = train_on_batch(self._batch(flat))
+            return {} if output is None else self._checked(output, what)
+
+        function = VariableFunction(train, tensors(self._batch_type), what, self._groups, keeps_slots=True)
+
+        def apply(weights: ModelWeights, local: Struct, slots: Struct, batch: Any, key: Any) -> Trained:
+            given = [weights.trainable, weights.non_trainable, local]
+            results, (trainable, rest, local, slots) = function(jax.tree.leaves(batch), given, slots, key)
+            output = BatchOutput(results.get("loss"), None, results.get("num_examples"))
+            return Trained(output, ModelWeights.create(trainable, rest), local, slots)
+
+        return TrainingStep(lambda weights: function.slots.initial(), apply)
+
+    def _local_outputs(self, local: Struct) -> Any:
+        given = self._report.slots.initial()
+        results, _ = self._report([], [local], given, jax.random.key(0))
+        return to_struct(results, f"{self._name}.report_local_outputs")
+
+    def _metrics(self, local: Struct) -> Any:
+        """The user's aggregation, with the metrics in the order of their names."""
+        with jax.enable_x64(True):
+            shapes = jax.eval_shape(self._local_outputs, jax.tree.map(np.asarray, local))
+        kind = infer_type(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
+        aggregate: Callable[[Any], Any] = self._instance.federated_output_computation
+        what = f"{self._name}.federated_output_computation"
+        if not callable(aggregate):
+            _not_an_aggregation(what, kind, aggregate)
+
+        @federated_computation(FederatedType(kind, CLIENTS))
+        def aggregate_metrics(outputs: Any) -> Any:
+            return _sorted(aggregate(outputs), what)
+
+        return aggregate_metrics
+
+
+def _sorted(found: Any, what: str) -> Any:
+    """Metrics at the server, in the order of their names."""
+    kind = found.type_signature if isinstance(found, Value) else None
+    if isinstance(kind, FederatedType) and isinstance(kind.member, StructType) and kind.placement is SERVER:
+        kind = kind.member
+    if isinstance(found, Mapping):
+        names = list(found)
+    elif isinstance(kind, StructType) and None not in kind.names:
+        names = [str(name) for name in kind.names]
+    else:
+        raise TypeError(
+            f"{what} must return the metrics by name, such as {{'loss': hansa.federated_average(outputs.loss, …)}}, "
+            f"found {found if kind is None else kind}"
+        )
+    return intrinsics.federated_zip(Struct((name, found[name]) for name in sorted(names)))
+
+
+def _not_an_aggregation(what: str, kind: Type, found: Any) -> NoReturn:
+    raise TypeError(
+        f"{what} must be a hansa.federated_computation from the local outputs {{{kind}}}@CLIENTS to metrics at the "
+        f"server, found {found!r}"
+    )
+
+
+def _variable(variable: Any) -> Any:
+    """The TensorFlow variable in a variable of Keras."""
+    value = getattr(variable, "value", None)
+    return variable if value is None or callable(value) else value
+
+
+def _in_structure(spec: Any, flat: Any) -> Any:
+    """Tensors in the structure of specs."""
+    if isinstance(spec, Mapping):
+        return Fields((name, _in_structure(part, flat)) for name, part in spec.items())
+    if isinstance(spec, tuple) and hasattr(spec, "_fields"):
+        return type(spec)(*(_in_structure(part, flat) for part in spec))
+    if isinstance(spec, list | tuple):
+        return type(spec)(_in_structure(part, flat) for part in spec)
+    return next(flat)
