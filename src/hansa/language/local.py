@@ -29,6 +29,10 @@ class Traced:
     result: jax.tree_util.PyTreeDef
 
 
+class NotCompilable(TypeError):
+    """A function does something that cannot be compiled, for any size of batch."""
+
+
 class LocalFunction:
     """A Python function of JAX values, traced once per combination of argument shapes.
 
@@ -90,6 +94,8 @@ class LocalFunction:
             return _type_of(
                 self.trace(_arguments(self.parameter, lambda i, axis: symbols[min(axis, len(symbols) - 1)]))
             )
+        except NotCompilable:
+            raise
         except Exception:
             return self._result_type_by_example()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hansa import stablehlo
-from hansa.language.local import tensors
+from hansa.language.local import NotCompilable, tensors
 from hansa.stablehlo.sizes import is_symbolic
 from hansa.types import StructType, TensorType, Type
 
@@ -45,10 +45,6 @@ def import_tensorflow(what: str) -> ModuleType:
     return module
 
 
-class NotCompilable(TypeError):
-    """A TensorFlow function does something that cannot be compiled."""
-
-
 def converted(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of the user's as TensorFlow runs it in a graph, where `if` and `for` may depend on tensors."""
     tf = import_tensorflow("a TensorFlow function")
@@ -67,15 +63,23 @@ class TensorFlowFunction:
         function: takes the tensors and returns tensors, in any structure of dicts, lists, tuples and None.
         types: the tensors'; the leading size of a batch is `?`.
         name: what messages call it.
+        known: gives variables that it may use without reading them, as some optimizers do.
     """
 
-    def __init__(self, function: Callable[..., Any], types: Sequence[TensorType], name: str) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[TensorType],
+        name: str,
+        known: Callable[[], Iterable[Any]] = tuple,
+    ) -> None:
         self.name = name
+        self._known = known
         self._tf = import_tensorflow(f"the TensorFlow function {name!r}")
         self._types = tuple(types)
         self._tree: Any = None
         for kind in types:
-            if kind.dtype is None or kind.dtype == np.dtype(object) or str(kind.dtype) == "str":
+            if np.dtype(kind.dtype).kind in "OSUT":
                 raise NotCompilable(f"{name!r} takes {kind}: strings cannot be compiled; give the model their numbers")
 
         def flat(*leaves: Any) -> list[Any]:
@@ -108,8 +112,8 @@ class TensorFlowFunction:
             key: a JAX random key, for what the function draws without a seed.
         """
         shapes = tuple(tuple(leaf.shape) for leaf in leaves)
-        captured = [self._value(capture, variables) for capture in self._captures()]
         module = self._module(shapes)
+        captured = [self._value(capture, variables) for capture in self._captures()]
         with jax.enable_x64(True):
             arguments = [
                 jnp.asarray(leaf, kind.dtype)
@@ -134,8 +138,14 @@ class TensorFlowFunction:
         if self._captured is None:
             with self._quiet():
                 concrete = self._concrete(stablehlo.SAMPLE_SIZES[0])
-            variables = {id(variable.handle): variable for variable in concrete.graph.variables}
-            self._captured = [variables.get(id(value), value) for value in concrete.captured_inputs]
+            known = (*self._known(), *concrete.graph.variables)
+            variables = {id(variable.handle): variable for variable in known}
+            captured = [variables.get(id(value), value) for value in concrete.captured_inputs]
+            tables = any(getattr(value, "dtype", None) == self._tf.resource for value in captured)
+            for operation in _operations(concrete.graph):
+                if operation.type in _HOST_OPERATIONS or (tables and operation.type.startswith("LookupTable")):
+                    raise self._not_in_xla(operation, "which is not part of XLA")
+            self._captured = captured
         return self._captured
 
     def _concrete(self, size: int) -> Any:
@@ -158,7 +168,7 @@ class TensorFlowFunction:
         if module is not None:
             return module
         if any(map(is_symbolic, shapes)):
-            raise NotCompilable(f"the TensorFlow function {self.name!r} is another program for each size of a batch")
+            raise stablehlo.NotSized(f"the function {self.name!r} is another program for each size of a batch")
         if shapes not in self._lowered:
             self._lowered[shapes] = stablehlo.read(self._text(shapes))
         found = self._lowered[shapes]
@@ -203,17 +213,19 @@ class TensorFlowFunction:
         )
         for operation in _operations(graph):
             texts = any(tensor.dtype == self._tf.string for tensor in (*operation.inputs, *operation.outputs))
-            if operation.type in named or operation.type in _HOST_OPERATIONS or texts:
-                what = "which handles strings" if texts else "which is not part of XLA"
-                return NotCompilable(
-                    f"the TensorFlow function {self.name!r} cannot be compiled: {user_line(operation.traceback)} uses "
-                    f"the operation {operation.type} ({operation.name!r}), {what}. A round runs without TensorFlow and "
-                    "without Python; write it with TensorFlow's numeric operations, or prepare the data before"
-                )
+            if operation.type in named or texts:
+                return self._not_in_xla(operation, "which handles strings" if texts else "which is not part of XLA")
         return NotCompilable(f"the TensorFlow function {self.name!r} cannot be compiled: {error}")
 
+    def _not_in_xla(self, operation: Any, why: str) -> NotCompilable:
+        return NotCompilable(
+            f"the TensorFlow function {self.name!r} cannot be compiled: {user_line(operation.traceback)} uses the "
+            f"operation {operation.type} ({operation.name!r}), {why}. A round runs without TensorFlow and without "
+            "Python; write it with TensorFlow's numeric operations, or prepare the data before"
+        )
 
-_HOST_OPERATIONS = {"EagerPyFunc", "PyFunc", "PyFuncStateless", "LookupTableFindV2", "LookupTableImportV2"}
+
+_HOST_OPERATIONS = {"EagerPyFunc", "PyFunc", "PyFuncStateless"}
 
 
 def _operations(graph: Any) -> Iterator[Any]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import jax
 import numpy as np
 
 from hansa.language import intrinsics
+from hansa.language.computations import Computation, GraphComputation, concrete
+from hansa.language.graph import Select, walk
 from hansa.language.local import tensors, to_struct
 from hansa.language.tensorflow import Fields, converted, import_tensorflow
 from hansa.language.tracing import federated_computation
-from hansa.language.values import Value
 from hansa.models.model import BatchOutput, Forward, FunctionalModel, Trained, TrainingStep
 from hansa.models.variables import Group, VariableFunction, named, scalar_loss
 from hansa.models.weights import ModelWeights
@@ -214,48 +215,69 @@ class _Functions:
 
     def _local_outputs(self, local: Struct) -> Any:
         given = self._report.slots.initial()
+        what = f"{self._name}.report_local_outputs"
+        if given:
+            raise TypeError(f"{what} reads the variable {given._fields[0]!r}, which is not one of local_variables")
         results, _ = self._report([], [local], given, jax.random.key(0))
-        return to_struct(results, f"{self._name}.report_local_outputs")
+        return to_struct(results, what)
 
     def _metrics(self, local: Struct) -> Any:
         """The user's aggregation, with the metrics in the order of their names."""
         with jax.enable_x64(True):
             shapes = jax.eval_shape(self._local_outputs, jax.tree.map(np.asarray, local))
         kind = infer_type(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
-        aggregate: Callable[[Any], Any] = self._instance.federated_output_computation
         what = f"{self._name}.federated_output_computation"
-        if not callable(aggregate):
-            _not_an_aggregation(what, kind, aggregate)
+        placed = FederatedType(kind, CLIENTS)
+        try:
+            aggregate = concrete(self._instance.federated_output_computation, placed, what)
+        except (AttributeError, TypeError) as error:
+            error.add_note(f"in {what}, which is given what report_local_outputs returns, {placed}")
+            raise
+        unused = _unused(aggregate)
+        if unused:
+            raise TypeError(
+                f"{what} does nothing with {unused[0]!r}, which report_local_outputs returns: aggregate it, by "
+                f"hansa.federated_sum(outputs.{unused[0]}) for instance, or do not report it"
+            )
 
-        @federated_computation(FederatedType(kind, CLIENTS))
+        @federated_computation(placed)
         def aggregate_metrics(outputs: Any) -> Any:
             return _sorted(aggregate(outputs), what)
 
-        return aggregate_metrics
+        return cast(Computation, aggregate_metrics)
+
+
+def _unused(aggregate: Computation) -> list[str]:
+    """The fields of its parameter that a computation makes no use of."""
+    if not isinstance(aggregate, GraphComputation) or aggregate.parameter is None:
+        return []
+    kind = aggregate.type_signature.parameter
+    member = kind.member if isinstance(kind, FederatedType) else kind
+    uses = [node for node in walk(aggregate.result) if aggregate.parameter in node.inputs]
+    if not isinstance(member, StructType) or not all(isinstance(node, Select) for node in uses):
+        return []
+    used = {node.index for node in uses if isinstance(node, Select)}
+    return [str(name or i) for i, name in enumerate(member.names) if i not in used]
 
 
 def _sorted(found: Any, what: str) -> Any:
     """Metrics at the server, in the order of their names."""
-    kind = found.type_signature if isinstance(found, Value) else None
-    if isinstance(kind, FederatedType) and isinstance(kind.member, StructType) and kind.placement is SERVER:
-        kind = kind.member
-    if isinstance(found, Mapping):
-        names = list(found)
-    elif isinstance(kind, StructType) and None not in kind.names:
-        names = [str(name) for name in kind.names]
-    else:
+    kind = found.type_signature
+    fields = kind.member if isinstance(kind, FederatedType) else kind
+    if not isinstance(fields, StructType) or None in fields.names:
         raise TypeError(
             f"{what} must return the metrics by name, such as {{'loss': hansa.federated_average(outputs.loss, …)}}, "
-            f"found {found if kind is None else kind}"
+            f"found {kind}"
         )
-    return intrinsics.federated_zip(Struct((name, found[name]) for name in sorted(names)))
-
-
-def _not_an_aggregation(what: str, kind: Type, found: Any) -> NoReturn:
-    raise TypeError(
-        f"{what} must be a hansa.federated_computation from the local outputs {{{kind}}}@CLIENTS to metrics at the "
-        f"server, found {found!r}"
-    )
+    names = sorted(str(name) for name in fields.names)
+    for name in names:
+        placed = kind if isinstance(kind, FederatedType) else fields[name]
+        if not isinstance(placed, FederatedType) or placed.placement is not SERVER:
+            raise TypeError(
+                f"{what} returns {name!r} as {placed}: a metric is a value at the server; aggregate it with "
+                "hansa.federated_sum, hansa.federated_average or another"
+            )
+    return intrinsics.federated_zip(Struct((name, found[name]) for name in names))
 
 
 def _variable(variable: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -71,7 +72,8 @@ class VariableFunction:
             with import_tensorflow(name).variable_creator_scope(_Maker(name, self._made, keeps_slots)):
                 return function(*leaves)
 
-        self._lowered = TensorFlowFunction(traced, types, name)
+        own = [variable for group in groups for variable in group.variables.values()]
+        self._lowered = TensorFlowFunction(traced, types, name, lambda: [*own, *self._made])
         self._slots: Group | None = None
 
     @property
@@ -130,7 +132,8 @@ class _Maker:
             static = tf.get_static_value(value)
             if static is None:
                 raise TypeError(f"{self._name} makes the variable {name!r}, whose initial value depends on the data")
-            return tf.Variable(static, trainable=False, dtype=dtype, name=name)
+        with ThreadPoolExecutor(1) as outside:  # another thread is outside of what is being traced
+            return outside.submit(tf.Variable, static, trainable=False, dtype=dtype, name=name).result()
 
 
 def _by_an_optimizer(frames: Sequence[Any]) -> bool:
