@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast, overload
+from typing import Any, overload
 
 from hansa.language.computations import Computation, GraphComputation, LocalComputation, PolymorphicComputation
 from hansa.language.context import Trace, tracing, user_line
@@ -147,12 +147,12 @@ def narrow_computation(*types: Type) -> Decorated:
 
     For functions that Hansa wraps around a user's model, which keeps its dtypes beside 64-bit labels.
     """
-    return cast(Decorated, _decorate(types, "jax_computation", partial(_trace_local, bits=32)))
+    return lambda function: _build(function, types, "jax_computation", partial(_trace_local, bits=32))
 
 
 def wide_computation(*types: Type) -> Decorated:
     """`jax_computation` for a function that is to see 64-bit JAX whatever it is given."""
-    return cast(Decorated, _decorate(types, "jax_computation", partial(_trace_local, bits=64)))
+    return lambda function: _build(function, types, "jax_computation", partial(_trace_local, bits=64))
 
 
 def tf_computation(*args: Any) -> Any:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from hansa.learning.averaging import build_federated_averaging_process
 from hansa.learning.metrics import RoundMetrics
+from hansa.models.functional_models import functional_model
+from hansa.models.metrics import Metric, MetricSums
 from hansa.models.model import BatchOutput, FunctionalModel
 from hansa.models.tensorflow_models import Model, TrainableModel
 from hansa.models.weights import ModelWeights
@@ -27,6 +29,8 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "BatchOutput",
     "FunctionalModel",
+    "Metric",
+    "MetricSums",
     "Model",
     "ModelWeights",
     "RoundMetrics",
@@ -34,4 +38,5 @@ __all__ = [
     "build_federated_averaging_process",
     "from_compiled_keras_model",
     "from_keras_model",
+    "functional_model",
 ]

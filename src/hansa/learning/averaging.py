@@ -21,7 +21,7 @@ from hansa.language import intrinsics as on
 from hansa.language.computations import Computation
 from hansa.language.tracing import federated_computation, jax_computation, narrow_computation, wide_computation
 from hansa.learning.metrics import RoundMetrics
-from hansa.learning.model_fn import functional_model
+from hansa.learning.model_fn import model_of
 from hansa.models.model import FunctionalModel, TrainingStep
 from hansa.models.optimizers import Optimizer, sgd, to_optimizer
 from hansa.models.tensorflow_models import Model
@@ -67,14 +67,14 @@ def build_federated_averaging_process(
     Raises:
         TypeError, ValueError: if an argument is not what is said above.
     """
-    model = functional_model(model_fn)
+    model = model_of(model_fn)
     server = sgd(1.0) if server_optimizer is None else to_optimizer(server_optimizer, "server_optimizer")
     training = _training_step(model, client_optimizer)
     if non_trainable not in ("mean", "server"):
         raise ValueError(f"non_trainable is 'mean' or 'server', found {non_trainable!r}")
 
     weights_type = _type_of(model.initial_weights)
-    initialize = _initialize(model.initial_weights, server.initial(model.initial_weights.trainable))
+    initialize = _initialize(model, server)
     state_type = initialize.type_signature.result
     work = _client_work(model, training, weights_type, _weighting(client_weighting))
     report = _struct(work.type_signature.result)
@@ -109,10 +109,11 @@ def _training_step(model: FunctionalModel, client_optimizer: Any) -> TrainingSte
     return model.training_step(model.optimizer)
 
 
-def _initialize(weights: ModelWeights, optimizer_state: Struct) -> Computation:
+def _initialize(model: FunctionalModel, server: Optimizer) -> Computation:
+    optimizer_state = server.initial(model.initial_weights.trainable)
     count = jax_computation(lambda: _int64(0))
-    rest = jax_computation(lambda: jax.tree.map(jnp.asarray, optimizer_state)) if len(optimizer_state) else None
-    initial = jax_computation(lambda: jax.tree.map(jnp.asarray, weights))
+    rest = _constant(optimizer_state, server.wide) if len(optimizer_state) else None
+    initial = _constant(model.initial_weights, model.wide)
 
     @federated_computation
     def initialize() -> Any:
@@ -122,6 +123,11 @@ def _initialize(weights: ModelWeights, optimizer_state: Struct) -> Computation:
         return on.federated_value(state, SERVER)
 
     return cast(Computation, initialize)
+
+
+def _constant(value: Struct, wide: bool) -> Any:
+    decorate = wide_computation if wide else narrow_computation
+    return decorate()(lambda: jax.tree.map(jnp.asarray, value))
 
 
 def _client_work(
@@ -189,7 +195,7 @@ def _projected(optimizer: Optimizer, project: Callable[[Struct], Struct]) -> Opt
         slots, after = optimizer.apply(state, gradients, weights)
         return slots, project(after)
 
-    return Optimizer(optimizer.initial, apply)
+    return Optimizer(optimizer.initial, apply, optimizer.wide)
 
 
 def _server_update(optimizer: Optimizer, state: StructType, report: StructType, mean_statistics: bool) -> Computation:
@@ -202,7 +208,9 @@ def _server_update(optimizer: Optimizer, state: StructType, report: StructType, 
     def count_round(rounds: Any, used: Any) -> Any:
         return rounds + (used > 0)
 
-    @narrow_computation(state["model"], slots, report["update"], _COUNT)
+    local = wide_computation if optimizer.wide else narrow_computation
+
+    @local(state["model"], slots, report["update"], _COUNT)
     def step(weights: Any, slots: Any, average: Any, used: Any) -> Any:
         gradients = jax.tree.map(jnp.negative, average.trainable)
         after, trainable = optimizer.apply(slots, gradients, weights.trainable)

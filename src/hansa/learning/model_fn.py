@@ -8,7 +8,7 @@ from hansa.models.model import FunctionalModel
 from hansa.models.tensorflow_models import Model, from_variables
 
 
-def functional_model(model_fn: Any) -> FunctionalModel:
+def model_of(model_fn: Any) -> FunctionalModel:
     """The model that `model_fn` makes, or is.
 
     Raises:

@@ -6,6 +6,7 @@ in training. Only the state of random generators is replaced by one drawn from t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -13,24 +14,38 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from hansa.language import intrinsics
-from hansa.language.computations import Computation
-from hansa.language.tracing import federated_computation, narrow_computation
+from hansa.language.tracing import narrow_computation
 from hansa.models import keras_weights
+from hansa.models.accumulators import (
+    Accumulator,
+    ModelMetrics,
+    Plan,
+    Seen,
+    build,
+    combine,
+    loss_and_count,
+    summed,
+    type_of,
+)
+from hansa.models.batch_types import of_any_size, sample_type
+from hansa.models.keras_jax import Called, JaxCalls
+from hansa.models.keras_metrics import keras_metric_plan, to_keras
+from hansa.models.keras_tensorflow import TensorFlowCalls
+from hansa.models.metrics import Metric, is_keras_metric, metric_plan
 from hansa.models.model import BatchOutput, Forward, FunctionalModel
 from hansa.models.optimizers import from_keras
 from hansa.models.weights import ModelWeights
-from hansa.types import CLIENTS, FederatedType, Struct, StructType, TensorType, Type, infer_type, to_type
-from hansa.types.batches import Batches, ClientBatches
+from hansa.types import Struct, StructType, TensorType, Type, to_type
 
 
-def from_compiled_keras_model(keras_model: keras.Model, sample_batch: Any) -> FunctionalModel:
+def from_compiled_keras_model(keras_model: keras.Model, sample_batch: Any, metrics: Any = None) -> FunctionalModel:
     """A compiled Keras model, with its loss, metrics and optimizer, as a model to learn.
 
     Args:
         keras_model: a Sequential, functional or subclassed model on which `compile` was called.
         sample_batch: a batch as the clients have them, a mapping with `x` and `y` or a pair of them; only its types
             count. Several inputs are a struct in `x`, in the order or by the names that the model expects.
+        metrics: a list of `Metric`s and Keras metric objects, beside those that were compiled.
 
     Raises:
         TypeError, ValueError: if the model is not compiled, cannot be called on the batch, or trains in its own way.
@@ -42,7 +57,7 @@ def from_compiled_keras_model(keras_model: keras.Model, sample_batch: Any) -> Fu
             "first, or pass loss, "
             "metrics and optimizer to hansa.learning.from_keras_model"
         )
-    return _model(keras_model, _sample_type(sample_batch))
+    return _model(keras_model, sample_type(sample_batch), _own_metrics(metrics))
 
 
 def from_keras_model(
@@ -61,7 +76,7 @@ def from_keras_model(
         keras_model: a Sequential, functional or subclassed model; it is compiled by this function.
         sample_batch: a batch as the clients have them; see `from_compiled_keras_model`.
         loss: a loss by name, object or function, or a structure of those for several outputs.
-        metrics: a list of metrics by name or object.
+        metrics: a list of metrics: names, functions and objects as in `compile`, and `Metric`s, which come after them.
         optimizer: the clients' optimizer, by name or object; without one the algorithm must be given one.
         input_spec: the type of a batch instead of a sample: a mapping of specs or a type in Hansa's notation.
         loss_weights: as in `compile`.
@@ -79,17 +94,18 @@ def from_keras_model(
         raise TypeError("from_keras_model needs one of sample_batch and input_spec, to know the type of a batch")
     if loss is None:
         raise TypeError("from_keras_model needs a loss, such as loss='sparse_categorical_crossentropy'")
-    kind = _sample_type(sample_batch) if input_spec is None else to_type(input_spec)
-    keras_model.compile(optimizer=optimizer or "sgd", loss=loss, metrics=metrics, loss_weights=loss_weights)
-    return _model(keras_model, kind, has_optimizer=optimizer is not None)
+    kind = sample_type(sample_batch) if input_spec is None else to_type(input_spec)
+    compiled, own = _split(metrics)
+    keras_model.compile(optimizer=optimizer or "sgd", loss=loss, metrics=compiled, loss_weights=loss_weights)
+    return _model(keras_model, kind, own, has_optimizer=optimizer is not None)
 
 
 def _check(keras_model: Any, what: str) -> None:
-    if keras.backend.backend() != "jax":
+    if keras.backend.backend() not in ("jax", "tensorflow"):
         raise RuntimeError(
-            f"Keras runs on its {keras.backend.backend()!r} backend, and Hansa compiles Keras models with JAX: import "
-            "hansa before keras, or "
-            "set the environment variable KERAS_BACKEND=jax before Python starts"
+            f"Keras runs on its {keras.backend.backend()!r} backend, and Hansa compiles Keras models on JAX or on "
+            "TensorFlow: import hansa before keras, or set the environment variable KERAS_BACKEND=jax before Python "
+            "starts"
         )
     if not isinstance(keras_model, keras.Model):
         raise TypeError(f"{what} takes a Keras model, found {type(keras_model).__name__}")
@@ -107,19 +123,6 @@ def _check(keras_model: Any, what: str) -> None:
             )
 
 
-def _sample_type(batch: Any) -> Type:
-    """The type of a sample batch; of `Batches`, that of each."""
-    if batch is None:
-        raise TypeError("sample_batch is None; pass a batch as the clients have them, such as OrderedDict(x=…, y=…)")
-    if isinstance(batch, Batches | ClientBatches):
-        return batch.type_signature.element
-    return infer_type(_arrays(batch))
-
-
-def _arrays(batch: Any) -> Any:
-    return jax.tree.map(np.asarray, batch, is_leaf=lambda leaf: not isinstance(leaf, dict | list | tuple | Struct))
-
-
 def _batch_type(kind: Type, name: str) -> StructType:
     """The type of a batch of any number of examples, from that of one."""
     if (
@@ -133,38 +136,68 @@ def _batch_type(kind: Type, name: str) -> StructType:
             f"type {kind}"
         )
 
-    def open_(member: Type) -> Type:
-        if isinstance(member, StructType):
-            return StructType((field, open_(part)) for field, part in member.fields)
-        if not isinstance(member, TensorType) or not member.shape:
-            raise TypeError(
-                f"a batch for the Keras model {name!r} holds arrays [examples, ...]; found {member} in {kind}"
-            )
-        return TensorType(member.dtype, (None, *member.shape[1:]))
-
-    opened = open_(kind)
+    opened = of_any_size(kind, name)
     assert isinstance(opened, StructType)
     return opened
 
 
-def _model(keras_model: Any, sample: Type, has_optimizer: bool = True) -> FunctionalModel:
+def _model(keras_model: Any, sample: Type, metrics: list[Metric], has_optimizer: bool = True) -> FunctionalModel:
     kind = _batch_type(sample, keras_model.name)
     _build(keras_model, kind)
-    functions = _KerasFunctions(keras_model)
-    named = zip(_metric_names(functions.metric_variables), functions.metric_variables, strict=True)
-    local = Struct((name, np.zeros_like(np.asarray(v.value))) for name, v in named)
-    initial_local = Struct([("metrics", local), ("loss", np.float32(0)), ("num_examples", np.int32(0))])
+    functions = _KerasFunctions(keras_model, kind)
+    own = build([(metric._name(), _plan(metric)) for metric in metrics], lambda of: functions.type_of(of, kind))
+    compiled = ("the compiled metrics", functions.compiled_metrics())
+    all_metrics = combine(
+        [compiled, *own, ("the loss", loss_and_count(keep_count=False))], spread=["the compiled metrics", "the loss"]
+    )
     return FunctionalModel(
         name=keras_model.name,
         batch_type=kind,
         initial_weights=keras_weights.initial_weights(keras_model),
-        initial_local=initial_local,
-        forward=functions.forward,
-        local_outputs=_exact,
-        metrics=functions.metrics(initial_local),
+        initial_local=all_metrics.initial,
+        forward=functions.forward(all_metrics),
+        local_outputs=all_metrics.local_outputs,
+        metrics=all_metrics.aggregate,
         optimizer=from_keras(keras_model.optimizer, functions.trained) if has_optimizer else None,
         project=functions.project,
+        gradients=functions.gradients(all_metrics),
+        wide=keras.backend.backend() != "jax",
     )
+
+
+def _plan(metric: Metric) -> Plan:
+    make = keras_metric_plan if is_keras_metric(metric.function) else metric_plan
+    return make(metric._name(), metric)
+
+
+def _split(metrics: Any) -> tuple[Any, list[Metric]]:
+    """What Keras compiles of a list of metrics, and those that are Hansa's."""
+    if isinstance(metrics, Metric):
+        return None, [metrics]
+    if isinstance(metrics, list | tuple):
+        own = [metric for metric in metrics if isinstance(metric, Metric)]
+        rest = [metric for metric in metrics if not isinstance(metric, Metric)]
+    else:
+        own, rest = [], metrics
+    if any(isinstance(leaf, Metric) for leaf in jax.tree.leaves(rest, is_leaf=lambda x: isinstance(x, Metric))):
+        raise TypeError(
+            "a hansa.learning.Metric is given in the list of metrics itself, and not for one output: its function gets "
+            "the labels and predictions of all outputs"
+        )
+    return rest, own
+
+
+def _own_metrics(metrics: Any) -> list[Metric]:
+    """The metrics that are added to a compiled model's."""
+    found = []
+    for metric in [] if metrics is None else metrics:
+        if not isinstance(metric, Metric) and not is_keras_metric(metric):
+            raise TypeError(
+                "the metrics that from_compiled_keras_model adds to the compiled ones are hansa.learning.Metrics or "
+                f"Keras metric objects, found {metric!r}; give names and functions to compile"
+            )
+        found.append(metric if isinstance(metric, Metric) else Metric(metric))
+    return found
 
 
 def _metric_names(variables: list[Any]) -> list[str]:
@@ -186,7 +219,7 @@ def _build(model: Any, kind: StructType) -> None:
 
 def _example(kind: Any) -> Any:
     if isinstance(kind, StructType):
-        return _to_keras(Struct((name, _example(member)) for name, member in kind.fields))
+        return to_keras(Struct((name, _example(member)) for name, member in kind.fields))
     return np.zeros((2, *(1 if n is None else n for n in kind.shape[1:])), kind.dtype)
 
 
@@ -194,86 +227,94 @@ def _x_y(batch: Any) -> tuple[Any, Any]:
     return (batch.x, batch.y) if "x" in batch._fields else (batch[0], batch[1])
 
 
-def _to_keras(value: Any) -> Any:
-    """A struct as Keras takes it: a dict if its fields have names, else a list."""
-    if not isinstance(value, Struct):
-        return value
-    if len(value) and all(name is not None for name in value._fields):
-        return {name: _to_keras(part) for name, part in value._items()}
-    return [_to_keras(part) for part in value]
-
-
 class _KerasFunctions:
     """The pure functions of a Keras model. It holds the model, of which it changes nothing."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, kind: Type) -> None:
         self.model = model
+        self.calls: JaxCalls | TensorFlowCalls = (
+            JaxCalls(model, _x_y) if keras.backend.backend() == "jax" else TensorFlowCalls(model, kind, _x_y)
+        )
         self.metric_variables = list(model.metrics_variables)
         trainable, rest = keras_weights.weights(model)
         self._trainable = keras_weights.order(model, trainable)
         self.trained = [trainable[i] for _, i in self._trainable]
         self._rest = keras_weights.order(model, rest)
-        self._seeds = [keras_weights.is_seed(v) for v in model.non_trainable_variables]
 
-    def forward(self, weights: ModelWeights, local: Struct, batch: Any, training: bool, key: Any) -> Forward:
-        x, y = (_to_keras(part) for part in _x_y(batch))
-        trainable = _in_keras_order(self._trainable, weights.trainable)
-        rest = self._with_seeds(_in_keras_order(self._rest, weights.non_trainable), key)
-        optimizer = [v.value for v in self.model.optimizer.variables]
-        _, (loss, predictions, after, metrics) = self.model.compute_loss_and_updates(
-            trainable, rest, list(local.metrics), x, y, None, training=training, optimizer_variables=optimizer
-        )
-        metrics = self._update_metrics(metrics, x, y, predictions)
-        count = jax.tree.leaves(x)[0].shape[0]
-        summed = Struct([
-            ("metrics", Struct(zip(local.metrics._fields, metrics, strict=True))),
-            ("loss", local.loss + loss * jnp.float32(count)),
-            ("num_examples", local.num_examples + jnp.int32(count)),
-        ])  # fmt: skip
-        kept = [value for value, seed in zip(after, self._seeds, strict=True) if not seed]
-        non_trainable = Struct((name, kept[i]) for name, i in self._rest)
-        return Forward(BatchOutput(loss, predictions, count), non_trainable, summed)
+    def forward(self, metrics: ModelMetrics) -> Callable[[ModelWeights, Struct, Any, bool, Any], Forward]:
+        """The `forward` of the model, which keeps its metrics."""
+
+        def forward(weights: ModelWeights, local: Struct, batch: Any, training: bool, key: Any) -> Forward:
+            return self._seen(
+                self.calls.forward(*self._in_keras_order(weights), batch, training, key), batch, local, metrics
+            )
+
+        return forward
+
+    def gradients(
+        self, metrics: ModelMetrics
+    ) -> Callable[[ModelWeights, Struct, Any, Any], tuple[Forward, Struct]] | None:
+        """The `gradients` of the model, if JAX cannot differentiate it."""
+        calls = self.calls
+        if isinstance(calls, JaxCalls):
+            return None
+
+        def gradients(weights: ModelWeights, local: Struct, batch: Any, key: Any) -> tuple[Forward, Struct]:
+            called, found = calls.gradients(*self._in_keras_order(weights), batch, key)
+            by_name = Struct((name, found[i]) for name, i in self._trainable)
+            return self._seen(called, batch, local, metrics), by_name
+
+        return gradients
+
+    def _in_keras_order(self, weights: ModelWeights) -> tuple[list[Any], list[Any]]:
+        parts = (self._trainable, weights.trainable), (self._rest, weights.non_trainable)
+        trainable, rest = (_in_keras_order(order, values) for order, values in parts)
+        return trainable, rest
+
+    def _output(self, called: Called, batch: Any) -> BatchOutput:
+        return BatchOutput(called.loss, called.predictions, jax.tree.leaves(_x_y(batch)[0])[0].shape[0])
+
+    def _seen(self, called: Called, batch: Any, local: Struct, metrics: ModelMetrics) -> Forward:
+        output = self._output(called, batch)
+        non_trainable = Struct((name, called.rest[i]) for name, i in self._rest)
+        return Forward(output, non_trainable, metrics.update(local, Seen.of(batch, output, called.added)))
+
+    def type_of(self, of: Callable[[Seen], Any], kind: Type) -> Type:
+        """The type of a function of what metrics see of a training batch."""
+        weights = keras_weights.initial_weights(self.model)
+
+        @narrow_computation(type_of(weights), kind, TensorType("uint32", (2,)))
+        def traced(weights: Any, batch: Any, key: Any) -> Any:
+            called = self.calls.forward(*self._in_keras_order(weights), batch, True, jax.random.wrap_key_data(key))
+            return of(Seen.of(batch, self._output(called, batch), called.added))
+
+        return cast(Type, traced.type_signature.result)
 
     def project(self, trainable: Struct) -> Struct:
         """The weights with Keras's constraints applied, which Keras's own optimizers do themselves."""
-        weights = zip(self.trained, trainable._items(), strict=True)
-        return Struct([(name, variable.constraint(w) if variable.constraint else w) for variable, (name, w) in weights])
+        constrained = self.calls.constrained(self.trained, list(trainable))
+        return Struct(zip(trainable._fields, constrained, strict=True))
 
-    def _with_seeds(self, rest: list[Any], key: Any) -> list[Any]:
-        values, drawn = iter(rest), jax.random.split(key, max(sum(self._seeds), 1))
-        seeds = iter(jax.random.key_data(drawn))
-        return [next(seeds) if seed else next(values) for seed in self._seeds]
-
-    def _update_metrics(self, values: list[Any], x: Any, y: Any, predictions: Any) -> list[Any]:
-        mapping = list(zip(self.metric_variables, values, strict=True))
-        with keras.StatelessScope(state_mapping=mapping) as scope:
-            self.model.compute_metrics(x, y, predictions)
-        found = ((scope.get_current_value(variable), before) for variable, before in mapping)
-        return [before if after is None else jnp.asarray(after, before.dtype) for after, before in found]
-
-    def metrics(self, initial_local: Struct) -> Computation:
-        """Adds the clients' sums, and has Keras make its metrics of them; the loss comes last."""
-        kind = _local_outputs_type(initial_local)
+    def compiled_metrics(self) -> Accumulator:
+        """Adds up what batches add to the variables of metrics, and has Keras make its metrics of the total."""
         variables = self.metric_variables
+        names = _metric_names(variables)
 
-        @narrow_computation(kind)
-        def finalize(total: Any) -> Any:
-            mapping = [
-                (variable, jnp.asarray(value, variable.dtype))
-                for variable, value in zip(variables, total.metrics, strict=True)
-            ]
-            with keras.StatelessScope(state_mapping=mapping):
-                results = self.model.get_metrics_result()
-            results.pop("loss", None)
-            count = total.num_examples
-            loss = jnp.where(count > 0, total.loss / jnp.maximum(count, 1), 0)
-            return {**results, "loss": jnp.asarray(loss, jnp.float32)}
+        def contribute(seen: Seen) -> Any:
+            return Struct(zip(names, seen.own, strict=True))
 
-        @federated_computation(FederatedType(kind, CLIENTS))
-        def aggregate_metrics(outputs: Any) -> Any:
-            return intrinsics.federated_map(finalize, intrinsics.federated_sum(outputs))
+        def finish(total: Any) -> Any:
+            values = [jnp.asarray(value, v.dtype) for v, value in zip(variables, total, strict=True)]
+            results = self.calls.metrics(values)
+            return {name: value for name, value in results.items() if name != "loss"}
 
-        return cast(Computation, aggregate_metrics)
+        kinds = StructType([(name, _summed_type(v)) for name, v in zip(names, variables, strict=True)])
+        return summed("the compiled metrics", contribute, finish, narrow_computation).build(kinds)
+
+
+def _summed_type(variable: Any) -> TensorType:
+    dtype = "float32" if jnp.issubdtype(variable.dtype, jnp.floating) else "int32"
+    return TensorType(dtype, tuple(variable.shape))
 
 
 def _in_keras_order(order: list[tuple[str, int]], values: Struct) -> list[Any]:
@@ -281,19 +322,3 @@ def _in_keras_order(order: list[tuple[str, int]], values: Struct) -> list[Any]:
     for name, i in order:
         found[i] = values[name]
     return found
-
-
-def _exact(local: Struct) -> Struct:
-    """A client's sums in dtypes in which the sums of many clients stay exact."""
-    with jax.enable_x64(True):
-        return Struct(
-            (name, jax.tree.map(lambda leaf: leaf.astype(_wide(leaf.dtype)), part)) for name, part in local._items()
-        )
-
-
-def _wide(dtype: Any) -> Any:
-    return np.float64 if jnp.issubdtype(dtype, jnp.floating) else np.int64
-
-
-def _local_outputs_type(local: Struct) -> Type:
-    return infer_type(jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), _wide(leaf.dtype)), local))

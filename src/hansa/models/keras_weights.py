@@ -32,7 +32,7 @@ def fresh_names() -> Iterator[None]:
 
 def is_seed(variable: Any) -> bool:
     """Whether a variable is the state of a random generator (of Dropout, for instance), and so no weight."""
-    return str(variable.dtype) == "uint32" and variable.name == "seed_generator_state"
+    return str(variable.dtype) in ("uint32", "int64") and variable.name == "seed_generator_state"
 
 
 def names(model: Any, variables: list[Any]) -> list[str]:

@@ -22,10 +22,12 @@ class Optimizer:
     Attributes:
         initial: weights (a pytree of arrays) -> the optimizer's state before the first step, a `Struct`.
         apply: (state, gradients, weights) -> (state, weights) after a step.
+        wide: its state may have 64-bit dtypes, which it is to be given as they are.
     """
 
     initial: Callable[[Any], Struct]
     apply: Callable[[Struct, Any, Any], tuple[Struct, Any]]
+    wide: bool = False
 
 
 def sgd(learning_rate: float) -> Optimizer:
@@ -90,8 +92,9 @@ def from_keras(optimizer: Any, trained: list[Any] | None = None) -> Optimizer:
             go by a variable's name; by default new ones, which have none.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    from keras import Variable
+    from keras import Variable, backend
 
+    on_jax = backend.backend() == "jax"
     copies: dict[Any, Any] = {}
 
     def built(weights: Any) -> Any:
@@ -105,19 +108,26 @@ def from_keras(optimizer: Any, trained: list[Any] | None = None) -> Optimizer:
                     if name.startswith("_exclude_from_weight_decay"):  # which its configuration does not hold
                         setattr(copy, name, value)
                 zeros = (np.zeros(leaf.shape, leaf.dtype) for leaf in leaves)
-                copy.build(trained or [Variable(zero, dtype=zero.dtype.name) for zero in zeros])
-            copies[key] = copy
+                variables = trained or [Variable(zero, dtype=zero.dtype.name) for zero in zeros]
+                copy.build(variables)
+                copies[key] = copy, copy.stateless_apply if on_jax else _lowered(copy, variables)
         return copies[key]
 
     def initial(weights: Any) -> Struct:
-        return Struct((None, np.asarray(variable.value)) for variable in built(weights).variables)
+        return Struct((None, np.asarray(variable.value)) for variable in built(weights)[0].variables)
 
     def apply(state: Struct, gradients: Any, weights: Any) -> tuple[Struct, Any]:
         leaves, tree = jax.tree.flatten(weights)
-        after, variables = built(weights).stateless_apply(list(state), jax.tree.leaves(gradients), leaves)
+        after, variables = built(weights)[1](list(state), jax.tree.leaves(gradients), leaves)
         return Struct((None, variable) for variable in variables), jax.tree.unflatten(tree, after)
 
-    return Optimizer(initial, apply)
+    return Optimizer(initial, apply, wide=not on_jax)
+
+
+def _lowered(optimizer: Any, variables: list[Any]) -> Any:
+    from hansa.models.keras_tensorflow import optimizer_step
+
+    return optimizer_step(optimizer, variables)
 
 
 def _to_struct(state: Any) -> Struct:

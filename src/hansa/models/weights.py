@@ -37,5 +37,24 @@ class ModelWeights(Struct):
 
         assign(self, keras_model)
 
+    def to_pytree(self, like: Any, non_trainable: Any = None) -> Any:
+        """The weights as the pytree that a model in plain JAX was made of.
+
+        Args:
+            like: a pytree like the model's `initial_weights`; only its structure counts.
+            non_trainable: one like its `non_trainable`, if it has any; the result is then the pair of both.
+
+        Raises:
+            ValueError: if a pytree has other leaves.
+        """
+        from hansa.models.pytrees import like_tree
+
+        if non_trainable is None and len(self.non_trainable):
+            raise ValueError("the weights have non-trainable ones among them: pass non_trainable, a pytree like theirs")
+        trained = like_tree(like, self.trainable, "like")
+        if non_trainable is None:
+            return trained
+        return trained, like_tree(non_trainable, self.non_trainable, "non_trainable")
+
     def __dir__(self) -> Any:
-        return [*super().__dir__(), "assign_weights_to"]
+        return [*super().__dir__(), "assign_weights_to", "to_pytree"]
