@@ -1,0 +1,159 @@
+"""Keras models on Keras's TensorFlow backend give what they give on its JAX backend; each has its own process."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+PROGRAM = """
+import json, sys
+from collections import OrderedDict
+import hansa, keras, numpy as np
+
+layers, optimizers = keras.layers, keras.optimizers
+assert keras.backend.backend() == sys.argv[1]
+
+
+def mlp():
+    return [keras.Input((5,)), layers.Dense(8, activation="relu", kernel_regularizer="l2"), layers.Dense(3)]
+
+
+def cnn():
+    return [
+        keras.Input((12, 12, 1)), layers.Conv2D(4, 3, activation="relu"), layers.MaxPooling2D(),
+        layers.BatchNormalization(), layers.Conv2D(3, 2, padding="same", strides=2), layers.AveragePooling2D(2),
+        layers.Flatten(), layers.Dense(3, kernel_constraint=keras.constraints.MaxNorm(0.5)),
+    ]
+
+
+def recurrent():
+    return [
+        keras.Input((7,), dtype="int32"), layers.Embedding(9, 4), layers.LSTM(4, return_sequences=True), layers.GRU(4),
+        layers.LayerNormalization(), layers.Dense(3),
+    ]
+
+
+OPTIMIZERS = {
+    "sgd": lambda: optimizers.SGD(0.1),
+    "nesterov": lambda: optimizers.SGD(optimizers.schedules.ExponentialDecay(0.1, 3, 0.9), 0.9, nesterov=True),
+    "adam": lambda: optimizers.Adam(0.01, clipnorm=0.5),
+    "adamw": lambda: optimizers.AdamW(0.01),
+    "rmsprop": lambda: optimizers.RMSprop(0.01),
+}
+
+
+def batch(rng, size, shape, dtype):
+    x = rng.integers(0, 9, (size, *shape)) if dtype == "int32" else rng.normal(size=(size, *shape))
+    return OrderedDict(x=x.astype(dtype), y=rng.integers(0, 3, (size, 1)).astype("int32"))
+
+
+def run(make, optimizer, server_optimizer=None, client_optimizer=None):
+    def build():
+        model = keras.Sequential([*make(), layers.Softmax()])
+        rng = np.random.default_rng(5)
+        model.set_weights([
+            value if "moving" in variable.path else rng.normal(scale=0.3, size=value.shape).astype(value.dtype)
+            for value, variable in zip(model.get_weights(), model.weights)
+        ])
+        return model
+
+    model = build()
+    shape, dtype = model.inputs[0].shape[1:], model.inputs[0].dtype
+
+    def model_fn():
+        model = build()
+        model.compile(
+            OPTIMIZERS[optimizer](), "sparse_categorical_crossentropy",
+            metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2)],
+        )
+        return hansa.learning.from_compiled_keras_model(model, batch(np.random.default_rng(0), 2, shape, dtype))
+
+    rng = np.random.default_rng(1)
+    data = [[batch(rng, size, shape, dtype) for size in sizes] for sizes in ([6, 6, 2], [5], [], [1])]
+    server = None if server_optimizer is None else OPTIMIZERS[server_optimizer]()
+    client = None if client_optimizer is None else OPTIMIZERS[client_optimizer]()
+    process = hansa.learning.build_federated_averaging_process(
+        model_fn, server_optimizer=server, client_optimizer=client
+    )
+    state = process.initialize()
+    for _ in range(3):
+        state, metrics = process.next(state, data)
+    state.model.assign_weights_to(model)
+    weights = [np.asarray(w).ravel().tolist() for w in [*state.model.trainable, *state.model.non_trainable]]
+    assigned = [np.asarray(w).ravel().tolist() for w in model.get_weights()]
+    return [sum(weights, []), sum(sorted(assigned), []), [float(value) for value in metrics]]
+
+
+cases = {
+    **{f"mlp {name}": lambda name=name: run(mlp, name) for name in OPTIMIZERS},
+    "mlp, Keras at the server": lambda: run(mlp, "sgd", server_optimizer="nesterov"),
+    "cnn": lambda: run(cnn, "nesterov"),
+    "cnn, another optimizer": lambda: run(cnn, "sgd", client_optimizer="adam"),
+    "recurrent": lambda: run(recurrent, "adam"),
+}
+print(json.dumps({name: case() for name, case in cases.items()}))
+"""
+
+
+def results(backend):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, backend],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"KERAS_BACKEND": backend},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_both_backends_give_the_same():
+    found, expected = results("tensorflow"), results("jax")
+    assert found.keys() == expected.keys()
+    for name in expected:
+        for ours, theirs in zip(found[name], expected[name], strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=1e-4, err_msg=name)
+
+
+RANDOM = """
+import hansa, keras, numpy as np
+from collections import OrderedDict
+
+layers = keras.layers
+
+
+def model_fn():
+    dense = layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((200,)), layers.Dropout(0.5), dense])
+    model.compile(keras.optimizers.SGD(1.0), "mean_absolute_error")
+    return hansa.learning.from_compiled_keras_model(model, client(1)[0])
+
+
+def client(batches):
+    return [OrderedDict(x=np.ones((1, 200), "float32"), y=np.full((1, 1), -9e6, "float32"))] * batches
+
+
+process = hansa.learning.build_federated_averaging_process(model_fn)
+kernels = []
+for data in ([client(1)], [client(1), client(1)], [client(2)]):
+    state, _ = process.next(process.initialize(), data)
+    kernels.append(np.asarray(state.model.trainable[0]).ravel() / -2)  # 1 where a unit was kept
+one, two, twice = kernels
+assert set(np.round(one, 4)) == {0, 1} and 60 < one.sum() < 140, one
+assert set(np.round(two, 4)) == {0, 0.5, 1}, two
+assert set(np.round(twice, 4)) == {0, 1, 2}, twice
+"""
+
+
+def test_dropout_draws_for_each_client_and_batch():
+    done = subprocess.run(
+        [sys.executable, "-c", RANDOM],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"KERAS_BACKEND": "tensorflow"},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
