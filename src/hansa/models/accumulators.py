@@ -278,8 +278,8 @@ def own_aggregation(
     kind, convert = _as_declared(kind, to, what, missing)
     try:
         aggregation = concrete(computation, FederatedType(kind, CLIENTS), what)
-    except (AttributeError, KeyError) as error:
-        error.add_note(f"while tracing {what} on {FederatedType(kind, CLIENTS)}; {missing}")
+    except (AttributeError, KeyError, TypeError) as error:
+        error.add_note(f"while tracing {what} on {FederatedType(kind, CLIENTS)}; if a field is missing, {missing}")
         raise
     result = aggregation.type_signature.result
     placed = result if isinstance(result, StructType) else [result]

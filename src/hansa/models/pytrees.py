@@ -124,10 +124,8 @@ def _step(key: Any) -> str:
 
 
 def _is_array(leaf: Any) -> bool:
-    return (
-        (isinstance(leaf, np.ndarray | np.generic)
-        and leaf.dtype.kind in "biufcV")
-        or (isinstance(leaf, jax.Array) and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended))
+    return (isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "biufcV") or (
+        isinstance(leaf, jax.Array) and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
     )
 
 
@@ -137,4 +135,4 @@ def _narrow(leaf: Any) -> Any:
 
 
 def _shown(leaf: Any) -> str:
-    return f"{leaf.dtype.name}{list(leaf.shape)}" if leaf.shape else str(leaf.dtype.name)
+    return f"{leaf.dtype.name}[{','.join(map(str, leaf.shape))}]" if leaf.shape else str(leaf.dtype.name)
