@@ -1,4 +1,4 @@
-"""Models of Flax, Equinox and Haiku as functional models, against plain loops with the library over the true batches."""
+"""Models of Flax, Equinox and Haiku, against plain loops with these libraries alone over the true batches."""
 
 import jax
 import jax.numpy as jnp

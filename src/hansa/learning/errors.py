@@ -15,5 +15,6 @@ def not_a_model(value: Any, returned: bool = False) -> TypeError:
         )
     return TypeError(
         f"{what} {value!r}; it must be a function without parameters that returns a model, such as "
-        "hansa.learning.from_compiled_keras_model(keras_model, sample_batch)"
+        "hansa.learning.from_compiled_keras_model(keras_model, sample_batch) or "
+        "hansa.learning.functional_model(weights, forward, sample_batch=…)"
     )

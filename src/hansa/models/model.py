@@ -1,6 +1,6 @@
 """`Model`: what an algorithm needs to know of a model, whatever it was written in. Functions of values, no state.
 
-Frontends make one: `keras_models` from a Keras model.
+Frontends make one: `keras_models` from a Keras model, `functional_models` from plain JAX functions.
 """
 
 from __future__ import annotations
