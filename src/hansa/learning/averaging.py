@@ -22,6 +22,8 @@ from hansa.language.computations import Computation
 from hansa.language.tracing import federated_computation, jax_computation, narrow_computation, wide_computation
 from hansa.learning.metrics import RoundMetrics
 from hansa.learning.model_fn import model_of
+from hansa.models.batch_types import leading_size
+from hansa.models.exact import narrow
 from hansa.models.model import FunctionalModel, TrainingStep
 from hansa.models.optimizers import Optimizer, sgd, to_optimizer
 from hansa.models.tensorflow_models import Model
@@ -159,7 +161,7 @@ def _client_work(
             "key": carry.key,
             "step": carry.step + 1,
             "num_examples": carry.num_examples
-            + (_leading_size(batch) if count is None else jnp.asarray(count, jnp.int32)),
+            + (leading_size(batch) if count is None else jnp.asarray(count, jnp.int32)),
         }
 
     @local(weights_type, start.type_signature.result)
@@ -256,7 +258,7 @@ def _weighting(value: str | Callable[[Any], Any]) -> Callable[[Struct, Any], Any
     if value == "uniform":
         return lambda outputs, count: jnp.int32(1)
     if callable(value):
-        return lambda outputs, count: jnp.asarray(value(_narrow(outputs)), jnp.float32)
+        return lambda outputs, count: jnp.asarray(value(narrow(outputs)), jnp.float32)
     raise ValueError(
         f"client_weighting is 'num_examples', 'uniform' or a function of a client's local outputs, found {value!r}"
     )
@@ -283,18 +285,6 @@ def _fold_in(key: Any, data: Any) -> Any:
 def _int64(value: Any) -> Any:
     with jax.enable_x64(True):
         return jnp.asarray(value, jnp.int64)
-
-
-def _narrow(tree: Any) -> Any:
-    """A pytree with 32-bit arrays for 64-bit ones, as a user's function expects them."""
-    narrow = {"int64": jnp.int32, "float64": jnp.float32}
-    with jax.enable_x64(True):
-        return jax.tree.map(lambda leaf: leaf.astype(narrow.get(leaf.dtype.name, leaf.dtype)), tree)
-
-
-def _leading_size(batch: Any) -> Any:
-    """How many examples a batch holds: the leading size of its first tensor that has one."""
-    return next((leaf.shape[0] for leaf in jax.tree.leaves(batch) if leaf.ndim), 1)
 
 
 def _is_float(leaf: Any) -> bool:

@@ -1,7 +1,7 @@
 """How metrics are kept by a client over its batches, and made of what all clients report. For models of every kind.
 
 An `Accumulator` is one of them: a state at the client, and a federated computation of the clients' reports. The
-`ModelMetrics` of a model are all of its accumulators as the functions that a `Model` has.
+`ModelMetrics` of a model are all of its accumulators as the functions that a `FunctionalModel` has.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ TypeOf = Callable[[Callable[[Seen], Any]], Type]
 
 @dataclass(frozen=True)
 class ModelMetrics:
-    """The accumulators of a model, as the functions of local variables that a `Model` has.
+    """The accumulators of a model, as the functions of local variables that a `FunctionalModel` has.
 
     Attributes:
         initial: the local variables before a client's first batch.
@@ -278,8 +278,8 @@ def own_aggregation(
     kind, convert = _as_declared(kind, to, what, missing)
     try:
         aggregation = concrete(computation, FederatedType(kind, CLIENTS), what)
-    except (AttributeError, KeyError) as error:
-        error.add_note(f"while tracing {what} on {FederatedType(kind, CLIENTS)}; {missing}")
+    except (AttributeError, KeyError, TypeError) as error:
+        error.add_note(f"while tracing {what} on {FederatedType(kind, CLIENTS)}; if a field is missing, {missing}")
         raise
     result = aggregation.type_signature.result
     placed = result if isinstance(result, StructType) else [result]

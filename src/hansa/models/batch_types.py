@@ -9,6 +9,8 @@ import numpy as np
 
 from hansa.types import Struct, StructType, TensorType, Type, infer_type
 from hansa.types.batches import Batches, ClientBatches
+from hansa.types.members import members
+from hansa.types.mismatch import Mismatch
 
 
 def sample_type(batch: Any) -> Type:
@@ -17,8 +19,18 @@ def sample_type(batch: Any) -> Type:
         raise TypeError("sample_batch is None; pass a batch as the clients have them, such as OrderedDict(x=…, y=…)")
     if isinstance(batch, Batches | ClientBatches):
         return batch.type_signature.element
-    arrays = jax.tree.map(np.asarray, batch, is_leaf=lambda leaf: not isinstance(leaf, dict | list | tuple | Struct))
-    return infer_type(arrays)
+    try:
+        return infer_type(_arrays(batch))
+    except Mismatch as mismatch:
+        raise mismatch.error("sample_batch") from None
+
+
+def _arrays(value: Any) -> Any:
+    """Arrays of what NumPy makes arrays of, in the containers and the order that they are in."""
+    found = members(value)
+    if found is None:
+        return np.asarray(value)
+    return Struct([(name, _arrays(part)) for name, part in zip(found.names, found.values, strict=True)])
 
 
 def of_any_size(kind: Type, name: str) -> Type:

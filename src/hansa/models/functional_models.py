@@ -211,8 +211,8 @@ def _output(value: Any, what: str) -> BatchOutput:
             raise TypeError(f"{what} a BatchOutput with {_described(loss)} as the loss; it must be a float scalar")
         if shape != ():
             raise ValueError(
-                f"{what} a loss of the shape [{','.join(map(str, shape))}], and training minimises a scalar; take the "
-                "mean over the examples, jnp.mean(loss)"
+                f"{what} a loss that is no scalar, but has {len(shape)} axes; take the mean over the examples, as with "
+                "jnp.mean(loss)"
             )
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(f"{what} a loss of the dtype {dtype}; it must be a float scalar")

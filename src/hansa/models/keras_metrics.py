@@ -70,8 +70,8 @@ def _build(metric: Any, zeros: Any, what: str) -> None:
 
 
 def _arguments(given: Any) -> tuple[list[Any], dict[str, Any]]:
-    rest = {"sample_weight": given.sample_weight} if "sample_weight" in given._fields else {}
-    return [to_keras(given.labels), to_keras(given.predictions)], rest
+    weight = given.sample_weight if "sample_weight" in given._fields else None
+    return [to_keras(given.labels), to_keras(given.predictions)], {"sample_weight": weight}
 
 
 def _updated(metric: Any, variables: Any, given: Any) -> Struct:
@@ -114,7 +114,9 @@ def _of_clients(what: str, metric: Metric, arguments: Callable[[Seen], Any]) -> 
 
     if not isinstance(metric.aggregation, str):
         kind = type_of_report(lambda state: exact.wide(value(state)), initial)
-        _, convert, own = own_aggregation(metric.aggregation, kind, f"the aggregation of {what}", "")
+        _, convert, own = own_aggregation(
+            metric.aggregation, kind, f"the aggregation of {what}", "it is not in the result"
+        )
         return Accumulator(initial, update, lambda state: convert(exact.wide(value(state))), own)
     if metric.aggregation in ("min", "max"):
         finish = metric.finalize or (lambda aggregate: aggregate)

@@ -216,14 +216,16 @@ def _weighted(values: Any, num_examples: Any, what: str) -> Any:
             "(values, weights); add up a struct with aggregation='sum' and a finalize, or use hansa.learning.MetricSums"
         )
     values = exact.summable(values)
-    if values.ndim > 1:
+    if weights is not None:
+        weights = exact.summable(weights)
+    if values.ndim > 1 and (weights is None or weights.ndim < 2):
         values = values.mean(axis=tuple(range(1, values.ndim)))
     if weights is None:
         return {
             "values": jnp.sum(values) * (1 if values.ndim else num_examples),
             "weights": _count(values, num_examples),
         }
-    weights = jnp.broadcast_to(exact.summable(weights), values.shape)
+    weights = jnp.broadcast_to(weights, values.shape)
     return {"values": jnp.sum(values * weights), "weights": jnp.sum(weights)}
 
 

@@ -1,6 +1,7 @@
 """`FunctionalModel`: what an algorithm needs to know of a model, whatever it was written in: functions of values.
 
-Frontends make one: `keras_models` from a Keras model, `tensorflow_models` from a class with TensorFlow variables.
+Frontends make one: `keras_models` from a Keras model, `functional_models` from plain JAX functions, `tensorflow_models`
+from a class with TensorFlow variables.
 """
 
 from __future__ import annotations

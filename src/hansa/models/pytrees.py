@@ -135,4 +135,4 @@ def _narrow(leaf: Any) -> Any:
 
 
 def _shown(leaf: Any) -> str:
-    return f"{leaf.dtype.name}{list(leaf.shape)}" if leaf.shape else str(leaf.dtype.name)
+    return f"{leaf.dtype.name}[{','.join(map(str, leaf.shape))}]" if leaf.shape else str(leaf.dtype.name)
