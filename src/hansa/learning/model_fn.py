@@ -45,5 +45,6 @@ def _not_a_model(value: Any, returned: bool = False) -> TypeError:
     return TypeError(
         f"{what} {value!r}; it must be a function without parameters that returns a model, such as "
         "hansa.learning.from_compiled_keras_model(keras_model, sample_batch) or "
-        "hansa.learning.functional_model(weights, forward, sample_batch=…), or a class derived from hansa.learning.Model"
+        "hansa.learning.functional_model(weights, forward, sample_batch=…), or a class derived from "
+        "hansa.learning.Model"
     )
