@@ -53,8 +53,8 @@ def build_federated_averaging_process(
         client_optimizer: an Optax or Keras optimizer for the clients' steps, with new state for each client and round;
             by default the model's own, or its own training step.
         client_weighting: "num_examples", "uniform", or a function from a client's local outputs (a `Struct`; with
-            `num_examples` for Keras models) to its weight, a scalar. A client with a negative one is left out, and
-            counted, like one that is not finite.
+            `num_examples`, unless the model's metrics are `MetricSums`) to its weight, a scalar. A client with a
+            negative one is left out, and counted, like one that is not finite.
         non_trainable: what becomes of non-trainable weights of float dtype: their "mean" over clients, with the same
             weights, or the "server"'s values, unchanged. Those of other dtypes are the server's.
         seed: the root of all random draws of clients; the round's number and the client's id are folded into it.

@@ -258,9 +258,7 @@ def ratio(total: Any, weight: Any) -> Any:
     return jnp.where(weight == 0, 0.0, total / jnp.where(weight == 0, 1, weight))
 
 
-def own_aggregation(
-    computation: Any, kind: Type, what: str, missing: str
-) -> tuple[Type, Callable[[Any], Any], Computation]:
+def own_aggregation(computation: Any, kind: Type, what: str, missing: str) -> tuple[Callable[[Any], Any], Computation]:
     """A user's computation of the clients' reports of a type, and what the reports must be for it.
 
     Args:
@@ -270,8 +268,8 @@ def own_aggregation(
         missing: what messages say is to be done about a field that is not reported.
 
     Returns:
-        The type of the reports with the dtypes and the order of fields that the computation declares, the function
-        that makes them so, and a computation of reports of that type.
+        A function that gives reports the dtypes and the order of fields that the computation declares, and a
+        computation of reports of that type.
     """
     declared = getattr(getattr(computation, "type_signature", None), "parameter", None)
     to = declared.member if isinstance(declared, FederatedType) else None
@@ -291,7 +289,7 @@ def own_aggregation(
         found = aggregation(reports)
         return intrinsics.federated_zip(found) if isinstance(result, StructType) else found
 
-    return kind, convert, cast(Computation, aggregate)
+    return convert, cast(Computation, aggregate)
 
 
 def _as_declared(kind: Type, to: Type | None, what: str, missing: str) -> tuple[Type, Callable[[Any], Any]]:

@@ -114,7 +114,7 @@ def _of_clients(what: str, metric: Metric, arguments: Callable[[Seen], Any]) -> 
 
     if not isinstance(metric.aggregation, str):
         kind = type_of_report(lambda state: exact.wide(value(state)), initial)
-        _, convert, own = own_aggregation(
+        convert, own = own_aggregation(
             metric.aggregation, kind, f"the aggregation of {what}", "it is not in the result"
         )
         return Accumulator(initial, update, lambda state: convert(exact.wide(value(state))), own)

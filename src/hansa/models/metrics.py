@@ -191,7 +191,7 @@ def _with_aggregation(
     converted: list[Callable[[Any], Any]] = []
 
     def aggregate(kind: Type) -> Computation:
-        _, convert, computation = own_aggregation(aggregation, kind, f"the aggregation of {what}", missing)
+        convert, computation = own_aggregation(aggregation, kind, f"the aggregation of {what}", missing)
         converted[:] = [convert]
         return computation
 
