@@ -8,7 +8,7 @@ import pytest
 
 import hansa
 from hansa.learning import BatchOutput, Metric, build_federated_averaging_process, functional_model
-from hansa.models.model import Model
+from hansa.models.model import FunctionalModel
 from tests.models.metric_models import (
     CLIENTS,
     batches,
@@ -243,7 +243,7 @@ def test_means_of_keras_are_those_of_fit_and_evaluate(build):
     model.compile(keras.optimizers.SGD(0.1), loss="mse", metrics=[MeanOfErrors(name="errors"), "mae"])
     wrapped = hansa.learning.from_compiled_keras_model(model, client)
     process = build_federated_averaging_process(wrapped)
-    assert isinstance(wrapped, Model)
+    assert isinstance(wrapped, FunctionalModel)
     trained, found = process.next(process.initialize(), [batches(client)])
     history = model.fit(client["x"], client["y"], batch_size=8, shuffle=False, verbose=0).history
     for name, (value,) in history.items():
