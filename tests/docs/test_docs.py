@@ -145,6 +145,8 @@ print(json.dumps({
     "momentum_loss": float(momentum_metrics.loss),
     "population_accuracy": population_accuracy,
     "share": float(share_above(temperatures, 20.0)),
+    "own": str(own_metrics),
+    "in_jax": str(jax_metrics),
 }))
 """
 
@@ -202,6 +204,11 @@ class TestNotebook:
 
     def test_a_computation_of_ones_own_is_right(self, executed: Executed) -> None:
         assert executed.values["share"] == pytest.approx(2 / 3)
+
+    def test_own_models_have_the_tutorials_figures(self, executed: Executed) -> None:
+        known = "<accuracy=0.9799,loss=0.229727,num_examples=10000.0>"
+        assert executed.values["own"] == known
+        assert executed.values["in_jax"] == known
 
     def test_it_draws_pictures_and_prints_no_errors(self, executed: Executed) -> None:
         outputs = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
