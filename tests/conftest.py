@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Compiled programs of tests run for milliseconds, and XLA takes seconds to optimise them.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+
 import pytest
 from hypothesis import HealthCheck, settings
 
