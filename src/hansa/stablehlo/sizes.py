@@ -216,7 +216,8 @@ def _range(values: Sequence[Any], where: str, kind: Tensor) -> Range:
 
 def _tolerance(dtype: Any) -> float:
     """How much a number of a dtype may be off, relatively, for having been rounded a few times."""
-    return float(4 * jnp.finfo(dtype).eps) if jnp.issubdtype(dtype, jnp.inexact) else 0.0
+    limits: Any = jnp.finfo
+    return float(4 * limits(dtype).eps) if jnp.issubdtype(dtype, jnp.inexact) else 0.0
 
 
 def _linear(values: Sequence[Any], samples: Sequence[float], tolerance: float) -> tuple[Any, Any] | None:
