@@ -9,11 +9,14 @@ import textwrap
 from collections import OrderedDict
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import hansa
+from hansa import stablehlo
+from hansa.language.tensorflow import TensorFlowFunction
 
 tf: Any = pytest.importorskip("tensorflow")
 
@@ -207,6 +210,42 @@ def test_control_flow_over_batches() -> None:
     assert float(fold(data)) == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_random_numbers_in_a_loop_differ() -> None:
+    @hansa.tf_computation
+    def draws():
+        drawn = tf.zeros([8])
+        for i in tf.range(8):
+            drawn = tf.tensor_scatter_nd_update(drawn, [[i]], tf.random.uniform([1]))
+        return drawn
+
+    assert len(set(np.asarray(draws()).tolist())) == 8
+
+
+NUMERIC = {
+    "sort": lambda x: tf.sort(x, direction="DESCENDING"),
+    "top_k": lambda x: tuple(tf.math.top_k(x, 2)),
+    "sort of integers": lambda x: tf.argsort(tf.cast(10 * x, tf.int32), stable=True),
+    "inverse": lambda x: tf.linalg.inv(x + 3 * tf.eye(4)),
+    "solve": lambda x: tf.linalg.solve(x + 3 * tf.eye(4), x),
+    "qr": lambda x: tuple(tf.linalg.qr(x)),
+    "complex": lambda x: tf.signal.fft(tf.cast(x, tf.complex64) * tf.constant([1 + 2j, 2, 3j, 4], tf.complex64)),
+    "bfloat16": lambda x: tf.cast(tf.cast(x, tf.bfloat16) * tf.constant([1, 2, 0.5, -4], tf.bfloat16), tf.float32),
+    "segments": lambda x: tf.math.unsorted_segment_max(x, [0, 2, 0, 1], 3),
+    "gather": lambda x: tf.gather_nd(x, [[0, 1], [3, 3]]),
+    "scan": lambda x: tf.scan(lambda a, b: a * 0.5 + b, x),
+    "einsum": lambda x: tf.einsum("ij,kj->ik", x, x),
+}
+
+
+@pytest.mark.parametrize("name", NUMERIC)
+def test_operations_give_what_tensorflow_gives(name: str) -> None:
+    function = NUMERIC[name]
+    x = np.random.default_rng(0).uniform(-1, 1, (4, 4)).astype(np.float32)
+    found = hansa.tf_computation(tf.autograph.experimental.do_not_convert(lambda x: function(x)), "float32[4,4]")(x)
+    for value, expected in zip(jax.tree.leaves(found), tf.nest.flatten(function(tf.constant(x))), strict=True):
+        np.testing.assert_allclose(value, expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
 def test_gradients() -> None:
     @hansa.tf_computation("float32[2]", BATCH)
     def gradient(w, x):
@@ -253,6 +292,8 @@ def test_random_numbers() -> None:
     assert abs(normal.mean()) < 0.08 and abs(normal.std() - 1) < 0.05
     assert 2 <= uniform.min() < 2.01 and 3.99 < uniform.max() < 4
 
+    np.testing.assert_array_equal(draw()[0], normal)
+
     @hansa.tf_computation("int32[2]")
     def seeded(seed):
         return tf.random.stateless_normal([1000], seed)
@@ -278,6 +319,24 @@ def test_functions_that_differ_by_size(most: int) -> None:
     expected = [x.sum() if len(x) > most else x.max() for x in data]
     np.testing.assert_allclose([odd(x) for x in data], expected, rtol=1e-5)
     assert float(fold(data)) == pytest.approx(float(sum(expected)), rel=1e-5)
+
+
+def test_a_function_of_fixed_sizes_is_lowered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lowered = []
+    read = stablehlo.read
+
+    def reading(text: str) -> Any:
+        lowered.append(text)
+        return read(text)
+
+    monkeypatch.setattr(stablehlo, "read", reading)
+    monkeypatch.setattr(stablehlo.sizes, "read", reading)
+    function = TensorFlowFunction(lambda x: tf.sin(x), [hansa.TensorType(np.float32, [3])], "sine")
+    assert function.assigned == []
+    results, updates = function([np.zeros(3, np.float32)], {}, jax.random.key(0))
+    np.testing.assert_array_equal(results, [0, 0, 0])
+    assert updates == []
+    assert len(lowered) == 1
 
 
 def test_two_batches_of_different_sizes() -> None:
@@ -333,7 +392,7 @@ def test_lookup_tables_are_named_with_their_line(where: str) -> None:
         y = x + 1
         return table.lookup(y)
 
-    function, line = (look, line_of(look, 2)) if where == "outside" else (through_a_table, f"{__file__}:")
+    function, line = (look, line_of(look, 2)) if where == "outside" else (through_a_table, line_of(through_a_table, 2))
     with pytest.raises(TypeError) as error:
         hansa.tf_computation(function, "int32[3]")
     assert "cannot be compiled" in str(error.value)

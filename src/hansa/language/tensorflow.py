@@ -159,7 +159,7 @@ class TensorFlowFunction:
         ]
 
     def _any_module(self) -> stablehlo.Module:
-        module = self._for_every_size()
+        module = self._for_every_size() if any(None in kind.shape for kind in self._types) else None
         if module is None:
             module = self._module(tuple(_sized(kind.shape, stablehlo.SAMPLE_SIZES[0]) for kind in self._types))
         return module
