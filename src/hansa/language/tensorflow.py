@@ -87,6 +87,7 @@ class TensorFlowFunction:
             return [self._tf.convert_to_tensor(result) for result in results]
 
         self._function = self._tf.function(flat, jit_compile=True, autograph=False)
+        self._sizeless = self._tf.function(flat, autograph=False)
         self._lowered: dict[Any, stablehlo.Module | None] = {}
         self._captured: list[Any] | None = None
 
@@ -151,14 +152,14 @@ class TensorFlowFunction:
     def _concrete(self, size: int) -> Any:
         return self._function.get_concrete_function(*self._specs([_sized(kind.shape, size) for kind in self._types]))
 
-    def _specs(self, shapes: Sequence[Sequence[int]]) -> list[Any]:
+    def _specs(self, shapes: Sequence[Sequence[int | None]]) -> list[Any]:
         return [
             self._tf.TensorSpec(shape, self._tf.as_dtype(kind.dtype))
             for shape, kind in zip(shapes, self._types, strict=True)
         ]
 
     def _any_module(self) -> stablehlo.Module:
-        module = self._for_every_size()
+        module = self._for_every_size() if any(None in kind.shape for kind in self._types) else None
         if module is None:
             module = self._module(tuple(_sized(kind.shape, stablehlo.SAMPLE_SIZES[0]) for kind in self._types))
         return module
@@ -179,12 +180,24 @@ class TensorFlowFunction:
         """The module for batches of every size, or None if there is no such."""
         if "every" not in self._lowered:
             try:
-                self._lowered["every"] = stablehlo.read_sized(
+                found = stablehlo.read_sized(
                     lambda size: self._text(tuple(_sized(kind.shape, size) for kind in self._types))
                 )
+                self._lowered["every"] = found if self._is_sizeless() else None
             except stablehlo.NotSized:
                 self._lowered["every"] = None
         return self._lowered["every"]
+
+    def _is_sizeless(self) -> bool:
+        """Whether Python can trace the function without the sizes. Else it may do another thing for a small batch,
+        which those that were compiled do not show.
+        """
+        try:
+            with self._quiet():
+                self._sizeless.get_concrete_function(*self._specs([kind.shape for kind in self._types]))
+        except Exception:
+            return False
+        return True
 
     def _text(self, shapes: Sequence[Sequence[int]]) -> str:
         specs = self._specs(shapes)
@@ -267,9 +280,9 @@ def local_function(function: Callable[..., Any], name: str, parameter: Type | No
 
     def flat(*leaves: Any) -> Any:
         if parameter is None:
-            return user()
+            return _in_order(user())
         argument = _as_python(parameter, list(leaves))
-        return user(*_parts(argument)) if unpack else user(argument)
+        return _in_order(user(*_parts(argument)) if unpack else user(argument))
 
     lowered = TensorFlowFunction(flat, tensors(parameter), name)
 
@@ -294,6 +307,15 @@ def _as_python(kind: Type, leaves: list[Any]) -> Any:
         return kind.container(zip(kind.names, parts, strict=True))
     names = [name for name in kind.names if name is not None]
     return Fields(zip(names, parts, strict=True)) if len(names) == len(parts) else parts
+
+
+def _in_order(value: Any) -> Any:
+    """A result whose dicts keep the order of their entries, which JAX sorts."""
+    if isinstance(value, Mapping):
+        return OrderedDict((name, _in_order(part)) for name, part in value.items())
+    if type(value) in (list, tuple):
+        return type(value)(map(_in_order, value))
+    return value
 
 
 def _parts(argument: Any) -> list[Any]:

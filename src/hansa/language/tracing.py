@@ -160,7 +160,9 @@ def tf_computation(*args: Any) -> Any:
 
     The function gets tensors, and structs of tensors (dicts, lists, or whatever the declared types say), and returns a
     tensor, or a struct, list, tuple or dict of tensors. TensorFlow compiles it to StableHLO when it is traced, and does
-    not run afterwards. Variables that it reads are constants. Otherwise like `jax_computation`.
+    not run afterwards. Variables that it reads are constants, and so are random numbers that have no seed. What asks
+    for the size of a batch as a Python number, `x.shape[0]`, is compiled for each size; `tf.shape(x)[0]` is for every
+    size. Otherwise like `jax_computation`.
 
     Raises:
         ImportError: if TensorFlow is not installed.

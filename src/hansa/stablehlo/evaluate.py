@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -46,6 +47,22 @@ class _Scope:
     def key(self) -> Any:
         self._draws += 1
         return jax.random.fold_in(self._key, self._draws)
+
+    @contextmanager
+    def keyed(self, key: Any) -> Iterator[None]:
+        outer, self._key = self._key, key
+        try:
+            yield
+        finally:
+            self._key = outer
+
+    def draws(self, block: Block) -> bool:
+        return any(
+            operation.name == "stablehlo.rng"
+            or (operation.name == "func.call" and self.draws(self._module.functions[operation.attributes["callee"]]))
+            or any(map(self.draws, operation.regions))
+            for operation in block.operations
+        )
 
     def call(self, name: str, *arguments: Any) -> list[Any]:
         outer, self._values = self._values, {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ class Operation:
         name: with its dialect, `stablehlo.add`.
         operands: the numbers of the values that it takes.
         results: the numbers of the values that it gives.
-        types: the types of the results.
+        types: the types of the results that are tensors.
         attributes: by name, as Python numbers, strings, tuples, dicts and NumPy arrays.
         regions: the functions that it holds.
         where: where it comes from in the program that was compiled.
@@ -101,6 +102,7 @@ class _Reader:
     def __init__(self, names: dict[str, str]) -> None:
         self._names = names
         self._numbers: dict[Any, int] = {}
+        self._constants: dict[int, Any] = {}
 
     def block(self, block: Any) -> Block:
         """The block, and those in it."""
@@ -112,16 +114,24 @@ class _Reader:
 
     def _operation(self, operation: Any) -> Operation:
         operands = tuple(self._numbers[value] for value in operation.operands)
-        attributes = {
-            named.name: _attribute(named.attr)
-            for named in _named(operation.attributes)
-            if not named.name.startswith(("mhlo.", "xla_"))  # notes for the compiler
-        }
+        results = tuple(map(self._number, operation.results))
+        types = tuple(_type(value.type) for value in operation.results if not _is(value.type, ir.TupleType))
+        if operation.name == "stablehlo.constant" and types[0].dtype.kind in "cV":  # the bindings have no access to it
+            attributes = {"value": _elements_in_text(str(operation), types[0])}
+        else:
+            attributes = {
+                named.name: _attribute(named.attr)
+                for named in _named(operation.attributes)
+                if not named.name.startswith(("mhlo.", "xla_"))  # notes for the compiler
+            }
+        if operation.name == "stablehlo.constant":
+            self._constants[results[0]] = attributes["value"]
+        if operation.name == "stablehlo.set_dimension_size":
+            known = self._constants.get(operands[1])
+            attributes["whole"] = known is not None and known == types[0].shape[attributes["dimension"]]
         if "callee" in attributes:
             attributes["callee"] = self._names[attributes["callee"]]
         regions = tuple(self.block(region.blocks[0]) for region in operation.regions)
-        results = tuple(map(self._number, operation.results))
-        types = tuple(_type(value.type) for value in operation.results)
         return Operation(operation.name, operands, results, types, attributes, regions, _where(operation.location))
 
     def _number(self, value: Any) -> int:
@@ -230,6 +240,22 @@ def _elements(attribute: Any) -> Any:
         values = np.array(list(numbers))
         return values.astype(kind.dtype).reshape(kind.shape)
     return np.array(attribute).astype(kind.dtype).reshape(kind.shape)
+
+
+def _elements_in_text(text: str, kind: Tensor) -> Any:
+    """The array that the text of a constant of complex numbers, or of bfloat16, holds."""
+    found = re.search(r"dense<(.*)> : tensor", text, re.DOTALL)
+    assert found is not None
+    digits = found[1]
+    if digits.startswith('"0x'):
+        return np.frombuffer(bytes.fromhex(digits[3:-1]), kind.dtype).reshape(kind.shape)
+    part = kind.dtype if kind.dtype.kind == "V" else np.dtype(f"f{kind.dtype.itemsize // 2}")
+    numbers = [
+        np.array(int(number, 16), f"u{part.itemsize}").view(part) if number.startswith("0x") else part.type(number)
+        for number in re.findall(r"0x[0-9A-F]+|[-+0-9.eE]+", digits)
+    ]
+    values = np.array(numbers, part).view(kind.dtype)
+    return np.broadcast_to(values.reshape(()), kind.shape) if values.size == 1 else values.reshape(kind.shape)
 
 
 def _scalar(attribute: Any, dtype: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import jax.numpy as jnp
@@ -33,6 +34,12 @@ class Scope(Protocol):
 
     def key(self) -> Any:
         """A random key that is not given out again."""
+
+    def keyed(self, key: Any) -> AbstractContextManager[None]:
+        """While it is entered, keys come from this one."""
+
+    def draws(self, block: Block) -> bool:
+        """Whether a region or function asks for keys."""
 
 
 Rule = Callable[..., Any]
@@ -68,7 +75,7 @@ _ELEMENTWISE: dict[str, Callable[..., Any]] = {
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "acos": lax.acos, "acosh": lax.acosh, "asin": lax.asin, "asinh": lax.asinh, "atan": lax.atan, "atanh": lax.atanh,
     "cosh": lax.cosh, "digamma": lax.digamma, "erf": lax.erf, "erf_inv": lax.erf_inv, "erfc": lax.erfc,
-    "lgamma": lax.lgamma, "sinh": lax.sinh, "square": lax.square, "tan": lax.tan,
+    "lgamma": lax.lgamma, "next_after": lax.nextafter, "sinh": lax.sinh, "square": lax.square, "tan": lax.tan,
 }  # fmt: skip
 _ELEMENTWISE |= {f"{dialect}.{name}": f for name, f in _FUNCTIONS.items() for dialect in ("mhlo", "chlo")}
 MONOIDS: dict[str, Callable[..., Any]] = {
@@ -202,6 +209,13 @@ def _dynamic_update_slice(scope: Scope, operation: Operation, x: Any, update: An
 @rule("get_dimension_size")
 def _get_dimension_size(scope: Scope, operation: Operation, x: Any) -> Any:
     return jnp.asarray(x.shape[operation.attributes["dimension"]], np.int32)
+
+
+@rule("set_dimension_size")
+def _set_dimension_size(scope: Scope, operation: Operation, x: Any, size: Any) -> Any:
+    if not operation.attributes["whole"]:
+        raise UnsupportedOperation("a shape that depends on values")
+    return x
 
 
 @rule("tuple")

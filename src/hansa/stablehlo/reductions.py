@@ -12,11 +12,6 @@ from jax import lax
 from hansa.stablehlo.module import Operation
 from hansa.stablehlo.operations import MONOIDS, Scope, UnsupportedOperation, direction, monoid, pairs, rule
 
-_REDUCE: dict[str, Any] = {
-    "stablehlo.add": (jnp.sum, 0), "stablehlo.multiply": (jnp.prod, 1), "stablehlo.maximum": (jnp.max, None),
-    "stablehlo.minimum": (jnp.min, None), "stablehlo.and": (jnp.all, True), "stablehlo.or": (jnp.any, False),
-}  # fmt: skip
-
 
 @rule("reduce")
 def _reduce(scope: Scope, operation: Operation, *operands: Any) -> Any:
@@ -109,6 +104,11 @@ def _sort(scope: Scope, operation: Operation, *operands: Any) -> Any:
     return list(lax.sort((turned, *operands), axis, is_stable=True, num_keys=1)[1:])
 
 
+@rule("chlo.top_k")
+def _top_k(scope: Scope, operation: Operation, x: Any) -> Any:
+    return list(lax.top_k(x, operation.attributes["k"]))
+
+
 def _with_last_axis(indices: Any, axis: int) -> Any:
     """Indices whose last axis holds the parts of each."""
     return lax.expand_dims(indices, [axis]) if axis == indices.ndim else jnp.moveaxis(indices, axis, -1)
@@ -159,7 +159,19 @@ def _scatter(scope: Scope, operation: Operation, *operands: Any) -> Any:
 def _while(scope: Scope, operation: Operation, *operands: Any) -> Any:
     condition, body = operation.regions
     start = [lax.convert_element_type(x, kind.dtype) for x, kind in zip(operands, operation.types, strict=True)]
-    return lax.while_loop(lambda state: scope.run(condition, *state)[0], lambda state: scope.run(body, *state), start)
+    if not scope.draws(condition) and not scope.draws(body):
+        return lax.while_loop(lambda x: scope.run(condition, *x)[0], lambda x: scope.run(body, *x), start)
+
+    def decide(state: Any) -> Any:
+        with scope.keyed(jax.random.fold_in(state[0], 0)):
+            return scope.run(condition, *state[1:])[0]
+
+    def step(state: Any) -> Any:
+        after, own = jax.random.split(state[0])
+        with scope.keyed(own):
+            return [after, *scope.run(body, *state[1:])]
+
+    return lax.while_loop(decide, step, [scope.key(), *start])[1:]
 
 
 @rule("if")
@@ -186,7 +198,13 @@ def _map(scope: Scope, operation: Operation, *operands: Any) -> Any:
 
 @rule("custom_call")
 def _custom_call(scope: Scope, operation: Operation, *operands: Any) -> Any:
-    raise UnsupportedOperation(f"a call of {operation.attributes.get('call_target_name')!r}, which is no part of XLA")
+    target = operation.attributes.get("call_target_name")
+    if target == "Qr":  # Householder's, as LAPACK's geqrf packs it
+        packed, scales = jnp.linalg.qr(operands[0], mode="raw")
+        return (jnp.swapaxes(packed, -1, -2), scales)
+    if target == "ProductOfElementaryHouseholderReflectors":
+        return lax.linalg.householder_product(*operands)
+    raise UnsupportedOperation(f"a call of {target!r}, which is no part of XLA")
 
 
 @rule("rng")

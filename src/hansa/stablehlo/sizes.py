@@ -169,8 +169,6 @@ def _value(values: Sequence[Any], where: str, types: tuple[Tensor, ...]) -> Any:
         return tuple(_value(parts, where, types) for parts in zip(*values, strict=True))
     if isinstance(first, int) and not isinstance(first, bool):
         return _number(values, where)
-    if isinstance(first, str):
-        return first if "loc" in where else _same(values, where)
     return _same(values, where)
 
 
@@ -197,8 +195,10 @@ def _array(values: Sequence[Any], where: str, kind: Tensor) -> Any:
             return np.broadcast_to(values[0], shapes[0])
         return Constant("b", 0, values[0], kind)
     exact = np.issubdtype(kind.dtype, np.integer)
+    if kind.dtype.kind == "c" or not all(np.isfinite(value.astype(np.float64)).all() for value in values):
+        raise NotSized(f"{where} is {', '.join(map(str, values))} for {SAMPLE_SIZES} examples")
     for name, function in FUNCTIONS.items():
-        found = _linear(values, [function(float(n)) for n in SAMPLE_SIZES], exact)
+        found = _linear(values, [function(float(n)) for n in SAMPLE_SIZES], _tolerance(kind.dtype))
         if found is not None and not (exact and name not in ("b", "b*b")):
             return Constant(name, *found, kind)
     raise NotSized(f"{where} is {', '.join(map(str, values))} for {SAMPLE_SIZES} examples")
@@ -214,19 +214,27 @@ def _range(values: Sequence[Any], where: str, kind: Tensor) -> Range:
     raise NotSized(f"{where} is a table with {', '.join(str(value.shape) for value in values)} elements")
 
 
-def _linear(values: Sequence[Any], samples: Sequence[float], exact: bool) -> tuple[Any, Any] | None:
+def _tolerance(dtype: Any) -> float:
+    """How much a number of a dtype may be off, relatively, for having been rounded a few times."""
+    limits: Any = jnp.finfo
+    return float(4 * limits(dtype).eps) if jnp.issubdtype(dtype, jnp.inexact) else 0.0
+
+
+def _linear(values: Sequence[Any], samples: Sequence[float], tolerance: float) -> tuple[Any, Any] | None:
     """(factor, rest) if the values are factor * sample + rest; a rest of zero is tried first."""
     wide = [np.asarray(value, np.float64) for value in values]
     for rest in (np.zeros_like(wide[0]), None):
         factor = wide[0] / samples[0] if rest is not None else (wide[1] - wide[0]) / (samples[1] - samples[0])
-        factor = np.where(np.abs(factor - np.round(factor)) <= 1e-6 * np.abs(factor), np.round(factor), factor)
+        factor = np.where(
+            np.abs(factor - np.round(factor)) <= max(tolerance, 1e-12) * np.abs(factor), np.round(factor), factor
+        )
         rest = wide[0] - factor * samples[0] if rest is None else rest
         close = (
-            np.allclose(factor * sample + rest, value, rtol=0 if exact else 3e-7, atol=0)
+            np.allclose(factor * sample + rest, value, rtol=tolerance, atol=0)
             for sample, value in zip(samples, wide, strict=True)
         )
         if all(close):
-            dtype = np.int64 if exact else np.float64
+            dtype = np.float64 if tolerance else np.int64
             return factor.astype(dtype), rest.astype(dtype)
     return None
 
