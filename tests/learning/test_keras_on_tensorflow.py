@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,5 +156,73 @@ def test_dropout_draws_for_each_client_and_batch():
         capture_output=True,
         text=True,
         env=os.environ | {"KERAS_BACKEND": "tensorflow"},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+OPTIMIZER = """
+from collections import OrderedDict
+
+import hansa, keras, numpy as np, tensorflow as tf
+from tests.learning.tensorflow_mnist import MnistTrainableModel
+
+
+class Stepping(MnistTrainableModel):
+    def train_on_batch(self, batch):
+        with tf.GradientTape() as tape:
+            output = self.forward_pass(batch)
+        gradients = tape.gradient(output.loss, self.trainable_variables)
+        self.optimizer().apply_gradients(zip(gradients, self.trainable_variables))
+        return output
+
+
+class Kept(Stepping):
+    def __init__(self):
+        super().__init__()
+        self._optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+
+    def optimizer(self):
+        return self._optimizer
+
+
+class Made(Stepping):
+    def optimizer(self):
+        return keras.optimizers.SGD(0.1, momentum=0.9)
+
+
+def softmax(z):
+    e = np.exp(z - z.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+rng = np.random.default_rng(0)
+batches = [
+    OrderedDict(x=rng.normal(size=(n, 784)).astype("float32"), y=rng.integers(0, 10, (n, 1)).astype("int32"))
+    for n in (4, 4, 2)
+]
+weights, bias = np.zeros((784, 10)), np.zeros(10)
+for _ in range(2):
+    velocity, fall = 0.0, 0.0
+    for batch in batches:
+        error = (softmax(batch["x"] @ weights + bias) - np.eye(10)[batch["y"][:, 0]]) / len(batch["y"])
+        velocity, fall = 0.9 * velocity + batch["x"].T @ error, 0.9 * fall + error.sum(0)
+        weights, bias = weights - 0.1 * velocity, bias - 0.1 * fall
+for model in (Kept, Made):
+    process = hansa.learning.build_federated_averaging_process(model)
+    state = process.initialize()
+    for _ in range(2):
+        state, _ = process.next(state, [batches])
+    np.testing.assert_allclose(state.model.trainable.weights, weights, atol=1e-6)
+    np.testing.assert_allclose(state.model.trainable.bias, bias, atol=1e-6)
+"""
+
+
+def test_keras_optimizers_step_models_with_tensorflow_variables():
+    done = subprocess.run(
+        [sys.executable, "-c", OPTIMIZER],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"KERAS_BACKEND": "tensorflow"},
+        cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr[-4000:]
