@@ -23,11 +23,12 @@ def schedule(work: npt.NDArray[np.int64], devices: int) -> list[npt.NDArray[np.i
     order = np.argsort(-work, kind="stable")
     assigned = np.empty(len(work), np.int64)
     if len(work) <= 10_000:
-        loads = [(0, device) for device in range(devices)]
-        for client in order:
+        loads, dealt = [(0, device) for device in range(devices)], []
+        for amount in work[order].tolist():
             load, device = loads[0]
-            assigned[client] = device
-            heapq.heapreplace(loads, (load + int(work[client]), device))
+            dealt.append(device)
+            heapq.heapreplace(loads, (load + amount, device))
+        assigned[order] = dealt
     else:
         turn = np.arange(len(work)) % (2 * devices)
         assigned[order] = np.minimum(turn, 2 * devices - 1 - turn)
