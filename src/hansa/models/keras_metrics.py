@@ -32,6 +32,7 @@ from hansa.types import CLIENTS, FederatedType, Struct, Type
 def keras_metric_plan(name: str, metric: Metric) -> Plan:
     """How a Keras metric object is kept and aggregated: see `Metric`."""
     what = f"the metric {name!r}"
+    _check_backend(what)
 
     def arguments(seen: Seen) -> Any:
         labels, predictions, weight = seen.arguments(what)
@@ -45,6 +46,16 @@ def keras_metric_plan(name: str, metric: Metric) -> Plan:
         return kept(what, metric, lambda seen: to_struct(arguments(seen), what))
 
     return Plan(arguments, planned)
+
+
+def _check_backend(what: str) -> None:
+    from keras import backend
+
+    if backend.backend() != "jax":
+        raise TypeError(
+            f"{what} is a Keras metric on Keras's {backend.backend()!r} backend, and a hansa.learning.Metric runs on "
+            "JAX: compile it into the Keras model, or give Metric a function in JAX"
+        )
 
 
 def to_keras(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -57,7 +58,11 @@ class TensorFlowCalls:
         }
         self._gradients = VariableFunction(differentiated, leaves, self._name, groups, keeps_slots=True)
         self._results = VariableFunction(
-            lambda: dict(model.get_metrics_result()), [], f"the metrics of {self._name}", groups[2:], keeps_slots=True
+            lambda: OrderedDict(model.get_metrics_result()),
+            [],
+            f"the metrics of {self._name}",
+            groups[2:],
+            keeps_slots=True,
         )
 
     def forward(self, trainable: list[Any], rest: list[Any], batch: Any, training: bool, key: Any) -> Called:
