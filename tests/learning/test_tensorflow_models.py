@@ -244,6 +244,53 @@ def test_ragged_clients_equal_a_loop_over_the_true_batches():
     assert list(metrics.batches) == [batches + 5 * len(SIZES), 2 * (batches + 5 * len(SIZES))]
 
 
+class Double(Normalized):
+    """A linear regression in float64."""
+
+    def __init__(self):
+        super().__init__()
+        self._kernel = tf.Variable(np.linspace(-1, 1, 6)[:, None], name="kernel")
+        self._scale = tf.Variable(tf.zeros(1, tf.float64), name="scale")
+
+    def forward_pass(self, batch, training=True):
+        predictions = tf.cast(batch.x, tf.float64) @ self._kernel + self._scale
+        self._count.assign_add(tf.size(batch.y, tf.int64))
+        return hansa.learning.BatchOutput(
+            tf.reduce_mean((predictions - tf.cast(batch.y, tf.float64)) ** 2), predictions
+        )
+
+
+def adam(weights, gradient, moments, step, rate, eps=1e-8):
+    """One step as in Kingma and Ba (arXiv:1412.6980), Algorithm 1."""
+    first = 0.9 * moments[0] + 0.1 * gradient
+    second = 0.999 * moments[1] + 0.001 * gradient**2
+    change = (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + eps)
+    return weights - rate * change, (first, second)
+
+
+def test_float64_weights_are_trained_in_float64_by_optimizers_at_clients_and_server():
+    data = cohort([40, 7], 32, features=6, classes=4)
+    process = build(Double, client_optimizer=optax.adam(0.1), server_optimizer=optax.adam(0.05))
+    state = process.initialize()
+    assert "kernel=float64[6,1]" in str(process.initialize.type_signature)
+    weights = np.r_[np.linspace(-1, 1, 6), 0.0]
+    at_server = (0.0, 0.0)
+    for number in (1, 2):
+        state, _ = process.next(state, data)
+        updates = []
+        for client in data:
+            trained, moments = weights, (0.0, 0.0)
+            for step, batch in enumerate(client, 1):
+                x = np.c_[np.float64(batch["x"]), np.ones(len(batch["x"]))]
+                gradient = 2 * x.T @ (x @ trained - batch["y"][:, 0]) / len(x)
+                trained, moments = adam(trained, gradient, moments, step, 0.1)
+            updates.append(trained - weights)
+        gradient = -np.average(updates, axis=0, weights=[40, 7])
+        weights, at_server = adam(weights, gradient, at_server, number, 0.05)
+    np.testing.assert_allclose(np.ravel(state.model.trainable.kernel), weights[:6], rtol=2e-6)
+    np.testing.assert_allclose(state.model.trainable.scale, weights[6:], rtol=2e-6)
+
+
 def test_statistics_may_stay_as_the_server_has_them():
     process = build(Normalized, client_optimizer=optax.sgd(0.1), non_trainable="server")
     state, _ = process.next(process.initialize(), cohort([40], 32, features=6, classes=4))
@@ -398,12 +445,12 @@ WRONG = {
     "an output that nobody aggregates": (
         aggregation(lambda m: {"n": hansa.federated_sum(m.num_examples), "loss": hansa.federated_mean(m.loss)}),
         TypeError,
-        "does nothing with 'accuracy', which report_local_outputs returns",
+        "does nothing with 'accuracy', which each client reports",
     ),
     "a metric left at the clients": (
         aggregation(lambda m: {"all": m}),
         TypeError,
-        "returns 'all' as .*@CLIENTS: a metric is a value at the server",
+        "must return what is at the server, found .*@CLIENTS",
     ),
     "no aggregation": ({"federated_output_computation": None}, TypeError, "must be a computation, found None"),
     "another shape": (

@@ -73,17 +73,20 @@ def test_clients_of_all_sizes_equal_numpy_loops_over_the_true_batches():
     assert metrics.loss == pytest.approx(sum(loss for _, loss in trained) / sum(SIZES), rel=1e-5)
 
 
+@jax.jit
+def plain_normalised_step(w, statistics, x, y, rate):
+    def loss(w):
+        output, after = normalised((w, statistics), namedtuple("Batch", ["x", "y"])(x, y), True, jax.random.key(0))
+        return output.loss, after
+
+    gradients, after = jax.grad(loss, has_aux=True)(w)
+    return jax.tree.map(lambda w, g: w - rate * g, w, gradients), after
+
+
 def plain_normalised_epoch(client, rate):
-    pair, key = (weights(), STATISTICS), jax.random.key(0)
+    pair = weights(), STATISTICS
     for batch in true_batches(client):
-        batch = namedtuple("Batch", ["x", "y"])(**batch)
-
-        def loss(w, statistics=pair[1], batch=batch):
-            output, after = normalised((w, statistics), batch, True, key)
-            return output.loss, after
-
-        gradients, after = jax.grad(loss, has_aux=True)(pair[0])
-        pair = jax.tree.map(lambda w, g: w - rate * g, pair[0], gradients), after
+        pair = plain_normalised_step(*pair, batch["x"], batch["y"], rate)
     return pair
 
 

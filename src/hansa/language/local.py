@@ -45,7 +45,6 @@ class LocalFunction:
         self, function: Callable[..., Any], parameter: Type | None, unpack: bool, name: str, bits: int | None = None
     ) -> None:
         self.function = function
-        self.narrow = bits == 32
         self.bits = bits
         self.parameter = parameter
         self.unpack = unpack
@@ -61,7 +60,7 @@ class LocalFunction:
             tree: list[jax.tree_util.PyTreeDef] = []
 
             def flat(*args: Any) -> list[Any]:
-                if self.narrow:
+                if self.bits == 32:
                     args = tuple(lax.convert_element_type(arg, _NARROW.get(arg.dtype.name, arg.dtype)) for arg in args)
                 with jax.enable_x64(wide), deciding(), tracing(Trace(self.name, "local computation")):
                     result = to_struct(self._call(args), self.name)
@@ -126,6 +125,11 @@ def tensors(kind: Type | None) -> list[TensorType]:
     if isinstance(kind, StructType):
         return [leaf for member in kind for leaf in tensors(member)]
     raise TypeError(f"a local computation takes and returns tensors and structs of tensors, not {kind}")
+
+
+def is_wide(kind: Type) -> bool:
+    """Whether a struct or tensor type holds 64-bit tensors, which 32-bit JAX has not."""
+    return any(leaf.dtype.name in _NARROW for leaf in tensors(kind))
 
 
 def unflatten(kind: Type, leaves: list[Any]) -> Any:

@@ -83,7 +83,7 @@ class TensorFlowFunction:
                 raise NotCompilable(f"{name!r} takes {kind}: strings cannot be compiled; give the model their numbers")
 
         def flat(*leaves: Any) -> list[Any]:
-            results, self._tree = jax.tree.flatten(function(*leaves))
+            results, self._tree = jax.tree.flatten(_in_order(function(*leaves)))
             return [self._tf.convert_to_tensor(result) for result in results]
 
         self._function = self._tf.function(flat, jit_compile=True, autograph=False)
@@ -275,14 +275,13 @@ def _one_batch(types: Sequence[TensorType], shapes: Sequence[Sequence[Any]]) -> 
 
 def local_function(function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool) -> Callable[..., Any]:
     """A TensorFlow function of a type's parameters, as a JAX function of them."""
-
     user = converted(function)
 
     def flat(*leaves: Any) -> Any:
         if parameter is None:
-            return _in_order(user())
+            return user()
         argument = _as_python(parameter, list(leaves))
-        return _in_order(user(*_parts(argument)) if unpack else user(argument))
+        return user(*_parts(argument)) if unpack else user(argument)
 
     lowered = TensorFlowFunction(flat, tensors(parameter), name)
 

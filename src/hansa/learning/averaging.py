@@ -19,6 +19,7 @@ from jax import lax
 
 from hansa.language import intrinsics as on
 from hansa.language.computations import Computation
+from hansa.language.local import is_wide
 from hansa.language.tracing import federated_computation, jax_computation, narrow_computation, wide_computation
 from hansa.learning.metrics import RoundMetrics
 from hansa.learning.model_fn import model_of
@@ -112,9 +113,11 @@ def _training_step(model: FunctionalModel, client_optimizer: Any) -> TrainingSte
 
 
 def _initialize(model: FunctionalModel, server: Optimizer) -> Computation:
-    optimizer_state = server.initial(model.initial_weights.trainable)
+    wide = server.wide or is_wide(_type_of(model.initial_weights))
+    with jax.enable_x64(wide):
+        optimizer_state = server.initial(model.initial_weights.trainable)
     count = jax_computation(lambda: _int64(0))
-    rest = _constant(optimizer_state, server.wide) if len(optimizer_state) else None
+    rest = _constant(optimizer_state, wide) if len(optimizer_state) else None
     initial = _constant(model.initial_weights, model.wide)
 
     @federated_computation
@@ -210,7 +213,7 @@ def _server_update(optimizer: Optimizer, state: StructType, report: StructType, 
     def count_round(rounds: Any, used: Any) -> Any:
         return rounds + (used > 0)
 
-    local = wide_computation if optimizer.wide else narrow_computation
+    local = wide_computation if optimizer.wide or is_wide(state["model"]) else narrow_computation
 
     @local(state["model"], slots, report["update"], _COUNT)
     def step(weights: Any, slots: Any, average: Any, used: Any) -> Any:

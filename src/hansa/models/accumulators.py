@@ -16,7 +16,8 @@ import numpy as np
 from jax import lax
 
 from hansa.language import intrinsics
-from hansa.language.computations import Computation, concrete
+from hansa.language.computations import Computation, GraphComputation, concrete
+from hansa.language.graph import Select, walk
 from hansa.language.local import tensors, to_struct, unflatten
 from hansa.language.tracing import federated_computation, jax_computation, narrow_computation
 from hansa.models import exact
@@ -283,6 +284,11 @@ def own_aggregation(computation: Any, kind: Type, what: str, missing: str) -> tu
     placed = result if isinstance(result, StructType) else [result]
     if not len(placed) or not all(isinstance(part, FederatedType) and part.placement is SERVER for part in placed):
         raise TypeError(f"{what} must return what is at the server, found {result}; aggregate with hansa.federated_sum")
+    if unused := _unused(aggregation):
+        raise TypeError(
+            f"{what} does nothing with {unused[0]!r}, which each client reports: aggregate it, as by "
+            f"hansa.federated_sum(reports.{unused[0]}), or do not report it"
+        )
 
     @federated_computation(FederatedType(kind, CLIENTS))
     def aggregate(reports: Any) -> Any:
@@ -290,6 +296,19 @@ def own_aggregation(computation: Any, kind: Type, what: str, missing: str) -> tu
         return intrinsics.federated_zip(found) if isinstance(result, StructType) else found
 
     return convert, cast(Computation, aggregate)
+
+
+def _unused(aggregation: Computation) -> list[str]:
+    """The fields of its parameter that a computation makes no use of."""
+    if not isinstance(aggregation, GraphComputation) or aggregation.parameter is None:
+        return []
+    kind = aggregation.parameter.type
+    member = kind.member if isinstance(kind, FederatedType) else kind
+    uses = [node for node in walk(aggregation.result) if aggregation.parameter in node.inputs]
+    if not isinstance(member, StructType) or not all(isinstance(node, Select) for node in uses):
+        return []
+    used = {node.index for node in uses if isinstance(node, Select)}
+    return [str(name or i) for i, name in enumerate(member.names) if i not in used]
 
 
 def _as_declared(kind: Type, to: Type | None, what: str, missing: str) -> tuple[Type, Callable[[Any], Any]]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from hansa.language.local import tensors
-from hansa.language.tensorflow import TensorFlowFunction, import_tensorflow
+from hansa.language.local import tensors, unflatten
+from hansa.language.tensorflow import TensorFlowFunction
 from hansa.models import keras_weights
 from hansa.models.keras_jax import Called
 from hansa.models.keras_metrics import to_keras
-from hansa.models.variables import Group, VariableFunction
-from hansa.types import Struct, StructType, TensorType, Type
+from hansa.models.variables import Group, VariableFunction, with_gradients
+from hansa.types import Struct, TensorType, Type
 
 
 class TensorFlowCalls:
@@ -35,19 +34,14 @@ class TensorFlowCalls:
         groups = [_group(variables) for variables in (trained, rest, self._counted)]
 
         def called(flat: Sequence[Any], training: bool) -> dict[str, Any]:
-            x, y = (to_keras(part) for part in x_y(_unflatten(kind, iter(flat))))
+            x, y = (to_keras(part) for part in x_y(unflatten(kind, list(flat))))
             predictions = model(x, training=training)
             loss = model.compute_loss(x=x, y=y, y_pred=predictions, training=training)
             model.compute_metrics(x, y, predictions)
             return {"loss": loss, "predictions": predictions}
 
         def differentiated(*flat: Any) -> dict[str, Any]:
-            tf = import_tensorflow(self._name)
-            variables = [variable.value for variable in trained]
-            with tf.GradientTape() as tape:
-                found = called(flat, True)
-            gradients = tape.gradient(found["loss"], variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            return found | {"gradients": [tf.convert_to_tensor(gradient) for gradient in gradients]}
+            return with_gradients(lambda: called(flat, True), [variable.value for variable in trained])
 
         leaves = tensors(kind)
         self._forward = {
@@ -58,7 +52,7 @@ class TensorFlowCalls:
         }
         self._gradients = VariableFunction(differentiated, leaves, self._name, groups, keeps_slots=True)
         self._results = VariableFunction(
-            lambda: OrderedDict(model.get_metrics_result()),
+            model.get_metrics_result,
             [],
             f"the metrics of {self._name}",
             groups[2:],
@@ -131,9 +125,3 @@ def _group(variables: Sequence[Any]) -> Group:
 
 def _struct(values: Sequence[Any]) -> Struct:
     return Struct((f"_{i}", value) for i, value in enumerate(values))
-
-
-def _unflatten(kind: Type, flat: Any) -> Any:
-    if not isinstance(kind, StructType):
-        return next(flat)
-    return Struct((name, _unflatten(member, flat)) for name, member in kind.fields)

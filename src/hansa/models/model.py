@@ -114,16 +114,17 @@ class FunctionalModel:
         """The step that follows the gradient of the loss with an optimizer."""
 
         def apply(weights: ModelWeights, local: Struct, slots: Struct, batch: Any, key: Any) -> Trained:
-            def loss(trainable: Struct) -> tuple[Any, Forward]:
-                forward = self.forward(ModelWeights.create(trainable, weights.non_trainable), local, batch, True, key)
-                return forward.output.loss, forward
-
-            if self.gradients is not None:
-                forward, gradients = self.gradients(weights, local, batch, key)
-            else:
-                gradients, forward = jax.grad(loss, has_aux=True)(weights.trainable)
+            forward, gradients = (self.gradients or self._by_jax)(weights, local, batch, key)
             slots, trainable = optimizer.apply(slots, gradients, weights.trainable)
             after = ModelWeights.create(trainable, forward.non_trainable)
             return Trained(forward.output, after, forward.local, slots)
 
         return TrainingStep(lambda weights: optimizer.initial(weights.trainable), apply)
+
+    def _by_jax(self, weights: ModelWeights, local: Struct, batch: Any, key: Any) -> tuple[Forward, Struct]:
+        def loss(trainable: Struct) -> tuple[Any, Forward]:
+            forward = self.forward(ModelWeights.create(trainable, weights.non_trainable), local, batch, True, key)
+            return forward.output.loss, forward
+
+        gradients, forward = jax.grad(loss, has_aux=True)(weights.trainable)
+        return forward, gradients

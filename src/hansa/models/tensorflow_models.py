@@ -10,15 +10,15 @@ import jax
 import numpy as np
 
 from hansa.language import intrinsics
-from hansa.language.computations import Computation, GraphComputation, concrete
-from hansa.language.graph import Select, walk
-from hansa.language.local import tensors, to_struct
+from hansa.language.computations import Computation
+from hansa.language.local import is_wide, tensors, to_struct
 from hansa.language.tensorflow import Fields, converted, import_tensorflow
 from hansa.language.tracing import federated_computation
+from hansa.models.accumulators import own_aggregation, type_of
 from hansa.models.model import BatchOutput, Forward, FunctionalModel, Trained, TrainingStep
-from hansa.models.variables import Group, VariableFunction, named, scalar_loss
+from hansa.models.variables import Group, VariableFunction, named, scalar_loss, with_gradients
 from hansa.models.weights import ModelWeights
-from hansa.types import CLIENTS, SERVER, FederatedType, Struct, StructType, Type, infer_type, to_type
+from hansa.types import FederatedType, Struct, StructType, Type, infer_type, to_type
 
 
 class Model(ABC):
@@ -129,12 +129,12 @@ class _Functions:
             initial_weights=weights,
             initial_local=local,
             forward=self._pass,
-            local_outputs=self._local_outputs,
             metrics=self._metrics(local),
+            local_outputs=lambda values: self._as_declared(self._local_outputs(values)),
             optimizer=None,
             train_on_batch=self._training_step() if trains else None,
             gradients=self._forward_and_gradients,
-            wide=True,
+            wide=trains or is_wide(type_of((weights, local))),
         )
 
     def _variables(self, tf: Any, attribute: str) -> dict[str, Any]:
@@ -164,18 +164,13 @@ class _Functions:
             raise TypeError(
                 f"{what} must return hansa.learning.BatchOutput(loss, predictions), found {type(output).__name__}"
             )
-        return {"loss": scalar_loss(output.loss, what), "num_examples": output.num_examples}
+        return output._replace(loss=scalar_loss(output.loss, what))._asdict()
 
     def _differentiated(self, *flat: Any) -> Any:
-        tf = import_tensorflow(self._name)
-        variables = list(self._trainable.variables.values())
-        with tf.GradientTape() as tape:
-            for variable in variables:
-                tape.watch(variable)
-            output = self._forward_pass(self._batch(flat), training=True)
-            found = self._checked(output, f"{self._name}.forward_pass")
-        gradients = tape.gradient(found["loss"], variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return found | {"gradients": [tf.convert_to_tensor(gradient) for gradient in gradients]}
+        def passed() -> dict[str, Any]:
+            return self._checked(self._forward_pass(self._batch(flat), training=True), f"{self._name}.forward_pass")
+
+        return with_gradients(passed, list(self._trainable.variables.values()))
 
     def _pass(self, weights: ModelWeights, local: Struct, batch: Any, training: bool, key: Any) -> Forward:
         return self._run(self._forward[training], weights, local, batch, key)[1]
@@ -191,7 +186,7 @@ class _Functions:
     ) -> tuple[Any, Forward]:
         given = [weights.trainable, weights.non_trainable, local]
         results, (_, rest, local, _) = function(jax.tree.leaves(batch), given, function.slots.initial(), key)
-        return results, Forward(BatchOutput(results["loss"], None, results["num_examples"]), rest, local)
+        return results, Forward(_output(results), rest, local)
 
     def _training_step(self) -> TrainingStep:
         instance, what = self._instance, f"{self._name}.train_on_batch"
@@ -208,8 +203,7 @@ class _Functions:
         def apply(weights: ModelWeights, local: Struct, slots: Struct, batch: Any, key: Any) -> Trained:
             given = [weights.trainable, weights.non_trainable, local]
             results, (trainable, rest, local, slots) = function(jax.tree.leaves(batch), given, slots, key)
-            output = BatchOutput(results.get("loss"), None, results.get("num_examples"))
-            return Trained(output, ModelWeights.create(trainable, rest), local, slots)
+            return Trained(_output(results), ModelWeights.create(trainable, rest), local, slots)
 
         return TrainingStep(lambda weights: function.slots.initial(), apply)
 
@@ -226,58 +220,27 @@ class _Functions:
         with jax.enable_x64(True):
             shapes = jax.eval_shape(self._local_outputs, jax.tree.map(np.asarray, local))
         kind = infer_type(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
-        what = f"{self._name}.federated_output_computation"
-        placed = FederatedType(kind, CLIENTS)
-        try:
-            aggregate = concrete(self._instance.federated_output_computation, placed, what)
-        except (AttributeError, TypeError) as error:
-            error.add_note(f"in {what}, which is given what report_local_outputs returns, {placed}")
-            raise
-        unused = _unused(aggregate)
-        if unused:
+        what, missing = f"{self._name}.federated_output_computation", "return it from report_local_outputs"
+        self._as_declared, aggregate = own_aggregation(self._instance.federated_output_computation, kind, what, missing)
+        metrics = aggregate.type_signature.result
+        fields = metrics.member if isinstance(metrics, FederatedType) else metrics
+        if not isinstance(fields, StructType) or None in fields.names:
             raise TypeError(
-                f"{what} does nothing with {unused[0]!r}, which report_local_outputs returns: aggregate it, by "
-                f"hansa.federated_sum(outputs.{unused[0]}) for instance, or do not report it"
+                f"{what} must return the metrics by name, such as "
+                f"{{'loss': hansa.federated_average(outputs.loss, …)}}, found {metrics}"
             )
+        names = sorted(str(name) for name in fields.names)
 
-        @federated_computation(placed)
+        @federated_computation(cast(Type, aggregate.type_signature.parameter))
         def aggregate_metrics(outputs: Any) -> Any:
-            return _sorted(aggregate(outputs), what)
+            found = aggregate(outputs)
+            return intrinsics.federated_zip(Struct((name, found[name]) for name in names))
 
         return cast(Computation, aggregate_metrics)
 
 
-def _unused(aggregate: Computation) -> list[str]:
-    """The fields of its parameter that a computation makes no use of."""
-    if not isinstance(aggregate, GraphComputation) or aggregate.parameter is None:
-        return []
-    kind = aggregate.type_signature.parameter
-    member = kind.member if isinstance(kind, FederatedType) else kind
-    uses = [node for node in walk(aggregate.result) if aggregate.parameter in node.inputs]
-    if not isinstance(member, StructType) or not all(isinstance(node, Select) for node in uses):
-        return []
-    used = {node.index for node in uses if isinstance(node, Select)}
-    return [str(name or i) for i, name in enumerate(member.names) if i not in used]
-
-
-def _sorted(found: Any, what: str) -> Any:
-    """Metrics at the server, in the order of their names."""
-    kind = found.type_signature
-    fields = kind.member if isinstance(kind, FederatedType) else kind
-    if not isinstance(fields, StructType) or None in fields.names:
-        raise TypeError(
-            f"{what} must return the metrics by name, such as {{'loss': hansa.federated_average(outputs.loss, …)}}, "
-            f"found {kind}"
-        )
-    names = sorted(str(name) for name in fields.names)
-    for name in names:
-        placed = kind if isinstance(kind, FederatedType) else fields[name]
-        if not isinstance(placed, FederatedType) or placed.placement is not SERVER:
-            raise TypeError(
-                f"{what} returns {name!r} as {placed}: a metric is a value at the server; aggregate it with "
-                "hansa.federated_sum, hansa.federated_average or another"
-            )
-    return intrinsics.federated_zip(Struct((name, found[name]) for name in names))
+def _output(results: dict[str, Any]) -> BatchOutput:
+    return BatchOutput(results.get("loss"), results.get("predictions"), results.get("num_examples"))
 
 
 def _variable(variable: Any) -> Any:

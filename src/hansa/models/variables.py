@@ -25,10 +25,10 @@ class Group:
 
     def __init__(self, variables: dict[str, Any]) -> None:
         self.variables = variables
-        self._names = {variable.ref(): name for name, variable in variables.items()}
+        self._references = {variable.ref() for variable in variables.values()}
 
     def __contains__(self, variable: Any) -> bool:
-        return variable.ref() in self._names
+        return variable.ref() in self._references
 
     def initial(self) -> Struct:
         """The values that the variables have now."""
@@ -167,6 +167,16 @@ def named(variables: Sequence[Any]) -> dict[str, Any]:
             name, i = f"{plain_name(variable)}_{i}", i + 1
         found[name] = variable
     return found
+
+
+def with_gradients(function: Callable[[], dict[str, Any]], variables: Sequence[Any]) -> dict[str, Any]:
+    """What a function returns, with the `gradients` of its `loss` by variables, as TensorFlow takes them."""
+    tf = import_tensorflow("a gradient")
+    with tf.GradientTape() as tape:
+        tape.watch(variables)
+        found = function()
+    gradients = tape.gradient(found["loss"], variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return found | {"gradients": [tf.convert_to_tensor(gradient) for gradient in gradients]}
 
 
 def scalar_loss(loss: Any, what: str) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import jax.numpy as jnp
@@ -242,8 +241,3 @@ def _linear(values: Sequence[Any], samples: Sequence[float], tolerance: float) -
 def is_symbolic(shape: Sequence[Any]) -> bool:
     """Whether a shape holds a symbolic size."""
     return any(export.is_symbolic_dim(size) for size in shape)
-
-
-def product(shape: Sequence[Any]) -> Any:
-    """How many elements a shape has."""
-    return reduce(lambda a, b: a * b, shape, 1)
