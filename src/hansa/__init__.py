@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from hansa import _setup
 from hansa.compiler.explain import explain
-from hansa.language.context import set_runtime
+from hansa.language.context import runtime, set_runtime
 from hansa.language.intrinsics import (
     federated_aggregate,
     federated_average,
@@ -29,7 +29,7 @@ from hansa.language.intrinsics import (
 )
 from hansa.language.tracing import federated_computation, jax_computation, tf_computation
 from hansa.language.values import Value
-from hansa.runtime.inprocess import InProcessRuntime
+from hansa.runtimes.inprocess import InProcessRuntime
 from hansa.types import (
     CLIENTS,
     SERVER,
@@ -100,6 +100,7 @@ __all__ = [
     "jax_computation",
     "learning",
     "parse_type",
+    "runtime",
     "sequence_map",
     "sequence_reduce",
     "sequence_sum",

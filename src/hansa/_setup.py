@@ -16,7 +16,7 @@ from jax._src import xla_bridge  # the only place that says, without starting th
 
 from hansa._cache import cache_dir
 from hansa.language import context
-from hansa.runtime.inprocess import InProcessRuntime
+from hansa.runtimes.inprocess import InProcessRuntime
 
 
 def prepare() -> None:

@@ -49,7 +49,7 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the elements of many sequences lie (`hansa.runtime.columns` lays them out).
+    """Where the elements of many sequences lie (`hansa.runtimes.columns` lays them out).
 
     Attributes:
         arrays: one per tensor of an element. Of a batched tensor (leading size `?`) `[rows, ...]`, with at least

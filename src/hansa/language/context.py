@@ -1,7 +1,7 @@
 """What is going on right now: which computation is being traced, and which runtime executes calls.
 
 Both are context variables, so threads and asyncio tasks do not see each other's. The language only knows what a
-runtime is (`Runtime`); the runtimes themselves live in `hansa.runtime`.
+runtime is (`Runtime`); the runtimes themselves live in `hansa.runtimes`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A node knows its type and the nodes it is computed from, nothing about how or where it runs. Nodes are compared by
 identity: two nodes that happen to look alike are two values. This module does not trace Python (`tracing`), does not
-check types (`intrinsics`) and does not execute anything (`hansa.compiler`, `hansa.runtime`).
+check types (`intrinsics`) and does not execute anything (`hansa.compiler`, `hansa.runtimes`).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from jax import lax
 
 from hansa.compiler import sequences
 from hansa.compiler.evaluate import sequence_elements
-from hansa.runtime.columns import Packed, Room, aligned, common_shape, pack_sequences
+from hansa.runtimes.columns import Packed, Room, aligned, common_shape, pack_sequences
 from hansa.types import (
     CLIENTS,
     FederatedType,

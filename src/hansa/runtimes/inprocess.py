@@ -19,13 +19,13 @@ from hansa.compiler.program import Program
 from hansa.compiler.sequences import Columns, NeedsSizes
 from hansa.language.computations import Computation
 from hansa.language.graph import Node
-from hansa.runtime import chunks
-from hansa.runtime import round as rounds
-from hansa.runtime.arguments import Arguments, Static, pack, settle, survey
-from hansa.runtime.columns import Packed, Room, pad_rows
-from hansa.runtime.executable import Executable
-from hansa.runtime.results import assemble, computed_parts
-from hansa.runtime.schedule import schedule
+from hansa.runtimes import chunks
+from hansa.runtimes import round as rounds
+from hansa.runtimes.arguments import Arguments, Static, pack, settle, survey
+from hansa.runtimes.columns import Packed, Room, pad_rows
+from hansa.runtimes.executable import Executable
+from hansa.runtimes.results import assemble, computed_parts
+from hansa.runtimes.schedule import schedule
 from hansa.types import Struct
 from hansa.types.batches import Examples
 

@@ -12,7 +12,7 @@ from hansa.compiler.partition import is_argument
 from hansa.compiler.program import Program
 from hansa.language.graph import Literal, MakeStruct, Node, Parameter, Select
 from hansa.language.values import select
-from hansa.runtime.round import is_stacked
+from hansa.runtimes.round import is_stacked
 from hansa.types import FederatedType, Struct, StructType, Type, is_federated, to_value
 
 

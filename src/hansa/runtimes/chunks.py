@@ -17,8 +17,8 @@ from jax.sharding import PartitionSpec as P
 from hansa.compiler.evaluate import Environment, evaluate
 from hansa.compiler.program import ClientStage, Program
 from hansa.language.graph import Node
-from hansa.runtime import round as rounds
-from hansa.runtime.arguments import Static
+from hansa.runtimes import round as rounds
+from hansa.runtimes.arguments import Static
 
 Chunk = tuple[Any, rounds.Cohort, Static, npt.NDArray[np.int64]]
 """A chunk's packed argument, its cohort, its layout, and the positions of its clients in the whole cohort."""
@@ -36,7 +36,7 @@ def run(
     devices: int,
     run: Run,
 ) -> list[Any]:
-    """The values of `outputs`; see `hansa.runtime.round.whole`.
+    """The values of `outputs`; see `hansa.runtimes.round.whole`.
 
     Args:
         program: the program.

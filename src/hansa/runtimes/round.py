@@ -18,7 +18,7 @@ from hansa.compiler.evaluate import Environment, evaluate
 from hansa.compiler.partition import is_client_id
 from hansa.compiler.program import ClientStage, Program
 from hansa.language.graph import Node, walk
-from hansa.runtime.arguments import Static, unpack
+from hansa.runtimes.arguments import Static, unpack
 from hansa.types import CLIENTS, SERVER, FederatedType
 
 AXIS = "clients"
