@@ -115,9 +115,9 @@ class Canvas:
         self.parts.append(f'<path d="{path}" class="{style}"/>')
 
     def lock(self, x: float, y: float, style: str) -> None:
-        """A padlock, 9 pixels wide and 11 high, with its upper left corner at a point."""
+        """A padlock, 9 pixels wide and 11 high, with its upper left corner at a point; its bow is in `style`-edge."""
         shackle = f"M{_number(x + 2)} {_number(y + 5)} v-2 a2.5 2.5 0 0 1 5 0 v2"
-        self.parts.append(f'<path d="{shackle}" class="{style} shackle"/>')
+        self.parts.append(f'<path d="{shackle}" class="{style}-edge shackle"/>')
         self.box(x, y + 4.5, 9, 6.5, style, 1.5)
 
     def document(self, width: float, height: float, name: str, style: str, title: str, description: str) -> str:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from hansa.compiler.explain.arrows import Arrow, arrows_down, arrows_up, few
 from hansa.compiler.explain.canvas import Canvas, Font
 from hansa.compiler.explain.flops import Flops
 from hansa.compiler.explain.stages import (
     AtClients,
     AtServer,
-    Broadcast,
     Bytes,
     Held,
     Operation,
-    Report,
     is_local,
     tensor_sizes,
 )
@@ -34,8 +33,6 @@ _DEVICES = (632, 646, 660)
 _FORK = 600
 _CLIENTS = _WIDTH - _MARGIN - 8 - _BOX
 _ROW = 48
-_MOST = 6
-"""Arrows of one kind between two boxes; what is more is put together in one."""
 _ROWS = 8
 """Entries with the same label in a box."""
 
@@ -114,10 +111,10 @@ class _Picture:
         for i, stage in enumerate(self.stages):
             if isinstance(stage, AtClients):
                 asked = [report for report in stage.reports if report.into == "select"]
-                self._exchange(_arrows_up(asked), self._up)
-                self._exchange(_arrows_down(stage.receives), self._down)
+                self._exchange(arrows_up(asked), self._up)
+                self._exchange(arrows_down(stage.receives), self._down)
                 self._client_box(stage)
-                self._exchange(_arrows_up([report for report in stage.reports if report not in asked]), self._up)
+                self._exchange(arrows_up([report for report in stage.reports if report not in asked]), self._up)
             else:
                 self._server_box(stage, i == last)
         bottom = self.y
@@ -191,8 +188,8 @@ class _Picture:
 
     @staticmethod
     def _rows(label: str, entries: list[list[_Line]]) -> list[_Line]:
-        rows = [line for entry in entries[: _few(entries, _ROWS)] for line in entry]
-        rest = entries[_few(entries, _ROWS) :]
+        rows = [line for entry in entries[: few(entries, _ROWS)] for line in entry]
+        rest = entries[few(entries, _ROWS) :]
         if rest:
             rows.append(_Line("", f"and {len(rest)} more", _SMALL, "soft", "\n".join(entry[0].full for entry in rest)))
         return [replace(row, label=label) for row in rows[:1]] + rows[1:]
@@ -230,15 +227,15 @@ class _Picture:
 
     def _exchange(
         self,
-        arrows: list[_Arrow],
-        draw: Callable[[_Arrow], None],
+        arrows: list[Arrow],
+        draw: Callable[[Arrow], None],
     ) -> None:
         for arrow in arrows:
             draw(arrow)
             self.y += _ROW
         self.y += 4 if arrows else 0
 
-    def _down(self, arrow: _Arrow) -> None:
+    def _down(self, arrow: Arrow) -> None:
         y = self.y + 16
         self.arrows.line([(_SERVER, y), (_FORK, y)], "line down")
         for i, x in enumerate(_DEVICES):
@@ -247,7 +244,7 @@ class _Picture:
             self.arrows.head(x, end, "blue")
         self._labels(arrow, y, _SERVER + 12, _FORK - 8)
 
-    def _up(self, arrow: _Arrow) -> None:
+    def _up(self, arrow: Arrow) -> None:
         y = self.y + 16
         line, ink = ("line up-safe", "safe") if arrow.protected else ("line up", "rust")
         width = _CODE.width(arrow.into) + 16 + (14 if arrow.protected else 0)
@@ -264,12 +261,12 @@ class _Picture:
         self.arrows.box(left, y - 11, width, 22, f"paper {'safe-edge' if arrow.protected else 'client-edge'}", 11)
         middle = left + width / 2
         if arrow.protected:
-            self.arrows.lock(left + 8, y - 6, "safe safe-edge")
+            self.arrows.lock(left + 8, y - 6, "safe")
             middle += 7
         self.arrows.text(middle, y + 4, arrow.into, _CODE, ink, "middle")
         self._labels(arrow, y, _SERVER + 12, left - 14)
 
-    def _labels(self, arrow: _Arrow, y: float, left: float, right: float) -> None:
+    def _labels(self, arrow: Arrow, y: float, left: float, right: float) -> None:
         """The name and the type over and under the line, on the right the size and who sees it."""
         self.arrows.text(right, y - 6, arrow.size, _SMALL, "ink", "end", arrow.exact)
         room = right - left - _SMALL.width(arrow.size) - 10
@@ -290,67 +287,12 @@ class _Picture:
         y = self.y + 25
         for label, text, style in lines:
             if style == "safe":
-                self.boxes.lock(_MARGIN + _PADDING, y - 10, "safe safe-edge")
+                self.boxes.lock(_MARGIN + _PADDING, y - 10, "safe")
             self.boxes.text(_MARGIN + _PADDING + (14 if style == "safe" else 0), y, label, _NOTE, "ink")
             room = width - 3 * _PADDING - 92
             self.boxes.text(_MARGIN + _PADDING + 106, y, _NOTE.cut(text, room), _NOTE, style, full=text)
             y += 19
         self.y += height
-
-
-@dataclass(frozen=True)
-class _Arrow:
-    """An arrow and what is written at it."""
-
-    name: str
-    full: str
-    types: tuple[Type, ...]
-    size: str
-    exact: str
-    into: str = ""
-    note: str = ""
-    protected: bool = False
-    apart: bool = False
-
-
-def _arrows_down(messages: Sequence[Broadcast]) -> list[_Arrow]:
-    arrows = []
-    for sent in messages[: _few(messages, _MOST)]:
-        name = sent.name if sent.slices is None else f"{sent.slices} slices of {sent.name}"
-        arrows.append(_Arrow(name, name, (sent.type,), sent.bytes.short, str(sent.bytes)))
-    rest = messages[_few(messages, _MOST) :]
-    if rest:
-        names, size = ", ".join(sent.name for sent in rest), Bytes.total(sent.bytes for sent in rest)
-        arrows.append(_Arrow(f"{len(rest)} more: {names}", names, (), size.short, str(size)))
-    return arrows
-
-
-def _arrows_up(messages: Sequence[Report]) -> list[_Arrow]:
-    arrows = []
-    groups: dict[tuple[str, bool, bool], list[Report]] = {}
-    for report in messages:
-        apart = report.into in ("collect", "select")
-        note = "only the sum is seen" if report.protected else "not added up" if report.into == "collect" else ""
-        groups.setdefault((note, report.protected, apart), []).append(report)
-    for (note, protected, apart), reports in groups.items():
-        for report in reports[: _few(reports, _MOST)]:
-            size, exact = report.bytes.short, str(report.bytes)
-            arrows.append(
-                _Arrow(report.name, report.name, report.types, size, exact, report.into, note, protected, apart)
-            )
-        rest = reports[_few(reports, _MOST) :]
-        if rest:
-            names = ", ".join(f"{report.into} of {report.name}" for report in rest)
-            total = Bytes.total(report.bytes for report in rest)
-            into = "…" if len({report.into for report in rest}) > 1 else rest[0].into
-            name = f"{len(rest)} more: {names}"
-            arrows.append(_Arrow(name, names, (), total.short, str(total), into, note, protected, apart))
-    return arrows
-
-
-def _few(entries: Sequence[object], most: int) -> int:
-    """How many entries to show one by one: all, or one less than there is room for, as the last line says the rest."""
-    return len(entries) if len(entries) <= most else most - 1
 
 
 def _height(line: _Line) -> float:
@@ -383,7 +325,7 @@ def _flop_lines(flops: Flops, room: float) -> list[str]:
 def _results(kind: Type, name: str = "") -> list[tuple[Held, bool]]:
     """The parts of a result that are each at one place, and whether that is the clients."""
     if isinstance(kind, StructType) and is_federated(kind):
-        named = ((f"{name}.{field or i}".removeprefix("."), part) for i, (field, part) in enumerate(kind.fields))
+        named = ((f"{name}.{field or f'#{i}'}".removeprefix("."), part) for i, (field, part) in enumerate(kind.fields))
         return [found for path, part in named for found in _results(part, path)]
     if isinstance(kind, FederatedType):
         return [(Held(name, kind.member), kind.placement is CLIENTS)]
@@ -404,9 +346,9 @@ def _totals(stages: Sequence[AtServer | AtClients], clients: list[AtClients]) ->
         ("The server", f"{server}" + (f", and {adding} to add up each client's reports" if adding else ""), "ink"),
     ]
     if any(report.protected for report in reports):
-        lines.append(("Protected", "only the sum would be seen, and no client's own number", "safe"))
+        lines.append(("Protected", "in a deployment, the server would see only the sum", "safe"))
     if not all(report.protected for report in reports):
-        lines.append(("Not protected", "the server would see what each client reports", "soft"))
+        lines.append(("Not protected", "in a deployment, the server would see what each client reports", "soft"))
     if reports:
         lines.append(("Simulated", "here all of it runs in one process, which sees everything", "soft"))
     return lines
