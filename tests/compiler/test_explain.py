@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import jax.numpy as jnp
@@ -51,7 +52,7 @@ def test_the_text_says_what_goes_where() -> None:
         "  computes   mean: float32, 2 FLOP\n"
         "\n"
         "each client  4 bytes down, 4 bytes up; 1 FLOP\n"
-        "the server   2 FLOP; to add up reports, 3 FLOP per client\n"
+        "the server   2 FLOP; 3 FLOP to add up each client's reports\n"
         "seen         mean: in a deployment the server would see each client's; no sum is protected\n"
         "             Here all of it is simulated in one process, which sees everything.\n"
         "\n"
@@ -63,6 +64,7 @@ def test_an_explanation_is_a_text_with_facts() -> None:
     text = hansa.explain(share_above)
     assert isinstance(text, str)
     assert repr(text) == str(text) == f"{text}"
+    assert copy.copy(text).stages == text.stages
     assert [type(stage) for stage in text.stages] == [AtServer, AtClients, AtServer]
     assert (text.name, text.bytes_down, text.bytes_up) == ("share_above", 4, 4)
     assert text.bytes_up.exact

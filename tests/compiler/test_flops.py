@@ -188,8 +188,9 @@ def test_flops_print_for_people() -> None:
     assert str(Flops.of(10_000)) == "10 kFLOP"
     assert str(Flops.of(999_999)) == "1 MFLOP"
     assert str(Flops.of(1_637_376)) == "1.64 MFLOP"
-    assert str(Flops.of(2 * B + 3)) == "3 FLOP + 2 FLOP for each of b"
+    assert str(Flops.of(2 * B + 3)) == "3 FLOP + 2 FLOP per row"
     assert str(Flops.of(B * B).in_turn(batch)) == "(b^2) FLOP per batch of b examples"
+    assert str(Flops.of(7 * B * B + 1)) == "(7*b^2 + 1) FLOP for b rows"
     work = Flops.total([Flops.of(5), Flops.of(10 + 4 * B).in_turn(batch), Flops.of(1).in_turn(batch)])
     assert str(work) == "5 FLOP + 11 FLOP per batch + 4 FLOP per example"
     assert work.at(batch_size=20, turns=3) == 5 + 3 * (11 + 80)
@@ -267,4 +268,4 @@ def test_the_server_works_for_each_client_that_it_collects() -> None:
         fold = hansa.jax_computation(lambda total, x: total + x @ x)
         return hansa.sequence_reduce(hansa.federated_collect(value), 0.0, fold)
 
-    assert str(explained(work, "{float32[8]}@CLIENTS").server_flops) == "17 FLOP per client"
+    assert str(explained(work, "{float32[8]}@CLIENTS").server_flops) == "17 FLOP per collected value"

@@ -10,7 +10,6 @@ from hansa.compiler.explain.picture import picture_of
 from hansa.compiler.explain.stages import AtClients, AtServer, Bytes, stages_of
 from hansa.compiler.explain.text import text_of
 from hansa.compiler.partition import compile_computation
-from hansa.compiler.program import Program
 from hansa.language.computations import Computation
 from hansa.templates import IterativeProcess
 
@@ -21,34 +20,40 @@ class Explanation(str):
     Attributes:
         name: the computation's name.
         stages: `AtServer` and `AtClients` in turn, in the order in which they run.
-        bytes_down: what one client receives, in bytes, as far as it is known (`Bytes.exact` says whether that is all).
-        bytes_up: what one client reports, likewise.
-        client_flops: the floating-point operations of one client.
-        server_flops: those of the server, without adding up the clients' reports.
-        adding_flops: what the server does to add up one client's reports.
     """
 
     name: str
     stages: tuple[AtServer | AtClients, ...]
-    bytes_down: Bytes
-    bytes_up: Bytes
-    client_flops: Flops
-    server_flops: Flops
-    adding_flops: Flops
     _picture: str
 
-    def __new__(cls, program: Program) -> Explanation:  # noqa: D102
-        stages = stages_of(program)
-        self = super().__new__(cls, text_of(program, stages))
-        clients = [stage for stage in stages if isinstance(stage, AtClients)]
-        self.name, self.stages = program.name, stages
-        self.bytes_down = Bytes.total(stage.bytes_down for stage in clients)
-        self.bytes_up = Bytes.total(stage.bytes_up for stage in clients)
-        self.client_flops = Flops.total(stage.flops for stage in clients)
-        self.server_flops = Flops.total(stage.flops for stage in stages if isinstance(stage, AtServer))
-        self.adding_flops = Flops.total(report.flops for stage in clients for report in stage.reports)
-        self._picture = picture_of(program, stages)
-        return self
+    @property
+    def bytes_down(self) -> Bytes:
+        """What one client receives, as far as it is known; `exact` says whether that is all."""
+        return Bytes.total(stage.bytes_down for stage in self._clients)
+
+    @property
+    def bytes_up(self) -> Bytes:
+        """What one client reports, likewise."""
+        return Bytes.total(stage.bytes_up for stage in self._clients)
+
+    @property
+    def client_flops(self) -> Flops:
+        """The floating-point operations of one client."""
+        return Flops.total(stage.flops for stage in self._clients)
+
+    @property
+    def server_flops(self) -> Flops:
+        """Those of the server, without adding up the clients' reports."""
+        return Flops.total(stage.flops for stage in self.stages if isinstance(stage, AtServer))
+
+    @property
+    def adding_flops(self) -> Flops:
+        """What the server does to add up one client's reports."""
+        return Flops.total(report.flops for stage in self._clients for report in stage.reports)
+
+    @property
+    def _clients(self) -> list[AtClients]:
+        return [stage for stage in self.stages if isinstance(stage, AtClients)]
 
     def svg(self) -> str:
         """A picture of the data's way between the server and the clients, as an SVG document 800 pixels wide."""
@@ -81,4 +86,9 @@ def explain(computation: Computation | IterativeProcess) -> Explanation:
         computation = computation.next
     if not isinstance(computation, Computation):
         raise TypeError(f"explain takes a computation with declared types, found {computation!r}")
-    return Explanation(compile_computation(computation))
+    program = compile_computation(computation)
+    stages = stages_of(program)
+    explanation = Explanation(text_of(program, stages))
+    explanation.name, explanation.stages = program.name, stages
+    explanation._picture = picture_of(program, stages)
+    return explanation

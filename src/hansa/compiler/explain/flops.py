@@ -22,7 +22,7 @@ class Turn:
     """What a term is for each of.
 
     Attributes:
-        of: "batch", "element", "client", "slice", or "iteration" of a loop whose end only the data knows.
+        of: "batch", "element", "collected value", "slice", or "iteration" of a loop whose end only the data knows.
         source: the name of the sequence that the batches are from, or of the loop.
     """
 
@@ -102,7 +102,7 @@ class Flops:
 
         Args:
             batch_size: the number of examples of a batch, and every other unknown size.
-            turns: how many batches, elements, slices or clients each sequence has.
+            turns: how many batches, elements, slices or collected values each sequence has.
             iterations: how often each loop of unknown length goes round, each time that it is reached.
         """
         names = {str(symbol): batch_size for symbol in batch_symbols()}
@@ -130,12 +130,12 @@ def _is_zero(amount: Any) -> bool:
 def _shown(term: Term, several: bool) -> list[str]:
     per = "".join(f" per {_turn(turn, several)}" for turn in reversed(term.per))
     linear = term.linear
-    if linear is None:
-        return [f"({term.amount}) FLOP{per}" + (" of b examples" if term.per else "")]
-    fixed, each = linear
-    # What grows with the batch is said of an example where there are batches, else of `b`, the unknown size.
+    # Sizes are those of a batch, or of what has a leading size that is not known: its rows.
     in_batch = bool(term.per) and term.per[-1].of == "batch"
-    example = per.replace(" per batch", " per example", 1) if in_batch else f"{per} for each of b"
+    if linear is None:
+        return [f"({term.amount}) FLOP{per} " + ("of b examples" if in_batch else "for b rows")]
+    fixed, each = linear
+    example = per.replace(" per batch", " per example", 1) if in_batch else f" per row{per}"
     known = [f"{amount(fixed)}{per}"] if fixed or not each else []
     return known + ([f"{amount(each)}{example}"] if each else [])
 

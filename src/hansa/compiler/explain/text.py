@@ -80,7 +80,7 @@ def _totals(stages: Sequence[AtServer | AtClients]) -> list[str]:
     adding = Flops.total(report.flops for stage in clients for report in stage.reports)
     lines = [
         f"each client  {down} down, {up} up; {Flops.total(stage.flops for stage in clients)}",
-        f"the server   {at_server}; to add up reports, {adding} per client",
+        f"the server   {at_server}" + (f"; {adding} to add up each client's reports" if adding else ""),
     ]
     return [*lines, *seen([report for stage in clients for report in stage.reports]), ""]
 

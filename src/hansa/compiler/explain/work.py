@@ -236,7 +236,7 @@ def _select(node: Intrinsic, inputs: list[Any]) -> tuple[Any, Flops]:
 
 
 def _collect(node: Intrinsic, inputs: list[Any]) -> tuple[Any, Flops]:
-    return Elements(tuple(jax.tree.leaves(inputs[0])), Turn("client", "what was collected"), Flops()), Flops()
+    return Elements(tuple(jax.tree.leaves(inputs[0])), Turn("collected value", "the clients"), Flops()), Flops()
 
 
 _INTRINSICS: dict[str, Callable[[Intrinsic, list[Any]], tuple[Any, Flops]]] = {
