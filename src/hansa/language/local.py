@@ -6,8 +6,10 @@ result's type is inferred and known (or symbolic, see `hansa.compiler.padding`) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -16,9 +18,11 @@ import numpy as np
 from jax import export, lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from hansa.language.context import Trace, tracing
+from hansa.language.context import Trace, explaining_recursion, tracing
 from hansa.language.sizes import batch_symbols, deciding
+from hansa.language.values import Value, check_trace
 from hansa.types import Struct, StructType, TensorType, Type
+from hansa.types.dtypes import tensor_notation
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,20 @@ class LocalFunction:
     """
 
     def __init__(
-        self, function: Callable[..., Any], parameter: Type | None, unpack: bool, name: str, bits: int | None = None
+        self,
+        function: Callable[..., Any],
+        parameter: Type | None,
+        unpack: bool,
+        name: str,
+        bits: int | None = None,
+        where: str = "",
     ) -> None:
         self.function = function
         self.bits = bits
         self.parameter = parameter
         self.unpack = unpack
         self.name = name
+        self.where = where
         self._traced: dict[Any, Traced] = {}
 
     def trace(self, argument: Any) -> Traced:
@@ -68,10 +79,24 @@ class LocalFunction:
                 tree[:] = [treedef]
                 return results
 
-            with jax.enable_x64(True):
+            with jax.enable_x64(True), explaining_recursion(self.name), self._explaining(key):
                 jaxpr = jax.make_jaxpr(flat)(*(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in key))
             self._traced[key] = Traced(jaxpr, tree[0])
         return self._traced[key]
+
+    @contextmanager
+    def _explaining(self, key: Any) -> Iterator[None]:
+        """Says which computation an error is from, as that may be called long after it was written."""
+        try:
+            yield
+        except Exception as error:
+            remedy = next((remedy for kind, remedy in _REMEDIES.items() if isinstance(error, kind)), "")
+            made = f", made at {self.where}" if self.where else ""
+            types = [tensor_notation(dtype, shape) for shape, dtype in key]
+            shown = ", ".join(types[:_SHOWN]) + (f" and {len(types) - _SHOWN} more" if len(types) > _SHOWN else "")
+            given = f", for {shown}" if types else ""
+            error.add_note(f"This is the local computation {self.name!r}{made}{given}.{remedy}")
+            raise
 
     def _call(self, leaves: tuple[Any, ...]) -> Any:
         if self.parameter is None:
@@ -96,7 +121,8 @@ class LocalFunction:
         except NotCompilable:
             raise
         except Exception:
-            return self._result_type_by_example()
+            pass  # Not within the handler: an error of the examples is not to be shown as one that came of this.
+        return self._result_type_by_example()
 
     def _result_type_by_example(self) -> Type:
         def of(size: int) -> Type:
@@ -111,6 +137,24 @@ class LocalFunction:
         assert raised is not None
         raise raised
 
+
+_SHOWN = 4
+
+_REMEDIES: Mapping[type[Exception], str] = MappingProxyType(
+    {
+        jax.errors.TracerBoolConversionError: " Its values are not known while it is traced, so no `if`, `while`, "
+        "`and`, `or` or `not` can depend on them; use jnp.where, jax.lax.cond or jax.lax.while_loop.",
+        jax.errors.TracerIntegerConversionError: " Its values are not known while it is traced, so none can be a "
+        "Python integer, as range() or a shape need it; use jax.lax.fori_loop, or make it a constant.",
+        jax.errors.TracerArrayConversionError: " Its values are not known while it is traced, so none can be a NumPy "
+        "array; use the functions of jax.numpy.",
+        jax.errors.NonConcreteBooleanIndexError: " The sizes of its arrays cannot depend on data; use jnp.where, or "
+        "weights of zero and one, in place of a boolean index.",
+        jax.errors.ConcretizationTypeError: " Its values are not known while it is traced, so none can be a Python "
+        "number, and no size can depend on them; keep them as arrays.",
+    }
+)
+"""What to write instead, for JAX's errors; the first class that fits counts."""
 
 _NARROW = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32, "complex128": np.complex64}
 """What 32-bit JAX makes of 64-bit dtypes."""
@@ -196,6 +240,8 @@ def to_struct(value: Any, name: str) -> Any:
 
     Dicts, lists, tuples, named tuples and dataclasses become structs; Python scalars become int32, float32 and bool.
     """
+    if isinstance(value, Value):
+        check_trace(value, f"what {name!r} returns")
     if isinstance(value, Struct):
         return type(value)((field, to_struct(element, name)) for field, element in value._items())
     if isinstance(value, Mapping):
