@@ -7,12 +7,12 @@ from typing import Any
 from hansa.compiler.evaluate import member
 from hansa.compiler.partition import compile_computation, is_argument
 from hansa.compiler.program import ClientStage, Program, ServerStage
-from hansa.language.computations import Computation
+from hansa.language.computations import Computation, PolymorphicComputation
 from hansa.language.graph import Intrinsic, Literal, MakeStruct, Node, Parameter, Select
 from hansa.types import CLIENTS, FederatedType, SequenceType, StructType, TensorType, Type
 
 
-def explain(computation: Computation) -> str:
+def explain(computation: Any) -> str:
     """The stages of a computation: what the server and the clients compute, and what goes between them.
 
     Args:
@@ -22,7 +22,12 @@ def explain(computation: Computation) -> str:
         Text to print. Sizes are those of one client's message, in bytes; `?` stands for what only the data tells.
     """
     if not isinstance(computation, Computation):
-        raise TypeError(f"explain takes a computation with declared types, found {computation!r}")
+        remedy = (
+            "give it types: explain(f.specialize(hansa.to_type(…)))"
+            if isinstance(computation, PolymorphicComputation)
+            else "pass what a decorator returns, such as process.next"
+        )
+        raise TypeError(f"explain takes a computation with declared types, found {computation!r}; {remedy}")
     return explain_program(compile_computation(computation))
 
 

@@ -6,8 +6,9 @@ current runtime. `tracing` makes computations from Python functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from dataclasses import is_dataclass
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from hansa.language.context import Trace, current_runtime, current_trace, user_l
 from hansa.language.graph import Apply, Node, Parameter
 from hansa.language.local import LocalFunction, arranged, to_struct, type_of_arrays
 from hansa.language.values import Value, misplaced, to_node
-from hansa.types import FunctionType, Struct, StructType, Type, infer_type
+from hansa.types import FederatedType, FunctionType, Struct, StructType, Type, infer_type, is_federated
 from hansa.types import names as _names
 from hansa.types.mismatch import describe
 
@@ -61,6 +62,13 @@ class Computation:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}: {self.type_signature}>"
+
+    def __reduce__(self) -> Any:
+        raise _no_pickle(self)
+
+    def __deepcopy__(self, memo: Any) -> Computation:
+        """The same: a computation does not change."""
+        return self
 
 
 class LocalComputation(Computation):
@@ -132,14 +140,15 @@ class PolymorphicComputation:
         names = [repr(computation.name) for computation, _ in calls]
         shown = ", ".join(map(str, types)) or "no arguments"
         if (self, types) in calls:
-            way = " calls ".join([*names[calls.index((self, types)) :], "itself" if calls[-1][0] is self else names[0]])
+            first, *others = names[calls.index((self, types)) :]
+            way = f"{first} calls " + ", which calls ".join([*others, first] if others else ["itself"])
             raise TypeError(
-                f"{way}, for the types {shown}{_made(self)}: tracing it would never end, as it does not depend on data; "
+                f"{way}, for the types {shown}{made(self)}: tracing it would never end, as it does not depend on data; "
                 "repeat with hansa.sequence_reduce or, in a local computation, jax.lax.while_loop or jax.lax.fori_loop"
             )
         if sum(computation is self for computation, _ in calls) >= _DEEPEST:
             raise TypeError(
-                f"{self.name!r} calls itself for ever new types, the last of them {shown}{_made(self)}: a computation "
+                f"{self.name!r} calls itself for ever new types, the last of them {shown}{made(self)}: a computation "
                 "that calls itself must come to types for which it does not"
             )
 
@@ -167,12 +176,19 @@ class PolymorphicComputation:
     def _type_of(self, index: int, argument: Any) -> Type:
         what = f"argument {index} of {self.name!r}"
         try:
-            return infer_type(argument)
+            return infer_type(argument, what)
         except (TypeError, ValueError) as error:
-            raise misplaced(argument, what) or type(error)(f"{what}: {error}") from None
+            raise misplaced(argument, what) or error from None
 
     def __repr__(self) -> str:
         return f"<PolymorphicComputation {self.name}, typed when called>"
+
+    def __reduce__(self) -> Any:
+        raise _no_pickle(self)
+
+    def __deepcopy__(self, memo: Any) -> PolymorphicComputation:
+        """The same: only what it has traced is added to it."""
+        return self
 
 
 _in_progress: ContextVar[tuple[tuple[PolymorphicComputation, tuple[Type, ...]], ...]] = ContextVar(
@@ -184,34 +200,66 @@ _DEEPEST = 32
 """How often a computation may be in the middle of being traced, for different types."""
 
 
-def _made(computation: Computation | PolymorphicComputation) -> str:
+def made(computation: Computation | PolymorphicComputation) -> str:
+    """Where a computation was made, for messages."""
     return f" (made at {computation.where})" if computation.where else ""
+
+
+def _no_pickle(computation: Computation | PolymorphicComputation) -> TypeError:
+    return TypeError(
+        f"the computation {computation.name!r}{made(computation)} cannot be pickled, as it is made of Python "
+        "functions; define it in a module, and import that in the other process"
+    )
 
 
 def concrete(function: Any, parameter: Type | None, what: str) -> Computation:
     """`function` as a computation that takes a `parameter`, or an error that says why not."""
     if isinstance(function, PolymorphicComputation):
+        if parameter is None and function.arity:
+            raise TypeError(
+                f"{what}, {function.name!r}{made(function)}, takes {_count(function.arity)}, but is to be given "
+                "nothing; close over what it needs, or map it over a value"
+            )
         function = function.specialize_to(parameter)
     if not isinstance(function, Computation):
-        if isinstance(function, Value):
-            raise TypeError(f"{what} must be a computation, found a value of type {function.type_signature}")
-        if callable(function):
-            raise TypeError(
-                f"{what} is the plain Python function {getattr(function, '__name__', function)!r}; decorate it with "
-                "@hansa.jax_computation (or @hansa.federated_computation, if it composes others)"
-            )
-        raise TypeError(f"{what} must be a computation, found {describe(function)}")
+        raise TypeError(_no_computation(function, what))
     expected = function.type_signature.parameter
-    if parameter is None or expected is None:
-        if parameter is not expected:
-            takes = "no parameter" if expected is None else f"a parameter of type {expected}"
+    what = f"{what}, {function.name!r}{made(function)},"
+    if expected is None:
+        if parameter is not None:
             raise TypeError(
-                f"{what}, {function.name!r}{_made(function)}, takes {takes}, but is to be given "
-                f"{'nothing' if parameter is None else parameter}"
+                f"{what} takes no parameter, but is to be given {parameter}; give it one, or use hansa.federated_eval"
             )
         return function
-    expected.check_assignable_from(parameter, what=f"{what}, {function.name!r}{_made(function)}, in its argument")
+    if parameter is None:
+        raise TypeError(
+            f"{what} takes a parameter of type {expected}, but is to be given nothing; close over what it needs, or "
+            "map it over a value"
+        )
+    if is_federated(expected) and not is_federated(parameter):
+        raise TypeError(
+            f"{what} takes placed values, of type {expected}, but is to be given {parameter} at each member; call it "
+            "on the value itself, without mapping"
+        )
+    expected.check_assignable_from(parameter, what=f"{what} in its argument")
     return function
+
+
+def _no_computation(function: Any, what: str) -> str:
+    if isinstance(function, Value):
+        return (
+            f"{what} must be a computation, found a value of type {function.type_signature}; pass the computation "
+            "itself, without calling it"
+        )
+    if callable(function):
+        return (
+            f"{what} is the plain Python function {getattr(function, '__name__', function)!r}; decorate it with "
+            "@hansa.jax_computation (or @hansa.federated_computation, if it composes others)"
+        )
+    return (
+        f"{what} must be a computation, found {describe(function)}; pass a function decorated with "
+        "@hansa.jax_computation"
+    )
 
 
 def apply(computation: Computation, argument: Any) -> Node:
@@ -219,8 +267,14 @@ def apply(computation: Computation, argument: Any) -> Node:
     expected = computation.type_signature.parameter
     if expected is None:
         return Apply(computation.type_signature.result, computation, None, where=user_line())
-    node = to_node(argument, expected, what=f"the argument of {computation.name!r}")
-    expected.check_assignable_from(node.type, what=f"the argument of {computation.name!r}")
+    what = f"the argument of {computation.name!r}"
+    node = to_node(argument, expected, what=what)
+    if is_federated(node.type) and not is_federated(expected):
+        raise TypeError(
+            f"{what} must be unplaced, {expected}, found {node.type}; apply it to the value at each member with "
+            "hansa.federated_map(fn, value)"
+        )
+    expected.check_assignable_from(node.type, what=what)
     return Apply(computation.type_signature.result, computation, node, where=user_line())
 
 
@@ -231,16 +285,12 @@ def pack(name: str, parameter: Type | None, args: tuple[Any, ...], kwargs: dict[
         if count:
             raise TypeError(f"{name!r} takes no arguments, {_given(count)}")
         return None
-    if (
-        count == 1
-        and args
-        and not (isinstance(parameter, StructType) and len(parameter) == 1 and not _is_struct(args[0]))
-    ):
+    if count == 1 and args and (not isinstance(parameter, StructType) or _is_struct(args[0], parameter)):
         return args[0]
     if not isinstance(parameter, StructType):
         if kwargs and count == 1:
             raise TypeError(
-                f"{name!r} takes one argument, of type {parameter}; pass it without the name {[*kwargs][0]!r}"
+                f"{name!r} takes one argument, of type {parameter}; pass it without the name {next(iter(kwargs))!r}"
             )
         raise TypeError(f"{name!r} takes one argument, of type {parameter}; {_given(count)}")
     return Struct(_bind(name, parameter, args, kwargs))
@@ -270,10 +320,13 @@ def _count(number: int) -> str:
 
 
 def _given(number: int) -> str:
-    return "one was given" if number == 1 else f"{number} were given"
+    return "one was given" if number == 1 else f"{number or 'none'} were given"
 
 
-def _is_struct(value: Any) -> bool:
+def _is_struct(value: Any, parameter: StructType) -> bool:
+    """Whether a value stands for the whole struct parameter, and not for its first field."""
     if isinstance(value, Value):
-        return isinstance(value.type_signature, StructType)
-    return isinstance(value, Struct | dict | list | tuple)
+        kind = value.type_signature
+        inside = isinstance(kind, FederatedType) and isinstance(kind.member, StructType)
+        return isinstance(kind, StructType) or (inside and not is_federated(parameter))
+    return isinstance(value, Struct | Mapping | list | tuple) or is_dataclass(value)

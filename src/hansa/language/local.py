@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -21,8 +21,11 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from hansa.language.context import Trace, explaining_recursion, tracing
 from hansa.language.sizes import batch_symbols, deciding
 from hansa.language.values import Value, check_trace
-from hansa.types import Struct, StructType, TensorType, Type
+from hansa.types import FederatedType, SequenceType, Struct, StructType, TensorType, Type
+from hansa.types import names as _names
 from hansa.types.dtypes import tensor_notation
+from hansa.types.members import members
+from hansa.types.mismatch import Mismatch, describe
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,13 @@ def tensors(kind: Type | None) -> list[TensorType]:
         return [kind]
     if isinstance(kind, StructType):
         return [leaf for member in kind for leaf in tensors(member)]
-    raise TypeError(f"a local computation takes and returns tensors and structs of tensors, not {kind}")
+    if isinstance(kind, FederatedType):
+        remedy = "map it over placed values with hansa.federated_map"
+    elif isinstance(kind, SequenceType):
+        remedy = "give it the type of an element, and use hansa.sequence_map or hansa.sequence_reduce"
+    else:
+        remedy = "close over functions instead of passing them"
+    raise TypeError(f"a local computation takes and returns tensors and structs of tensors, not {kind}; {remedy}")
 
 
 def is_wide(kind: Type) -> bool:
@@ -235,36 +244,38 @@ def _generalise(first: Type, second: Type) -> Type:
     return TensorType(first.dtype, tuple(a if a == b else None for a, b in zip(first.shape, second.shape, strict=True)))
 
 
-def to_struct(value: Any, name: str) -> Any:
+def to_struct(value: Any, name: str, path: str = "") -> Any:
     """What a local computation returned, as an array or a `Struct` of arrays.
 
     Dicts, lists, tuples, named tuples and dataclasses become structs; Python scalars become int32, float32 and bool.
+
+    Args:
+        value: what it returned, or the part of that at `path`.
+        name: the computation's, for messages.
+        path: the way to the value.
     """
+    returned, at = f"{name!r} returned", f" at {path}" if path else ""
     if isinstance(value, Value):
-        check_trace(value, f"what {name!r} returns")
-    if isinstance(value, Struct):
-        return type(value)((field, to_struct(element, name)) for field, element in value._items())
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"{name!r} returned a dict whose keys are not all strings: {list(value)}")
-        return Struct((key, to_struct(element, name)) for key, element in value.items())
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return Struct((field, to_struct(element, name)) for field, element in zip(value._fields, value, strict=True))
-    if isinstance(value, list | tuple):
-        return Struct((None, to_struct(element, name)) for element in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return Struct((f.name, to_struct(getattr(value, f.name), name)) for f in fields(value))
+        check_trace(value, f"what {name!r} returns{at}")
+    try:
+        found = members(value)
+    except Mismatch as mismatch:
+        raise mismatch.error(f"what {name!r} returns{path}") from None
+    if found is not None:
+        parts = zip(found.names, found.values, strict=True)
+        pairs = [(field, to_struct(part, name, path + _names.step(field, i))) for i, (field, part) in enumerate(parts)]
+        return (type(value) if isinstance(value, Struct) else Struct)(pairs)
     if value is None:
-        raise TypeError(
-            f"{name!r} returned None: a local computation must return arrays, or a struct of arrays; is a `return` "
-            "missing?"
-        )
+        remedy = "leave the field out" if path else "is a `return` missing?"
+        raise TypeError(f"{returned} None{at}: {_RETURNED}; {remedy}")
     if export.is_symbolic_dim(value):
         return jnp.asarray(value, np.int32)
     if isinstance(value, bool | int | float):
         return jnp.asarray(value, {bool: bool, int: np.int32, float: np.float32}[type(value)])
     if not hasattr(value, "dtype") or not hasattr(value, "shape"):
-        raise TypeError(
-            f"{name!r} returned a {type(value).__name__}: a local computation must return arrays, or a struct of arrays"
-        )
+        remedy = "; return it from the federated computation around it" if isinstance(value, str) else ""
+        raise TypeError(f"{returned} {describe(value)}{at}: {_RETURNED}{remedy}")
     return jnp.asarray(value)
+
+
+_RETURNED = "a local computation must return arrays, or a struct of arrays"

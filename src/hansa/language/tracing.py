@@ -68,6 +68,8 @@ def _decorate(args: tuple[Any, ...], decorator: str, tracer: _Tracer) -> Any:
         return _build(args[0], args[1:], decorator, tracer)
     if not args:
         raise TypeError(f"write @hansa.{decorator} without parentheses, or with the types of the parameters")
+    if any(_is_function(arg) for arg in args):
+        raise TypeError(f"the function comes first, and its types after it: hansa.{decorator}(function, type, …)")
     types = tuple(to_type(spec) for spec in args)
     return lambda function: _build(function, types, decorator, tracer)
 
@@ -84,6 +86,12 @@ def _build(function: Any, specs: tuple[Any, ...], decorator: str, tracer: _Trace
     if not callable(function):
         raise TypeError(f"@hansa.{decorator} decorates a Python function, found {function!r}")
     name = getattr(function, "__name__", type(function).__name__)
+    for kind, test in (("generator", inspect.isgeneratorfunction), ("coroutine", inspect.iscoroutinefunction)):
+        if test(function):
+            raise TypeError(
+                f"{name!r} is a {kind} function: a computation is traced by one call, which returns a value; write it "
+                f"without `{'yield' if kind == 'generator' else 'async'}`"
+            )
     names = _parameter_names(function, name)
     types = tuple(to_type(spec) for spec in specs)
     where = user_line()
@@ -100,15 +108,20 @@ def _typed(
     if len(types) == 1 and len(names) > 1 and isinstance(types[0], StructType) and len(types[0]) == len(names):
         return tracer(function, name, types[0], True, where)
     if len(types) != len(names):
+        has = f"{_plural(len(names), 'parameter')} ({', '.join(names)})" if names else "no parameters"
+        method = "; it seems to be a method: decorate a function without `self`" if names[:1] == ["self"] else ""
         raise TypeError(
-            f"{name!r} has {len(names)} parameters ({', '.join(names) or 'none'}), but {len(types)} types were given: "
-            f"{', '.join(map(str, types)) or 'none'}"
+            f"{name!r} has {has}, but is given {_plural(len(types), 'type')}: {', '.join(map(str, types))}{method}"
         )
     if not types:
         return tracer(function, name, None, False, where)
     if len(types) == 1:
         return tracer(function, name, types[0], False, where)
     return tracer(function, name, StructType(zip(names, types, strict=True)), True, where)
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"one {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _parameter_names(function: Callable[..., Any], name: str) -> list[str]:
@@ -118,7 +131,7 @@ def _parameter_names(function: Callable[..., Any], name: str) -> list[str]:
             raise TypeError(
                 f"{name!r} takes {parameter}: a computation has a fixed number of typed parameters; name them "
                 "one by one, "
-                f"or wrap it: lambda a, b: {name}(a, b)"
+                f"or wrap it: lambda a, b: {name if name.isidentifier() else 'f'}(a, b)"
             )
         if parameter.default is not parameter.empty:
             raise TypeError(
@@ -194,6 +207,14 @@ def _trace_local(
     where: str,
     bits: int | None = None,
 ) -> Computation:
-    tensors(parameter)
+    _refuse_strings(name, parameter)
     local = LocalFunction(function, parameter, unpack, name, bits, where)
     return LocalComputation(local, FunctionType(parameter, local.result_type()))
+
+
+def _refuse_strings(name: str, parameter: Type | None) -> None:
+    if any(leaf.dtype.kind == "U" for leaf in tensors(parameter)):
+        raise TypeError(
+            f"the local computation {name!r} takes {parameter}, but strings cannot be computed with; give it the other "
+            "fields only, or a number for each string"
+        )

@@ -7,15 +7,16 @@ a value is refused with the remedy, since only a local computation may look insi
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
 from hansa.language.context import Trace, current_trace, user_line
 from hansa.language.graph import Literal, MakeStruct, Node, Select
 from hansa.types import FederatedType, SequenceType, Struct, StructType, Type, infer_type, to_value
 from hansa.types import names as _names
+from hansa.types.members import members
+from hansa.types.mismatch import Mismatch
 
 
 class Value:
@@ -125,6 +126,7 @@ class Value:
         raise TypeError(f"`in` on a value of type {self._node.type}: {_REASON}; {_remedy(self)}{names}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises: a value is no function."""
         raise TypeError(
             f"a value of type {self._node.type} is no function, and cannot be called; computations are, and take values"
         )
@@ -186,8 +188,8 @@ def _member(kind: Type) -> Type:
 
 def _no_array(value: Value) -> TypeError:
     return misplaced(value, "what becomes an array") or TypeError(
-        f"a value of type {value._node.type} is no array, and cannot be given to functions of JAX, NumPy or TensorFlow: "
-        f"{_REASON}; {_remedy(value)}"
+        f"a value of type {value._node.type} is no array, and cannot be given to functions of JAX, NumPy or "
+        f"TensorFlow: {_REASON}; {_remedy(value)}"
     )
 
 
@@ -287,7 +289,7 @@ def to_node(value: Any, expected: Type | None = None, what: str = "value") -> No
     if isinstance(value, Value):
         check_trace(value, what)
         return value._node
-    pairs = _pairs(value)
+    pairs = _pairs(value, what)
     if pairs is not None and _holds_value(value):
         names, elements = [], []
         for i, (name, element) in enumerate(pairs):
@@ -299,22 +301,21 @@ def to_node(value: Any, expected: Type | None = None, what: str = "value") -> No
         return make_struct(names, elements, type(value) if isinstance(value, Struct) else None)
     if expected is not None and not isinstance(expected, FederatedType):
         return Literal(expected, to_value(value, expected, what), where=user_line())
-    kind = infer_type(value)
+    if callable(value) and _pairs(value) is None and not hasattr(value, "dtype"):
+        name = getattr(value, "__name__", type(value).__name__)
+        raise TypeError(
+            f"{what} must be a value, found the function {name!r}; call it, or pass it where a function goes"
+        )
+    kind = infer_type(value, what)
     return Literal(kind, to_value(value, kind, what), where=user_line())
 
 
-def _pairs(value: Any) -> list[tuple[str | None, Any]] | None:
-    if isinstance(value, Struct):
-        return list(value._items())
-    if isinstance(value, Mapping):
-        return list(value.items())
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return list(zip(value._fields, value, strict=True))
-    if isinstance(value, list | tuple):
-        return [(None, element) for element in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return [(f.name, getattr(value, f.name)) for f in fields(value)]
-    return None
+def _pairs(value: Any, what: str = "value") -> list[tuple[str | None, Any]] | None:
+    try:
+        found = members(value)
+    except Mismatch as mismatch:
+        raise mismatch.error(what) from None
+    return None if found is None else list(zip(found.names, found.values, strict=True))
 
 
 def _holds_value(value: Any) -> bool:

@@ -72,6 +72,12 @@ class InProcessRuntime:
         if clients_per_chunk is not None and clients_per_chunk < 1:
             raise ValueError(f"clients_per_chunk must be positive, found {clients_per_chunk}")
         self.devices = tuple(jax.devices() if devices is None else devices)
+        if not self.devices or not all(isinstance(device, jax.Device) for device in self.devices):
+            raise TypeError(f"devices must be one or more JAX devices, such as jax.devices(), found {devices!r}")
+        if isinstance(default_num_clients, bool) or not isinstance(default_num_clients, int | np.integer):
+            raise TypeError(f"default_num_clients must be an integer, found {default_num_clients!r}")
+        if default_num_clients < 0:
+            raise ValueError(f"default_num_clients must not be negative, found {default_num_clients}")
         self.clients_per_chunk = clients_per_chunk
         self.default_num_clients = default_num_clients
         self.compilations = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hansa.language.computations import Computation
+from hansa.language.computations import Computation, PolymorphicComputation
 from hansa.templates.measured import MeasuredProcess, at_server
 from hansa.types import CLIENTS, FederatedType, StructType, TensorType, Type
 from hansa.types.dtypes import kind as dtype_kind
@@ -20,7 +20,7 @@ class AggregationProcess(MeasuredProcess):
         TypeError: if a type is another; the message says which and what to write.
     """
 
-    def __init__(self, initialize: Computation, next: Computation) -> None:
+    def __init__(self, initialize: Computation, next: Computation | PolymorphicComputation) -> None:
         super().__init__(initialize, next)
         signature = self.next.type_signature
         parameter, result = signature.parameter, signature.result

@@ -20,7 +20,7 @@ class IterativeProcess:
         TypeError: if the states do not fit one another.
     """
 
-    def __init__(self, initialize: Computation, next: Computation) -> None:
+    def __init__(self, initialize: Computation, next: Computation | PolymorphicComputation) -> None:
         start = _typed("initialize", initialize).type_signature
         if start.parameter is not None:
             raise TypeError(
@@ -28,7 +28,8 @@ class IterativeProcess:
             )
         if isinstance(next, PolymorphicComputation) and next.arity == 1:
             next = next.specialize(start.result)
-        step = _typed("next", next).type_signature
+        next = _typed("next", next)
+        step = next.type_signature
         if step.parameter is None:
             raise TypeError(
                 f"next must take the state, of type {start.result}, as its first parameter; found the type {step}, "
@@ -80,7 +81,7 @@ def _typed(name: str, value: Any) -> Computation:
             f"{name} must be a computation, found the Python function {getattr(value, '__name__', value)!r}; decorate "
             "it with @hansa.federated_computation and the types of its parameters"
         )
-    raise TypeError(f"{name} must be a computation, found {value!r}")
+    raise TypeError(f"{name} must be a computation, found {value!r}; pass the computation itself, without calling it")
 
 
 def _first(step: FunctionType, start: FunctionType) -> Type:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from hansa.language.computations import Computation
+from hansa.language.computations import Computation, PolymorphicComputation
 from hansa.templates.iterative import IterativeProcess
 from hansa.types import SERVER, FederatedType, StructType, Type
 
@@ -32,7 +32,7 @@ class MeasuredProcess(IterativeProcess):
         TypeError: if a type is another; the message says which and what to write.
     """
 
-    def __init__(self, initialize: Computation, next: Computation) -> None:
+    def __init__(self, initialize: Computation, next: Computation | PolymorphicComputation) -> None:
         super().__init__(initialize, next)
         at_server(self.state_type, "the state that `initialize` returns")
         result = self.next.type_signature.result
