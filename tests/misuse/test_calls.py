@@ -52,9 +52,6 @@ def identity(kind: str) -> Any:
     return hansa.jax_computation(lambda x: x, kind)
 
 
-# Arguments
-
-
 @misuse("a missing argument", TypeError, r"'weighted' takes 3 arguments \(values, weights, rate\); rate is missing")
 def _() -> None:
     weighted([1.0], [1.0])  # wrong
@@ -140,9 +137,6 @@ def _() -> None:
 @misuse("None without declared types", TypeError, "argument 0 of '<lambda>': None has no type; leave it out")
 def _() -> None:
     hansa.jax_computation(lambda a: a)(None)  # wrong
-
-
-# Numbers and arrays
 
 
 @misuse(
@@ -342,9 +336,6 @@ def _() -> None:
 )
 def _() -> None:
     hansa.jax_computation(lambda key: key)(jax.random.key(0))  # wrong
-
-
-# Clients
 
 
 @misuse(
@@ -623,9 +614,6 @@ def _() -> None:
     total = both.specialize(*[hansa.to_type("{<x=float32[2]>*}@CLIENTS")] * 2)
     population = hansa.ClientBatches({"x": np.zeros((4, 2), np.float32)}, [0, 1, 3, 4], 1)
     total(population.select([0, 1]), population.select([1, 2]))  # wrong
-
-
-# Runtimes
 
 
 @misuse(

@@ -18,9 +18,6 @@ misuse = Table()
 double = hansa.jax_computation(lambda x: x * 2, "float32")
 
 
-# What is decorated
-
-
 @misuse(
     "no return",
     TypeError,
@@ -345,9 +342,6 @@ def _() -> None:
     hansa.jax_computation(lambda row: row.x, "<x=float32,name=str>")  # wrong
 
 
-# What JAX does not trace
-
-
 @misuse(
     "an if that depends on data",
     jax.errors.TracerBoolConversionError,
@@ -472,9 +466,6 @@ def _() -> None:
         return x.sum()
 
     pairs(np.ones(7, np.float32))
-
-
-# Recursion
 
 
 @misuse(

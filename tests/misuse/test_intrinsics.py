@@ -28,9 +28,6 @@ def made(use: Any, *types: str) -> Any:
     return hansa.federated_computation(use, *types)
 
 
-# Placements
-
-
 @misuse(
     "federated_broadcast of a value at the clients",
     TypeError,
@@ -425,9 +422,6 @@ def _() -> None:
     made(lambda s, z: hansa.sequence_reduce(s, z, count), "float32*", "int32@SERVER")  # wrong
 
 
-# Types
-
-
 @misuse(
     "federated_sum of bools",
     TypeError,
@@ -697,9 +691,6 @@ def _() -> None:
 )
 def _() -> None:
     made(lambda seed: hansa.federated_client_key(seed), "int32@SERVER")  # wrong
-
-
-# Functions
 
 
 @misuse(
@@ -1044,9 +1035,6 @@ def _() -> None:
 )
 def _() -> None:
     made(lambda x: hansa.federated_aggregate(x, 0, count, lambda a, b: a + b, half), AT_CLIENTS)  # wrong
-
-
-# Places
 
 
 @misuse(

@@ -288,8 +288,6 @@ def _() -> None:
     hansa.Struct([("accuracy", 0.9)]).accuracy = 1.0  # wrong
 
 
-# Processes
-
 zero = hansa.federated_computation(lambda: hansa.federated_value(0.0, SERVER))
 
 
