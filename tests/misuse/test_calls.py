@@ -352,7 +352,7 @@ def _() -> None:
     "a number in place of the clients",
     TypeError,
     r"the argument of 'mean' must be a list with one entry per client, of type \{float32\}@CLIENTS; found a "
-    "float; put one client's value in a list",
+    "float; wrap one client's value in a list",
 )
 def _() -> None:
     mean(1.0)  # wrong
@@ -362,7 +362,7 @@ def _() -> None:
     "a dict in place of the clients",
     TypeError,
     r"the argument of 'mean' must be a list with one entry per client, of type \{float32\}@CLIENTS; found a "
-    "dict; put one client's value in a list",
+    "dict; wrap one client's value in a list",
 )
 def _() -> None:
     mean({"a": 1.0, "b": 2.0})  # wrong
@@ -392,7 +392,7 @@ def _() -> None:
     "one client's batch in place of the clients",
     TypeError,
     "the argument of 'count' must be a list with one entry per client, of type "
-    r"\{<x=float32\[\?,2\],y=int32\[\?\]>\*\}@CLIENTS; found a dict; put one client's value in a list",
+    r"\{<x=float32\[\?,2\],y=int32\[\?\]>\*\}@CLIENTS; found a dict; wrap one client's value in a list",
 )
 def _() -> None:
     count(batch())  # wrong
@@ -401,7 +401,7 @@ def _() -> None:
 @misuse(
     "one client's batches in place of the clients",
     TypeError,
-    r"the argument of 'count'\[0\] must be a sequence: .*; found a dict with the keys 'x', 'y'; put it in a list",
+    r"the argument of 'count'\[0\] must be a sequence: .*; found a dict with the keys 'x', 'y'; put the one batch in a list",
 )
 def _() -> None:
     count([batch(), batch()])  # wrong
@@ -411,7 +411,7 @@ def _() -> None:
     "one Batches in place of the clients",
     TypeError,
     "the argument of 'count' must be a list with one entry per client, of type "
-    r"\{<x=float32\[\?,2\],y=int32\[\?\]>\*\}@CLIENTS; found a Batches; put one client's value in a list",
+    r"\{<x=float32\[\?,2\],y=int32\[\?\]>\*\}@CLIENTS; found a Batches; wrap one client's value in a list",
 )
 def _() -> None:
     count(hansa.Batches(batch(), 2))  # wrong
@@ -421,7 +421,7 @@ def _() -> None:
     "one tf.data.Dataset in place of the clients",
     TypeError,
     "the argument of 'count' must be a list with one entry per client, of type "
-    r"\{<x=float32\[\?,2\],y=int32\[\?\]>\*\}@CLIENTS; found a _BatchDataset; put one client's value in a list",
+    r"\{<x=float32\[\?,2\],y=int32\[\?\]>\*\}@CLIENTS; found a _BatchDataset; wrap one client's value in a list",
 )
 def _() -> None:
     tf = pytest.importorskip("tensorflow")

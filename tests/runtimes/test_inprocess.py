@@ -183,13 +183,13 @@ def test_ragged_lists_compile_at_most_twice() -> None:
         ),
         (
             OrderedDict(x=1),
-            "must be a list with one entry per client.*found a OrderedDict; put one client's value in a list",
+            "must be a list with one entry per client.*found a OrderedDict; wrap one client's value in a list",
         ),
         (iter([[]]), "must be a list with one entry per client.*an iterator is one client's sequence"),
         (3, "must be a list with one entry per client"),
         (
             [OrderedDict(x=np.ones((2, 3), np.float32), y=np.ones(2, np.int32))],
-            r"\[0\] must be a sequence.*put it in a list",
+            r"\[0\] must be a sequence.*put the one batch in a list",
         ),
         ([5], r"\[0\] must be a sequence.*found the int 5"),
     ],

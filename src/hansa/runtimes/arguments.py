@@ -231,7 +231,7 @@ def _clients(kind: FederatedType, value: Any, what: str) -> Any:
     elif isinstance(value, Iterator):
         hint = "make a list of it, with list(…)"
     else:
-        hint = "put one client's value in a list"
+        hint = "wrap one client's value in a list"
     raise TypeError(
         f"{what} must be a list with one entry per client, of type {kind}; found {_describe(value)}; {hint}"
     )

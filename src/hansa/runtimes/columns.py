@@ -217,8 +217,7 @@ def _elements(value: Any, what: str) -> Iterator[Any]:
     if isinstance(value, str | bytes | Mapping | Struct) or not isinstance(value, Iterable):
         raise TypeError(
             f"{what} must be a sequence: a list, an iterator, a tf.data.Dataset or a hansa.Batches; found "
-            f"{describe(value)}"
-            + ("; put it in a list, as there may be several" if isinstance(value, Mapping | Struct) else "")
+            f"{describe(value)}" + ("; put the one batch in a list" if isinstance(value, Mapping | Struct) else "")
         )
     return iter(value)
 
