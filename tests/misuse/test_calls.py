@@ -401,7 +401,8 @@ def _() -> None:
 @misuse(
     "one client's batches in place of the clients",
     TypeError,
-    r"the argument of 'count'\[0\] must be a sequence: .*; found a dict with the keys 'x', 'y'; put the one batch in a list",
+    r"the argument of 'count'\[0\] must be a sequence: .*; found a dict with the keys 'x', 'y'; put the one batch in a "
+    "list",
 )
 def _() -> None:
     count([batch(), batch()])  # wrong
@@ -442,8 +443,8 @@ def _() -> None:
     "an array in place of the clients' sequences",
     TypeError,
     "the argument of 'count' must be a list with one entry per client, of type "
-    r"\{<x=float32\[\?,2\],y=int32\[\?\]>\*\}@CLIENTS; found an array float32\[2, 3\]; put one client's value "
-    "in a list",
+    r"\{<x=float32\[\?,2\],y=int32\[\?\]>\*\}@CLIENTS; found an array float32\[2, 3\]; wrap one client's "
+    "value in a list",
 )
 def _() -> None:
     count(np.zeros((2, 3), np.float32))  # wrong
