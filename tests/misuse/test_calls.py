@@ -638,7 +638,7 @@ def _() -> None:
     hansa.set_runtime(hansa.InProcessRuntime)  # wrong
 
 
-@misuse("chunks of no clients", ValueError, "clients_per_chunk must be positive, found 0")
+@misuse("chunks of no clients", ValueError, "clients_per_chunk must be a positive number of clients, or None; found 0")
 def _() -> None:
     hansa.InProcessRuntime(clients_per_chunk=0)  # wrong
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hansa.language import operands
-from hansa.language.computations import Computation, concrete, made
+from hansa.language.computations import Computation, concrete
 from hansa.language.context import Trace
 from hansa.language.graph import Node
 from hansa.language.tracing import jax_computation, wide_computation
@@ -24,7 +24,6 @@ from hansa.types import (
     TensorType,
     Type,
     is_federated,
-    tensor_leaves,
 )
 from hansa.types.dtypes import kind as dtype_kind
 
@@ -54,11 +53,11 @@ def federated_map(fn: Any, value: Any) -> Value:
     A struct of federated values at one placement is zipped first.
     """
     trace = operands.require_trace("federated_map")
-    _not_swapped("federated_map", fn, value)
+    operands.not_swapped("federated_map", fn, value)
     node = operands.placed(value, "federated_map")
     assert isinstance(node.type, FederatedType)
     function = concrete(fn, operands.member(node), "the function of federated_map")
-    _local_result(function, "the function of federated_map")
+    operands.local_result(function, "the function of federated_map")
     kind = FederatedType(function.type_signature.result, node.type.placement)
     return _value("federated_map", kind, trace, node, functions=(function,))
 
@@ -68,7 +67,7 @@ def federated_eval(fn: Any, placement: Placement) -> Value:
     trace = operands.require_trace("federated_eval")
     operands.placement(placement, "federated_eval")
     function = concrete(fn, None, "the function of federated_eval")
-    _local_result(function, "the function of federated_eval")
+    operands.local_result(function, "the function of federated_eval")
     kind = FederatedType(function.type_signature.result, placement)
     return _value("federated_eval", kind, trace, functions=(function,))
 
@@ -156,15 +155,15 @@ def federated_aggregate(value: Any, zero: Any, accumulate: Any, merge: Any, repo
         state, "the zero of federated_aggregate", "each worker starts from it, so it is data, not at a placement"
     )
     what = "the accumulate of federated_aggregate"
-    _check_zero(accumulate, zero, state, what, "federated_aggregate")
+    operands.check_zero(accumulate, zero, state, what, "federated_aggregate")
     folds = (
         concrete(accumulate, StructType([(None, state), (None, contribution)]), what),
         concrete(merge, StructType([(None, state), (None, state)]), "the merge of federated_aggregate"),
     )
-    _check_fold(folds[0], state, what)
-    _check_fold(folds[1], state, "the merge of federated_aggregate")
+    operands.check_fold(folds[0], state, what)
+    operands.check_fold(folds[1], state, "the merge of federated_aggregate")
     reported = concrete(report, state, "the report of federated_aggregate")
-    _local_result(reported, "the report of federated_aggregate")
+    operands.local_result(reported, "the report of federated_aggregate")
     kind = FederatedType(reported.type_signature.result, SERVER)
     return _value("federated_aggregate", kind, trace, node, start, functions=(*folds, reported))
 
@@ -210,7 +209,7 @@ def federated_select(client_keys: Any, max_key: Any, server_value: Any, select_f
     element = StructType([(None, operands.member(source)), (None, TensorType("int32"))])
     function = concrete(select_fn, element, "the select_fn of federated_select")
     slices = function.type_signature.result
-    _local_result(function, "the select_fn of federated_select")
+    operands.local_result(function, "the select_fn of federated_select")
     operands.known_sizes(slices, "federated_select")
     sent = [
         operands.operation("federated_broadcast", FederatedType(operands.member(node), CLIENTS, True), node)
@@ -297,10 +296,10 @@ def federated_client_id() -> Value:
 def sequence_map(fn: Any, sequence: Any) -> Value:
     """`(T -> U), T* -> U*`: a function of each element; of a federated sequence, at each member."""
     trace = operands.require_trace("sequence_map")
-    _not_swapped("sequence_map", fn, sequence)
+    operands.not_swapped("sequence_map", fn, sequence)
     node, element = operands.sequence(sequence, "sequence_map")
     function = concrete(fn, element, "the function of sequence_map")
-    _local_result(function, "the function of sequence_map")
+    operands.local_result(function, "the function of sequence_map")
     kind = _rewrap(node.type, SequenceType(function.type_signature.result))
     return _value("sequence_map", kind, trace, node, functions=(function,))
 
@@ -326,9 +325,9 @@ def sequence_reduce(sequence: Any, zero: Any, op: Any) -> Value:
         start = operands.placed(Value(start, trace), "the zero of sequence_reduce", place)
     state = operands.member(start)
     what = "the op of sequence_reduce"
-    _check_zero(op, zero, state, what, "sequence_reduce")
+    operands.check_zero(op, zero, state, what, "sequence_reduce")
     fold = concrete(op, StructType([(None, state), (None, element)]), what)
-    _check_fold(fold, state, what)
+    operands.check_fold(fold, state, what)
     return _value("sequence_reduce", _rewrap(node.type, state), trace, node, start, functions=(fold,))
 
 
@@ -356,44 +355,6 @@ def _reduce(name: str, value: Any) -> Value:
     else:
         operands.numeric(operands.member(node), name, ("int", "float"), "integers or floats")
     return _value(name, FederatedType(operands.member(node), SERVER), trace, node)
-
-
-def _local_result(function: Computation, what: str) -> None:
-    """Checks that a function that is applied to each member, or to each element, returns no placed value."""
-    result = function.type_signature.result
-    if is_federated(result):
-        raise TypeError(
-            f"{what}, {function.name!r}{made(function)}, returns the placed value {result}; call it on its own, "
-            "without mapping"
-        )
-
-
-def _not_swapped(name: str, fn: Any, value: Any) -> None:
-    """Checks that the function comes first and the value second."""
-    if not callable(value) or isinstance(value, Value):
-        return
-    if not callable(fn) or isinstance(fn, Value):
-        raise TypeError(f"{name} takes the function first and the value second; they are swapped here")
-
-
-def _check_zero(function: Any, zero: Any, state: Type, what: str, name: str) -> None:
-    """Checks that the zero of a fold has the type that its function, if it has one, declares for the state."""
-    kind = function.type_signature.parameter if isinstance(function, Computation) else None
-    if not isinstance(kind, StructType) or len(kind) != 2 or kind[0].is_assignable_from(state):
-        return
-    try:
-        kind[0].check_assignable_from(
-            state, what=f"the zero of {name}, which {function.name!r}{made(function)}, {what}, takes for the state"
-        )
-    except TypeError as error:
-        same = len(tensor_leaves(kind[0])) == len(tensor_leaves(state)) and not isinstance(zero, Value)
-        raise TypeError(f"{error}{'; in Python, 0 is int32 and 0.0 is float32' if same else ''}") from None
-
-
-def _check_fold(function: Computation, state: Type, what: str) -> None:
-    state.check_assignable_from(
-        function.type_signature.result, what=f"the state that {function.name!r}{made(function)}, {what}, returns"
-    )
 
 
 def _secure(value: Any, what: str) -> Node:

@@ -1,4 +1,4 @@
-"""The operands of the language's operations: read as nodes, checked for placement and type.
+"""The operands of the language's operations: values read as nodes and checked for placement and type, and functions.
 
 Which operation takes what is said in `intrinsics`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+from hansa.language.computations import Computation, made
 from hansa.language.context import Trace, current_trace, user_line
 from hansa.language.graph import Intrinsic, MakeStruct, Node
 from hansa.language.values import Value, select, to_node
@@ -21,6 +22,7 @@ from hansa.types import (
     TensorType,
     Type,
     is_federated,
+    tensor_leaves,
 )
 from hansa.types import names as _names
 from hansa.types.dtypes import kind as dtype_kind
@@ -210,3 +212,42 @@ def _conversion(kind: Type, kinds: tuple[str, ...]) -> str:
         return "scale it and round it to an integer in a local computation"
     wanted = "int32" if "int" in kinds else "float32"
     return f"convert it in a local computation, with .astype('{wanted}')"
+
+
+def local_result(function: Computation, what: str) -> None:
+    """Checks that a function that is applied to each member, or to each element, returns no placed value."""
+    result = function.type_signature.result
+    if is_federated(result):
+        raise TypeError(
+            f"{what}, {function.name!r}{made(function)}, returns the placed value {result}; call it on its own, "
+            "without mapping"
+        )
+
+
+def not_swapped(name: str, fn: Any, value: Any) -> None:
+    """Checks that the function comes first and the value second."""
+    if not callable(value) or isinstance(value, Value):
+        return
+    if not callable(fn) or isinstance(fn, Value):
+        raise TypeError(f"{name} takes the function first and the value second; they are swapped here")
+
+
+def check_zero(function: Any, zero: Any, state: Type, what: str, name: str) -> None:
+    """Checks that the zero of a fold has the type that its function, if it has one, declares for the state."""
+    kind = function.type_signature.parameter if isinstance(function, Computation) else None
+    if not isinstance(kind, StructType) or len(kind) != 2 or kind[0].is_assignable_from(state):
+        return
+    try:
+        kind[0].check_assignable_from(
+            state, what=f"the zero of {name}, which {function.name!r}{made(function)}, {what}, takes for the state"
+        )
+    except TypeError as error:
+        same = len(tensor_leaves(kind[0])) == len(tensor_leaves(state)) and not isinstance(zero, Value)
+        raise TypeError(f"{error}{'; in Python, 0 is int32 and 0.0 is float32' if same else ''}") from None
+
+
+def check_fold(function: Computation, state: Type, what: str) -> None:
+    """Checks that the function of a fold returns a state of the type that it began with."""
+    state.check_assignable_from(
+        function.type_signature.result, what=f"the state that {function.name!r}{made(function)}, {what}, returns"
+    )
