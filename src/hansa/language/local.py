@@ -56,15 +56,10 @@ class LocalFunction:
         leaves = jax.tree.leaves(argument)
         key = tuple((tuple(leaf.shape), leaf.dtype) for leaf in leaves)
         if key not in self._traced:
-            wide = self.bits == 64 or (self.bits is None and any(dtype.name in _NARROW for _, dtype in key))
             tree: list[jax.tree_util.PyTreeDef] = []
 
             def flat(*args: Any) -> list[Any]:
-                if self.bits == 32:
-                    args = tuple(lax.convert_element_type(arg, _NARROW.get(arg.dtype.name, arg.dtype)) for arg in args)
-                with jax.enable_x64(wide), deciding(), tracing(Trace(self.name, "local computation")):
-                    result = to_struct(self._call(args), self.name)
-                results, treedef = jax.tree.flatten(result)
+                results, treedef = jax.tree.flatten(self._run(args))
                 tree[:] = [treedef]
                 return results
 
@@ -72,6 +67,19 @@ class LocalFunction:
                 jaxpr = jax.make_jaxpr(flat)(*(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in key))
             self._traced[key] = Traced(jaxpr, tree[0])
         return self._traced[key]
+
+    def _run(self, leaves: tuple[Any, ...]) -> Any:
+        """What the Python function returns for these leaves, as a struct; 64-bit mode must be on."""
+        wide = self.bits == 64 or (self.bits is None and any(leaf.dtype.name in _NARROW for leaf in leaves))
+        if self.bits == 32:
+            leaves = tuple(lax.convert_element_type(leaf, _NARROW.get(leaf.dtype.name, leaf.dtype)) for leaf in leaves)
+        with jax.enable_x64(wide), deciding(), tracing(Trace(self.name, "local computation")):
+            return to_struct(self._call(leaves), self.name)
+
+    def eager(self, argument: Any) -> Any:
+        """The function's result on arrays, by calling the Python function itself with concrete JAX arrays, untraced."""
+        with jax.enable_x64(True):
+            return self._run(tuple(jnp.asarray(leaf) for leaf in jax.tree.leaves(argument)))
 
     def _call(self, leaves: tuple[Any, ...]) -> Any:
         if self.parameter is None:
