@@ -33,6 +33,7 @@ class Aggregate:
         accumulate: (state, contributions) -> state.
         merge: (state, state) -> state.
         report: state -> result.
+        protected: only the result is to be seen, and no client's contribution.
     """
 
     node: Intrinsic
@@ -43,6 +44,7 @@ class Aggregate:
     accumulate: Callable[[Any, list[Any]], Any]
     merge: Callable[[Any, Any], Any]
     report: Callable[[Any], Any]
+    protected: bool = False
 
     @property
     def name(self) -> str:
@@ -50,8 +52,8 @@ class Aggregate:
         return self.node.name.removeprefix("federated_")
 
 
-def is_aggregate(node: Node) -> bool:
-    """Whether a node brings values from the clients to the server."""
+def is_folded(node: Node) -> bool:
+    """Whether a node is a value at the server into which the clients' contributions are folded."""
     return isinstance(node, Intrinsic) and node.name in _MAKERS
 
 
@@ -84,6 +86,7 @@ def _sum(node: Intrinsic) -> Aggregate:
         accumulate=lambda state, given: jax.tree.map(lambda x, y: x + y.astype(x.dtype), state, given[0]),
         merge=_add,
         report=report,
+        protected=node.name.startswith("federated_secure"),
     )
 
 
@@ -167,6 +170,8 @@ def _general(node: Intrinsic) -> Aggregate:
 
 _MAKERS: dict[str, Callable[[Intrinsic], Aggregate]] = {
     "federated_sum": _sum,
+    "federated_secure_sum": _sum,
+    "federated_secure_sum_bitwidth": _sum,
     "federated_min": _extreme,
     "federated_max": _extreme,
     "federated_mean": _mean,

@@ -134,12 +134,18 @@ def _sequence_sum(node: Intrinsic, inputs: list[Sequence]) -> Any:
     return unflatten(kind, sequences.sequence_sum(inputs[0], zero))
 
 
+def _select(node: Intrinsic, inputs: list[Any]) -> Sequence:
+    keys, count, source = inputs
+    return sequences.select(trace(node.functions[0]), keys, count, jax.tree.leaves(source))
+
+
 _INTRINSICS: dict[str, Callable[[Intrinsic, list[Any]], Any]] = {
     "federated_value": lambda _, inputs: inputs[0],
     "federated_broadcast": lambda _, inputs: inputs[0],
     "federated_zip": _zip,
     "federated_map": _map,
     "federated_eval": _map,
+    "federated_select": _select,
     "sequence_map": _sequence_map,
     "sequence_reduce": _sequence_reduce,
     "sequence_sum": _sequence_sum,

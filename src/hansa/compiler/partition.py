@@ -8,8 +8,9 @@ zips, broadcasts) belongs nowhere: each stage does it again where it needs it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeGuard
 
-from hansa.compiler.aggregates import aggregate, is_aggregate
+from hansa.compiler.aggregates import aggregate, is_folded
 from hansa.compiler.evaluate import member, sequence_elements
 from hansa.compiler.program import ClientStage, Program, ServerStage
 from hansa.language.computations import Computation, GraphComputation, LocalComputation
@@ -23,7 +24,7 @@ def compile_computation(computation: Computation) -> Program:
     parameter, result = _graph(computation)
     nodes = list(walk(result))
     depths = _depths(nodes)
-    results = _placed_parts(result)
+    results = [collected_from(part) for part in _placed_parts(result)]
     _refuse_sequences(computation.name, results)
     last = max((d for node, d in depths.items() if not _at_clients(node.type)), default=0)
     returned = [part for node in results if _at_clients(node.type) for part in _sources(node, _computed)]
@@ -44,6 +45,10 @@ def compile_computation(computation: Computation) -> Program:
 
     for node in returned:
         keep(node)
+    collects = [node for node in nodes if is_collect(node)]
+    for node in collects:
+        if node.arguments[0] not in kept[depths[node] - 1]:
+            kept[depths[node] - 1].append(node.arguments[0])
     for d in reversed(range(last)):
         for root in [*needed[d], *kept[d]]:
             for part in _sources(root, before(d)):
@@ -51,12 +56,13 @@ def compile_computation(computation: Computation) -> Program:
 
     clients = []
     for d in range(last):
-        folds = tuple(aggregate(node) for node in aggregates if depths[node] == d + 1)
+        folds = tuple(aggregate(node) for node in aggregates if depths[node] == d + 1 and is_folded(node))
         roots = [*(n for fold in folds for n in fold.contributions), *kept[d]]
         inner = list(dict.fromkeys(n for root in roots for n in _within(root, before(d))))
         broadcasts = tuple((n.inputs[0], n) for n in inner if _is_broadcast(n))
         inputs = tuple(n for n in inner if isinstance(n, Parameter) or is_client_id(n) or before(d)(n))
-        clients.append(ClientStage(broadcasts, inputs, folds, tuple(kept[d])))
+        collected = tuple((n.arguments[0], n) for n in aggregates if depths[n] == d + 1 and is_collect(n))
+        clients.append(ClientStage(broadcasts, inputs, folds, tuple(kept[d]), collected))
 
     servers = _server_stages(depths, clients, results, aggregates, last)
     return Program(computation.name, computation.type_signature, parameter, result, servers, tuple(clients))
@@ -73,6 +79,21 @@ def _refuse_sequences(name: str, results: list[Node]) -> None:
             )
 
 
+def is_collect(node: Node) -> TypeGuard[Intrinsic]:
+    """Whether a node is the sequence of what the clients have."""
+    return isinstance(node, Intrinsic) and node.name == "federated_collect"
+
+
+def is_aggregate(node: Node) -> bool:
+    """Whether a node brings values from the clients to the server."""
+    return is_folded(node) or is_collect(node)
+
+
+def collected_from(node: Node) -> Node:
+    """The clients' value that a collected sequence is made of; any other node is itself."""
+    return node.arguments[0] if is_collect(node) else node
+
+
 def is_argument(node: Node) -> bool:
     """Whether a node is the parameter, or a part of it."""
     while isinstance(node, Select):
@@ -86,7 +107,8 @@ def _server_stages(
     wanted: list[list[Node]] = [[] for _ in range(last + 1)]
     for d, stage in enumerate(clients):
         starts = [fold.start for fold in stage.aggregates if fold.start is not None]
-        for node in [*(source for source, _ in stage.broadcasts), *starts]:
+        sources = [source for source, _ in stage.broadcasts if not sequence_elements(member(source.type))]
+        for node in [*sources, *starts]:
             wanted[depths[node]].append(node)
             assert depths[node] <= d
     for node in results:

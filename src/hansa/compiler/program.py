@@ -15,7 +15,7 @@ from typing import Any
 
 from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import Environment, evaluate
-from hansa.language.graph import Node, Parameter
+from hansa.language.graph import Intrinsic, Node, Parameter
 from hansa.types import FunctionType
 
 
@@ -44,13 +44,15 @@ class ClientStage:
         broadcasts: the server's values that every client gets, paired with their nodes at the clients.
         inputs: values that clients have: the parameter, and what they kept in earlier stages.
         aggregates: how contributions become values at the server.
-        kept: values that stay with each client, for a later stage or for the result.
+        kept: values that stay with each client, for a later stage or for the result, or that are collected.
+        collected: which kept values the server gets as a sequence, paired with the sequence's node.
     """
 
     broadcasts: tuple[tuple[Node, Node], ...]
     inputs: tuple[Node, ...]
     aggregates: tuple[Aggregate, ...]
     kept: tuple[Node, ...]
+    collected: tuple[tuple[Node, Intrinsic], ...] = ()
 
     def work(self, env: Environment) -> tuple[list[list[Any]], list[Any]]:
         """One client's contributions, a list for each aggregate, and the values it keeps.

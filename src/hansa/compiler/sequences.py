@@ -70,6 +70,45 @@ class Columns:
 jax.tree_util.register_dataclass(Columns, ["arrays", "starts", "lengths", "first", "counts"], [])
 
 
+@dataclass(frozen=True)
+class Stack:
+    """Elements of one shape each, stacked.
+
+    Attributes:
+        arrays: one per tensor of an element, `[capacity, ...]`.
+        count: how many there are, int32 scalar.
+    """
+
+    arrays: tuple[Any, ...]
+    count: Any
+
+
+jax.tree_util.register_dataclass(Stack, ["arrays", "count"], [])
+
+
+def from_stack(stack: Stack) -> Sequence:
+    """The sequence of a stack's elements."""
+
+    def read(i: Any) -> tuple[list[Any], padding.Batch]:
+        one = padding.Batch(jnp.int32(1), 1)
+        return [lax.dynamic_index_in_dim(array, i, keepdims=False) for array in stack.arrays], one
+
+    return Sequence(tuple(Aval(a.shape[1:], a.dtype) for a in stack.arrays), stack.count, read, None)
+
+
+def select(trace: Trace, keys: Any, count: Any, source: list[Any]) -> Sequence:
+    """The sequence of a function of (`source`, key), for each of the keys, which are clipped to 0 to `count - 1`."""
+    key_aval = Aval((), keys.dtype)
+    traced = trace((*(Aval(jnp.shape(leaf), leaf.dtype) for leaf in source), key_aval))
+
+    def read(i: Any) -> tuple[list[Any], padding.Batch]:
+        key = jnp.clip(keys[i], 0, jnp.maximum(count, 1) - 1)
+        return list(jaxpr_as_fun(traced.jaxpr)(*source, key)), padding.Batch(jnp.int32(1), 1)
+
+    avals = tuple(Aval(aval.shape, aval.dtype) for aval in traced.jaxpr.out_avals)
+    return Sequence(avals, jnp.int32(keys.shape[0]), read, None)
+
+
 def is_batched(shape: tuple[int | None, ...]) -> bool:
     """Whether a tensor of an element's type holds a batch: its leading size is not known."""
     return bool(shape) and shape[0] is None

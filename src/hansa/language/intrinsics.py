@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from hansa.language.computations import Computation, PolymorphicComputation, concrete
 from hansa.language.context import Trace, current_trace, user_line
 from hansa.language.graph import Intrinsic, MakeStruct, Node
+from hansa.language.tracing import jax_computation, wide_computation
 from hansa.language.values import Value, select, to_node
 from hansa.types import CLIENTS, SERVER, FederatedType, Placement, SequenceType, StructType, TensorType, Type
 
@@ -141,6 +146,114 @@ def federated_aggregate(value: Any, zero: Any, accumulate: Any, merge: Any, repo
     return _value("federated_aggregate", kind, trace, node, start, functions=(*folds, reported))
 
 
+def federated_collect(value: Any) -> Value:
+    """`{T}@CLIENTS -> T*@SERVER`: the clients' values as a sequence at the server, in the cohort's order.
+
+    The server sees each client's value, and holds all of them at a time: aggregate instead wherever that will do. A
+    collected sequence may be a result, and is then a list.
+    """
+    trace = _require("federated_collect")
+    node = _placed(value, "federated_collect", CLIENTS)
+    _known_sizes(_member(node), "federated_collect")
+    return _value("federated_collect", FederatedType(SequenceType(_member(node)), SERVER), trace, node)
+
+
+def federated_select(client_keys: Any, max_key: Any, server_value: Any, select_fn: Any) -> Value:
+    """`{int32[N]}@CLIENTS, int32@SERVER, T@SERVER, (<T,int32> -> U) -> {U*}@CLIENTS`: the slices a client asks for.
+
+    Args:
+        client_keys: which slices each client wants, in this order; N is known and the same for all.
+        max_key: how many slices there are; a key outside of 0 to max_key - 1 stands for the nearest one in it.
+        server_value: what is sliced.
+        select_fn: (server_value, key) -> slice.
+
+    Returns:
+        At each client, the sequence of its N slices.
+    """
+    trace = _require("federated_select")
+    keys = _placed(client_keys, "the client_keys of federated_select", CLIENTS)
+    wanted = _member(keys)
+    if not isinstance(wanted, TensorType) or wanted.dtype != "int32" or len(wanted.shape) != 1 or None in wanted.shape:
+        raise TypeError(
+            "the client_keys of federated_select must be a vector of int32 keys, of known length, at each client, such "
+            f"as {{int32[8]}}@CLIENTS; found {keys.type}"
+        )
+    count = _at_server(max_key, "the max_key of federated_select", TensorType("int32"))
+    source = _at_server(server_value, "the server_value of federated_select")
+    element = StructType([(None, _member(source)), (None, TensorType("int32"))])
+    function = concrete(select_fn, element, "the select_fn of federated_select")
+    slices = function.type_signature.result
+    _unplaced(slices, "the slice that the select_fn of federated_select returns")
+    _known_sizes(slices, "federated_select")
+    sent = [_node("federated_broadcast", FederatedType(_member(node), CLIENTS, True), node) for node in (count, source)]
+    kind = FederatedType(SequenceType(slices), CLIENTS)
+    return _value("federated_select", kind, trace, keys, *sent, functions=(function,))
+
+
+def federated_secure_sum(value: Any, max_input: Any) -> Value:
+    """`{T}@CLIENTS -> T@SERVER`: the sum of integers over the clients, of which nobody is to see a single summand.
+
+    Args:
+        value: integer tensors, or a struct of them. Each client brings its numbers into the range 0 to `max_input`,
+            whichever end is nearer, so that none can spoil the sum.
+        max_input: a non-negative integer, or one at the server.
+
+    Returns:
+        The sum, in the dtype of the value. In this process, the sum is computed like any other: it is simulated, and
+        `hansa.explain` marks what would be protected.
+    """
+    trace = _require("federated_secure_sum")
+    node = _secure(value, "federated_secure_sum")
+    if isinstance(max_input, int | np.integer) and not isinstance(max_input, bool):
+        return _secure_sum("federated_secure_sum", trace, node, int(max_input))
+    bound = to_node(max_input, what="the max_input of federated_secure_sum")
+    kind = _member(bound)
+    if not isinstance(kind, TensorType) or kind.dtype.kind not in "iu" or kind.shape:
+        raise TypeError(
+            "the max_input of federated_secure_sum must be a non-negative integer, or an integer scalar at the server; "
+            f"found {bound.type}"
+        )
+    bound = _at_server(Value(bound, trace), "the max_input of federated_secure_sum")
+    return _secure_sum("federated_secure_sum", trace, node, bound)
+
+
+def federated_secure_sum_bitwidth(value: Any, bitwidth: int) -> Value:
+    """`federated_secure_sum` of integers of at most `bitwidth` bits, 1 to 62: 0 to 2**bitwidth - 1."""
+    trace = _require("federated_secure_sum_bitwidth")
+    node = _secure(value, "federated_secure_sum_bitwidth")
+    if isinstance(bitwidth, bool) or not isinstance(bitwidth, int | np.integer) or not 1 <= bitwidth <= 62:
+        raise ValueError(
+            f"the bitwidth of federated_secure_sum_bitwidth must be a number of bits from 1 to 62, found {bitwidth!r}"
+        )
+    return _secure_sum("federated_secure_sum_bitwidth", trace, node, 2 ** int(bitwidth) - 1)
+
+
+def federated_client_key(key: Any) -> Value:
+    """`uint32[2]@SERVER -> {uint32[2]}@CLIENTS`: a random key of each client's own, made of the server's and its id.
+
+    Use it in a local computation as `jax.random.wrap_key_data(key)`. The same client has the same key in every order of
+    the cohort; for other draws in another round, give another key, such as one that the round's number is folded into.
+
+    Args:
+        key: the data of a JAX random key at the server, or an integer, the seed of one.
+    """
+    trace = _require("federated_client_key")
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        seed = int(key)
+        key = federated_eval(jax_computation(lambda: jax.random.key_data(jax.random.key(seed))), SERVER)
+    source = _at_server(key, "the key of federated_client_key", _KEY)
+    parts = [federated_broadcast(Value(source, trace)), federated_client_id()]
+    return federated_map(jax_computation(_client_key, _KEY, TensorType("int32")), parts)
+
+
+_KEY = TensorType("uint32", (2,))
+
+
+def _client_key(key: Any, client: Any) -> Any:
+    folded = jax.random.fold_in(jax.random.wrap_key_data(key), client.astype(jnp.uint32))
+    return jax.random.key_data(folded)
+
+
 def federated_client_id() -> Value:
     """`int32@CLIENTS`, not all equal: the number that identifies each client to the runtime.
 
@@ -218,6 +331,58 @@ def _value(name: str, kind: Type, trace: Trace, *arguments: Node, functions: tup
 
 def _member(node: Node) -> Type:
     return node.type.member if isinstance(node.type, FederatedType) else node.type
+
+
+def _at_server(value: Any, what: str, member: Type | None = None) -> Node:
+    """The node of a value at the server; an unplaced one is placed there. Its type is checked if one is asked for."""
+    node = to_node(value, what=what) if member is None or isinstance(value, Value) else to_node(value, member, what)
+    if not _has_placement(node.type):
+        node = _node("federated_value", FederatedType(node.type, SERVER, True), node)
+    node = _placed(Value(node, cast(Trace, current_trace())), what, SERVER)
+    if member is not None:
+        member.check_assignable_from(_member(node), what=what)
+    return node
+
+
+def _secure(value: Any, what: str) -> Node:
+    node = _placed(value, what, CLIENTS)
+    _numeric(_member(node), what, "iu", "integer tensors; scale floats and round them in a local computation")
+    return node
+
+
+def _secure_sum(name: str, trace: Trace, node: Node, bound: int | Node) -> Value:
+    """The sum of what each client has brought into the range 0 to `bound`, which may be a value at the server."""
+    kind = _member(node)
+    if isinstance(bound, int):
+        if bound < 0:
+            raise ValueError(f"the max_input of {name} must not be negative, found {bound}")
+
+        def clipped(value: Any) -> Any:
+            return jax.tree.map(lambda x: jnp.clip(x, 0, min(bound, np.iinfo(x.dtype).max)), value)
+
+        clip, given = wide_computation(kind)(clipped), node
+    else:
+
+        def clipped_to(value: Any, most: Any) -> Any:
+            def clip(x: Any) -> Any:
+                limit = jnp.clip(most.astype(np.int64), 0, min(np.iinfo(x.dtype).max, np.iinfo(np.int64).max))
+                return jnp.clip(x, 0, limit.astype(x.dtype))
+
+            return jax.tree.map(clip, value)
+
+        clip = wide_computation(kind, _member(bound))(clipped_to)
+        sent = _node("federated_broadcast", FederatedType(_member(bound), CLIENTS, True), bound)
+        given = to_node([Value(node, trace), Value(sent, trace)])
+    within = _placed(federated_map(clip, Value(given, trace)), name, CLIENTS)
+    return _value(name, FederatedType(kind, SERVER), trace, within)
+
+
+def _known_sizes(kind: Type, what: str) -> None:
+    if isinstance(kind, StructType):
+        for member in kind:
+            _known_sizes(member, what)
+    elif not isinstance(kind, TensorType) or None in kind.shape or kind.dtype.kind == "U":
+        raise TypeError(f"{what} needs tensors of known size, or structs of them, for each client; found {kind}")
 
 
 def _rewrap(kind: Type, member: Type) -> Type:

@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from hansa.compiler.evaluate import Environment, evaluate
 from hansa.compiler.program import ClientStage, Program
+from hansa.compiler.sequences import Stack, from_stack
 from hansa.language.graph import Node
 from hansa.runtimes import round as rounds
 from hansa.runtimes.arguments import Static
@@ -34,6 +35,8 @@ def run(
     chunks: Callable[[], Iterator[Chunk]],
     outputs: list[Node],
     devices: int,
+    size: int,
+    capacity: int,
     run: Run,
 ) -> list[Any]:
     """The values of `outputs`; see `hansa.runtimes.round.whole`.
@@ -45,6 +48,8 @@ def run(
         chunks: goes through the cohort's chunks; called once per client stage.
         outputs: nodes at the server or at the clients.
         devices: how many there are.
+        size: how many clients take part.
+        capacity: for how many there is to be room.
         run: executes JAX code on every device.
     """
     server: dict[Node, Any] = {}
@@ -66,14 +71,16 @@ def run(
         if i == last:
             break
         clients = program.clients[i]
-        sources = [server.get(source) for source, _ in clients.broadcasts]
+        before = {node: kept[node] for node in clients.inputs if node in kept}
         for part, cohort, layout, positions in chunks():
-            own = {node: _taken(kept[node], positions, cohort) for node in clients.inputs if node in kept}
-            given = (part, cohort, packed, sources, list(own.values()), states)
-            fold = _fold(program, clients, layout, static, list(own))
+            own = {node: _taken(value, positions, cohort) for node, value in before.items()}
+            given = (part, cohort, packed, list(server.values()), list(own.values()), states)
+            fold = _fold(program, clients, layout, static, list(server), list(own))
             states, stacks = run(("fold", i, layout), fold, given, (*[everywhere] * 5, each), (each, everywhere))
             for node, stack in zip(clients.kept, stacks, strict=True):
                 kept[node] = _placed(kept.get(node), stack, positions)
+        for source, node in clients.collected:
+            server[node] = _collected(kept.get(source), size, capacity)
     stacked = (_stacked(program, n, packed, static, chunks, server, kept, run) for n in outputs if rounds.is_stacked(n))
     return [next(stacked) if rounds.is_stacked(node) else server[node] for node in outputs]
 
@@ -87,7 +94,7 @@ def _advance(
     """
 
     def advance(packed: Any, values: list[Any], states: Any) -> tuple[list[Any], list[Any], Any]:
-        env = {**rounds.server_environment(program, packed, static), **dict(zip(known, values, strict=True))}
+        env = _environment(program, packed, static, known, values)
         reports = []
         if number:
             for aggregate, state in zip(program.clients[number - 1].aggregates, _one(states), strict=True):
@@ -100,20 +107,36 @@ def _advance(
     return advance
 
 
-def _fold(program: Program, stage: ClientStage, layout: Static, static: Static, own: list[Node]) -> Callable[..., Any]:
+def _fold(
+    program: Program, stage: ClientStage, layout: Static, static: Static, known: list[Node], own: list[Node]
+) -> Callable[..., Any]:
     def fold(
-        part: Any, cohort: rounds.Cohort, packed: Any, sources: list[Any], values: list[Any], states: Any
+        part: Any, cohort: rounds.Cohort, packed: Any, at_server: list[Any], values: list[Any], states: Any
     ) -> tuple[Any, Any]:
-        env = rounds.server_environment(program, packed, static)
-        env.update(
-            {source: value for (source, _), value in zip(stage.broadcasts, sources, strict=True) if value is not None}
-        )
+        env = _environment(program, packed, static, known, at_server)
         broadcasts: Environment = {node: evaluate([source], env)[0] for source, node in stage.broadcasts}
         kept: Environment = dict(zip(own, values, strict=True))
         after, stacks = rounds.fold(program, stage, part, cohort, layout, broadcasts, kept, _one(states))
         return _each(after), [rounds.gather_devices(stack, cohort) for stack in stacks]
 
     return fold
+
+
+def _environment(program: Program, packed: Any, static: Static, known: list[Node], values: list[Any]) -> Environment:
+    """What the server has: its part of the argument, and these nodes."""
+    opened = (from_stack(value) if isinstance(value, Stack) else value for value in values)
+    return {**rounds.server_environment(program, packed, static), **dict(zip(known, opened, strict=True))}
+
+
+def _collected(values: Any, size: int, capacity: int) -> Stack:
+    """The clients' values as a stack, with room for more clients than there are."""
+
+    def extend(stack: Any) -> Any:
+        extended = np.zeros((capacity, *stack.shape[1:]), stack.dtype)
+        extended[:size] = stack
+        return extended
+
+    return rounds.stacked(jax.tree.map(extend, values), np.int32(size))
 
 
 def _stacked(
@@ -134,7 +157,7 @@ def _stacked(
         def compute(
             part: Any, cohort: Any, packed: Any, values: list[Any], own: list[Any], layout: Static = layout
         ) -> Any:
-            env = {**rounds.server_environment(program, packed, static), **dict(zip(known, values, strict=True))}
+            env = _environment(program, packed, static, known, values)
             return rounds.stacked_value(program, node, part, cohort, layout, env, dict(zip(mine, own, strict=True)))
 
         own = [_taken(value, positions, cohort) for value in kept.values()]

@@ -116,6 +116,8 @@ class InProcessRuntime:
                 partial(self._chunks, call),
                 compiled.outputs,
                 len(self.devices),
+                size,
+                compiled.room.clients("collected", size),
                 partial(self._execute, compiled),
             )
         packed, static = self._pack(call, None)

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from hansa.compiler.evaluate import member
 from hansa.compiler.evaluate import sequence_elements as contains_sequence
-from hansa.compiler.partition import is_argument
+from hansa.compiler.partition import collected_from, is_argument, is_collect
 from hansa.compiler.program import Program
 from hansa.language.graph import Literal, MakeStruct, Node, Parameter, Select
 from hansa.language.values import select
@@ -18,7 +19,8 @@ from hansa.types import FederatedType, Struct, StructType, Type, is_federated, t
 
 def computed_parts(program: Program) -> list[Node]:
     """The parts of a program's result that it computes; literals and parts of the argument are returned as they are."""
-    return [part for part in _parts(program.result) if not isinstance(part, Literal) and not is_argument(part)]
+    parts = [collected_from(part) for part in _parts(program.result)]
+    return [part for part in parts if not isinstance(part, Literal) and not is_argument(part)]
 
 
 def assemble(program: Program, argument: Any, values: dict[Node, Any], clients: int) -> Any:
@@ -40,19 +42,25 @@ def _assemble(node: Node, program: Program, argument: Any, values: dict[Node, An
         assert isinstance(kind, StructType)
         parts = [_assemble(element, program, argument, values, clients) for element in elements]
         return (kind.container or Struct)(zip(kind.names, parts, strict=True))
-    member = node.type.member if isinstance(node.type, FederatedType) else node.type
+    if is_collect(node):
+        source = collected_from(node)
+        collected = _assemble(source, program, argument, values, clients)
+        if not is_stacked(source):
+            return [collected] * clients
+        return [to_value(value, member(source.type), "what is collected") for value in collected]
+    kind = member(node.type)
     if isinstance(node, Literal):
         return node.value
     if node not in values:
         passed = _pick(node, argument)
         if is_stacked(node):
             return list(passed)
-        return passed if contains_sequence(member) else to_value(passed, member, "the argument")
+        return passed if contains_sequence(kind) else to_value(passed, kind, "the argument")
     value = jax.tree.map(_fetch, values[node])
     if not is_stacked(node):
-        return _finish(value, member)
+        return _finish(value, kind)
     value = jax.tree.map(np.asarray, value)
-    return [_finish(jax.tree.map(lambda stack, i=i: stack[i], value), member) for i in range(clients)]
+    return [_finish(jax.tree.map(lambda stack, i=i: stack[i], value), kind) for i in range(clients)]
 
 
 def _fetch(leaf: Any) -> Any:

@@ -17,6 +17,7 @@ from jax import lax
 from hansa.compiler.evaluate import Environment, evaluate
 from hansa.compiler.partition import is_client_id
 from hansa.compiler.program import ClientStage, Program
+from hansa.compiler.sequences import Stack, from_stack
 from hansa.language.graph import Node, walk
 from hansa.runtimes.arguments import Static, unpack
 from hansa.types import CLIENTS, SERVER, FederatedType
@@ -55,19 +56,26 @@ def whole(
         stage.run(server)
         if i < len(program.clients):
             clients = program.clients[i]
-            broadcasts = {node: server[source] for source, node in clients.broadcasts}
+            broadcasts = {node: evaluate([source], server)[0] for source, node in clients.broadcasts}
             states = zeros(clients, server)
             states, stacks = fold(program, clients, packed, cohort, static, broadcasts, kept, states)
             for aggregate, state in zip(clients.aggregates, states, strict=True):
                 server[aggregate.node] = aggregate.report(merge_devices(aggregate, state, devices))
             for node, stack in zip(clients.kept, stacks, strict=True):
                 kept[node] = gather_devices(stack, cohort)
+            for source, node in clients.collected:
+                server[node] = from_stack(stacked(kept[source], jnp.sum(cohort.lengths, dtype=jnp.int32)))
     return [
         stacked_value(program, node, packed, cohort, static, server, kept)
         if is_stacked(node)
         else evaluate([node], server)[0]
         for node in outputs
     ]
+
+
+def stacked(values: Any, count: Any) -> Stack:
+    """The values of all clients, an array each for every tensor, as the elements of a sequence."""
+    return Stack(tuple(jax.tree.leaves(values)), count)
 
 
 def is_stacked(node: Node) -> bool:
