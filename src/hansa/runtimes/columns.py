@@ -182,7 +182,7 @@ def _read(kind: SequenceType, value: Any, what: str) -> _Part:
     leaves: list[list[Any]] = [[] for _ in tensors(kind.element)]
     batched = [is_batched(leaf.shape) for leaf in tensors(kind.element)]
     counts: list[int] = []
-    for i, element in enumerate(_elements(value, what)):
+    for i, element in enumerate(elements(value, what)):
         found = _leaves(to_value(element, kind.element, f"{what}[{i}]"))
         sizes = {leaf.shape[0] for leaf, rows in zip(found, batched, strict=True) if rows}
         if len(sizes) > 1:
@@ -197,7 +197,12 @@ def _read(kind: SequenceType, value: Any, what: str) -> _Part:
     return _Part(leaves, np.array(counts, np.int64))
 
 
-def _elements(value: Any, what: str) -> Iterator[Any]:
+def elements(value: Any, what: str) -> Iterator[Any]:
+    """The elements of what is passed as a sequence, as they are.
+
+    Raises:
+        TypeError: if it is none; `what` names it.
+    """
     if hasattr(value, "as_numpy_iterator"):
         return iter(value.as_numpy_iterator())
     if isinstance(value, str | bytes | Mapping | Struct) or not isinstance(value, Iterable):
