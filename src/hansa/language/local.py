@@ -63,7 +63,8 @@ class LocalFunction:
                 tree[:] = [treedef]
                 return results
 
-            with jax.enable_x64(True):
+            # Without a mesh, even while a program for some devices is traced: the jaxpr is for programs on any.
+            with jax.enable_x64(True), jax.sharding.use_abstract_mesh(_NO_MESH):
                 jaxpr = jax.make_jaxpr(flat)(*(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in key))
             self._traced[key] = Traced(jaxpr, tree[0])
         return self._traced[key]
@@ -119,6 +120,8 @@ class LocalFunction:
         assert raised is not None
         raise raised
 
+
+_NO_MESH = jax.sharding.AbstractMesh((), ())
 
 _NARROW = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32, "complex128": np.complex64}
 """What 32-bit JAX makes of 64-bit dtypes."""
