@@ -225,6 +225,8 @@ def common_shape(shape: tuple[int | None, ...], found: list[tuple[int, ...]], na
 
 
 def _fill(chunks: list[Any], batched: bool, size: int, shape: tuple[int, ...], dtype: Any) -> Array:
+    if dtype.kind == "U":
+        return np.zeros((size, *shape), np.bool_)  # Strings are for the caller's side; no program computes with them.
     column = aligned((size, *shape), dtype)
     if not batched:
         if chunks:
