@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -40,7 +40,7 @@ class Compiled:
     executables: dict[Any, Executable] = field(default_factory=dict)
     sizes: set[int] | None = None
 
-    @property
+    @cached_property
     def at_clients(self) -> bool:
         """Whether clients have any part in it; if not, one device does it all."""
         return bool(self.program.clients) or any(map(rounds.is_stacked, self.outputs))
@@ -132,7 +132,7 @@ class InProcessRuntime:
         def whole(packed: Any, cohort: rounds.Cohort) -> list[Any]:
             return rounds.whole(program, packed, cohort, static, compiled.outputs, len(call.turns))
 
-        cohort = self._cohort(call, call.turns, np.arange(size))
+        cohort = self._cohort(call, call.turns, np.arange(size)) if compiled.at_clients else rounds.NOBODY
         values: list[Any] = self._execute(compiled, ("whole", static), whole, (packed, cohort), (P(), P()), P())
         return values
 
