@@ -352,7 +352,8 @@ class Builder:
             return chosen[0]
         named = {f"field{i}": value for i, value in enumerate(chosen)}
         literals = {"text": "ok", "n": 3, "more": [1.5, np.arange(3)]}
-        return self.choose([chosen, named, {"nested": named, "all": chosen}, {**literals, **named}])
+        forms = [chosen, named, {"nested": named, "all": chosen}]
+        return self.choose(forms if self.depth else [*forms, {**literals, **named}])
 
 
 Operation = Callable[[Builder, Any], hansa.Value]

@@ -22,9 +22,10 @@ from hansa.types import CLIENTS, FederatedType, StructType, Type, tensor_leaves
 def compile_computation(computation: Computation) -> Program:
     """The program of a computation."""
     parameter, result = _graph(computation)
-    nodes = list(walk(result))
+    parts = _placed_parts(result)
+    nodes = list(dict.fromkeys(node for root in (result, *parts) for node in walk(root)))
     depths = _depths(nodes)
-    results = [collected_from(part) for part in _placed_parts(result)]
+    results = [collected_from(part) for part in parts]
     _refuse_results(computation.name, results)
     last = max((d for node, d in depths.items() if not _at_clients(node.type)), default=0)
     returned = [part for node in results if _at_clients(node.type) for part in _sources(node, _computed)]
@@ -130,12 +131,11 @@ def _server_stages(
     wanted: list[list[Node]] = [[] for _ in range(last + 1)]
     for d, stage in enumerate(clients):
         starts = [fold.start for fold in stage.aggregates if fold.start is not None]
-        sources = [source for source, _ in stage.broadcasts if not sequence_elements(member(source.type))]
-        for node in [*(source for source in sources if not isinstance(_origin(source), Literal)), *starts]:
+        for node in [*(source for source, _ in stage.broadcasts if _is_output(source)), *starts]:
             wanted[depths[node]].append(node)
             assert depths[node] <= d
     for node in results:
-        if not _at_clients(node.type) and not isinstance(_origin(node), Literal):
+        if not _at_clients(node.type) and _is_output(node):
             wanted[depths[node]].append(node)
     stages = []
     known: set[Node] = set(aggregates)
@@ -146,6 +146,11 @@ def _server_stages(
         stages.append(ServerStage(tuple(n for n in inner if isinstance(n, Parameter) or n in available), outputs))
         known |= set(outputs)
     return tuple(stages)
+
+
+def _is_output(node: Node) -> bool:
+    """Whether a server stage gives a value; literals and sequences are at hand wherever they are wanted."""
+    return not isinstance(_origin(node), Literal) and not sequence_elements(member(node.type))
 
 
 def _depths(nodes: list[Node]) -> dict[Node, int]:

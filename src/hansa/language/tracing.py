@@ -181,6 +181,10 @@ def _trace_tensorflow(function: Callable[..., Any], name: str, parameter: Type |
 def _trace_local(
     function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool, bits: int | None = None
 ) -> Computation:
-    tensors(parameter)
+    if any(leaf.dtype.kind == "U" for leaf in tensors(parameter)):
+        raise TypeError(
+            f"{name!r} takes {parameter}: a local computation is of numbers, and takes no strings; select the other "
+            "fields, or keep the text outside"
+        )
     local = LocalFunction(function, parameter, unpack, name, bits)
     return LocalComputation(local, FunctionType(parameter, local.result_type()))

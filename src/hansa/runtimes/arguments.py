@@ -105,7 +105,7 @@ def settle(kind: Type | None, value: Any, what: str) -> Any:
         return settle(kind.member, value, what)
     if isinstance(kind, StructType) and not _plain(kind):
         parts = zip(kind.fields, fields(kind, value, what), strict=True)
-        return Struct(
+        return (kind.container or Struct)(
             [(name, settle(member, part, _field_name(what, name, i))) for i, ((name, member), part) in enumerate(parts)]
         )
     return value
