@@ -106,19 +106,30 @@ def parameter_types() -> st.SearchStrategy[Type]:
 
 @dataclass
 class Data:
-    """Makes values of types: halves of small integers, which most dtypes hold, so that most sums are exact."""
+    """Makes values of types: halves of small integers, which most dtypes hold, so that most sums are exact.
+
+    Attributes:
+        rng: chooses.
+        num_clients: how many clients there are.
+        ids: their numbers, for those forms that tell them.
+        forms: how clients' values are passed.
+        special: whether floats may be infinite or not a number.
+    """
 
     rng: np.random.Generator
     num_clients: int
     ids: Any
     forms: list[str]
+    special: bool
 
     def tensor(self, kind: TensorType, rows: int) -> Any:
         shape = tuple(rows if size is None else size for size in kind.shape)
         whole = self.rng.integers(0 if kind.dtype.kind in "bu" else -6, 2 if kind.dtype.kind == "b" else 7, shape)
         match kind_of(kind.dtype):
             case "float":
-                return np.asarray(whole / 2).astype(kind.dtype)
+                special = self.rng.choice([np.nan, np.inf, -np.inf], shape)
+                rare = self.rng.random(shape) < (0.3 if self.special else 0)
+                return np.asarray(np.where(rare, special, whole / 2)).astype(kind.dtype)
             case "complex":
                 return np.asarray(whole / 2 - 1j).astype(kind.dtype)
         large = 2**40 if kind.dtype.itemsize == 8 else 0
@@ -322,7 +333,7 @@ class Builder:
         """The Python function of the computation."""
         for parameter in parameters:
             self.add("parameter", parameter, returnable=True)
-        for _ in range(self.choose([3, 4, 5, 6] if self.depth == 0 else [1, 2, 3])):
+        for _ in range(self.choose([4, 6, 8, 10] if self.depth == 0 else [1, 2, 3])):
             operations = [op for op in OPERATIONS if self.fitting(op)]
             op = self.choose(operations)
             self.add(op.__name__, op(self, self.choose(self.fitting(op))), op is collect)
@@ -423,7 +434,7 @@ def zip_(build: Builder, value: hansa.Value) -> hansa.Value:
     return hansa.federated_zip(build.choose([[value, other], {"a": value, "b": [other]}]))
 
 
-@on(lambda value: _placement(value) is SERVER and not _has_sequence(_member(value)))
+@on(lambda value: _placement(value) is SERVER)
 def broadcast(build: Builder, value: hansa.Value) -> hansa.Value:
     return hansa.federated_broadcast(value)
 
@@ -504,6 +515,13 @@ def select_slices(build: Builder, value: hansa.Value) -> hansa.Value:
     return hansa.federated_select(keys, build.choose([3, 0, 9]), source, slices)
 
 
+def _composed(build: Builder, function: Any, kind: Type) -> Any:
+    """The function, or a composition that calls it."""
+    if build.draw(st.booleans()):
+        return function
+    return hansa.federated_computation(lambda value: function(value), kind)
+
+
 def _is_sequence(value: hansa.Value) -> bool:
     return isinstance(_member(value), SequenceType)
 
@@ -512,7 +530,8 @@ def _is_sequence(value: hansa.Value) -> bool:
 def sequence_map(build: Builder, value: hansa.Value) -> hansa.Value:
     kind = _member(value).element
     functions = [same, changed, bent] if not is_fully_defined(kind) else FUNCTIONS
-    return hansa.sequence_map(hansa.jax_computation(build.choose(functions), kind), value)
+    function = hansa.jax_computation(build.choose(functions), kind)
+    return hansa.sequence_map(_composed(build, function, kind), value)
 
 
 @on(_is_sequence)
@@ -520,8 +539,9 @@ def sequence_reduce(build: Builder, value: hansa.Value) -> hansa.Value:
     kind = _member(value).element
     if _is_sized(kind) and build.draw(st.booleans()):
         return hansa.sequence_reduce(value, zeros(kind), hansa.jax_computation(added, kind, kind))
-    op = build.choose([counted, recounted])
-    return hansa.sequence_reduce(value, COUNTS, hansa.jax_computation(op, hansa.infer_type(COUNTS), kind))
+    pair = StructType([("state", hansa.infer_type(COUNTS)), (None, kind)])
+    op = hansa.jax_computation(build.choose([counted, recounted]), pair)
+    return hansa.sequence_reduce(value, COUNTS, _composed(build, op, pair))
 
 
 @on(lambda value: _is_sequence(value) and _is_summable(_member(value).element, "int float complex"))
@@ -537,7 +557,12 @@ def call(build: Builder, value: hansa.Value) -> hansa.Value:
     one = (lambda a: inner.body(a)) if len(given) == 1 else (lambda a, b: inner.body(a, b))
     if build.draw(st.booleans()):
         return hansa.federated_computation(one)(*given)
-    return hansa.federated_computation(one, *(_less_known(value.type_signature) for value in given))(*given)
+    types = [_less_known(value.type_signature) for value in given]
+    if build.draw(st.booleans()):
+        return hansa.federated_computation(one, *types)(*given)
+    names = ["p", "q"]
+    packed = hansa.federated_computation(lambda struct: inner.body(struct), StructType(zip(names, types, strict=False)))
+    return packed(dict(zip(names, given, strict=False)))
 
 
 def _less_known(kind: Type) -> Type:
@@ -562,5 +587,5 @@ def cases(draw: st.DrawFn) -> Case:
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     ids = rng.integers(-9, 99, num_clients)
     forms = draw(st.sampled_from([["lists", "iterators", "tuples"], ["lists", "columns"]]))
-    data = Data(rng, num_clients, ids, forms)
+    data = Data(rng, num_clients, ids, forms, draw(st.integers(0, 3)) == 0)
     return Case(computation, data.argument(computation.type_signature.parameter), num_clients, steps)

@@ -230,7 +230,7 @@ def _fill(chunks: list[Any], batched: bool, size: int, shape: tuple[int, ...], d
     column = aligned((size, *shape), dtype)
     if not batched:
         if chunks:
-            column[: len(chunks)] = np.asarray(chunks, dtype)
+            column[: len(chunks)] = [np.asarray(chunk) for chunk in chunks]
         return column
     used = 0
     for chunk in chunks:
