@@ -76,6 +76,7 @@ def run(
             own = {node: _taken(value, positions, cohort) for node, value in before.items()}
             given = (part, cohort, packed, list(server.values()), list(own.values()), states)
             fold = _fold(program, clients, layout, static, list(server), list(own))
+            jax.block_until_ready(states)  # of the chunk before: no more than this one's data and the next's is there
             states, stacks = run(("fold", i, layout), fold, given, (*[everywhere] * 5, each), (each, everywhere))
             for node, stack in zip(clients.kept, stacks, strict=True):
                 kept[node] = _placed(kept.get(node), stack, positions)
