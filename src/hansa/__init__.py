@@ -35,6 +35,7 @@ from hansa.language.intrinsics import (
 from hansa.language.tracing import federated_computation, jax_computation, tf_computation
 from hansa.language.values import Value
 from hansa.runtimes.inprocess import InProcessRuntime
+from hansa.runtimes.reference import ReferenceRuntime
 from hansa.types import (
     CLIENTS,
     SERVER,
@@ -81,6 +82,7 @@ __all__ = [
     "FunctionType",
     "InProcessRuntime",
     "Placement",
+    "ReferenceRuntime",
     "SequenceType",
     "Struct",
     "StructType",

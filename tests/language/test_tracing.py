@@ -187,3 +187,11 @@ def test_a_local_computation_called_by_another_keeps_its_type() -> None:
     assert outer(1.0, 2.0) == inner({"b": 1.0, "a": 2.0}) == 12
     with pytest.raises(TypeError, match=r"float32.*int32|int32.*float32"):
         hansa.jax_computation(lambda x: hansa.jax_computation(lambda i: i, "int32")(x), "float32")
+
+
+def test_a_local_computation_of_strings_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"'length' takes <text=str,n=int32>, but strings cannot be computed with"):
+
+        @hansa.jax_computation("<text=str,n=int32>")
+        def length(x):
+            return x.n

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hansa.compiler.evaluate import call, conform, member
+from hansa.compiler.evaluate import call, conform, member, wide
 from hansa.language.graph import Intrinsic, Node
 from hansa.language.local import tensors, unflatten
 from hansa.types import Struct, Type
@@ -62,8 +62,14 @@ def aggregate(node: Intrinsic) -> Aggregate:
     return _MAKERS[node.name](node)
 
 
+def _leafwise(function: Callable[[Any, Any], Any], state: Any, given: Any) -> Any:
+    """The state with the function of its arrays and those of another value, whose structs may be of other classes."""
+    leaves, tree = jax.tree.flatten(state)
+    return jax.tree.unflatten(tree, map(function, leaves, jax.tree.leaves(given)))
+
+
 def _add(a: Any, b: Any) -> Any:
-    return jax.tree.map(lambda x, y: x + y, a, b)
+    return _leafwise(lambda x, y: x + y, a, b)
 
 
 def _filled(kind: Type, fill: Callable[[Any], Any]) -> Any:
@@ -82,17 +88,12 @@ def _sum(node: Intrinsic) -> Aggregate:
         node.arguments,
         start=None,
         collective="sum",
-        zero=lambda _: unflatten(kind, [jnp.zeros(leaf.shape, _wide(leaf.dtype)) for leaf in tensors(kind)]),
-        accumulate=lambda state, given: jax.tree.map(lambda x, y: x + y.astype(x.dtype), state, given[0]),
+        zero=lambda _: unflatten(kind, [jnp.zeros(leaf.shape, wide(leaf.dtype)) for leaf in tensors(kind)]),
+        accumulate=lambda state, given: _leafwise(lambda x, y: x + y.astype(x.dtype), state, given[0]),
         merge=_add,
         report=report,
         protected=node.name.startswith("federated_secure"),
     )
-
-
-def _wide(dtype: Any) -> Any:
-    """The dtype in which values of a dtype are summed: float32 for narrower floats, else their own."""
-    return np.dtype("float32") if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4 else dtype
 
 
 def _extreme(node: Intrinsic) -> Aggregate:
@@ -105,7 +106,7 @@ def _extreme(node: Intrinsic) -> Aggregate:
         return np.iinfo(dtype).max if lowest else np.iinfo(dtype).min
 
     def merge(a: Any, b: Any) -> Any:
-        return jax.tree.map(choose, a, b)
+        return _leafwise(choose, a, b)
 
     return Aggregate(
         node,
@@ -123,13 +124,13 @@ def _mean(node: Intrinsic) -> Aggregate:
     kind = member(node.type)
 
     def zero(_: Any) -> Any:
-        totals = unflatten(kind, [jnp.zeros(leaf.shape, _wide(leaf.dtype)) for leaf in tensors(kind)])
+        totals = unflatten(kind, [jnp.zeros(leaf.shape, wide(leaf.dtype)) for leaf in tensors(kind)])
         return Struct([("sum", totals), ("weight", jnp.zeros((), np.float64))])  # exact for counts up to 2**53
 
     def accumulate(state: Any, given: list[Any]) -> Any:
         value, *weights = given
         weight = weights[0] if weights else jnp.ones((), np.float64)
-        scaled = jax.tree.map(
+        scaled = _leafwise(
             lambda total, x: total + x.astype(total.dtype) * weight.astype(total.dtype), state.sum, value
         )
         return Struct([("sum", scaled), ("weight", state.weight + weight.astype(state.weight.dtype))])
@@ -161,7 +162,7 @@ def _general(node: Intrinsic) -> Aggregate:
         (value,),
         start=start,
         collective=None,
-        zero=lambda given: given,
+        zero=lambda given: conform(given, start.type),
         accumulate=lambda state, given: fold(accumulate, state, given[0]),
         merge=lambda a, b: fold(merge, a, b),
         report=lambda state: call(report, state),

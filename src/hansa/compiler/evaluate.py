@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from hansa.compiler import sequences
 from hansa.compiler.sequences import Aval, Sequence, Trace
@@ -130,8 +131,14 @@ def _sequence_reduce(node: Intrinsic, inputs: list[Any]) -> Any:
 
 def _sequence_sum(node: Intrinsic, inputs: list[Sequence]) -> Any:
     kind = member(node.type)
-    zero = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in tensors(kind)]
-    return unflatten(kind, sequences.sequence_sum(inputs[0], zero))
+    totals = sequences.sequence_sum(inputs[0], [jnp.zeros(leaf.shape, wide(leaf.dtype)) for leaf in tensors(kind)])
+    typed = [lax.convert_element_type(x, leaf.dtype) for x, leaf in zip(totals, tensors(kind), strict=True)]
+    return unflatten(kind, typed)
+
+
+def wide(dtype: Any) -> Any:
+    """The dtype in which values of a dtype are summed: float32 for narrower floats, else their own."""
+    return jnp.dtype("float32") if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4 else dtype
 
 
 def _select(node: Intrinsic, inputs: list[Any]) -> Sequence:

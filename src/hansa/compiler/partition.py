@@ -16,16 +16,17 @@ from hansa.compiler.program import ClientStage, Program, ServerStage
 from hansa.language.computations import Computation, GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
 from hansa.language.values import select
-from hansa.types import CLIENTS, FederatedType, StructType, Type
+from hansa.types import CLIENTS, FederatedType, StructType, Type, tensor_leaves
 
 
 def compile_computation(computation: Computation) -> Program:
     """The program of a computation."""
     parameter, result = _graph(computation)
-    nodes = list(walk(result))
+    parts = _placed_parts(result)
+    nodes = list(dict.fromkeys(node for root in (result, *parts) for node in walk(root)))
     depths = _depths(nodes)
-    results = [collected_from(part) for part in _placed_parts(result)]
-    _refuse_sequences(computation.name, results)
+    results = [collected_from(part) for part in parts]
+    _refuse_results(computation.name, results)
     last = max((d for node, d in depths.items() if not _at_clients(node.type)), default=0)
     returned = [part for node in results if _at_clients(node.type) for part in _sources(node, _computed)]
     last = max([last, *(depths[node] + 1 for node in returned)])
@@ -58,8 +59,8 @@ def compile_computation(computation: Computation) -> Program:
     for d in range(last):
         folds = tuple(aggregate(node) for node in aggregates if depths[node] == d + 1 and is_folded(node))
         roots = [*(n for fold in folds for n in fold.contributions), *kept[d]]
-        inner = list(dict.fromkeys(n for root in roots for n in _within(root, before(d))))
-        broadcasts = tuple((n.inputs[0], n) for n in inner if _is_broadcast(n))
+        inner = list(dict.fromkeys(n for root in roots for n in within(root, before(d))))
+        broadcasts = tuple((n.inputs[0], n) for n in inner if is_broadcast(n))
         inputs = tuple(n for n in inner if isinstance(n, Parameter) or is_client_id(n) or before(d)(n))
         collected = tuple((n.arguments[0], n) for n in aggregates if depths[n] == d + 1 and is_collect(n))
         clients.append(ClientStage(broadcasts, inputs, folds, tuple(kept[d]), collected))
@@ -68,14 +69,20 @@ def compile_computation(computation: Computation) -> Program:
     return Program(computation.name, computation.type_signature, parameter, result, servers, tuple(clients))
 
 
-def _refuse_sequences(name: str, results: list[Node]) -> None:
+def _refuse_results(name: str, results: list[Node]) -> None:
     for node in results:
-        if sequence_elements(member(node.type)) and not is_argument(node):
-            where = f" (made at {node.where})" if node.where else ""
+        if is_passed(node):
+            continue
+        what = f"{name!r} returns a value of type {node.type}" + (f" (made at {node.where})" if node.where else "")
+        if sequence_elements(member(node.type)):
             raise TypeError(
-                f"{name!r} returns a value of type {node.type}{where}: a sequence that was computed stays where it is, "
-                "and cannot be a "
-                "result; reduce it with hansa.sequence_reduce or hansa.sequence_sum"
+                f"{what}: a sequence that was computed stays where it is, and cannot be a result; reduce it with "
+                "hansa.sequence_reduce or hansa.sequence_sum"
+            )
+        if any(leaf.dtype.kind == "U" for leaf in tensor_leaves(node.type)):
+            raise TypeError(
+                f"{what}: strings can be returned as they were passed or written, but not in a value that is computed; "
+                "return them by themselves"
             )
 
 
@@ -101,28 +108,49 @@ def is_argument(node: Node) -> bool:
     return isinstance(node, Parameter)
 
 
+def is_passed(node: Node) -> bool:
+    """Whether nothing is computed for a node: it is the parameter, a literal, or a part of one, wherever it is sent."""
+    return isinstance(_origin(node), Parameter | Literal)
+
+
+def _origin(node: Node) -> Node:
+    """What a node is a part of, or sent from."""
+    while isinstance(node, Select) or is_sent(node):
+        node = node.inputs[0]
+    return node
+
+
+def is_sent(node: Node) -> TypeGuard[Intrinsic]:
+    """Whether a node is the same value as its one input, elsewhere."""
+    return isinstance(node, Intrinsic) and node.name in ("federated_broadcast", "federated_value")
+
+
 def _server_stages(
     depths: dict[Node, int], clients: list[ClientStage], results: list[Node], aggregates: list[Intrinsic], last: int
 ) -> tuple[ServerStage, ...]:
     wanted: list[list[Node]] = [[] for _ in range(last + 1)]
     for d, stage in enumerate(clients):
         starts = [fold.start for fold in stage.aggregates if fold.start is not None]
-        sources = [source for source, _ in stage.broadcasts if not sequence_elements(member(source.type))]
-        for node in [*sources, *starts]:
+        for node in [*(source for source, _ in stage.broadcasts if _is_output(source)), *starts]:
             wanted[depths[node]].append(node)
             assert depths[node] <= d
     for node in results:
-        if not _at_clients(node.type):
+        if not _at_clients(node.type) and _is_output(node):
             wanted[depths[node]].append(node)
     stages = []
     known: set[Node] = set(aggregates)
     for d in range(last + 1):
         outputs = tuple(n for n in dict.fromkeys(wanted[d]) if not is_aggregate(n) and not isinstance(n, Parameter))
         available = known - set(outputs)
-        inner = dict.fromkeys(n for root in outputs for n in _within(root, available.__contains__))
+        inner = dict.fromkeys(n for root in outputs for n in within(root, available.__contains__))
         stages.append(ServerStage(tuple(n for n in inner if isinstance(n, Parameter) or n in available), outputs))
         known |= set(outputs)
     return tuple(stages)
+
+
+def _is_output(node: Node) -> bool:
+    """Whether a server stage gives a value; literals and sequences are at hand wherever they are wanted."""
+    return not isinstance(_origin(node), Literal) and not sequence_elements(member(node.type))
 
 
 def _depths(nodes: list[Node]) -> dict[Node, int]:
@@ -138,12 +166,9 @@ def _at_clients(kind: Type) -> bool:
     return isinstance(kind, FederatedType) and kind.placement is CLIENTS
 
 
-def _is_broadcast(node: Node) -> bool:
-    return (
-        isinstance(node, Intrinsic)
-        and _at_clients(node.type)
-        and node.name in ("federated_broadcast", "federated_value")
-    )
+def is_broadcast(node: Node) -> bool:
+    """Whether a node at the clients is a value that the server has, too."""
+    return is_sent(node) and _at_clients(node.type)
 
 
 def is_client_id(node: Node) -> bool:
@@ -169,10 +194,10 @@ def _client_inputs(node: Node) -> list[Node]:
 
 def _sources(root: Node, stop: Callable[[Node], bool]) -> list[Node]:
     """The nodes at the clients nearest to `root` for which `stop` holds; `root` may be one."""
-    return [node for node in _within(root, stop) if stop(node)]
+    return [node for node in within(root, stop) if stop(node)]
 
 
-def _within(root: Node, stop: Callable[[Node], bool]) -> list[Node]:
+def within(root: Node, stop: Callable[[Node], bool]) -> list[Node]:
     """The nodes of `root`'s placement it is computed from, down to those for which `stop` holds and to broadcasts."""
     seen: dict[Node, None] = {}
     stack = [root]
@@ -181,7 +206,7 @@ def _within(root: Node, stop: Callable[[Node], bool]) -> list[Node]:
         if node in seen:
             continue
         seen[node] = None
-        if not stop(node) and not _is_broadcast(node) and not is_aggregate(node):
+        if not stop(node) and not is_broadcast(node) and not is_aggregate(node):
             stack.extend(node.inputs)
     return list(seen)
 

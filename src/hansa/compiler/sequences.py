@@ -177,7 +177,7 @@ def sequence_sum(sequence: Sequence, zero: list[Any]) -> list[Any]:
 
     def body(i: Any, state: list[Any]) -> list[Any]:
         leaves, _ = sequence.read(i)
-        return [total + leaf for total, leaf in zip(state, leaves, strict=True)]
+        return [total + leaf.astype(total.dtype) for total, leaf in zip(state, leaves, strict=True)]
 
     return list(lax.fori_loop(jnp.int32(0), sequence.count, body, zero))
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hansa.types import Type
+from hansa.types import FederatedType, StructType, Type
 
 if TYPE_CHECKING:
     from hansa.language.computations import Computation
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Node:
     """A value in the graph.
 
@@ -34,20 +34,33 @@ class Node:
         """The nodes this one is computed from, in order."""
         return ()
 
+    def __repr__(self) -> str:
+        return f"{self._label()}: {self.type}"
 
-@dataclass(frozen=True, eq=False)
+    def _label(self) -> str:
+        """What the node does, in a few words."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Parameter(Node):
     """The one parameter of a computation."""
 
+    def _label(self) -> str:
+        return "the parameter"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Literal(Node):
     """A concrete, unplaced value: a NumPy array, a Python string, or a `Struct` of those."""
 
     value: Any
 
+    def _label(self) -> str:
+        return f"the literal {self.value!r}"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class MakeStruct(Node):
     """A struct made of other values, which may be placed."""
 
@@ -59,8 +72,11 @@ class MakeStruct(Node):
         """The elements."""
         return self.elements
 
+    def _label(self) -> str:
+        return "a struct"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Select(Node):
     """One field of a struct; of a federated struct, that field of every member."""
 
@@ -72,8 +88,14 @@ class Select(Node):
         """The struct."""
         return (self.source,)
 
+    def _label(self) -> str:
+        kind = self.source.type
+        member = kind.member if isinstance(kind, FederatedType) else kind
+        assert isinstance(member, StructType)
+        return f"the field {member.names[self.index] or self.index!r}"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Apply(Node):
     """A computation called on a value."""
 
@@ -85,8 +107,11 @@ class Apply(Node):
         """The argument, if there is one."""
         return () if self.argument is None else (self.argument,)
 
+    def _label(self) -> str:
+        return f"the call of {self.computation.name!r}"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Intrinsic(Node):
     """An operation that the language itself defines.
 
@@ -104,6 +129,10 @@ class Intrinsic(Node):
     def inputs(self) -> tuple[Node, ...]:
         """The arguments."""
         return self.arguments
+
+    def _label(self) -> str:
+        functions = ", ".join(repr(function.name) for function in self.functions)
+        return f"{self.name} of {functions}" if functions else self.name
 
 
 def walk(result: Node) -> Iterator[Node]:

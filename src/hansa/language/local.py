@@ -70,19 +70,16 @@ class LocalFunction:
         leaves = jax.tree.leaves(argument)
         key = tuple((tuple(leaf.shape), leaf.dtype) for leaf in leaves)
         if key not in self._traced:
-            wide = self.bits == 64 or (self.bits is None and any(dtype.name in _NARROW for _, dtype in key))
             tree: list[jax.tree_util.PyTreeDef] = []
 
             def flat(*args: Any) -> list[Any]:
-                if self.bits == 32:
-                    args = tuple(lax.convert_element_type(arg, _NARROW.get(arg.dtype.name, arg.dtype)) for arg in args)
-                with jax.enable_x64(wide), deciding(), tracing(Trace(self.name, "local computation")):
-                    result = to_struct(self._call(args), self.name)
-                results, treedef = jax.tree.flatten(result)
+                results, treedef = jax.tree.flatten(self._run(args))
                 tree[:] = [treedef]
                 return results
 
-            with jax.enable_x64(True), explaining_recursion(self.name), self._explaining(key):
+            # Without a mesh, even while a program for some devices is traced: the jaxpr is for programs on any.
+            nowhere = jax.sharding.use_abstract_mesh(_NO_MESH)
+            with jax.enable_x64(True), nowhere, explaining_recursion(self.name), self._explaining(key):
                 jaxpr = jax.make_jaxpr(flat)(*(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in key))
             self._traced[key] = Traced(jaxpr, tree[0])
         return self._traced[key]
@@ -100,6 +97,19 @@ class LocalFunction:
             given = f", for {shown}" if types else ""
             error.add_note(f"This is the local computation {self.name!r}{made}{given}.{remedy}")
             raise
+
+    def _run(self, leaves: tuple[Any, ...]) -> Any:
+        """What the Python function returns for these leaves, as a struct; 64-bit mode must be on."""
+        wide = self.bits == 64 or (self.bits is None and any(leaf.dtype.name in _NARROW for leaf in leaves))
+        if self.bits == 32:
+            leaves = tuple(lax.convert_element_type(leaf, _NARROW.get(leaf.dtype.name, leaf.dtype)) for leaf in leaves)
+        with jax.enable_x64(wide), deciding(), tracing(Trace(self.name, "local computation")):
+            return to_struct(self._call(leaves), self.name)
+
+    def eager(self, argument: Any) -> Any:
+        """The function's result on arrays, by calling the Python function itself with concrete JAX arrays, untraced."""
+        with jax.enable_x64(True):
+            return self._run(tuple(jnp.asarray(leaf) for leaf in jax.tree.leaves(argument)))
 
     def _call(self, leaves: tuple[Any, ...]) -> Any:
         if self.parameter is None:
@@ -158,6 +168,8 @@ _REMEDIES: Mapping[type[Exception], str] = MappingProxyType(
     }
 )
 """What to write instead, for JAX's errors; the first class that fits counts."""
+
+_NO_MESH = jax.sharding.AbstractMesh((), ())
 
 _NARROW = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32, "complex128": np.complex64}
 """What 32-bit JAX makes of 64-bit dtypes."""

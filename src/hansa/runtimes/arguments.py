@@ -92,7 +92,7 @@ def _client_arguments(kind: Type, value: Any, what: str) -> Iterator[tuple[str, 
         if kind.placement is CLIENTS and not kind.all_equal:
             yield what, _clients(kind, value, what)
     elif isinstance(kind, StructType) and is_federated(kind):
-        for i, ((name, member), part) in enumerate(zip(kind.fields, _fields(kind, value, what), strict=True)):
+        for i, ((name, member), part) in enumerate(zip(kind.fields, fields(kind, value, what), strict=True)):
             yield from _client_arguments(member, part, _field_name(what, name, i))
 
 
@@ -107,8 +107,8 @@ def settle(kind: Type | None, value: Any, what: str) -> Any:
     if isinstance(kind, FederatedType):
         return settle(kind.member, value, what)
     if isinstance(kind, StructType) and not _plain(kind):
-        parts = zip(kind.fields, _fields(kind, value, what), strict=True)
-        return Struct(
+        parts = zip(kind.fields, fields(kind, value, what), strict=True)
+        return (kind.container or Struct)(
             [(name, settle(member, part, _field_name(what, name, i))) for i, ((name, member), part) in enumerate(parts)]
         )
     return value
@@ -173,7 +173,7 @@ def _pack(
         into.sequences.append(packed)
         return packed.columns
     if isinstance(kind, StructType) and any(not _plain(member) for member in kind):
-        parts = _fields(kind, value, what)
+        parts = fields(kind, value, what)
         return Struct(
             (name, _pack(member, part, room, (*path, i), _field_name(what, name, i), into, only))
             for i, ((name, member), part) in enumerate(zip(kind.fields, parts, strict=True))
@@ -185,7 +185,7 @@ def _plain(kind: Type) -> bool:
     return isinstance(kind, TensorType) or (isinstance(kind, StructType) and all(_plain(member) for member in kind))
 
 
-def _fields(kind: StructType, value: Any, what: str) -> list[Any]:
+def fields(kind: StructType, value: Any, what: str) -> list[Any]:
     """The fields of a value that is given for a struct type, in the type's order."""
     if hasattr(value, "_asdict") and isinstance(value, tuple):
         value = value._asdict()  # type: ignore[attr-defined]
@@ -246,7 +246,7 @@ def _stack(kind: Type, entries: Any, names: list[str], room: Room, path: tuple[i
         if _plain(kind):
             rows = [to_value(entry, kind, name) for entry, name in zip(entries, names, strict=True)]
         else:
-            rows = [_fields(kind, entry, name) for entry, name in zip(entries, names, strict=True)]
+            rows = [fields(kind, entry, name) for entry, name in zip(entries, names, strict=True)]
         return Struct(
             (
                 field,

@@ -196,7 +196,7 @@ def _read(kind: SequenceType, value: Any, what: str) -> _Part:
     leaves: list[list[Any]] = [[] for _ in tensors(kind.element)]
     batched = [is_batched(leaf.shape) for leaf in tensors(kind.element)]
     counts: list[int] = []
-    for i, element in enumerate(_elements(value, what)):
+    for i, element in enumerate(elements(value, what)):
         found = _leaves(to_value(element, kind.element, f"{what}[{i}]"))
         sizes = {leaf.shape[0] for leaf, rows in zip(found, batched, strict=True) if rows}
         if len(sizes) > 1:
@@ -211,7 +211,12 @@ def _read(kind: SequenceType, value: Any, what: str) -> _Part:
     return _Part(leaves, np.array(counts, np.int64))
 
 
-def _elements(value: Any, what: str) -> Iterator[Any]:
+def elements(value: Any, what: str) -> Iterator[Any]:
+    """The elements of what is passed as a sequence, as they are.
+
+    Raises:
+        TypeError: if it is none; `what` names it.
+    """
     if hasattr(value, "as_numpy_iterator"):
         return iter(value.as_numpy_iterator())
     if isinstance(value, str | bytes | Mapping | Struct) or not isinstance(value, Iterable):
@@ -239,10 +244,12 @@ def common_shape(shape: tuple[int | None, ...], found: list[tuple[int, ...]], na
 
 
 def _fill(chunks: list[Any], batched: bool, size: int, shape: tuple[int, ...], dtype: Any) -> Array:
+    if dtype.kind == "U":
+        return np.zeros((size, *shape), np.bool_)  # Strings are for the caller's side; no program computes with them.
     column = aligned((size, *shape), dtype)
     if not batched:
         if chunks:
-            column[: len(chunks)] = np.asarray(chunks, dtype)
+            column[: len(chunks)] = [np.asarray(chunk) for chunk in chunks]
         return column
     used = 0
     for chunk in chunks:

@@ -10,18 +10,18 @@ from jax.sharding import SingleDeviceSharding
 
 from hansa.compiler.evaluate import member
 from hansa.compiler.evaluate import sequence_elements as contains_sequence
-from hansa.compiler.partition import collected_from, is_argument, is_collect
+from hansa.compiler.partition import collected_from, is_collect, is_passed, is_sent
 from hansa.compiler.program import Program
 from hansa.language.graph import Literal, MakeStruct, Node, Parameter, Select
 from hansa.language.values import select
 from hansa.runtimes.round import is_stacked
-from hansa.types import FederatedType, Struct, StructType, Type, is_federated, to_value
+from hansa.types import CLIENTS, FederatedType, Struct, StructType, Type, is_federated, to_value
 
 
 def computed_parts(program: Program) -> list[Node]:
     """The parts of a program's result that it computes; literals and parts of the argument are returned as they are."""
     parts = [collected_from(part) for part in _parts(program.result)]
-    return [part for part in parts if not isinstance(part, Literal) and not is_argument(part)]
+    return [part for part in parts if not is_passed(part)]
 
 
 def assemble(program: Program, argument: Any, values: dict[Node, Any], clients: int) -> Any:
@@ -33,35 +33,36 @@ def assemble(program: Program, argument: Any, values: dict[Node, Any], clients: 
         values: of the parts that were computed; those of several clients stacked.
         clients: how many took part.
     """
-    return _assemble(program.result, program, argument, values, clients)
+    return _assemble(program.result, program.signature.result, argument, values, clients)
 
 
-def _assemble(node: Node, program: Program, argument: Any, values: dict[Node, Any], clients: int) -> Any:
+def _assemble(node: Node, kind: Type, argument: Any, values: dict[Node, Any], clients: int) -> Any:
+    """The value of a node as one of a type to which it is assignable."""
     elements = _elements(node)
     if elements is not None:
-        kind = node.type
         assert isinstance(kind, StructType)
-        parts = [_assemble(element, program, argument, values, clients) for element in elements]
+        parts = [_assemble(part, field, argument, values, clients) for part, field in zip(elements, kind, strict=True)]
         return (kind.container or Struct)(zip(kind.names, parts, strict=True))
     if is_collect(node):
-        source = collected_from(node)
-        collected = _assemble(source, program, argument, values, clients)
-        if not is_stacked(source):
-            return [collected] * clients
-        return [to_value(value, member(source.type), "what is collected") for value in collected]
-    kind = member(node.type)
-    if isinstance(node, Literal):
-        return node.value
-    if node not in values:
+        source, element = node.arguments[0], member(kind).element  # type: ignore[attr-defined]
+        collected = _assemble(source, FederatedType(element, CLIENTS), argument, values, clients)
+        return [to_value(value, element, "what is collected") for value in collected]
+    inner = member(kind)
+    if is_stacked(node):
+        if is_passed(node):
+            return list(_pick(node, argument))
+        value = jax.tree.map(lambda leaf: np.asarray(_fetch(leaf)), values[node])
+        return [_finish(jax.tree.map(lambda stack, i=i: stack[i], value), inner) for i in range(clients)]
+    if is_passed(node):
         passed = _pick(node, argument)
-        if is_stacked(node):
-            return list(passed)
-        return passed if contains_sequence(kind) else to_value(passed, kind, "the argument")
-    value = jax.tree.map(_fetch, values[node])
-    if not is_stacked(node):
-        return _finish(value, kind)
-    value = jax.tree.map(np.asarray, value)
-    return [_finish(jax.tree.map(lambda stack, i=i: stack[i], value), kind) for i in range(clients)]
+        value = passed if contains_sequence(inner) else _finish(to_value(passed, inner, "the argument"), inner)
+    else:
+        value = _finish(jax.tree.map(_fetch, values[node]), inner)
+    return [value] * clients if _is_listed(kind) else value
+
+
+def _is_listed(kind: Type) -> bool:
+    return isinstance(kind, FederatedType) and kind.placement is CLIENTS and not kind.all_equal
 
 
 def _fetch(leaf: Any) -> Any:
@@ -94,8 +95,13 @@ def _parts(node: Node) -> list[Node]:
 
 
 def _pick(node: Node, argument: Any) -> Any:
+    """A part of the argument, or of a literal, as it was passed."""
     if isinstance(node, Parameter):
         return argument
+    if isinstance(node, Literal):
+        return node.value
+    if is_sent(node):
+        return _pick(node.inputs[0], argument)
     assert isinstance(node, Select)
     source, kind = _pick(node.source, argument), node.source.type
     member = kind.member if isinstance(kind, FederatedType) else kind

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from hansa.compiler.evaluate import Environment, evaluate
-from hansa.compiler.partition import is_client_id
+from hansa.compiler.partition import is_broadcast, is_client_id, within
 from hansa.compiler.program import ClientStage, Program
 from hansa.compiler.sequences import Stack, from_stack
-from hansa.language.graph import Node, walk
+from hansa.language.graph import Node
 from hansa.runtimes.arguments import Static, unpack
-from hansa.types import CLIENTS, SERVER, FederatedType
+from hansa.types import CLIENTS, FederatedType
 
 AXIS = "clients"
 
@@ -207,13 +207,14 @@ def stacked_value(
     program: Program, node: Node, packed: Any, cohort: Cohort, static: Static, server: Environment, kept: Environment
 ) -> Any:
     """The value of a node at the clients, stacked: from what they kept, had or were sent."""
-    sent = {n: value for n, value in server.items() if isinstance(n.type, FederatedType) and n.type.placement is SERVER}
+    parts = within(node, kept.__contains__)
+    sent = {part: evaluate([part.inputs[0]], server)[0] for part in parts if is_broadcast(part)}
 
     def one(client: Any) -> Any:
         env = {**sent, **{n: jax.tree.map(lambda stack: stack[client], stack) for n, stack in kept.items()}}
         if program.parameter is not None:
             env[program.parameter] = unpack(program.parameter.type, packed, static, client)
-        env.update((n, cohort.ids[client]) for n in walk(node) if is_client_id(n))
+        env.update((part, cohort.ids[client]) for part in parts if is_client_id(part))
         return evaluate([node], env)[0]
 
     return lax.map(one, jnp.arange(cohort.ids.shape[0]))

@@ -1,0 +1,299 @@
+"""The runtime to read and to step through: it does what a computation says, one node of its graph after another.
+
+A value at the clients is a list with one value per client (one value, if it is the same for all), a sequence is the
+list of its elements, a struct a `Struct`, a tensor a NumPy array. Nothing is compiled, traced, padded or spread over
+devices, so this is what the other runtimes are tested against, and where a debugger stops in the user's functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from hansa.language.computations import Computation, GraphComputation, LocalComputation
+from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
+from hansa.language.local import tensors, type_of_arrays, unflatten
+from hansa.runtimes.arguments import fields, pack, settle, survey
+from hansa.runtimes.columns import Room, elements
+from hansa.types import CLIENTS, FederatedType, SequenceType, Struct, StructType, Type, is_tensor_structure, to_value
+from hansa.types.dtypes import kind as kind_of
+
+Array = npt.NDArray[Any]
+OnNode = Callable[[Node, Any], None]
+
+
+class ReferenceRuntime:
+    """Executes computations in Python and NumPy, node by node. It is slow, and simple.
+
+    Local computations are called as the Python functions that they are, with concrete JAX arrays: `print`,
+    `breakpoint()` and debuggers see numbers in them. (A TensorFlow function runs as TensorFlow has lowered it.) An
+    exception that passes through says in its notes which operations it comes from, and from which client.
+
+    Args:
+        default_num_clients: how many clients take part in a computation whose argument does not say.
+        on_node: called with each node of the graph and its value, as soon as there is one.
+    """
+
+    def __init__(self, default_num_clients: int = 0, on_node: OnNode | None = None) -> None:
+        self.default_num_clients = default_num_clients
+        self.on_node = on_node
+
+    def invoke(self, computation: Computation, argument: Any) -> Any:
+        """Run `computation`; see `hansa.language.context.Runtime`."""
+        kind, what = computation.type_signature.parameter, f"the argument of {computation.name!r}"
+        cohort = survey(kind, argument, what)
+        argument = settle(kind, argument, what)
+        pack(kind, argument, Room(), what)  # for its checks: what one runtime refuses, the other does
+        size = self.default_num_clients if cohort.size is None else cohort.size
+        ids = np.arange(size, dtype=np.int32) if cohort.ids is None else cohort.ids
+        call = _Call(ids, self.on_node)
+        value = call.run(computation) if kind is None else call.run(computation, _read(kind, argument))
+        return _typed(value, computation.type_signature.result)
+
+
+class _Call:
+    """One call by the user. Its methods with the names of operations say what these do, given their inputs.
+
+    Args:
+        ids: the clients' numbers, int32 [clients].
+        on_node: called with each node and its value.
+    """
+
+    def __init__(self, ids: Array, on_node: OnNode | None) -> None:
+        self.ids = ids
+        self.on_node = on_node
+
+    def run(self, computation: Computation, *parts: Any) -> Any:
+        """The result of a computation without parameter, of one value, or of a pair of values."""
+        argument = Struct([(None, part) for part in parts]) if len(parts) == 2 else parts[0] if parts else None
+        if isinstance(computation, LocalComputation):
+            return _run_local(computation, argument)
+        assert isinstance(computation, GraphComputation)
+        values: dict[Node, Any] = {}
+        for node in walk(computation.result):
+            with _note(f"in {node!r}" + (f", made at {node.where}" if node.where else "")):
+                if isinstance(node, Parameter):
+                    values[node] = _typed(argument, node.type)
+                else:
+                    values[node] = self.compute(node, *(values[source] for source in node.inputs))
+            if self.on_node is not None:
+                self.on_node(node, values[node])
+        return values[computation.result]
+
+    def compute(self, node: Node, *inputs: Any) -> Any:
+        """The value of a node, by its kind."""
+        match node:
+            case Literal():
+                return _typed(node.value, node.type)
+            case MakeStruct():
+                return Struct(zip(node.names, inputs, strict=True))
+            case Select() if isinstance(node.source.type, StructType):
+                return inputs[0][node.index]
+            case Select():
+                return self.pointwise(node, lambda struct: struct[node.index], *inputs)
+            case Apply(argument=None):
+                return self.run(node.computation)
+            case Apply(argument=Node() as argument):
+                expected = node.computation.type_signature.parameter
+                assert expected is not None
+                return self.run(node.computation, self.listed(inputs[0], argument.type, expected))
+            case Intrinsic():
+                return getattr(self, node.name)(node, *inputs)
+        raise AssertionError(f"a node of an unknown kind: {node}")
+
+    def pointwise(self, node: Node, function: Callable[..., Any], *inputs: Any) -> Any:
+        """The function of the inputs; of each client's, if the node has a value for each."""
+        if not _is_listed(node.type):
+            return function(*inputs)
+        columns = [self.at_each(value, source.type) for value, source in zip(inputs, node.inputs, strict=True)]
+        results = []
+        for i in range(len(self.ids)):
+            with _note(f"at client {i}"):
+                results.append(function(*(column[i] for column in columns)))
+        return results
+
+    def at_each(self, value: Any, kind: Type) -> list[Any]:
+        """What each client has of a value at the clients."""
+        return list(value) if _is_listed(kind) else [value] * len(self.ids)
+
+    def listed(self, value: Any, kind: Type, expected: Type) -> Any:
+        """A value with lists where they are expected: what all clients share may go where they need not share it."""
+        if isinstance(kind, StructType) and isinstance(expected, StructType):
+            return Struct(zip(expected.names, map(self.listed, value, kind, expected), strict=True))
+        return self.at_each(value, kind) if _is_listed(expected) else value
+
+    def fold(self, function: Computation, state: Any, values: list[Any], kind: Type, what: str) -> Any:
+        """function(…function(function(state, first), second)…, last), of a state of that type."""
+        for i, value in enumerate(values):
+            with _note(f"with {what} {i}"):
+                state = _typed(self.run(function, state, value), kind)
+        return state
+
+    def federated_value(self, node: Intrinsic, value: Any) -> Any:
+        """The value, now at every member of a placement."""
+        return value
+
+    federated_broadcast = federated_value
+
+    def federated_map(self, node: Intrinsic, *inputs: Any) -> Any:
+        """The function of each member's value; without a value, its result for each."""
+        return self.pointwise(node, lambda *parts: self.run(node.functions[0], *parts), *inputs)
+
+    federated_eval = federated_map
+
+    def federated_zip(self, node: Intrinsic, *inputs: Any) -> Any:
+        """At each member a struct of what it has in each input."""
+        return self.pointwise(node, lambda *parts: _typed(parts, _member(node.type)), *inputs)
+
+    def federated_client_id(self, node: Intrinsic) -> Any:
+        """The clients' numbers."""
+        return list(self.ids)
+
+    def federated_collect(self, node: Intrinsic, value: Any) -> Any:
+        """The clients' values, now a sequence at the server."""
+        return self.at_each(value, node.arguments[0].type)
+
+    def federated_select(self, node: Intrinsic, keys: Any, count: Any, source: Any) -> Any:
+        """The function of the server's value and each of a client's keys, brought into the range 0 to count - 1."""
+
+        def slices(keys: Array, count: Array, source: Any) -> list[Any]:
+            return [self.run(node.functions[0], source, key) for key in np.clip(keys, 0, max(int(count), 1) - 1)]
+
+        return self.pointwise(node, slices, keys, count, source)
+
+    def federated_sum(self, node: Intrinsic, value: Any) -> Any:
+        """The sum over the clients. Secure sums are given values that are clipped already."""
+        return _tensorwise(_sum, _member(node.type), self.at_each(value, node.arguments[0].type))
+
+    federated_secure_sum = federated_secure_sum_bitwidth = federated_sum
+
+    def federated_min(self, node: Intrinsic, value: Any) -> Any:
+        """The smallest or largest over the clients, and the last value that the dtype has, which is that of none."""
+        low = node.name == "federated_min"
+
+        def extreme(values: Array) -> Any:
+            limits = np.iinfo(values.dtype) if kind_of(values.dtype) == "int" else None
+            last = (limits.max if low else limits.min) if limits else (np.inf if low else -np.inf)
+            padded = np.concatenate([np.full((1, *values.shape[1:]), last, values.dtype), values])
+            return padded.min(axis=0) if low else padded.max(axis=0)
+
+        return _tensorwise(extreme, _member(node.type), self.at_each(value, node.arguments[0].type))
+
+    federated_max = federated_min
+
+    def federated_mean(self, node: Intrinsic, value: Any, *weight: Any) -> Any:
+        """sum(weight * value) / sum(weight), and zero where that divides by zero."""
+        each = self.at_each(value, node.arguments[0].type)
+        weights = np.array(self.at_each(weight[0], node.arguments[1].type) if weight else np.ones(len(each)))
+        total = weights.astype(np.float64).sum()
+
+        def mean(values: Array) -> Any:
+            wide = _wide(values.dtype)
+            scale = weights.astype(wide).reshape(-1, *[1] * (values.ndim - 1))
+            scaled = (values.astype(wide) * scale).sum(axis=0)
+            return scaled / total if total != 0 else np.zeros_like(scaled)
+
+        return _tensorwise(mean, _member(node.type), each)
+
+    def federated_aggregate(self, node: Intrinsic, value: Any, zero: Any) -> Any:
+        """Accumulates the clients in order, and reports. They are one group, so there is nothing to merge."""
+        accumulate, _, report = node.functions
+        each = self.at_each(value, node.arguments[0].type)
+        return self.run(report, self.fold(accumulate, zero, each, node.arguments[1].type, "what comes from client"))
+
+    def sequence_map(self, node: Intrinsic, sequence: Any) -> Any:
+        """The function of each element."""
+        return self.pointwise(node, lambda each: [self.run(node.functions[0], one) for one in each], sequence)
+
+    def sequence_reduce(self, node: Intrinsic, sequence: Any, zero: Any) -> Any:
+        """The function of a state, which is `zero` at first, and each element in turn."""
+        fold, kind = node.functions[0], _member(node.type)
+        return self.pointwise(node, lambda each, start: self.fold(fold, start, each, kind, "element"), sequence, zero)
+
+    def sequence_sum(self, node: Intrinsic, sequence: Any) -> Any:
+        """The sum of the elements."""
+        return self.pointwise(node, lambda each: _tensorwise(_sum, _member(node.type), each), sequence)
+
+
+def _run_local(computation: LocalComputation, argument: Any) -> Any:
+    with _note(f"in {computation.name!r}"):
+        result = computation.function.eager(argument)
+        declared = computation.type_signature.result
+        declared.check_assignable_from(type_of_arrays(result), what=f"what {computation.name!r} returns")
+    return _typed(jax.tree.map(np.asarray, result), declared)
+
+
+@contextmanager
+def _note(where: str) -> Iterator[None]:
+    """Adds to an exception where it comes from."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(where)
+        raise
+
+
+def _is_listed(kind: Type) -> bool:
+    """Whether a value of a type is a list with one value per client."""
+    return isinstance(kind, FederatedType) and kind.placement is CLIENTS and not kind.all_equal
+
+
+def _member(kind: Type) -> Type:
+    return kind.member if isinstance(kind, FederatedType) else kind
+
+
+def _wide(dtype: Any) -> Any:
+    """The dtype in which values of a dtype are added up: its own, but float32 for narrower floats."""
+    return np.dtype(np.float32) if kind_of(dtype) == "float" and dtype.itemsize < 4 else dtype
+
+
+def _sum(values: Array) -> Any:
+    return values.astype(_wide(values.dtype)).sum(axis=0, dtype=_wide(values.dtype))
+
+
+def _tensorwise(function: Callable[[Array], Any], kind: Type, values: list[Any]) -> Any:
+    """A value of a type, of which each tensor is a function of that tensor in all of `values`, stacked."""
+    rows = [jax.tree.leaves(value) for value in values]
+    results = []
+    for i, leaf in enumerate(tensors(kind)):
+        stack = np.array([row[i] for row in rows], leaf.dtype).reshape(len(rows), *leaf.shape)
+        with np.errstate(all="ignore"):
+            results.append(np.asarray(function(stack)).astype(leaf.dtype))
+    return _typed(unflatten(kind, results), kind)
+
+
+def _typed(value: Any, kind: Type) -> Any:
+    """A value in the names and containers of a type to which it is assignable; scalars are NumPy's."""
+    if _is_listed(kind) or isinstance(kind, SequenceType):
+        inner = kind.element if isinstance(kind, SequenceType) else _member(kind)
+        return [_typed(one, inner) for one in value]
+    if isinstance(kind, FederatedType):
+        return _typed(value, kind.member)
+    if isinstance(kind, StructType):
+        return (kind.container or Struct)(zip(kind.names, map(_typed, value, kind), strict=True))
+    return value[()] if isinstance(value, np.ndarray) else value
+
+
+def _read(kind: Type, value: Any) -> Any:
+    """What was passed for a type, as the values that it stands for. A batch without examples stands for none."""
+    if _is_listed(kind):
+        return [_read(_member(kind), entry) for entry in value]
+    if isinstance(kind, FederatedType):
+        return _read(kind.member, value)
+    if isinstance(kind, SequenceType):
+        read = (_read(kind.element, element) for element in elements(value, "a sequence"))
+        return [element for element in read if not _is_empty(element, kind.element)]
+    if isinstance(kind, StructType) and not is_tensor_structure(kind):
+        return Struct(zip(kind.names, map(_read, kind, fields(kind, value, "a struct")), strict=True))
+    return jax.tree.map(lambda leaf: leaf if isinstance(leaf, str) else np.asarray(leaf), to_value(value, kind))
+
+
+def _is_empty(element: Any, kind: Type) -> bool:
+    leaves = zip(jax.tree.leaves(element), tensors(kind), strict=True)
+    sizes = [len(leaf) for leaf, declared in leaves if declared.shape[:1] == (None,)]
+    return bool(sizes) and not any(sizes)
