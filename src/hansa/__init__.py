@@ -8,6 +8,9 @@ import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from hansa import _setup
+from hansa.compiler.artifact import load, load_client_stage, save
+from hansa.compiler.artifact_file import ArtifactError
+from hansa.compiler.device import DeviceStage
 from hansa.compiler.explain import explain
 from hansa.language.context import runtime, set_runtime
 from hansa.language.intrinsics import (
@@ -75,8 +78,10 @@ def __dir__() -> list[str]:
 __all__ = [
     "CLIENTS",
     "SERVER",
+    "ArtifactError",
     "Batches",
     "ClientBatches",
+    "DeviceStage",
     "FederatedType",
     "FunctionType",
     "InProcessRuntime",
@@ -109,8 +114,11 @@ __all__ = [
     "infer_type",
     "jax_computation",
     "learning",
+    "load",
+    "load_client_stage",
     "parse_type",
     "runtime",
+    "save",
     "sequence_map",
     "sequence_reduce",
     "sequence_sum",

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from hansa.compiler.evaluate import call, conform, member
+from hansa.compiler.stored import StoredFold
 from hansa.language.graph import Intrinsic, Node
 from hansa.language.local import tensors, unflatten
 from hansa.types import Struct, Type
@@ -59,7 +60,24 @@ def is_folded(node: Node) -> bool:
 
 def aggregate(node: Intrinsic) -> Aggregate:
     """The aggregation that an intrinsic stands for."""
+    if node.functions and isinstance(node.functions[0], StoredFold):
+        return _stored(node, node.functions[0])
     return _MAKERS[node.name](node)
+
+
+def _stored(node: Intrinsic, fold: StoredFold) -> Aggregate:
+    count = len(fold.contributions)
+    return Aggregate(
+        node,
+        node.arguments[:count],
+        start=node.arguments[count] if len(node.arguments) > count else None,
+        collective=fold.collective,
+        zero=fold.zero,
+        accumulate=fold.accumulate,
+        merge=fold.merge,
+        report=fold.report,
+        protected=fold.protected,
+    )
 
 
 def _add(a: Any, b: Any) -> Any:

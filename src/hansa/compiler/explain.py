@@ -7,8 +7,9 @@ from typing import Any
 from hansa.compiler.evaluate import member
 from hansa.compiler.partition import compile_computation, is_argument
 from hansa.compiler.program import ClientStage, Program, ServerStage
+from hansa.compiler.stored import StoredStage
 from hansa.language.computations import Computation
-from hansa.language.graph import Intrinsic, Literal, MakeStruct, Node, Parameter, Select
+from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select
 from hansa.types import CLIENTS, FederatedType, SequenceType, StructType, TensorType, Type
 
 
@@ -48,7 +49,7 @@ def _server(number: int, stage: ServerStage) -> list[str]:
         lines.append("  computes   nothing")
     for node in stage.outputs:
         verb = "passes on" if is_argument(node) else "computes "
-        lines.append(f"  {verb}  {_name(node)}: {_short(node.type)}")
+        lines.append(f"  {verb}  {node_name(node)}: {_short(node.type)}")
     return [*lines, ""]
 
 
@@ -56,9 +57,9 @@ def _client(number: int, stage: ClientStage) -> list[str]:
     lines = [f"client stage {number}, on each client"]
     down = [member(node.type) for _, node in stage.broadcasts]
     for (source, _), kind in zip(stage.broadcasts, down, strict=True):
-        lines.append(f"  receives   {_name(source)}: {_short(kind)}, {_bytes([kind])}")
+        lines.append(f"  receives   {node_name(source)}: {_short(kind)}, {_bytes([kind])}")
     for node in stage.inputs:
-        held = _client_parts(node.type) if isinstance(node, Parameter) else [(_name(node), member(node.type))]
+        held = _client_parts(node.type) if isinstance(node, Parameter) else [(node_name(node), member(node.type))]
         lines += [f"  has        {name}: {_short(kind)}" for name, kind in held]
     for aggregate in stage.aggregates:
         kinds = [member(node.type) for node in aggregate.contributions]
@@ -81,15 +82,18 @@ def _client_parts(kind: Type, name: str = "") -> list[tuple[str, Type]]:
     return [found for field, part in named for found in _client_parts(part, field)]
 
 
-def _name(node: Node) -> str:
+def node_name(node: Node) -> str:
+    """What people call a value."""
     match node:
         case Parameter():
             return "the client's part of the argument"
+        case Select() if isinstance(node.source, Apply) and isinstance(node.source.computation, StoredStage):
+            return node.source.computation.output_names[node.index]
         case Select():
             kind = member(node.source.type)
             name = kind.names[node.index] if isinstance(kind, StructType) else None
             field = name or f"#{node.index}"
-            return field if isinstance(node.source, Parameter) else f"{_name(node.source)}.{field}"
+            return field if isinstance(node.source, Parameter) else f"{node_name(node.source)}.{field}"
         case Intrinsic() if node.functions:
             return node.functions[0].name
         case Intrinsic():
