@@ -101,7 +101,7 @@ def flatten(kind: Type, value: Any) -> list[Any]:
 def unflatten(kind: Type, arrays: Iterator[Any]) -> Any:
     """The value of an unplaced type, of which the next of `arrays` are taken."""
     if isinstance(kind, StructType):
-        return Struct([(name, unflatten(field, arrays)) for name, field in kind.fields])
+        return (kind.container or Struct)([(name, unflatten(field, arrays)) for name, field in kind.fields])
     if isinstance(kind, SequenceType):
         columns = tuple(next(arrays) for _ in tensors(kind.element))
         starts, lengths, first, counts, which, rows = (next(arrays) for _ in range(6))
