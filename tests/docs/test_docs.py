@@ -15,12 +15,12 @@ import json
 import os
 import re
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbclient
 import nbformat
+import numpy as np
 import pytest
 
 import hansa
@@ -28,7 +28,7 @@ from hansa._cache import cache_dir
 from hansa.simulation._files import data_dir
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = ROOT / "docs" / "tutorial.ipynb"
+NOTEBOOKS = sorted((ROOT / "docs").glob("*.ipynb"))
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^()\s]+)\)|<img[^>]*\ssrc=\"([^\"]+)\"")
@@ -98,7 +98,7 @@ def prose(page: Path) -> str:
     return _FENCE.sub("", page.read_text("utf-8"))
 
 
-@pytest.mark.parametrize("page", [*PAGES, NOTEBOOK], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: page.name)
 def test_relative_links_and_images_exist(page: Path) -> None:
     for link, image in _LINK.findall(prose(page)):
         path, _, anchor = (link or image).partition("#")
@@ -111,8 +111,9 @@ def test_relative_links_and_images_exist(page: Path) -> None:
             assert anchor in headings(target), f"{page.name} links to {path}#{anchor}, a heading that does not exist"
 
 
-def test_the_notebook_is_kept_without_outputs() -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_are_kept_without_outputs(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -131,6 +132,19 @@ class Executed(NamedTuple):
 
     cells: list[Any]
     values: dict[str, Any]
+
+
+def execute(path: Path, values: str) -> Executed:
+    """Runs a notebook, and then a cell that prints some of its variables as JSON."""
+    if not has_mnist():
+        pytest.skip("no MNIST on this machine; set HANSA_DATA_DIR to a folder with mnist/*.gz")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(values))
+    source = str(Path(hansa.__file__).resolve().parents[1])
+    search = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
+    client = nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}})
+    client.execute(env={**os.environ, "PYTHONPATH": search})
+    return Executed(notebook.cells, json.loads(notebook.cells.pop().outputs[0].text))
 
 
 _VALUES = """
@@ -152,21 +166,12 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def executed() -> Iterator[Executed]:
-    if not has_mnist():
-        pytest.skip("no MNIST on this machine; set HANSA_DATA_DIR to a folder with mnist/*.gz")
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell(_VALUES))
-    source = str(Path(hansa.__file__).resolve().parents[1])
-    path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
-    client = nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(NOTEBOOK.parent)}})
-    client.execute(env={**os.environ, "PYTHONPATH": path})
-    values = json.loads(notebook.cells.pop().outputs[0].text)
-    yield Executed(notebook.cells, values)
+def executed() -> Executed:
+    return execute(ROOT / "docs" / "tutorial.ipynb", _VALUES)
 
 
 @pytest.mark.xdist_group("notebook")
-class TestNotebook:
+class TestTutorial:
     def test_the_type_of_the_process_is_the_tutorials(self, executed: Executed) -> None:
         assert executed.values["initialize"] == (
             "( -> <model=<trainable=<dense/bias=float32[512],dense/kernel=float32[784,512],dense_1/bias=float32[10],"
@@ -213,3 +218,54 @@ class TestNotebook:
         outputs = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
         assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
         assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+
+
+_FROM_SCRATCH = """
+import json
+print(json.dumps({
+    "losses": losses,
+    "alone": [*(float(local_eval(alone, train[digit])) for digit in (5, 0)), float(federated_eval(alone, train))],
+    "unseen": float(federated_eval(model, test)),
+}))
+"""
+
+
+def softmax_regression(model: Any, x: Any, y: Any, rate: float) -> tuple[float, Any]:
+    """The mean loss of a batch, and the weights after a step of gradient descent, in NumPy."""
+    scores = x @ model[0] + model[1]
+    scores = scores - scores.max(1, keepdims=True)
+    probabilities = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    loss = -np.log(probabilities[np.arange(len(y)), y]).mean()
+    slope = (probabilities - np.eye(10)[y]) / len(y)
+    return loss, (model[0] - rate * x.T @ slope, model[1] - rate * slope.sum(0))
+
+
+def test_averaging_from_scratch_equals_numpy(mnist: Any) -> None:
+    found = execute(ROOT / "docs" / "from_scratch.ipynb", _FROM_SCRATCH).values
+
+    def batches(images: Any, labels: Any, digit: int) -> list[Any]:
+        mine = np.flatnonzero(labels == digit)[:1000]
+        x, y = images[mine].reshape(-1, 784) / 255.0, labels[mine].astype(int)
+        return [(x[i : i + 100], y[i : i + 100]) for i in range(0, len(mine), 100)]
+
+    def trained(model: Any, client: Any, rate: float) -> Any:
+        for x, y in client:
+            model = softmax_regression(model, x, y, rate)[1]
+        return model
+
+    def loss(model: Any, client: Any) -> float:
+        return float(sum(softmax_regression(model, x, y, 0.0)[0] for x, y in client))
+
+    train = [batches(mnist.train_images, mnist.train_labels, digit) for digit in range(10)]
+    test = [batches(mnist.test_images, mnist.test_labels, digit) for digit in range(10)]
+    initial = (np.zeros((784, 10)), np.zeros(10))
+    alone = trained(initial, train[5], 0.1)
+    everywhere = np.mean([loss(alone, client) for client in train])
+    assert found["alone"] == pytest.approx([loss(alone, train[5]), loss(alone, train[0]), everywhere], rel=1e-4)
+    model, losses = initial, []
+    for number in range(5):
+        models = [trained(model, client, 0.1 * 0.9**number) for client in train]
+        model = tuple(np.mean(parts, axis=0) for parts in zip(*models, strict=True))
+        losses.append(np.mean([loss(model, client) for client in train]))
+    assert found["losses"] == pytest.approx(losses, rel=1e-4)
+    assert found["unseen"] == pytest.approx(np.mean([loss(model, client) for client in test]), rel=1e-4)

@@ -153,9 +153,10 @@ def _pack(
     if isinstance(kind, FederatedType):
         if kind.placement is CLIENTS and not kind.all_equal:
             entries = _clients(kind, value, what)
+            if isinstance(entries, ClientBatches):
+                return _stack(kind.member, entries if only is None else entries.select(only), [], room, path, into)
             names = [f"{what}[{i}]" for i in (range(len(entries)) if only is None else only)]
-            if only is not None:
-                entries = entries.select(only) if isinstance(entries, ClientBatches) else [entries[i] for i in only]
+            entries = entries if only is None else [entries[i] for i in only]
             return _stack(kind.member, entries, names, room, path, into)
         return _pack(kind.member, value, room, path, what, into, only)
     if isinstance(kind, SequenceType):

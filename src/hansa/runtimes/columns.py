@@ -124,13 +124,8 @@ def _extend(array: Array, size: int) -> Array:
 
 def _resident(kind: SequenceType, values: ClientBatches, room: Room, key: Any) -> Packed:
     _check(kind, values.type_signature, "the batches of the clients")
-    size = values.batch_size
-    counts = -(-values.counts // size)
-    sequence = np.repeat(np.arange(len(values)), counts)
-    position = np.arange(len(sequence)) - np.repeat(np.cumsum(counts) - counts, counts)
-    starts = values.starts[sequence] + position * size
-    lengths = np.minimum(size, values.counts[sequence] - position * size)
-    capacity = min(size, max(int(values.examples.size), 1))
+    starts, lengths, counts = values.batches
+    capacity = min(values.batch_size, max(int(values.examples.size), 1))
     arrays = _leaves(_in_order(values.examples.rows, kind.element))
     columns = _index(arrays, starts, lengths, counts, room, key)
     return Packed(columns, capacity, frozenset(map(int, np.unique(lengths))), values.examples)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
+from jax import lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import Mesh, PartitionSpec
 
@@ -22,6 +25,8 @@ class Executable:
         in_specs: for each argument, how it lies on the devices.
         out_specs: how the result lies on the devices.
         on_compile: called each time the function is compiled.
+        collective: whether the function is to know of the mesh. If not, and the mesh is the default device, JAX calls
+            it with less ado.
     """
 
     def __init__(
@@ -31,8 +36,10 @@ class Executable:
         in_specs: tuple[PartitionSpec, ...],
         out_specs: Any,
         on_compile: Callable[[], None],
+        collective: bool = True,
     ) -> None:
-        self._spread = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+        self._function, self._mesh, self._in_specs, self._out_specs = function, mesh, in_specs, out_specs
+        self._collective = collective or mesh.size > 1 or mesh.devices.flat[0] != jax.devices()[0]
         # A device per core needs no threads of its own. Set here only: the user's other JAX code keeps its threads.
         alone = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
         self._options = {"xla_cpu_multi_thread_eigen": False} if alone else None
@@ -42,19 +49,79 @@ class Executable:
     def __call__(self, *args: Any) -> Any:
         """The function's result, compiled for these shapes if it was not yet."""
         leaves, tree = jax.tree.flatten(args)
-        key = (tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+        key = (tree, tuple((leaf.shape, leaf.dtype, type(leaf) is np.ndarray) for leaf in leaves))
         with jax.enable_x64(True):
             if key not in self._compiled:
-                self._compiled[key] = self._compile(args)
+                self._compiled[key] = self._compile(args, leaves, tree)
             return self._compiled[key](leaves)
 
-    def _compile(self, args: tuple[Any, ...]) -> Callable[..., Any]:
-        closed, shape = jax.make_jaxpr(self._spread, return_shape=True)(*args)
-        tree, consts = jax.tree.structure(shape), closed.consts
+    def _compile(self, args: tuple[Any, ...], leaves: list[Any], tree: Any) -> Callable[..., Any]:
+        specs = [spec for spec, arg in zip(self._in_specs, args, strict=True) for _ in jax.tree.leaves(arg)]
+        parcel = Parcel(leaves, [spec == PartitionSpec() for spec in specs])
 
-        def run(consts: list[Any], leaves: list[Any]) -> Any:
-            return jax.tree.unflatten(tree, jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*leaves))
+        def unpacked(buffers: list[Any], others: list[Any]) -> Any:
+            return self._function(*jax.tree.unflatten(tree, parcel.open(buffers, others)))
+
+        if self._collective:
+            in_specs = (PartitionSpec(), [specs[i] for i in parcel.others])
+            unpacked = jax.shard_map(
+                unpacked, mesh=self._mesh, in_specs=in_specs, out_specs=self._out_specs, check_vma=False
+            )
+        closed, shape = jax.make_jaxpr(unpacked, return_shape=True)(*parcel.pack(leaves))
+        result, consts = jax.tree.structure(shape), closed.consts
+
+        def run(consts: list[Any], buffers: list[Any], others: list[Any]) -> Any:
+            return jax.tree.unflatten(result, jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*buffers, *others))
 
         self._on_compile()
         compiled = jax.jit(run, compiler_options=self._options)
-        return lambda leaves: compiled(consts, leaves)
+        return lambda leaves: compiled(consts, *parcel.pack(leaves))
+
+
+class Parcel:
+    """Puts small arrays in host memory together, in one buffer for all dtypes of 32 bits and one for each other dtype:
+    a transfer costs more than a few bytes do.
+
+    Args:
+        leaves: arrays, as they will be packed each time.
+        replicated: for each, whether every device gets all of it, as it must to be packed.
+
+    Attributes:
+        others: the positions of the arrays that are left as they are.
+    """
+
+    def __init__(self, leaves: list[Any], replicated: list[bool]) -> None:
+        groups: dict[Any, list[int]] = {}
+        for i, (leaf, everywhere) in enumerate(zip(leaves, replicated, strict=True)):
+            if everywhere and type(leaf) is np.ndarray and leaf.nbytes <= _SMALL:
+                groups.setdefault(_WORD if leaf.dtype.name in _WORDS else leaf.dtype, []).append(i)
+        self._groups = [(dtype, group) for dtype, group in groups.items() if len(group) > 1]
+        packed = {i for _, group in self._groups for i in group}
+        self.others = [i for i in range(len(leaves)) if i not in packed]
+        self._avals = [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+    def pack(self, leaves: list[Any]) -> tuple[list[Any], list[Any]]:
+        """The buffers, and the other arrays."""
+        buffers = [np.concatenate([leaves[i].reshape(-1).view(dtype) for i in group]) for dtype, group in self._groups]
+        return buffers, [leaves[i] for i in self.others]
+
+    def open(self, buffers: list[Any], others: list[Any]) -> list[Any]:
+        """The arrays in their order again."""
+        leaves: list[Any] = [None] * len(self._avals)
+        for i, leaf in zip(self.others, others, strict=True):
+            leaves[i] = leaf
+        for (_, group), buffer in zip(self._groups, buffers, strict=True):
+            start = 0
+            for i in group:
+                shape, dtype = self._avals[i]
+                size = math.prod(shape)
+                words = lax.slice_in_dim(buffer, start, start + size)
+                leaves[i] = lax.bitcast_convert_type(words, dtype).reshape(shape)
+                start += size
+        return leaves
+
+
+_WORD, _WORDS = np.dtype("int32"), ("int32", "uint32", "float32")
+
+_SMALL = 2**16
+"""Bytes; larger arrays are transferred by themselves, without a copy."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -40,6 +40,11 @@ class Compiled:
     executables: dict[Any, Executable] = field(default_factory=dict)
     sizes: set[int] | None = None
 
+    @cached_property
+    def at_clients(self) -> bool:
+        """Whether clients have any part in it; if not, one device does it all."""
+        return bool(self.program.clients) or any(map(rounds.is_stacked, self.outputs))
+
 
 class InProcessRuntime:
     """Executes computations on the devices of this process.
@@ -71,7 +76,7 @@ class InProcessRuntime:
         self.default_num_clients = default_num_clients
         self.compilations = 0
         self._mesh = Mesh(np.array(self.devices), (rounds.AXIS,))
-        self._everywhere = NamedSharding(self._mesh, P())
+        self._alone = Mesh(np.array(self.devices[:1]), (rounds.AXIS,))
         self._compiled: WeakKeyDictionary[Computation, Compiled] = WeakKeyDictionary()
         self._resident: WeakKeyDictionary[Examples, dict[Any, tuple[Any, ...]]] = WeakKeyDictionary()
 
@@ -86,7 +91,7 @@ class InProcessRuntime:
         argument = settle(kind, argument, what)
         size = self.default_num_clients if cohort.size is None else cohort.size
         work = np.ones(size, np.int64) if cohort.work is None else cohort.work
-        turns = schedule(work, len(self.devices))
+        turns = schedule(work, len(self.devices)) if compiled.at_clients else [np.arange(0)]
         call = Call(compiled, argument, what, np.arange(size) if cohort.ids is None else cohort.ids, turns)
         try:
             values = self._run(call)
@@ -125,9 +130,9 @@ class InProcessRuntime:
             return []
 
         def whole(packed: Any, cohort: rounds.Cohort) -> list[Any]:
-            return rounds.whole(program, packed, cohort, static, compiled.outputs, len(self.devices))
+            return rounds.whole(program, packed, cohort, static, compiled.outputs, len(call.turns))
 
-        cohort = self._cohort(call, call.turns, np.arange(size))
+        cohort = self._cohort(call, call.turns, np.arange(size)) if compiled.at_clients else rounds.NOBODY
         values: list[Any] = self._execute(compiled, ("whole", static), whole, (packed, cohort), (P(), P()), P())
         return values
 
@@ -149,7 +154,9 @@ class InProcessRuntime:
             for packed in arguments.sequences:
                 compiled.sizes |= packed.sizes | {packed.capacity}
             sizes = tuple(sorted(compiled.sizes))
-        return self._put(arguments), tuple((packed.capacity, sizes) for packed in arguments.sequences)
+        return self._put(arguments, self._mesh_of(compiled)), tuple(
+            (packed.capacity, sizes) for packed in arguments.sequences
+        )
 
     def _execute(
         self,
@@ -162,8 +169,14 @@ class InProcessRuntime:
     ) -> Any:
         if key not in compiled.executables:
             function.__name__ = f"hansa_{compiled.program.name}"
-            compiled.executables[key] = Executable(function, self._mesh, in_specs, out_specs, self._count_compilation)
+            mesh = self._mesh_of(compiled)
+            compiled.executables[key] = Executable(
+                function, mesh, in_specs, out_specs, self._count_compilation, compiled.at_clients
+            )
         return compiled.executables[key](*args)
+
+    def _mesh_of(self, compiled: Compiled) -> Mesh:
+        return self._mesh if compiled.at_clients else self._alone
 
     def _count_compilation(self) -> None:
         self.compilations += 1
@@ -180,15 +193,17 @@ class InProcessRuntime:
             row[: len(clients)] = np.searchsorted(positions, clients)
         return rounds.Cohort(ids, order, np.array([len(clients) for clients in turns], np.int32))
 
-    def _put(self, arguments: Arguments) -> Any:
-        """The packed argument on every device; arrays of `ClientBatches` stay there for the next call."""
-        layouts = iter(arguments.sequences)
+    def _put(self, arguments: Arguments, mesh: Mesh) -> Any:
+        """The packed argument on every device of a mesh; arrays of `ClientBatches` stay there for the next call."""
+        layouts, everywhere = iter(arguments.sequences), NamedSharding(mesh, P())
 
         def place(value: Any) -> Any:
             if isinstance(value, Columns):
                 packed = next(layouts)
                 if packed.resident is not None:
-                    value = Columns(self._residents(packed), value.starts, value.lengths, value.first, value.counts)
+                    value = Columns(
+                        self._residents(packed, everywhere), value.starts, value.lengths, value.first, value.counts
+                    )
                 return value
             if isinstance(value, Struct):
                 return Struct((name, place(part)) for name, part in value._items())
@@ -198,23 +213,22 @@ class InProcessRuntime:
 
         leaves, tree = jax.tree.flatten(place(arguments.packed))
         # The program takes arrays in host memory to the devices itself, at a fraction of the cost of a put.
-        on_device = [
-            i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and leaf.sharding != self._everywhere
-        ]
-        with jax.enable_x64(True):
-            moved = jax.device_put([leaves[i] for i in on_device], self._everywhere)
-        for i, leaf in zip(on_device, moved, strict=True):
-            leaves[i] = leaf
+        on_device = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and leaf.sharding != everywhere]
+        if on_device:
+            with jax.enable_x64(True):
+                moved = jax.device_put([leaves[i] for i in on_device], everywhere)
+            for i, leaf in zip(on_device, moved, strict=True):
+                leaves[i] = leaf
         return jax.tree.unflatten(tree, leaves)
 
-    def _residents(self, packed: Packed) -> tuple[Any, ...]:
+    def _residents(self, packed: Packed, everywhere: NamedSharding) -> tuple[Any, ...]:
         assert packed.resident is not None
         kept = self._resident.setdefault(packed.resident, {})
-        key = (packed.capacity, *map(id, packed.columns.arrays))
+        key = (everywhere, packed.capacity, *map(id, packed.columns.arrays))
         if key not in kept:
             arrays = tuple(pad_rows(array, packed.capacity) for array in packed.columns.arrays)
             with jax.enable_x64(True):
-                kept[key] = jax.device_put(arrays, self._everywhere)
+                kept[key] = jax.device_put(arrays, everywhere)
         return kept[key]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 
 from hansa.compiler.evaluate import member
 from hansa.compiler.evaluate import sequence_elements as contains_sequence
@@ -65,7 +66,8 @@ def _assemble(node: Node, program: Program, argument: Any, values: dict[Node, An
 
 def _fetch(leaf: Any) -> Any:
     """A scalar or a 64-bit array in host memory; any other array on its (first) device."""
-    array = leaf if isinstance(leaf, np.ndarray) else leaf.addressable_data(0)
+    alone = isinstance(leaf, np.ndarray) or isinstance(leaf.sharding, SingleDeviceSharding)
+    array = leaf if alone else leaf.addressable_data(0)
     return np.asarray(array) if array.ndim == 0 or array.dtype.itemsize > 4 else array
 
 

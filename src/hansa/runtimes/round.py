@@ -42,6 +42,9 @@ class Cohort:
 
 jax.tree_util.register_dataclass(Cohort, ["ids", "order", "lengths"], [])
 
+NOBODY = Cohort(None, None, None)
+"""For programs in which clients have no part."""
+
 
 def whole(
     program: Program, packed: Any, cohort: Cohort, static: Static, outputs: list[Node], devices: int

@@ -7,6 +7,7 @@ a Python object per batch, so a large population costs what its arrays cost.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,16 @@ class ClientBatches(Sequence[Batches]):
     def type_signature(self) -> SequenceType:
         """The type of one client's sequence of batches."""
         return SequenceType(self.examples.kind)
+
+    @cached_property
+    def batches(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Of each batch of the clients, one after another, the first row and the number of rows; of each client, how
+        many batches it has."""
+        counts = -(-self.counts // self.batch_size)
+        client = np.repeat(np.arange(len(self)), counts)
+        position = np.arange(len(client)) - np.repeat(np.cumsum(counts) - counts, counts)
+        starts = self.starts[client] + position * self.batch_size
+        return starts, np.minimum(self.batch_size, self.counts[client] - position * self.batch_size), counts
 
     def __len__(self) -> int:
         return len(self.starts)

@@ -66,6 +66,8 @@ def _convert(value: Any, type_: Type) -> Value:
     if isinstance(type_, TensorType):
         if type(value) is np.ndarray and value.dtype == type_.dtype and type_.takes_shape(value.shape):
             return value
+        if type_.shape == () and type(value) is type_.dtype.type and type_.dtype != STR:
+            return np.asarray(value)
         return _to_tensor(value, type_)
     if isinstance(type_, StructType):
         return _to_struct(value, type_)
@@ -145,6 +147,8 @@ def _from_python(leaves: list[Any], shape: tuple[int, ...], type_: TensorType) -
 
 
 def _inexact(leaves: list[Any], shape: tuple[int, ...], dtype: DType) -> np.ndarray[Any, Any]:
+    if len(leaves) == 1 and type(leaves[0]) is float and -_UNDOUBTED <= leaves[0] <= _UNDOUBTED:
+        return np.array(leaves, dtype)
     wide_dtype = np.complex128 if kind(dtype) == "complex" else np.float64
     try:
         wide = np.array(leaves, wide_dtype)
@@ -158,6 +162,10 @@ def _inexact(leaves: list[Any], shape: tuple[int, ...], dtype: DType) -> np.ndar
         index = int(np.argmax(overflows))
         raise _out_of_range(leaves[index], dtype, shape, index)
     return array
+
+
+_UNDOUBTED = 65504.0
+"""Every float dtype holds numbers up to this one, the largest of float16."""
 
 
 def _adapts(scalar_type: type, dtype: DType) -> bool:
