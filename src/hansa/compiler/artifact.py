@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+from jax import export
 
 from hansa.compiler.artifact_file import ArtifactError, Reader, Writer
 from hansa.compiler.artifact_load import ProgramDecoder
@@ -22,18 +23,24 @@ from hansa.language.computations import Computation, PolymorphicComputation
 
 T = TypeVar("T")
 
-PLATFORMS = ("cpu", "cuda", "tpu")
+_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 PROCESSES: dict[str, tuple[str, ...]] = {
     "IterativeProcess": ("initialize", "next"),
 }
 """The classes of `hansa.templates` that can be saved, with the computations that they are made of, in order."""
 
+_CONVENTIONS = (
+    export.minimum_supported_calling_convention_version,
+    export.maximum_supported_calling_convention_version,
+)
+"""The oldest and the newest way of calling exported functions that this JAX has; it writes the newest."""
+
 _TEMPLATES = "hansa.templates"
 _COMPUTATION = "computation"
 
 
-def save(value: Any, path: str | os.PathLike[str], *, platforms: Sequence[str] = PLATFORMS) -> None:
+def save(value: Any, path: str | os.PathLike[str], *, platforms: Sequence[str] = ("cpu", "cuda", "tpu")) -> None:
     """Writes a computation, a process or a device's stage to a file, which `load` reads in any Python process.
 
     The file has the stages of the computations as StableHLO, for batches of any size and any number of them, and any
@@ -47,6 +54,7 @@ def save(value: Any, path: str | os.PathLike[str], *, platforms: Sequence[str] =
 
     Raises:
         TypeError: if the value is no such thing, or is a computation without declared types.
+        ValueError: if a platform is none.
         ArtifactError: if a part of it cannot be compiled for any size, or for one of the platforms; the message says
             which.
         OSError: if the file cannot be written.
@@ -55,6 +63,9 @@ def save(value: Any, path: str | os.PathLike[str], *, platforms: Sequence[str] =
 
     if isinstance(platforms, str) or not platforms:
         raise TypeError(f"platforms is a sequence of names, such as ('cpu', 'cuda'); found {platforms!r}")
+    unknown = [name for name in platforms if name not in _PLATFORMS]
+    if unknown:
+        raise ValueError(f"platforms are of {', '.join(_PLATFORMS)}; found {unknown[0]!r}")
     writer = Writer()
     if isinstance(value, DeviceStage):
         content = value._encode(writer)
@@ -65,7 +76,9 @@ def save(value: Any, path: str | os.PathLike[str], *, platforms: Sequence[str] =
             for name, member in members.items()
         }
         content = {"kind": template, "programs": encoded}
-    writer.write(Path(path), {"hansa": __version__, "jax": jax.__version__, **content})
+    writer.write(
+        Path(path), {"hansa": __version__, "jax": jax.__version__, "calling_convention": _CONVENTIONS[1], **content}
+    )
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -77,7 +90,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         ArtifactError: if the file is no artifact, is damaged, or was written by a newer Hansa.
         OSError: if there is no file, or it cannot be read.
     """
-    reader = Reader(Path(path))
+    reader = _read(path)
     return _decoded(path, lambda: _load(reader))
 
 
@@ -94,7 +107,7 @@ def load_client_stage(path: str | os.PathLike[str], number: int = 0, computation
         IndexError, KeyError: if the file has no such stage, or no such computation.
         OSError: if there is no file, or it cannot be read.
     """
-    reader = Reader(Path(path))
+    reader = _read(path)
     programs = reader.manifest.get("programs")
     if not isinstance(programs, dict) or not programs:
         raise ArtifactError(
@@ -122,6 +135,21 @@ def _members(value: Any) -> tuple[str, dict[str, Computation]]:
             f"or save {value.name}.specialize(…) for some"
         )
     raise TypeError(f"hansa.save takes a computation or a process, found {value!r}")
+
+
+def _read(path: str | os.PathLike[str]) -> Reader:
+    """A file that is whole, and that this JAX can run."""
+    reader = Reader(Path(path))
+    found, (oldest, newest) = reader.manifest.get("calling_convention"), _CONVENTIONS
+    if not isinstance(found, int):
+        raise ArtifactError(f"{path} is damaged: it does not say which JAX can run it")
+    if not oldest <= found <= newest:
+        raise ArtifactError(
+            f"{path} was written with JAX {reader.manifest.get('jax')}, whose functions (version {found}) JAX "
+            f"{jax.__version__} cannot run (it runs versions {oldest} to {newest}): "
+            + ("update JAX" if found > newest else "save it again with a JAX between the two")
+        )
+    return reader
 
 
 def _load(reader: Reader) -> Any:

@@ -6,7 +6,8 @@ given, kept or collected. `artifact_load` makes a graph of that again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -79,7 +80,8 @@ class ProgramEncoder:
         return encoded
 
     def _client(self, number: int, stage: ClientStage) -> dict[str, Any]:
-        broadcasts = [node for _, node in stage.broadcasts]
+        # What is known when the computation is written is a constant of the stage, and is not sent.
+        broadcasts = [pair for pair in _intrinsics(stage.broadcasts) if not isinstance(pair[0], Literal)]
         sent = [
             {
                 "operation": node.name,
@@ -87,9 +89,9 @@ class ProgramEncoder:
                 "type": encode_type(node.type),
                 "of": self._expression(source),
             }
-            for source, node in _intrinsics(stage.broadcasts)
+            for source, node in broadcasts
         ]
-        self._known.update((node, ["broadcast", number, i]) for i, node in enumerate(broadcasts))
+        self._known.update((node, ["broadcast", number, i]) for i, (_, node) in enumerate(broadcasts))
         given = [node for aggregate in stage.aggregates for node in aggregate.contributions]
         kept = [n for n in dict.fromkeys(s for n in stage.kept for s in computed_sources(n)) if n not in self._known]
         outputs = [*given, *kept]
@@ -288,7 +290,8 @@ class ProgramEncoder:
             run.__name__ = "".join(letter if letter.isalnum() else "_" for letter in name)
             shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in constants]
             try:
-                exported = export.export(jax.jit(run), platforms=self._platforms)(*shapes, *arguments)
+                with _without_source_lines():
+                    exported = export.export(jax.jit(run), platforms=self._platforms)(*shapes, *arguments)
                 data = bytes(exported.serialize())
             except Exception as error:
                 raise ArtifactError(
@@ -297,6 +300,18 @@ class ProgramEncoder:
                 ) from error
         entry = {"entry": self._writer.function(data), "constants": [self._writer.array(a) for a in constants]}
         return entry, [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in closed.out_avals]
+
+
+@contextmanager
+def _without_source_lines() -> Iterator[None]:
+    """StableHLO that does not say which files and lines it comes from: a file is for other people's machines."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def _plain(constant: Any) -> tuple[Any, Callable[[Any], Any]]:

@@ -113,10 +113,3 @@ def unflatten(kind: Type, arrays: Iterator[Any]) -> Any:
 def has_strings(kind: Type) -> bool:
     """Whether there is a string in a type."""
     return contains(kind, lambda part: isinstance(part, TensorType) and part.dtype.kind == "U")
-
-
-def has_unknown_sizes(kind: Type) -> bool:
-    """Whether there is a tensor, outside of sequences, whose size only the data tells."""
-    if isinstance(kind, StructType):
-        return any(has_unknown_sizes(field) for field in kind)
-    return isinstance(kind, TensorType) and None in kind.shape

@@ -113,7 +113,7 @@ def _server_stages(
             wanted[depths[node]].append(node)
             assert depths[node] <= d
     for node in results:
-        if not _at_clients(node.type):
+        if not _at_clients(node.type) and not isinstance(node, Literal):
             wanted[depths[node]].append(node)
     stages = []
     known: set[Node] = set(aggregates)
