@@ -123,7 +123,13 @@ class TestTwoRounds:
         for before, after in zip(program.clients, again.clients, strict=True):
             assert [fold.name for fold in after.aggregates] == [fold.name for fold in before.aggregates]
             assert sorted(str(node.type) for node in after.kept) == sorted(str(node.type) for node in before.kept)
-        assert "reports    <n=int32,s=float32[3]>, 16 bytes -> sum at the server" in hansa.explain(loaded)
+
+    def test_its_messages_are_explained(self, loaded):
+        explained, original = hansa.explain(loaded), hansa.explain(two_rounds)
+        assert (explained.bytes_down, explained.bytes_up) == (original.bytes_down, original.bytes_up)
+        assert "16 bytes -> sum at the server" in explained
+        assert "without what was loaded from a file" in explained
+        assert explained.adding_flops == original.adding_flops
 
     @pytest.mark.parametrize(
         "sizes",

@@ -65,6 +65,13 @@ def aggregate(node: Intrinsic) -> Aggregate:
     return _MAKERS[node.name](node)
 
 
+def as_written(given: Aggregate) -> Aggregate:
+    """The aggregation in terms of JAX, where it was loaded from a file and is not the user's own."""
+    node = given.node
+    own = node.name == "federated_aggregate" or not any(isinstance(fold, StoredFold) for fold in node.functions)
+    return given if own else _MAKERS[node.name](node)
+
+
 def _stored(node: Intrinsic, fold: StoredFold) -> Aggregate:
     count = len(fold.contributions)
     return Aggregate(

@@ -59,8 +59,6 @@ def save(value: Any, path: str | os.PathLike[str], *, platforms: Sequence[str] =
             which.
         OSError: if the file cannot be written.
     """
-    from hansa import __version__
-
     if isinstance(platforms, str) or not platforms:
         raise TypeError(f"platforms is a sequence of names, such as ('cpu', 'cuda'); found {platforms!r}")
     unknown = [name for name in platforms if name not in _PLATFORMS]
@@ -76,9 +74,9 @@ def save(value: Any, path: str | os.PathLike[str], *, platforms: Sequence[str] =
             for name, member in members.items()
         }
         content = {"kind": template, "programs": encoded}
-    writer.write(
-        Path(path), {"hansa": __version__, "jax": jax.__version__, "calling_convention": _CONVENTIONS[1], **content}
-    )
+    hansa = importlib.import_module("hansa")
+    made_by = {"hansa": hansa.__version__, "jax": jax.__version__, "calling_convention": _CONVENTIONS[1]}
+    writer.write(Path(path), {**made_by, **content})
 
 
 def load(path: str | os.PathLike[str]) -> Any:

@@ -21,7 +21,7 @@ from hansa.compiler.artifact_file import ArtifactError, Writer
 from hansa.compiler.artifact_types import encode_type, encode_value
 from hansa.compiler.boundary import Symbols, avals, flatten, has_strings, unflatten
 from hansa.compiler.evaluate import evaluate, member, sequence_elements
-from hansa.compiler.explain import node_name
+from hansa.compiler.explain.stages import name_of
 from hansa.compiler.partition import computed_sources, is_argument, is_client_id
 from hansa.compiler.program import ClientStage, Program, ServerStage
 from hansa.compiler.sequences import Aval, NeedsSizes
@@ -73,7 +73,7 @@ class ProgramEncoder:
         encoded = {
             "inputs": [self._expression(node) for node in inputs],
             "outputs": [encode_type(node.type) for node in outputs],
-            "names": [node_name(node) for node in outputs],
+            "names": [name_of(node) for node in outputs],
             "function": self._function(f"{self._program.name}_server_{number}", inputs, outputs) if outputs else None,
         }
         self._known.update((node, ["server", number, i]) for i, node in enumerate(outputs))
@@ -85,7 +85,7 @@ class ProgramEncoder:
         sent = [
             {
                 "operation": node.name,
-                "name": node_name(source),
+                "name": name_of(source),
                 "type": encode_type(node.type),
                 "of": self._expression(source),
             }
@@ -100,10 +100,10 @@ class ProgramEncoder:
             "broadcasts": sent,
             "inputs": [self._expression(node) for node in inputs],
             "input_types": [encode_type(member(node.type)) for node in inputs],
-            "input_names": [node_name(node) for node in inputs],
+            "input_names": [name_of(node) for node in inputs],
             "contributions": [encode_type(node.type) for node in given],
             "kept": [encode_type(node.type) for node in kept],
-            "names": [node_name(node) for node in outputs],
+            "names": [name_of(node) for node in outputs],
             "function": self._function(f"{self._program.name}_client_{number}", inputs, outputs),
             "aggregates": [self._aggregate(aggregate) for aggregate in stage.aggregates],
         }
@@ -183,7 +183,7 @@ class ProgramEncoder:
             self._folds[key] = self._fold(aggregate, kinds, result)
         return {
             "operation": aggregate.node.name,
-            "name": node_name(aggregate.node),
+            "name": name_of(aggregate.node),
             "type": encode_type(aggregate.node.type),
             "start": None if aggregate.start is None else self._expression(aggregate.start),
             "start_type": None if aggregate.start is None else encode_type(aggregate.start.type),

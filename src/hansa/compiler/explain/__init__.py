@@ -1,0 +1,94 @@
+"""What a computation compiles to, for people: as text, as a picture, and as data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hansa.compiler.explain.flops import Flops
+from hansa.compiler.explain.picture import picture_of
+from hansa.compiler.explain.stages import AtClients, AtServer, Bytes, stages_of
+from hansa.compiler.explain.text import text_of
+from hansa.compiler.partition import compile_computation
+from hansa.language.computations import Computation
+from hansa.templates import IterativeProcess
+
+
+class Explanation(str):
+    """What a computation compiles to. It is its own text, and shows as a picture in a notebook.
+
+    Attributes:
+        name: the computation's name.
+        stages: `AtServer` and `AtClients` in turn, in the order in which they run.
+    """
+
+    name: str
+    stages: tuple[AtServer | AtClients, ...]
+    _picture: str
+
+    @property
+    def bytes_down(self) -> Bytes:
+        """What one client receives, as far as it is known; `exact` says whether that is all."""
+        return Bytes.total(stage.bytes_down for stage in self._clients)
+
+    @property
+    def bytes_up(self) -> Bytes:
+        """What one client reports, likewise."""
+        return Bytes.total(stage.bytes_up for stage in self._clients)
+
+    @property
+    def client_flops(self) -> Flops:
+        """The floating-point operations of one client."""
+        return Flops.total(stage.flops for stage in self._clients)
+
+    @property
+    def server_flops(self) -> Flops:
+        """Those of the server, without adding up the clients' reports."""
+        return Flops.total(stage.flops for stage in self.stages if isinstance(stage, AtServer))
+
+    @property
+    def adding_flops(self) -> Flops:
+        """What the server does to add up one client's reports."""
+        return Flops.total(report.flops for stage in self._clients for report in stage.reports)
+
+    @property
+    def _clients(self) -> list[AtClients]:
+        return [stage for stage in self.stages if isinstance(stage, AtClients)]
+
+    def svg(self) -> str:
+        """A picture of the data's way between the server and the clients, as an SVG document 800 pixels wide."""
+        return self._picture
+
+    def save(self, path: Any) -> Path:
+        """Writes the picture to a file, or the text if the path ends in `.txt`, and returns where it is."""
+        target = Path(path)
+        target.write_text(f"{self}\n" if target.suffix == ".txt" else self._picture, "utf-8")
+        return target
+
+    def _repr_svg_(self) -> str:
+        return self._picture
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def explain(computation: Computation | IterativeProcess) -> Explanation:
+    """The stages of a computation: what the server and the clients compute, and what goes between them.
+
+    Args:
+        computation: a computation with declared types, such as `process.next`; of a process, that is what is explained.
+
+    Returns:
+        Text to print, with a picture (`svg`, `save`) and the facts in it (`stages` and the totals). Sizes are those of
+        one client's messages, in bytes; `?` stands for what only the data tells.
+    """
+    if isinstance(computation, IterativeProcess):
+        computation = computation.next
+    if not isinstance(computation, Computation):
+        raise TypeError(f"explain takes a computation with declared types, found {computation!r}")
+    program = compile_computation(computation)
+    stages = stages_of(program)
+    explanation = Explanation(text_of(program, stages))
+    explanation.name, explanation.stages = program.name, stages
+    explanation._picture = picture_of(program, stages)
+    return explanation

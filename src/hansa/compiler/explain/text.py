@@ -1,0 +1,112 @@
+"""The text of an explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hansa.compiler.evaluate import member
+from hansa.compiler.explain.flops import Flops
+from hansa.compiler.explain.stages import AtClients, AtServer, Bytes, Operation, Report, is_local, tensor_sizes
+from hansa.compiler.program import Program
+from hansa.types import Type
+
+_LONGEST = 100
+"""Characters of a type that are printed in full."""
+
+
+def text_of(program: Program, stages: Sequence[AtServer | AtClients]) -> str:
+    """The stages line by line, what they come to, and who would see what."""
+    local = is_local(program)
+    lines = [headline(program, stages), f"  {program.signature}", ""]
+    for stage in stages:
+        lines += [*(_server(stage, local) if isinstance(stage, AtServer) else _clients(stage)), ""]
+    lines += _totals(stages)
+    return "\n".join([*lines, f"result  {program.signature.result}"])
+
+
+def headline(program: Program, stages: Sequence[AtServer | AtClients]) -> str:
+    """`next: 1 client stage, one XLA program`, and when it is more than one."""
+    number = len(program.clients)
+    if not number and not any(stage.computes for stage in stages):
+        return f"{program.name}: nothing is computed"
+    if is_local(program):
+        return f"{program.name}: a local computation, one XLA program"
+    chunks = " (with clients_per_chunk, several)" if number else ""
+    return f"{program.name}: {number} client stage{'' if number == 1 else 's'}, one XLA program{chunks}"
+
+
+def _server(stage: AtServer, local: bool) -> list[str]:
+    lines = ["at one place" if local else f"server stage {stage.number}"]
+    lines += [f"  passes on  {held.name}: {short(held.type)}" for held in stage.passes]
+    lines += _computes(stage.computes)
+    if not stage.computes:
+        lines.append("  computes   nothing")
+    return lines
+
+
+def _clients(stage: AtClients) -> list[str]:
+    lines = [f"client stage {stage.number}, on each client"]
+    for sent in stage.receives:
+        what = sent.name if sent.slices is None else f"{sent.slices} slices of {sent.name}, each"
+        lines.append(f"  receives   {what}: {short(sent.type)}, {sent.bytes}")
+    lines += [f"  has        {held.name}: {short(held.type)}" for held in stage.has]
+    lines += _computes(stage.computes)
+    for report in stage.reports:
+        shown = " and ".join(map(short, report.types))
+        mark = ", protected" if report.protected else ""
+        lines.append(f"  reports    {report.name}: {shown}, {report.bytes} -> {report.into} at the server{mark}")
+    lines += [f"  keeps      {held.name}: {short(held.type)}" for held in stage.keeps]
+    lines.append(f"  traffic    {stage.bytes_down} down, {stage.bytes_up} up, per client")
+    return lines
+
+
+def _computes(operations: Sequence[Operation]) -> list[str]:
+    lines = []
+    for operation in operations:
+        parts = f" ({', '.join(operation.parts)})" if operation.parts else ""
+        flops = f", {operation.flops}" if operation.flops else ""
+        lines.append(f"  computes   {operation.name}{parts}: {short(operation.type)}{flops}")
+    return lines
+
+
+def _totals(stages: Sequence[AtServer | AtClients]) -> list[str]:
+    clients = [stage for stage in stages if isinstance(stage, AtClients)]
+    servers = [stage for stage in stages if isinstance(stage, AtServer)]
+    at_server = Flops.total(stage.flops for stage in servers)
+    if not clients:
+        return [f"in all  {at_server}"]
+    down = Bytes.total(stage.bytes_down for stage in clients)
+    up = Bytes.total(stage.bytes_up for stage in clients)
+    adding = Flops.total(report.flops for stage in clients for report in stage.reports)
+    lines = [
+        f"each client  {down} down, {up} up; {Flops.total(stage.flops for stage in clients)}",
+        f"the server   {at_server}" + (f"; {adding} to add up each client's reports" if adding else ""),
+    ]
+    return [*lines, *seen([report for stage in clients for report in stage.reports]), ""]
+
+
+def seen(reports: Sequence[Report]) -> list[str]:
+    """Who would see what outside of a simulation."""
+    open_, protected = ([report for report in reports if report.protected is flag] for flag in (False, True))
+    lines = []
+    if protected:
+        lines.append(f"protected    {_listed(protected)}: in a deployment the server would see only the sum")
+    if open_:
+        none = "" if protected else "; no sum is protected"
+        lines.append(f"seen         {_listed(open_)}: in a deployment the server would see each client's{none}")
+    if reports:
+        lines.append("             Here all of it is simulated in one process, which sees everything.")
+    return lines
+
+
+def _listed(reports: Sequence[Report]) -> str:
+    counts: dict[str, int] = {}
+    for report in reports:
+        counts[report.into] = counts.get(report.into, 0) + 1
+    return ", ".join(name if number == 1 else f"{number} × {name}" for name, number in counts.items())
+
+
+def short(kind: Type) -> str:
+    """A type in a line, cut if it is long."""
+    text = str(kind)
+    return text if len(text) <= _LONGEST else f"{text[:80]}… {len(tensor_sizes(member(kind)))} tensors"

@@ -1,0 +1,185 @@
+"""What is rewritten for a CPU gives what JAX gives, for functions and for their gradients."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+from jax.extend.core import jaxpr_as_fun
+
+from hansa.compiler.rewrites import faster
+
+
+def primitives(jaxpr):
+    """The equations of a jaxpr and of those in it."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for value in eqn.params.values():
+            for part in value if isinstance(value, tuple | list) else [value]:
+                inner = getattr(part, "jaxpr", part)
+                if hasattr(inner, "eqns"):
+                    yield from primitives(inner)
+
+
+def both(function, *args):
+    """The results of a function of float64 arrays and of its rewritten form, and the equations of the latter."""
+    with jax.enable_x64(True):
+        closed = jax.make_jaxpr(function)(*args)
+        rewritten = faster(closed)
+        return (
+            jax.jit(jaxpr_as_fun(closed))(*args),
+            jax.jit(jaxpr_as_fun(rewritten))(*args),
+            list(primitives(rewritten.jaxpr)),
+        )
+
+
+def assert_same(expected, found):
+    for a, b in zip(expected, found, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+LAYOUTS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
+OTHER_LAYOUTS = {1: ("NCW", "OIW", "NCW"), 2: ("NCHW", "OIHW", "NHWC"), 3: ("NCDHW", "OIDHW", "NCDHW")}
+
+
+@st.composite
+def convolutions(draw):
+    rank = draw(st.sampled_from([1, 2, 2, 2, 3]))
+    sizes = st.integers(1, 4 if rank == 3 else 7)
+    groups = draw(st.sampled_from([1, 1, 2, 3, "depthwise"]))
+    depth = draw(st.integers(1, 4)) if groups == "depthwise" else draw(st.integers(1, 2)) * groups
+    out = (depth if groups == "depthwise" else groups) * draw(st.integers(1, 3))
+    groups = depth if groups == "depthwise" else groups
+    window = [draw(st.integers(1, 3)) for _ in range(rank)]
+    strides = [draw(st.integers(1, 3)) for _ in range(rank)]
+    dilation = [draw(st.integers(1, 2)) for _ in range(rank)]
+    spread = [draw(st.integers(1, 2)) for _ in range(rank)]
+    padding = draw(st.sampled_from(["SAME", "VALID", "any"]))
+    if padding == "any" or max(spread) > 1:
+        padding = [(draw(st.integers(-1, 2)), draw(st.integers(0, 2))) for _ in range(rank)]
+    space = []
+    for taps, gap, apart in zip(window, dilation, spread, strict=True):
+        least = -(-((taps - 1) * gap + 1 + 2) // apart) + 1
+        space.append(least + draw(sizes))
+    layouts = draw(st.sampled_from([LAYOUTS, OTHER_LAYOUTS]))[rank]
+    numbers = lax.conv_dimension_numbers((1,) * (rank + 2), (1,) * (rank + 2), layouts)
+    batch = draw(st.integers(1, 3))
+
+    def arranged(spec, first, second, rest):
+        shape = [0] * (rank + 2)
+        shape[spec[0]], shape[spec[1]] = first, second
+        for axis, size in zip(spec[2:], rest, strict=True):
+            shape[axis] = size
+        return shape
+
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    x = rng.normal(size=arranged(numbers.lhs_spec, batch, depth, space))
+    w = rng.normal(size=arranged(numbers.rhs_spec, out, depth // groups, window))
+    options = {"window_strides": strides, "padding": padding, "lhs_dilation": spread, "rhs_dilation": dilation}
+    return x, w, options | {"dimension_numbers": layouts, "feature_group_count": groups}
+
+
+@settings(max_examples=25)
+@given(convolutions())
+def test_convolutions_and_their_gradients(case):
+    x, w, options = case
+
+    def trained(x, w):
+        def loss(x, w):
+            return jnp.sum(jnp.sin(lax.conv_general_dilated(x, w, **options)))
+
+        return lax.conv_general_dilated(x, w, **options), *jax.grad(loss, (0, 1))(x, w)
+
+    expected, found, equations = both(trained, x, w)
+    assert_same(expected, found)
+    for eqn in equations:
+        if eqn.primitive.name == "conv_general_dilated":
+            rank = x.ndim
+            assert eqn.params["feature_group_count"] == eqn.params["batch_group_count"] == 1
+            assert tuple(eqn.params["dimension_numbers"].lhs_spec) == (0, rank - 1, *range(1, rank - 1))
+
+
+@pytest.mark.parametrize("batches", [2, 3])
+def test_convolutions_whose_batch_is_in_groups(batches):
+    rng = np.random.default_rng(1)
+    x, w = rng.normal(size=(6, 5, 5, 2)), rng.normal(size=(3, 3, 2, 6))
+    expected, found, _ = both(
+        lambda x, w: lax.conv_general_dilated(
+            x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), batch_group_count=batches
+        ),
+        x,
+        w,
+    )
+    assert_same(expected, found)
+
+
+def test_what_is_not_rewritten_stays():
+    rng = np.random.default_rng(2)
+    x, w = rng.integers(0, 9, (2, 6, 6, 1)), rng.integers(0, 9, (3, 3, 1, 2))
+    expected, found, equations = both(
+        lambda x, w: lax.conv(x, w, (1, 1), "SAME"), x.transpose(0, 3, 1, 2), w.transpose(3, 2, 0, 1)
+    )
+    assert_same(expected, found)
+    assert [eqn.primitive.name for eqn in equations] == ["conv_general_dilated"]
+    wide = rng.normal(size=(1, 20, 20, 3)), rng.normal(size=(9, 9, 1, 3))
+    numbers = ("NHWC", "HWIO", "NHWC")
+    expected, found, equations = both(
+        lambda x, w: lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=numbers, feature_group_count=3),
+        *wide,
+    )
+    assert_same(expected, found)
+    assert [eqn.primitive.name for eqn in equations] == ["conv_general_dilated"]
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_gradients_of_max_pooling(data):
+    rank = data.draw(st.sampled_from([1, 2, 2, 3]))
+    window = [data.draw(st.integers(1, 3)) for _ in range(rank)]
+    strides = [data.draw(st.integers(1, 3)) for _ in range(rank)]
+    padding = data.draw(st.sampled_from(["SAME", "VALID"]))
+    space = [size + data.draw(st.integers(0, 5)) for size in window]
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    # Few values, so that windows have several greatest elements.
+    x = rng.integers(0, data.draw(st.sampled_from([2, 5, 1000])), (2, *space, 2)).astype("float64")
+    if data.draw(st.booleans()):
+        x[rng.random(x.shape) < 0.1] = np.nan
+
+    def pooled(x):
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *strides, 1), padding)
+
+    def gradient(x, source):
+        return jax.vjp(pooled, x)[1](source)[0]
+
+    expected, found, equations = both(gradient, x, rng.normal(size=jax.eval_shape(pooled, x).shape))
+    assert_same(expected, found)
+    left = any(eqn.primitive.name == "select_and_scatter_add" for eqn in equations)
+    assert left == (math.prod(window) > 9)
+
+
+def test_loops_branches_and_functions_within_are_rewritten_too():
+    rng = np.random.default_rng(3)
+    x, w = rng.normal(size=(2, 8, 8, 1)), rng.normal(size=(3, 3, 1, 2))
+
+    @jax.jit
+    def loss(w):
+        y = lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return jnp.sum(lax.reduce_window(y, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID") ** 2)
+
+    def step(i, w):
+        return lax.cond(i % 2 == 0, lambda w: w - 0.01 * jax.grad(loss)(w), lambda w: 0.9 * w, w)
+
+    def trained(w):
+        w = lax.fori_loop(0, 3, step, w)
+        return lax.scan(lambda w, _: (w - 0.01 * jax.grad(jax.checkpoint(loss))(w), loss(w)), w, length=2)
+
+    expected, found, equations = both(trained, w)
+    assert_same(jax.tree.leaves(expected), jax.tree.leaves(found))
+    assert "select_and_scatter_add" not in {eqn.primitive.name for eqn in equations}

@@ -1,0 +1,28 @@
+"""The pictures of the documentation are those that the library draws now."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+
+
+def masked(picture: str) -> str:
+    """A picture without the numbers of operations, in which another version of JAX or Keras may differ a little."""
+    return re.sub(r"[\d.,]+ [kMGT]?FLOP", "FLOP", picture)
+
+
+def test_the_picture_of_federated_averaging_is_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("averaging", IMAGES / "averaging.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = module.explanation()
+    drawn = (IMAGES / "averaging.svg").read_text("utf-8")
+    assert masked(text.svg()) == masked(drawn), "draw it anew: python docs/images/averaging.py"
+    products = 2 * 2 * 784 * 512 + 3 * 2 * 512 * 10
+    (per_example,) = (float(number) for number in re.findall(r"([\d.]+) MFLOP per example</text>", drawn)[:1])
+    assert products < per_example * 1e6 < 1.02 * products
