@@ -24,6 +24,7 @@ from hansa.compiler.evaluate import evaluate, member, sequence_elements
 from hansa.compiler.explain.stages import name_of
 from hansa.compiler.partition import computed_sources, is_argument, is_client_id
 from hansa.compiler.program import ClientStage, Program, ServerStage
+from hansa.compiler.rewrites import faster
 from hansa.compiler.sequences import Aval, NeedsSizes
 from hansa.language.graph import Intrinsic, Literal, MakeStruct, Node, Parameter, Select
 from hansa.types import TensorType, Type
@@ -280,7 +281,7 @@ class ProgramEncoder:
     ) -> tuple[dict[str, Any], list[Aval]]:
         """A function as an entry, with the arrays it closes over as others, and the shapes of its results."""
         with jax.enable_x64(True):
-            closed = jax.make_jaxpr(function)(*arguments)
+            closed = faster(jax.make_jaxpr(function)(*arguments), portable=True)
             constants, restore = zip(*map(_plain, closed.consts), strict=True) if closed.consts else ((), ())
 
             def run(*arrays: Any) -> list[Any]:

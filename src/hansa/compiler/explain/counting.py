@@ -22,7 +22,6 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from hansa.compiler.explain.flops import Flops, Turn
 
-
 STORED = Flops(notes=("without what was loaded from a file",))
 """The operations of StableHLO, which are not counted."""
 
