@@ -12,9 +12,16 @@ from hansa import CLIENTS, SERVER, Struct
 VALUES = [np.array([3.0, 1.0], "float32"), np.array([-2.0, 5.0], "float32"), np.array([0.5, 0.25], "float32")]
 
 
-@pytest.fixture(params=[None, 1, 2], ids=["whole", "one by one", "in chunks of two"], autouse=True)
+RUNTIMES = {
+    "whole": {},
+    "in chunks of two": {"clients_per_chunk": 2},
+    "two at once in chunks of three": {"clients_at_once": 2, "clients_per_chunk": 3},
+}
+
+
+@pytest.fixture(params=RUNTIMES.values(), ids=RUNTIMES, autouse=True)
 def runtime(request):
-    with hansa.runtime(hansa.InProcessRuntime(clients_per_chunk=request.param)) as runtime:
+    with hansa.runtime(hansa.InProcessRuntime(**request.param)) as runtime:
         yield runtime
 
 

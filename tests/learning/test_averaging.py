@@ -324,6 +324,19 @@ def test_devices_and_chunks_do_not_change_the_result(process):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_several_clients_at_once_give_the_same_result(process, chunk):
+    state, clients = process.initialize(), make_clients([5, 17, 3, 0, 26, 1, 9])
+    clients[1][0]["x"][0, 0] = np.nan
+    expected = process.next(state, clients)
+    with hansa.runtime(hansa.InProcessRuntime(clients_at_once=3, clients_per_chunk=chunk)):
+        found = process.next(state, clients)
+    assert found.metrics.num_non_finite_clients == found.metrics.num_empty_clients == 1
+    assert found.metrics.loss == pytest.approx(expected.metrics.loss, rel=1e-5)
+    for a, b in zip(weights_of(found.state), weights_of(expected.state), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 def bad(change):
     clients = make_clients([5, 5])
     change(clients)

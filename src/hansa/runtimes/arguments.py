@@ -39,11 +39,13 @@ class Cohort:
         size: how many there are, or None if no part of the argument says so.
         ids: the clients' numbers, int32 [clients], or None for their positions.
         work: what each client's sequences cost, as far as is known without reading them, at least 1; int64 [clients].
+        on_disk: the size of what is to be read from disk, in bytes.
     """
 
     size: int | None = None
     ids: npt.NDArray[Any] | None = None
     work: npt.NDArray[np.int64] | None = None
+    on_disk: int = 0
 
 
 @dataclass
@@ -81,7 +83,8 @@ def survey(kind: Type | None, value: Any, what: str) -> Cohort:
             raise ValueError(
                 f"{name} has other clients than {ids[0][0]}: their client_ids differ; select the same ones in both"
             )
-    return Cohort(len(entries), ids[0][1] if ids else None, np.maximum(1, sum(_work(entries) for _, entries in found)))
+    work = np.maximum(1, sum(_work(entries) for _, entries in found))
+    return Cohort(len(entries), ids[0][1] if ids else None, work, sum(_bytes_on_disk(entries) for _, entries in found))
 
 
 def _client_arguments(kind: Type, value: Any, what: str) -> Iterator[tuple[str, Any]]:
@@ -116,6 +119,11 @@ def _work(entries: Any) -> npt.NDArray[np.int64]:
         return entries.counts
     sizes = [e.count if isinstance(e, Batches) else len(e) if isinstance(e, list | tuple) else 1 for e in entries]
     return np.array(sizes, np.int64)
+
+
+def _bytes_on_disk(entries: Any) -> int:
+    on_disk = isinstance(entries, ClientBatches) and entries.examples.on_disk
+    return int(entries.counts.sum()) * int(entries.examples.row_bytes) if on_disk else 0
 
 
 def pack(kind: Type | None, value: Any, room: Room, what: str, only: npt.NDArray[np.int64] | None = None) -> Arguments:

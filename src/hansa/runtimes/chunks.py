@@ -37,6 +37,7 @@ def run(
     devices: int,
     size: int,
     capacity: int,
+    at_once: int,
     run: Run,
 ) -> list[Any]:
     """The values of `outputs`; see `hansa.runtimes.round.whole`.
@@ -50,6 +51,7 @@ def run(
         devices: how many there are.
         size: how many clients take part.
         capacity: for how many there is to be room.
+        at_once: how many clients' work is one vectorised computation on a device.
         run: executes JAX code on every device.
     """
     server: dict[Node, Any] = {}
@@ -75,7 +77,8 @@ def run(
         for part, cohort, layout, positions in chunks():
             own = {node: _taken(value, positions, cohort) for node, value in before.items()}
             given = (part, cohort, packed, list(server.values()), list(own.values()), states)
-            fold = _fold(program, clients, layout, static, list(server), list(own))
+            fold = _fold(program, clients, layout, static, list(server), list(own), at_once)
+            jax.block_until_ready(states)  # of the chunk before: no more than this one's data and the next's is there
             states, stacks = run(("fold", i, layout), fold, given, (*[everywhere] * 5, each), (each, everywhere))
             for node, stack in zip(clients.kept, stacks, strict=True):
                 kept[node] = _placed(kept.get(node), stack, positions)
@@ -108,7 +111,13 @@ def _advance(
 
 
 def _fold(
-    program: Program, stage: ClientStage, layout: Static, static: Static, known: list[Node], own: list[Node]
+    program: Program,
+    stage: ClientStage,
+    layout: Static,
+    static: Static,
+    known: list[Node],
+    own: list[Node],
+    at_once: int,
 ) -> Callable[..., Any]:
     def fold(
         part: Any, cohort: rounds.Cohort, packed: Any, at_server: list[Any], values: list[Any], states: Any
@@ -116,7 +125,7 @@ def _fold(
         env = _environment(program, packed, static, known, at_server)
         broadcasts: Environment = {node: evaluate([source], env)[0] for source, node in stage.broadcasts}
         kept: Environment = dict(zip(own, values, strict=True))
-        after, stacks = rounds.fold(program, stage, part, cohort, layout, broadcasts, kept, _one(states))
+        after, stacks = rounds.fold(program, stage, part, cohort, layout, broadcasts, kept, _one(states), at_once)
         return _each(after), [rounds.gather_devices(stack, cohort) for stack in stacks]
 
     return fold

@@ -87,7 +87,7 @@ def pack_sequences(kind: SequenceType, values: Any, names: list[str], room: Room
         TypeError, ValueError: if an element is not of the type; the message says which.
     """
     if isinstance(values, ClientBatches):
-        return _resident(kind, values, room, key)
+        return (_gathered if values.examples.on_disk else _resident)(kind, values, room, key)
     parts = [_read(kind, value, name) for value, name in zip(values, names, strict=True)]
     counts = np.array([len(part.lengths) for part in parts], np.int64)
     lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
@@ -129,6 +129,24 @@ def _resident(kind: SequenceType, values: ClientBatches, room: Room, key: Any) -
     arrays = _leaves(_in_order(values.examples.rows, kind.element))
     columns = _index(arrays, starts, lengths, counts, room, key)
     return Packed(columns, capacity, frozenset(map(int, np.unique(lengths))), values.examples)
+
+
+def _gathered(kind: SequenceType, values: ClientBatches, room: Room, key: Any) -> Packed:
+    """The columns of these clients' examples only, read from disk."""
+    _check(kind, values.type_signature, "the batches of the clients")
+    starts, lengths, counts = values.batches
+    capacity = room.batch((key, "batch"), int(lengths.max(initial=1)))
+    places = np.cumsum(values.counts) - values.counts
+    arrays = []
+    for i, leaf in enumerate(_leaves(_in_order(values.examples.rows, kind.element))):
+        used = int(values.counts.sum()) + capacity
+        column = aligned((room.rows((key, i), used), *leaf.shape[1:]), leaf.dtype)
+        for place, start, count in zip(places.tolist(), values.starts.tolist(), values.counts.tolist(), strict=True):
+            column[place : place + count] = leaf[start : start + count]
+        arrays.append(column)
+    moved = starts + np.repeat(places - values.starts, counts)
+    columns = _index(arrays, moved, lengths, counts, room, key)
+    return Packed(columns, capacity, frozenset(map(int, np.unique(lengths))))
 
 
 def _check(kind: SequenceType, found: SequenceType, what: str) -> None:

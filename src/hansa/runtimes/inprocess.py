@@ -21,6 +21,7 @@ from hansa.language.computations import Computation
 from hansa.language.graph import Node
 from hansa.runtimes import chunks
 from hansa.runtimes import round as rounds
+from hansa.runtimes.ahead import ahead
 from hansa.runtimes.arguments import Arguments, Static, pack, settle, survey
 from hansa.runtimes.columns import Packed, Room, pad_rows
 from hansa.runtimes.executable import Executable
@@ -55,8 +56,11 @@ class InProcessRuntime:
 
     Args:
         devices: the JAX devices to use; by default all of the default backend.
-        clients_per_chunk: how many clients' data is packed and on the devices at a time; by default that of all. The
+        clients_per_chunk: how many clients' data is packed and on the devices at a time, while that of as many others
+            is made ready; by default that of all, or as much as is in 256 MiB if data on disk is more than that. The
             result does not depend on it.
+        clients_at_once: how many clients a device works on in one vectorised computation; by default one on a CPU, of
+            which a client's step fills a core, and 32 on other devices. Results agree to rounding.
         default_num_clients: how many clients take part in a computation whose argument does not say.
 
     Attributes:
@@ -67,12 +71,15 @@ class InProcessRuntime:
         self,
         devices: Sequence[jax.Device] | None = None,
         clients_per_chunk: int | None = None,
+        clients_at_once: int | None = None,
         default_num_clients: int = 0,
     ) -> None:
-        if clients_per_chunk is not None and clients_per_chunk < 1:
-            raise ValueError(f"clients_per_chunk must be positive, found {clients_per_chunk}")
+        for name, value in (("clients_per_chunk", clients_per_chunk), ("clients_at_once", clients_at_once)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name} must be a positive number of clients, or None; found {value!r}")
         self.devices = tuple(jax.devices() if devices is None else devices)
         self.clients_per_chunk = clients_per_chunk
+        self.clients_at_once = clients_at_once or (1 if self.devices[0].platform == "cpu" else 32)
         self.default_num_clients = default_num_clients
         self.compilations = 0
         self._mesh = Mesh(np.array(self.devices), (rounds.AXIS,))
@@ -81,7 +88,8 @@ class InProcessRuntime:
         self._resident: WeakKeyDictionary[Examples, dict[Any, tuple[Any, ...]]] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
-        return f"InProcessRuntime({len(self.devices)} x {self.devices[0].device_kind})"
+        clients = "one client" if self.clients_at_once == 1 else f"{self.clients_at_once} clients"
+        return f"InProcessRuntime({len(self.devices)} x {self.devices[0].device_kind}, {clients} at a time on each)"
 
     def invoke(self, computation: Computation, argument: Any) -> Any:
         """Run `computation`; see `hansa.language.context.Runtime`."""
@@ -92,7 +100,8 @@ class InProcessRuntime:
         size = self.default_num_clients if cohort.size is None else cohort.size
         work = np.ones(size, np.int64) if cohort.work is None else cohort.work
         turns = schedule(work, len(self.devices)) if compiled.at_clients else [np.arange(0)]
-        call = Call(compiled, argument, what, np.arange(size) if cohort.ids is None else cohort.ids, turns)
+        ids = np.arange(size) if cohort.ids is None else cohort.ids
+        call = Call(compiled, argument, what, ids, turns, self._per_chunk(size, cohort.on_disk))
         try:
             values = self._run(call)
         except NeedsSizes:
@@ -101,6 +110,11 @@ class InProcessRuntime:
             compiled.sizes = set()
             values = self._run(call)
         return assemble(compiled.program, argument, dict(zip(compiled.outputs, values, strict=True)), size)
+
+    def _per_chunk(self, clients: int, on_disk: int) -> int | None:
+        if self.clients_per_chunk is not None or on_disk <= _AT_ONCE:
+            return self.clients_per_chunk
+        return max(len(self.devices), clients * _AT_ONCE // on_disk)
 
     def _compile(self, computation: Computation) -> Compiled:
         if computation not in self._compiled:
@@ -111,18 +125,19 @@ class InProcessRuntime:
     def _run(self, call: Call) -> list[Any]:
         compiled, program = call.compiled, call.compiled.program
         size = sum(map(len, call.turns))
-        if program.clients and self.clients_per_chunk is not None and size > self.clients_per_chunk:
+        if program.clients and call.per_chunk is not None and size > call.per_chunk:
             none = np.zeros(0, np.int64)
             packed, static = self._pack(call, none)
             return chunks.run(
                 program,
                 packed,
                 static,
-                partial(self._chunks, call),
+                lambda: ahead(self._chunks(call)),
                 compiled.outputs,
                 len(self.devices),
                 size,
                 compiled.room.clients("collected", size),
+                self.clients_at_once,
                 partial(self._execute, compiled),
             )
         packed, static = self._pack(call, None)
@@ -130,15 +145,17 @@ class InProcessRuntime:
             return []
 
         def whole(packed: Any, cohort: rounds.Cohort) -> list[Any]:
-            return rounds.whole(program, packed, cohort, static, compiled.outputs, len(call.turns))
+            return rounds.whole(
+                program, packed, cohort, static, compiled.outputs, len(call.turns), self.clients_at_once
+            )
 
         cohort = self._cohort(call, call.turns, np.arange(size)) if compiled.at_clients else rounds.NOBODY
         values: list[Any] = self._execute(compiled, ("whole", static), whole, (packed, cohort), (P(), P()), P())
         return values
 
     def _chunks(self, call: Call) -> Iterator[chunks.Chunk]:
-        assert self.clients_per_chunk is not None
-        each = -(-self.clients_per_chunk // len(self.devices))
+        assert call.per_chunk is not None
+        each = -(-call.per_chunk // len(self.devices))
         for first in range(0, max(map(len, call.turns)), each):
             turns = [turn[first : first + each] for turn in call.turns]
             positions = np.sort(np.concatenate(turns))
@@ -234,10 +251,16 @@ class InProcessRuntime:
 
 @dataclass(frozen=True)
 class Call:
-    """One call: the argument, the clients' numbers, and each device's clients in order, by position in the cohort."""
+    """One call: the argument, the clients' numbers, each device's clients in order, by position in the cohort, and how
+    many clients are worked on at a time, if not all."""
 
     compiled: Compiled
     argument: Any
     what: str
     ids: npt.NDArray[Any]
     turns: list[npt.NDArray[np.int64]]
+    per_chunk: int | None
+
+
+_AT_ONCE = 2**28
+"""Bytes of data from disk that are in memory at a time, and as many again that are being read."""

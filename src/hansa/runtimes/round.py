@@ -47,7 +47,7 @@ NOBODY = Cohort(None, None, None)
 
 
 def whole(
-    program: Program, packed: Any, cohort: Cohort, static: Static, outputs: list[Node], devices: int
+    program: Program, packed: Any, cohort: Cohort, static: Static, outputs: list[Node], devices: int, at_once: int
 ) -> list[Any]:
     """The values of `outputs`, nodes at the server or, stacked in the cohort's order, at the clients.
 
@@ -61,7 +61,7 @@ def whole(
             clients = program.clients[i]
             broadcasts = {node: evaluate([source], server)[0] for source, node in clients.broadcasts}
             states = zeros(clients, server)
-            states, stacks = fold(program, clients, packed, cohort, static, broadcasts, kept, states)
+            states, stacks = fold(program, clients, packed, cohort, static, broadcasts, kept, states, at_once)
             for aggregate, state in zip(clients.aggregates, states, strict=True):
                 server[aggregate.node] = aggregate.report(merge_devices(aggregate, state, devices))
             for node, stack in zip(clients.kept, stacks, strict=True):
@@ -111,8 +111,12 @@ def fold(
     broadcasts: Environment,
     kept: Environment,
     states: list[Any],
+    at_once: int,
 ) -> tuple[list[Any], list[Any]]:
-    """This device's clients, one after another: the aggregates' states, and what each client keeps, stacked by turn."""
+    """This device's clients, in order: the aggregates' states, and what each client keeps, stacked by turn.
+
+    The work of `at_once` clients is one vectorised computation; contributions are taken in one after another.
+    """
     device = lax.axis_index(AXIS)
     order, length = cohort.order[device], cohort.lengths[device]
 
@@ -131,9 +135,8 @@ def fold(
     shapes = jax.eval_shape(lambda: work(jnp.int32(0))[1])
     stacks = jax.tree.map(lambda leaf: jnp.zeros((order.shape[0], *leaf.shape), leaf.dtype), shapes)
 
-    def body(turn: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
-        states, stacks = carry
-        contributions, values = work(turn)
+    def take(turn: Any, result: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
+        (states, stacks), (contributions, values) = carry, result
         after = []
         for aggregate, state, given in zip(stage.aggregates, states, contributions, strict=True):
             new = aggregate.accumulate(state, given)
@@ -146,7 +149,26 @@ def fold(
             lambda stack, value: lax.dynamic_update_index_in_dim(stack, value, turn, 0), stacks, values
         )
 
-    folded: tuple[list[Any], list[Any]] = lax.fori_loop(jnp.int32(0), length, body, (states, stacks))
+    def several(group: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
+        first = group * at_once
+        turns = jnp.minimum(first + jnp.arange(at_once, dtype=jnp.int32), length - 1)
+        results = jax.vmap(work)(turns)
+
+        def one(k: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
+            return take(first + k, jax.tree.map(lambda stack: stack[k], results), carry)
+
+        after: tuple[list[Any], list[Any]] = lax.fori_loop(
+            jnp.int32(0), jnp.minimum(jnp.int32(at_once), length - first), one, carry
+        )
+        return after
+
+    def alone(turn: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
+        return take(turn, work(turn), carry)
+
+    groups = (length + jnp.int32(at_once - 1)) // jnp.int32(at_once)
+    folded: tuple[list[Any], list[Any]] = lax.fori_loop(
+        jnp.int32(0), groups, several if at_once > 1 else alone, (states, stacks)
+    )
     return folded
 
 

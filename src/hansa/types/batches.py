@@ -6,6 +6,8 @@ a Python object per batch, so a large population costs what its arrays cost.
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -25,6 +27,8 @@ class Examples:
     Attributes:
         rows: a `Struct` of arrays `[examples, ...]`, or one such array.
         size: the number of examples.
+        on_disk: some array is a `np.memmap`, or a view of one, so only what is needed is to be read.
+        row_bytes: the size of an example in bytes.
         kind: the type of a batch of them, such as `<x=float32[?,784],y=int32[?]>`.
     """
 
@@ -35,6 +39,8 @@ class Examples:
         if not leaves or len(sizes) != 1 or any(not leaf.ndim for leaf in leaves):
             raise ValueError(f"the arrays of examples must share their leading size, found {infer_type(self.rows)}")
         self.size: int = sizes.pop()
+        self.on_disk = any(map(_is_mapped, leaves))
+        self.row_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape[1:]) for leaf in leaves)
         self.kind = _batch_type(infer_type(self.rows))
 
     def batch(self, start: int, stop: int) -> Any:
@@ -82,7 +88,8 @@ class ClientBatches(Sequence[Batches]):
     """The examples of many clients in one set of arrays: a value for `{T*}@CLIENTS`, without a copy per client.
 
     A cohort is a part of the population, `population.select([3, 14, 15])`: it shares the arrays, so they stay where the
-    runtime has put them, and only the selection goes there each round. Do not write to the arrays after that.
+    runtime has put them, and only the selection goes there each round. Do not write to the arrays after that. Arrays
+    that are `np.memmap`s stay on disk, and the cohort's examples are read each round, in parts if they are many.
 
     Args:
         arrays: a dict, tuple or struct of arrays `[examples, ...]`, all clients' examples one after another.
@@ -173,6 +180,14 @@ def _struct_of_arrays(value: Any) -> Any:
         names = getattr(value, "_fields", (None,) * len(value))
         return Struct((name, _struct_of_arrays(element)) for name, element in zip(names, value, strict=True))
     return np.asarray(value)
+
+
+def _is_mapped(array: Any) -> bool:
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return isinstance(array, mmap.mmap)
 
 
 def _leaves(value: Any) -> list[Any]:
