@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import hansa
+from hansa.compiler.artifact_file import Reader
 from hansa.compiler.partition import compile_computation
 
 BATCH = "<x=float32[?,3],y=int32[?]>"
@@ -152,6 +153,17 @@ class TestTwoRounds:
         with hansa.runtime(hansa.InProcessRuntime(clients_per_chunk=2)):
             assert_same(loaded(data, 0.5, bias), two_rounds(data, 0.5, bias))
 
+    def test_results_are_the_same_for_several_clients_at_once(self, loaded, saved):
+        data, bias = clients([[4, 2], [3], [], [5, 1], [6]]), [1.0, 2.0, 3.0, 4.0, 5.0]
+        manifest = Reader(saved).manifest["programs"]["computation"]
+        assert [stage["vectorised"]["clients"] for stage in manifest["clients"]] == [None, None]
+        with hansa.runtime(hansa.InProcessRuntime(clients_at_once=3)):
+            found = loaded(data, 0.5, bias)
+        expected = two_rounds(data, 0.5, bias)
+        assert found.total.n == expected.total.n
+        for name in ("mean", "largest", "each"):
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
+
     def test_one_program_serves_cohorts_of_all_sizes(self, loaded):
         runtime = hansa.InProcessRuntime()
         with hansa.runtime(runtime):
@@ -287,6 +299,29 @@ class TestValues:
         key = jax.random.key(7)
         noise = hansa.jax_computation(lambda n: jax.random.normal(jax.random.fold_in(key, n), (3,)), np.int32)
         assert_same(through_a_file(noise, folder)(4), noise(4))
+
+    def test_what_is_compiled_for_another_number_of_clients_is_done_one_by_one(self, folder):
+        @hansa.federated_computation("{<x=float32[1,6,6,1],w=float32[2,2,1,3]>}@CLIENTS")
+        def convolved(value):
+            def apply(value):
+                return jax.lax.conv_general_dilated(
+                    value.x, value.w, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+                )
+
+            return hansa.federated_map(hansa.jax_computation(apply), value)
+
+        rng = np.random.default_rng(0)
+        values = [
+            {"x": rng.normal(size=(1, 6, 6, 1)).astype("float32"), "w": rng.normal(size=(2, 2, 1, 3)).astype("float32")}
+            for _ in range(5)
+        ]
+        loaded = through_a_file(convolved, folder)
+        (stage,) = Reader(folder / "saved.hansa").manifest["programs"]["computation"]["clients"]
+        assert stage["vectorised"]["clients"] == 32
+        expected = convolved(values)
+        for at_once in (3, 32):
+            with hansa.runtime(hansa.InProcessRuntime(clients_at_once=at_once)):
+                np.testing.assert_allclose(loaded(values), expected, rtol=1e-5, atol=1e-6)
 
     def test_a_local_function_of_any_sizes(self, folder):
         rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from jax import export
 from hansa.compiler.artifact_file import Reader
 from hansa.compiler.artifact_save import REARRANGING
 from hansa.compiler.artifact_types import decode_type, decode_value
-from hansa.compiler.stored import StoredFold, StoredFunction, StoredStage, unplaced
+from hansa.compiler.stored import StoredFold, StoredFunction, StoredStage, Vectorised, unplaced
 from hansa.language.computations import GraphComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter
 from hansa.language.values import select
@@ -73,7 +73,8 @@ class ProgramDecoder:
             names = (None,) * len(inputs)
             argument = MakeStruct(StructType([(None, node.type) for node in inputs]), names, inputs)
         signature = FunctionType(None if argument is None else argument.type, result)
-        stage = StoredStage(name, signature, stored(found["function"], self._reader), tuple(found["names"]))
+        function = stored(found["function"], self._reader, found.get("vectorised"))
+        stage = StoredStage(name, signature, function, tuple(found["names"]))
         node = Apply(result, stage, argument)
         return [select(node, i) for i in range(len(result))]
 
@@ -118,14 +119,20 @@ class ProgramDecoder:
         raise ValueError(f"a value that comes from {expression!r}")
 
 
-def stored(found: dict[str, Any], reader: Reader) -> StoredFunction:
-    """A function that the file has."""
+def stored(found: dict[str, Any], reader: Reader, vectorised: dict[str, Any] | None = None) -> StoredFunction:
+    """A function that the file has, and, if it does, the same for several clients at once."""
     exported = export.deserialize(bytearray(reader.function(found["entry"])))
     constants = tuple(reader.array(array) for array in found["constants"])
     given = [(array.shape, array.dtype) for array in constants]
     if given != [(aval.shape, aval.dtype) for aval in exported.in_avals[: len(given)]]:
         raise ValueError("a function with constants of other shapes than it takes")
-    return StoredFunction(exported, constants)
+    if vectorised is None:
+        return StoredFunction(exported, constants)
+    several = stored(vectorised["function"], reader)
+    varying = tuple(bool(varies) for varies in vectorised["varying"])
+    if len(varying) != len(exported.in_avals) - len(given):
+        raise ValueError("a function for several clients with other arguments than that for one")
+    return StoredFunction(exported, constants, Vectorised(several, varying, vectorised["clients"]))
 
 
 def _rearranging(name: str, kind: Type, arguments: tuple[Node, ...]) -> Intrinsic:

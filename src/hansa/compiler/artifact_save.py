@@ -19,7 +19,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.artifact_file import ArtifactError, Writer
 from hansa.compiler.artifact_types import encode_type, encode_value
-from hansa.compiler.boundary import Symbols, avals, flatten, has_strings, unflatten
+from hansa.compiler.boundary import Symbols, avals, flatten, has_strings, unflatten, varying
 from hansa.compiler.evaluate import evaluate, member, sequence_elements
 from hansa.compiler.explain.stages import name_of
 from hansa.compiler.partition import computed_sources, is_argument, is_client_id
@@ -27,7 +27,10 @@ from hansa.compiler.program import ClientStage, Program, ServerStage
 from hansa.compiler.rewrites import faster
 from hansa.compiler.sequences import Aval, NeedsSizes
 from hansa.language.graph import Intrinsic, Literal, MakeStruct, Node, Parameter, Select
-from hansa.types import TensorType, Type
+from hansa.types import FederatedType, TensorType, Type
+
+_CLIENTS_AT_ONCE = 32
+"""For how many clients at once a stage is compiled that cannot be for any number: the default of runtimes on a GPU."""
 
 REARRANGING = ("federated_broadcast", "federated_value", "federated_zip", "federated_client_id")
 """The operations that compute nothing, and are kept as they are."""
@@ -105,7 +108,7 @@ class ProgramEncoder:
             "contributions": [encode_type(node.type) for node in given],
             "kept": [encode_type(node.type) for node in kept],
             "names": [name_of(node) for node in outputs],
-            "function": self._function(f"{self._program.name}_client_{number}", inputs, outputs),
+            **self._client_work(f"{self._program.name}_client_{number}", inputs, outputs),
             "aggregates": [self._aggregate(aggregate) for aggregate in stage.aggregates],
         }
         self._known.update((node, ["kept", number, i]) for i, node in enumerate(kept))
@@ -157,23 +160,42 @@ class ProgramEncoder:
             f"clients, of type {node.type}{_at(node)}; send what the sequence is made of, and compute it at the clients"
         )
 
+    def _client_work(self, name: str, inputs: Sequence[Node], outputs: Sequence[Node]) -> dict[str, Any]:
+        """What a client computes, as a function for one client and, if there is one, for several at once."""
+        own = [varies for node in inputs for varies in varying(member(node.type), _is_own(node))]
+        encoded = {"function": self._function(name, inputs, outputs), "vectorised": None}
+        if any(own):
+            work, kinds = self._work(inputs, outputs), [member(node.type) for node in inputs]
+            for clients in (None, _CLIENTS_AT_ONCE):
+                try:
+                    several, _ = self._export_any_size(f"{name}_vectorised", work, kinds, stacked=(own, clients))
+                except ArtifactError:  # Convolutions need a known number of clients, and some operations no number.
+                    continue
+                encoded["vectorised"] = {"function": several, "varying": own, "clients": clients}
+                break
+        return encoded
+
     def _function(self, name: str, inputs: Sequence[Node], outputs: Sequence[Node]) -> dict[str, Any]:
         """What a stage computes, as a function of the arrays of its inputs."""
-        kinds = [member(node.type) for node in inputs]
         for node in outputs:
             if has_strings(member(node.type)):
                 raise ArtifactError(
                     f"{self._program.name!r} cannot be saved: it computes a value of type {node.type}{_at(node)}, and "
                     "strings are not computed with; return the string beside it"
                 )
+        return self._export_any_size(name, self._work(inputs, outputs), [member(node.type) for node in inputs])[0]
 
-        def function(*arrays: Any) -> list[Any]:
+    @staticmethod
+    def _work(inputs: Sequence[Node], outputs: Sequence[Node]) -> Callable[..., list[Any]]:
+        """From the arrays of a stage's inputs to those of its outputs."""
+
+        def work(*arrays: Any) -> list[Any]:
             rest = iter(arrays)
-            env = {node: unflatten(kind, rest) for node, kind in zip(inputs, kinds, strict=True)}
+            env = {node: unflatten(member(node.type), rest) for node in inputs}
             values = evaluate(list(outputs), env)
             return [a for node, value in zip(outputs, values, strict=True) for a in flatten(member(node.type), value)]
 
-        return self._export_any_size(name, function, kinds)[0]
+        return work
 
     def _aggregate(self, aggregate: Aggregate) -> dict[str, Any]:
         kinds = [member(node.type) for node in aggregate.contributions]
@@ -242,9 +264,17 @@ class ProgramEncoder:
         }
 
     def _export_any_size(
-        self, name: str, function: Callable[..., list[Any]], kinds: Sequence[Type], before: Sequence[Aval] = ()
+        self,
+        name: str,
+        function: Callable[..., list[Any]],
+        kinds: Sequence[Type],
+        before: Sequence[Aval] = (),
+        stacked: tuple[Sequence[bool], int | None] | None = None,
     ) -> tuple[dict[str, Any], list[Aval]]:
         """`_export`, for arguments `before` and then the arrays of types whose unknown sizes may be any.
+
+        With `stacked`, it is for so many clients, or for any number: these of the arrays are stacks then, and so are
+        all results.
 
         Each unknown size is one of its own, if the function can be traced so, or the same on the same axis of all.
         """
@@ -255,7 +285,16 @@ class ProgramEncoder:
                 symbols = Symbols(shared)
                 try:
                     arguments = [*before, *(aval for kind in kinds for aval in avals(kind, symbols))]
-                    return self._export(name, function, arguments)
+                    if stacked is None:
+                        return self._export(name, function, arguments)
+                    own, number = stacked
+                    clients = symbols.new() if number is None else number
+                    stacks = [
+                        Aval((clients, *aval.shape), aval.dtype) if is_own else aval
+                        for aval, is_own in zip(arguments, own, strict=True)
+                    ]
+                    axes = tuple(0 if is_own else None for is_own in own)
+                    return self._export(name, jax.vmap(function, axes), stacks)
                 except ArtifactError:
                     raise
                 except Exception as error:
@@ -327,6 +366,11 @@ def _count_unknown(kinds: Iterable[Type]) -> int:
     """How many sizes of tensors are unknown, those in sequences apart."""
     plain = [part for kind in kinds if not sequence_elements(kind) for part in kind.components()]
     return sum(part.shape.count(None) for part in plain if isinstance(part, TensorType))
+
+
+def _is_own(node: Node) -> bool:
+    """Whether a value at the clients is another one for each."""
+    return isinstance(node.type, FederatedType) and not node.type.all_equal
 
 
 def _intrinsics(pairs: Iterable[tuple[Node, Node]]) -> list[tuple[Node, Intrinsic]]:

@@ -98,6 +98,17 @@ def flatten(kind: Type, value: Any) -> list[Any]:
     return [] if kind.dtype.kind == "U" else [lax.convert_element_type(value, kind.dtype)]
 
 
+def varying(kind: Type, own: bool) -> list[bool]:
+    """Which arrays of a value are another one for each client, if the value is. Columns are those of all clients."""
+    if isinstance(kind, StructType):
+        return [varies for field in kind for varies in varying(field, own)]
+    if isinstance(kind, SequenceType):
+        shared = [False] * (len(tensors(kind.element)) + 4)
+        return [*shared, own, False]
+    assert isinstance(kind, TensorType)
+    return [] if kind.dtype.kind == "U" else [own]
+
+
 def unflatten(kind: Type, arrays: Iterator[Any]) -> Any:
     """The value of an unplaced type, of which the next of `arrays` are taken."""
     if isinstance(kind, StructType):

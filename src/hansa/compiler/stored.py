@@ -7,16 +7,37 @@ partitions graphs, runs programs and explains them need not know where a computa
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy.typing as npt
+from jax import lax
 from jax.export import Exported
 
 from hansa.compiler.boundary import flatten, unflatten
 from hansa.language.computations import Computation
 from hansa.types import FederatedType, FunctionType, Struct, StructType, Type
+
+
+class Vectorised(NamedTuple):
+    """A function's work for several clients at once.
+
+    Attributes:
+        function: takes and gives stacks, with an axis for the client first, of what is another one for each client.
+        varying: which arguments those are; all results are.
+        clients: for how many clients it is; None if for any number.
+    """
+
+    function: StoredFunction
+    varying: tuple[bool, ...]
+    clients: int | None
+
+    def takes(self, size: int, stacked: Sequence[bool]) -> bool:
+        """Whether it is for so many clients, of which these arguments differ."""
+        fits = self.clients in (None, size)
+        return fits and all(may for is_, may in zip(stacked, self.varying, strict=True) if is_)
 
 
 class StoredFunction:
@@ -25,19 +46,45 @@ class StoredFunction:
     Args:
         exported: takes the constants and then the arguments, and returns a sequence of arrays.
         constants: the arrays that it is given first.
+        vectorised: the same for several clients at once; without it, `jax.vmap` works on one after another.
     """
 
-    def __init__(self, exported: Exported, constants: tuple[npt.NDArray[Any], ...]) -> None:
+    def __init__(
+        self, exported: Exported, constants: tuple[npt.NDArray[Any], ...], vectorised: Vectorised | None = None
+    ) -> None:
         self.exported = exported
         self.constants = constants
+        self.vectorised = vectorised
         self._on_device: list[Any] | None = None
 
     def __call__(self, arrays: list[Any]) -> list[Any]:
         """The results; 64-bit mode must be on."""
+        call = jax.custom_batching.custom_vmap(lambda *arrays: self._call(arrays))
+        call.def_vmap(self._batched)
+        return list(call(*arrays))
+
+    def _call(self, arrays: Sequence[Any]) -> list[Any]:
         if self._on_device is None:
             with jax.ensure_compile_time_eval():
                 self._on_device = [jnp.asarray(array) for array in self.constants]
         return list(self.exported.call(*self._on_device, *arrays))
+
+    def _batched(self, size: int, stacked: list[bool], *arrays: Any) -> tuple[list[Any], list[bool]]:
+        """The rule for `jax.vmap`: the results for arguments some of which are stacks."""
+        several = self.vectorised
+        if several is not None and several.takes(size, stacked):
+            given = [
+                lax.broadcast(array, (size,)) if may and not is_ else array
+                for array, is_, may in zip(arrays, stacked, several.varying, strict=True)
+            ]
+            results = several.function(given)
+        else:
+            results = lax.map(lambda i: self(_at(arrays, stacked, i)), jnp.arange(size))
+        return results, [True] * len(results)
+
+
+def _at(arrays: Sequence[Any], stacked: Sequence[bool], i: Any) -> list[Any]:
+    return [array[i] if is_ else array for array, is_ in zip(arrays, stacked, strict=True)]
 
 
 class StoredStage(Computation):
