@@ -101,15 +101,15 @@ def test_average_is_another_name_of_mean() -> None:
         (
             hansa.federated_sum,
             ["float32"],
-            "federated_sum needs a federated value, found float32, which is at no placement; place it with",
+            "federated_sum needs a value at CLIENTS, found float32, which is at no placement; .*or place it with",
         ),
         (
             hansa.federated_sum,
             ["{bool}@CLIENTS"],
-            "federated_sum takes numeric tensors .convert a bool to an integer first.; found bool",
+            "federated_sum takes numbers, found bool; convert it in a local computation",
         ),
-        (hansa.federated_sum, ["{str}@CLIENTS"], "federated_sum takes numeric tensors.*found str"),
-        (hansa.federated_sum, ["{float32*}@CLIENTS"], r"federated_sum takes numeric tensors.*found float32\*"),
+        (hansa.federated_sum, ["{str}@CLIENTS"], "federated_sum takes numbers, found str"),
+        (hansa.federated_sum, ["{float32*}@CLIENTS"], r"federated_sum takes numbers, found float32\*; reduce"),
         (
             hansa.federated_sum,
             ["{float32[?]}@CLIENTS"],
@@ -120,7 +120,7 @@ def test_average_is_another_name_of_mean() -> None:
         (
             mean,
             ["{int32}@CLIENTS"],
-            "federated_mean takes float or complex tensors; convert it in a local computation; found int32",
+            "federated_mean takes floats or complex numbers, found int32; convert it in a local computation",
         ),
         (
             weighted_mean,
@@ -142,7 +142,11 @@ def test_average_is_another_name_of_mean() -> None:
             ["{int32}@CLIENTS"],
             r"federated_value needs an unplaced value, found \{int32\}@CLIENTS",
         ),
-        (lambda x: hansa.federated_value(x, "server"), ["int32"], "the placement CLIENTS or SERVER; found 'server'"),
+        (
+            lambda x: hansa.federated_value(x, "server"),
+            ["int32"],
+            "the placement of federated_value must be hansa.CLIENTS or hansa.SERVER, found 'server'",
+        ),
         (
             lambda x: hansa.federated_map(lambda y: y, x),
             ["{int32}@CLIENTS"],
@@ -151,7 +155,7 @@ def test_average_is_another_name_of_mean() -> None:
         (
             lambda x: hansa.federated_map(double, x),
             ["{int32}@CLIENTS"],
-            "the argument of '<lambda>', the function of federated_map.*float32.*int32",
+            "the function of federated_map, '<lambda>'.*, in its argument: expected float32, found int32",
         ),
         (
             lambda x: hansa.federated_map(x, double),
@@ -161,7 +165,7 @@ def test_average_is_another_name_of_mean() -> None:
         (
             lambda x: hansa.federated_map(seven, x),
             ["{int32}@CLIENTS"],
-            r"has the type \( -> int32\), but is to be given int32",
+            r"takes no parameter, but is to be given int32",
         ),
         (lambda x: hansa.federated_map(total_of, x), ["{float32}@CLIENTS"], "federated_map"),
         (lambda x: hansa.federated_map(double, x), ["float32"], "federated_map needs a federated value, found float32"),
@@ -170,7 +174,7 @@ def test_average_is_another_name_of_mean() -> None:
         (
             lambda a, b: hansa.federated_zip([a, b]),
             ["{int32}@CLIENTS", "int32@SERVER"],
-            "needs values at one placement.*broadcast or aggregate",
+            "needs values at one placement.*broadcast, or aggregate",
         ),
         (
             lambda a: hansa.federated_zip([a, 1]),
@@ -193,7 +197,7 @@ def test_average_is_another_name_of_mean() -> None:
             "the zero of sequence_reduce needs a value at CLIENTS.*federated_broadcast",
         ),
         (lambda s: hansa.sequence_map(double, s), ["int32*"], "the function of sequence_map"),
-        (hansa.sequence_sum, ["bool*"], "sequence_sum takes numeric tensors other than bool; found bool"),
+        (hansa.sequence_sum, ["bool*"], "sequence_sum takes numbers, found bool"),
         (hansa.sequence_sum, ["float32[?]*"], r"sequence_sum needs tensors of known size, found float32\[\?\]"),
         (
             lambda x: hansa.federated_aggregate(x, 0.0, count, plus, show),
@@ -219,7 +223,7 @@ def test_misuse_is_refused_with_the_types_and_the_remedy(use: Any, kinds: list[s
 
 def test_intrinsics_need_a_computation_around_them() -> None:
     with pytest.raises(
-        TypeError, match=r"federated_sum is used inside a @hansa.federated_computation; here no computation"
+        TypeError, match=r"federated_sum works only inside a @hansa.federated_computation, and none is being traced"
     ):
         hansa.federated_sum([1, 2])
 

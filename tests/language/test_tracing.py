@@ -111,8 +111,8 @@ def test_any_container_may_be_returned(make: Any) -> None:
         (lambda **x: x, ["int32"], r"takes \*\*x.*name them one by one"),
         (lambda *, x: x, ["int32"], "'x' of '<lambda>' is keyword-only; make it positional"),
         (lambda x: None, ["int32"], "returned None.*is a `return` missing"),
-        (lambda x, y: x, ["int32"], r"has 2 parameters \(x, y\), but 1 types were given: int32"),
-        (lambda: 1, ["int32"], r"has 0 parameters \(none\), but 1 types"),
+        (lambda x, y: x, ["int32"], r"has 2 parameters \(x, y\), but is given one type: int32"),
+        (lambda: 1, ["int32"], r"has no parameters, but is given one type"),
         (hansa.jax_computation(lambda: 1), [], "is a computation already; decorate a Python function"),
     ],
 )
@@ -134,9 +134,9 @@ def test_a_local_computation_is_made_of_tensors_only() -> None:
         hansa.jax_computation(lambda x: x, "int32*")
     with pytest.raises(TypeError, match="tensors and structs of tensors, not"):
         hansa.jax_computation(lambda x: x, "{int32}@CLIENTS")
-    with pytest.raises(TypeError, match="returned a object: a local computation must return arrays"):
+    with pytest.raises(TypeError, match=r"returned <object object .*: a local computation must return arrays"):
         hansa.jax_computation(lambda x: object(), "int32")
-    with pytest.raises(TypeError, match="dict whose keys are not all strings"):
+    with pytest.raises(TypeError, match="named by strings, but a dict has the key 1"):
         hansa.jax_computation(lambda x: {1: x}, "int32")
 
 
@@ -146,11 +146,14 @@ def test_calls_with_wrong_arguments_say_which_there_are() -> None:
     one = hansa.jax_computation(lambda a: a, "int32")
     for call, message in [
         (lambda: two(1, 2, 3), r"takes 2 arguments \(a, b\), 3 were given"),
-        (lambda: two(1, c=2), r"takes 2 arguments \(a, b\); b is missing"),
+        (lambda: two(1, c=2), r"takes 2 arguments \(a, b\); it has none called 'c'"),
+        (lambda: two(1), r"takes 2 arguments \(a, b\); b is missing"),
+        (lambda: two(b=1), r"takes 2 arguments \(a, b\); a is missing"),
+        (lambda: two(1, a=2), r"takes 2 arguments \(a, b\); 'a' is given twice"),
         (lambda: two(1, 2, c=3), "it has none called 'c'"),
-        (lambda: none(1), "takes no arguments, 1 were given"),
+        (lambda: none(1), "takes no arguments, one was given"),
         (lambda: one(1, 2), "takes one argument, of type int32; 2 were given"),
-        (lambda: hansa.jax_computation(lambda a, b: a)(1), "takes 2 arguments, 1 were given"),
+        (lambda: hansa.jax_computation(lambda a, b: a)(1), "takes 2 arguments, one was given"),
     ]:
         with pytest.raises(TypeError, match=message):
             call()

@@ -191,7 +191,7 @@ def test_ragged_lists_compile_at_most_twice() -> None:
             [OrderedDict(x=np.ones((2, 3), np.float32), y=np.ones(2, np.int32))],
             r"\[0\] must be a sequence.*put the one batch in a list",
         ),
-        ([5], r"\[0\] must be a sequence.*found int"),
+        ([5], r"\[0\] must be a sequence.*found the int 5"),
     ],
 )
 def test_bad_data_is_refused_by_the_place_where_it_is(data: Any, message: str) -> None:

@@ -238,9 +238,9 @@ def test_assignability_follows_the_rules(target: str, source: str, assignable: b
             "<<a=int8,b=int8>,<int8,int8>>",
             "<<a=int16,b=int16>,<int16,int16>>",
             "state[0].a: expected int8, found int16; dtypes are never cast implicitly\n"
-            "state[0].b: expected int8, found int16; dtypes are never cast implicitly\n"
-            "state[1][0]: expected int8, found int16; dtypes are never cast implicitly\n"
-            "and 1 more\n"
+            "  and [0].b: expected int8, found int16; dtypes are never cast implicitly\n"
+            "  and [1][0]: expected int8, found int16; dtypes are never cast implicitly\n"
+            "  and 1 more\n"
             "  expected, in full: <<a=int8,b=int8>,<int8,int8>>\n"
             "  found, in full:    <<a=int16,b=int16>,<int16,int16>>",
         ),

@@ -173,7 +173,7 @@ def test_the_container_of_the_type_is_what_a_struct_becomes() -> None:
         (True, "int32", TypeError, "argument: expected int32, found the bool True; convert it with int(…)"),
         (1, "bool", TypeError, "argument: expected bool, found the int 1; convert it with bool(…)"),
         (1j, "float32", TypeError, "argument: expected float32, found the complex 1j"),
-        ("a", "float32", TypeError, "argument: expected float32, found the str 'a'"),
+        ("a", "float32", TypeError, "argument: expected float32, found the str 'a'; convert it with float(…)"),
         (1, "str", TypeError, "argument: expected str, found the int 1"),
         (None, "float32", TypeError, "argument: expected float32, found None"),
         (1, "float32[3]", TypeError,

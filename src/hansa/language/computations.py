@@ -6,7 +6,9 @@ current runtime. `tracing` makes computations from Python functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import is_dataclass
 from typing import Any
 
 import jax
@@ -14,8 +16,10 @@ import jax
 from hansa.language.context import Trace, current_runtime, current_trace, user_line
 from hansa.language.graph import Apply, Node, Parameter
 from hansa.language.local import LocalFunction, arranged, to_struct, type_of_arrays
-from hansa.language.values import Value, to_node
-from hansa.types import FunctionType, Struct, StructType, Type, infer_type
+from hansa.language.values import Value, misplaced, to_node
+from hansa.types import FederatedType, FunctionType, Struct, StructType, Type, infer_type, is_federated
+from hansa.types import names as _names
+from hansa.types.mismatch import describe
 
 
 class Computation:
@@ -24,11 +28,13 @@ class Computation:
     Attributes:
         type_signature: its type, such as `(<model=float32[10],batch=int32*> -> float32)`.
         name: the name of the Python function it was made from.
+        where: `file:line` of the user's code that made it, or an empty string.
     """
 
-    def __init__(self, name: str, signature: FunctionType) -> None:
+    def __init__(self, name: str, signature: FunctionType, where: str = "") -> None:
         self.name = name
         self.type_signature = signature
+        self.where = where
         self.__name__ = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -36,7 +42,14 @@ class Computation:
         argument = pack(self.name, self.type_signature.parameter, args, kwargs)
         trace = current_trace()
         if trace is None:
-            return current_runtime().invoke(self, argument)
+            try:
+                return current_runtime().invoke(self, argument)
+            except TypeError:
+                # Values are looked for only where there is an error, as there may be much data.
+                error = misplaced(argument, f"the argument of {self.name!r}")
+                if error is not None:
+                    raise error from None
+                raise
         if trace.kind == "local computation":
             return self._inline(argument, trace)
         return Value(apply(self, argument), trace)
@@ -50,12 +63,19 @@ class Computation:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}: {self.type_signature}>"
 
+    def __reduce__(self) -> Any:
+        raise _no_pickle(self)
+
+    def __deepcopy__(self, memo: Any) -> Computation:
+        """The same: a computation does not change."""
+        return self
+
 
 class LocalComputation(Computation):
     """A JAX function with a type."""
 
     def __init__(self, function: LocalFunction, signature: FunctionType) -> None:
-        super().__init__(function.name, signature)
+        super().__init__(function.name, signature, function.where)
         self.function = function
 
     def _inline(self, argument: Any, trace: Trace) -> Any:
@@ -63,7 +83,7 @@ class LocalComputation(Computation):
             return self.function.function()
         value = arranged(to_struct(argument, self.name), self.type_signature.parameter)
         found = type_of_arrays(value)
-        self.type_signature.parameter.check_assignable_from(found, what=f"the argument of {self.name!r}, in {trace},")
+        self.type_signature.parameter.check_assignable_from(found, what=f"in {trace}, the argument of {self.name!r}")
         return self.function._call(tuple(jax.tree.leaves(value)))
 
 
@@ -75,27 +95,62 @@ class GraphComputation(Computation):
         result: the node of its result.
     """
 
-    def __init__(self, name: str, parameter: Parameter | None, result: Node) -> None:
-        super().__init__(name, FunctionType(parameter.type if parameter else None, result.type))
+    def __init__(self, name: str, parameter: Parameter | None, result: Node, where: str = "") -> None:
+        super().__init__(name, FunctionType(parameter.type if parameter else None, result.type), where)
         self.parameter = parameter
         self.result = result
 
 
 class PolymorphicComputation:
-    """A computation without declared types: traced once for each type of argument it is called with."""
+    """A computation without declared types: traced once for each type of argument it is called with.
 
-    def __init__(self, name: str, arity: int, build: Callable[[tuple[Type, ...]], Computation]) -> None:
+    Attributes:
+        name: the name of the Python function.
+        arity: how many parameters it has.
+        where: `file:line` of the user's code that made it, or an empty string.
+    """
+
+    def __init__(
+        self, name: str, arity: int, build: Callable[[tuple[Type, ...]], Computation], where: str = ""
+    ) -> None:
         self.name = name
         self.arity = arity
+        self.where = where
         self.__name__ = name
         self._build = build
         self._built: dict[tuple[Type, ...], Computation] = {}
 
     def specialize(self, *types: Type) -> Computation:
-        """The computation for arguments of these types."""
+        """The computation for arguments of these types.
+
+        Raises:
+            TypeError: if it is being traced for these types already, that is, calls itself.
+        """
         if types not in self._built:
-            self._built[types] = self._build(types)
+            self._refuse_recursion(types)
+            token = _in_progress.set((*_in_progress.get(), (self, types)))
+            try:
+                self._built[types] = self._build(types)
+            finally:
+                _in_progress.reset(token)
         return self._built[types]
+
+    def _refuse_recursion(self, types: tuple[Type, ...]) -> None:
+        calls = _in_progress.get()
+        names = [repr(computation.name) for computation, _ in calls]
+        shown = ", ".join(map(str, types)) or "no arguments"
+        if (self, types) in calls:
+            first, *others = names[calls.index((self, types)) :]
+            way = f"{first} calls " + ", which calls ".join([*others, first] if others else ["itself"])
+            raise TypeError(
+                f"{way}, for the types {shown}{made(self)}: tracing it would never end, as it does not depend on data; "
+                "repeat with hansa.sequence_reduce or, in a local computation, jax.lax.while_loop or jax.lax.fori_loop"
+            )
+        if sum(computation is self for computation, _ in calls) >= _DEEPEST:
+            raise TypeError(
+                f"{self.name!r} calls itself for ever new types, the last of them {shown}{made(self)}: a computation "
+                "that calls itself must come to types for which it does not"
+            )
 
     def specialize_to(self, parameter: Type | None) -> Computation:
         """The computation for one parameter, whose fields go to the Python parameters in order if there are several."""
@@ -110,38 +165,101 @@ class PolymorphicComputation:
         if kwargs:
             raise TypeError(f"{self.name!r} has no declared types, so it is called with positional arguments only")
         if len(args) != self.arity:
-            raise TypeError(f"{self.name!r} takes {self.arity} arguments, {len(args)} were given")
-        if current_trace() is not None and current_trace().kind != "local computation":  # type: ignore[union-attr]
+            raise TypeError(f"{self.name!r} takes {_count(self.arity)}, {_given(len(args))}")
+        trace = current_trace()
+        if trace is not None and trace.kind != "local computation":
             types = [to_node(arg, what=f"argument {i} of {self.name!r}").type for i, arg in enumerate(args)]
         else:
-            types = [infer_type(arg) for arg in args]
+            types = [self._type_of(i, arg) for i, arg in enumerate(args)]
         return self.specialize(*types)(*args)
+
+    def _type_of(self, index: int, argument: Any) -> Type:
+        what = f"argument {index} of {self.name!r}"
+        try:
+            return infer_type(argument, what)
+        except (TypeError, ValueError) as error:
+            raise misplaced(argument, what) or error from None
 
     def __repr__(self) -> str:
         return f"<PolymorphicComputation {self.name}, typed when called>"
+
+    def __reduce__(self) -> Any:
+        raise _no_pickle(self)
+
+    def __deepcopy__(self, memo: Any) -> PolymorphicComputation:
+        """The same: only what it has traced is added to it."""
+        return self
+
+
+_in_progress: ContextVar[tuple[tuple[PolymorphicComputation, tuple[Type, ...]], ...]] = ContextVar(
+    "hansa_in_progress", default=()
+)
+"""The computations that are being traced for some types, the innermost last."""
+
+_DEEPEST = 32
+"""How often a computation may be in the middle of being traced, for different types."""
+
+
+def made(computation: Computation | PolymorphicComputation) -> str:
+    """Where a computation was made, for messages."""
+    return f" (made at {computation.where})" if computation.where else ""
+
+
+def _no_pickle(computation: Computation | PolymorphicComputation) -> TypeError:
+    return TypeError(
+        f"the computation {computation.name!r}{made(computation)} cannot be pickled, as it is made of Python "
+        "functions; define it in a module, and import that in the other process"
+    )
 
 
 def concrete(function: Any, parameter: Type | None, what: str) -> Computation:
     """`function` as a computation that takes a `parameter`, or an error that says why not."""
     if isinstance(function, PolymorphicComputation):
+        if parameter is None and function.arity:
+            raise TypeError(
+                f"{what}, {function.name!r}{made(function)}, takes {_count(function.arity)}, but is to be given "
+                "nothing; close over what it needs, or map it over a value"
+            )
         function = function.specialize_to(parameter)
     if not isinstance(function, Computation):
-        if callable(function):
-            raise TypeError(
-                f"{what} is the plain Python function {getattr(function, '__name__', function)!r}; decorate it with "
-                "@hansa.jax_computation (or @hansa.federated_computation, if it composes others)"
-            )
-        raise TypeError(f"{what} must be a computation, found {function!r}")
+        raise TypeError(_no_computation(function, what))
     expected = function.type_signature.parameter
-    if parameter is None or expected is None:
-        if parameter is not expected:
+    what = f"{what}, {function.name!r}{made(function)},"
+    if expected is None:
+        if parameter is not None:
             raise TypeError(
-                f"{what}, {function.name!r}, has the type {function.type_signature}, but is to be given "
-                f"{parameter or 'nothing'}"
+                f"{what} takes no parameter, but is to be given {parameter}; give it one, or use hansa.federated_eval"
             )
         return function
-    expected.check_assignable_from(parameter, what=f"the argument of {function.name!r}, {what},")
+    if parameter is None:
+        raise TypeError(
+            f"{what} takes a parameter of type {expected}, but is to be given nothing; close over what it needs, or "
+            "map it over a value"
+        )
+    if is_federated(expected) and not is_federated(parameter):
+        raise TypeError(
+            f"{what} takes placed values, of type {expected}, but is to be given {parameter} at each member; call it "
+            "on the value itself, without mapping"
+        )
+    expected.check_assignable_from(parameter, what=f"{what} in its argument")
     return function
+
+
+def _no_computation(function: Any, what: str) -> str:
+    if isinstance(function, Value):
+        return (
+            f"{what} must be a computation, found a value of type {function.type_signature}; pass the computation "
+            "itself, without calling it"
+        )
+    if callable(function):
+        return (
+            f"{what} is the plain Python function {getattr(function, '__name__', function)!r}; decorate it with "
+            "@hansa.jax_computation (or @hansa.federated_computation, if it composes others)"
+        )
+    return (
+        f"{what} must be a computation, found {describe(function)}; pass a function decorated with "
+        "@hansa.jax_computation"
+    )
 
 
 def apply(computation: Computation, argument: Any) -> Node:
@@ -149,8 +267,14 @@ def apply(computation: Computation, argument: Any) -> Node:
     expected = computation.type_signature.parameter
     if expected is None:
         return Apply(computation.type_signature.result, computation, None, where=user_line())
-    node = to_node(argument, expected, what=f"the argument of {computation.name!r}")
-    expected.check_assignable_from(node.type, what=f"the argument of {computation.name!r}")
+    what = f"the argument of {computation.name!r}"
+    node = to_node(argument, expected, what=what)
+    if is_federated(node.type) and not is_federated(expected):
+        raise TypeError(
+            f"{what} must be unplaced, {expected}, found {node.type}; apply it to the value at each member with "
+            "hansa.federated_map(fn, value)"
+        )
+    expected.check_assignable_from(node.type, what=what)
     return Apply(computation.type_signature.result, computation, node, where=user_line())
 
 
@@ -159,16 +283,16 @@ def pack(name: str, parameter: Type | None, args: tuple[Any, ...], kwargs: dict[
     count = len(args) + len(kwargs)
     if parameter is None:
         if count:
-            raise TypeError(f"{name!r} takes no arguments, {count} were given")
+            raise TypeError(f"{name!r} takes no arguments, {_given(count)}")
         return None
-    if (
-        count == 1
-        and args
-        and not (isinstance(parameter, StructType) and len(parameter) == 1 and not _is_struct(args[0]))
-    ):
+    if count == 1 and args and (not isinstance(parameter, StructType) or _is_struct(args[0], parameter)):
         return args[0]
     if not isinstance(parameter, StructType):
-        raise TypeError(f"{name!r} takes one argument, of type {parameter}; {count} were given")
+        if kwargs and count == 1:
+            raise TypeError(
+                f"{name!r} takes one argument, of type {parameter}; pass it without the name {next(iter(kwargs))!r}"
+            )
+        raise TypeError(f"{name!r} takes one argument, of type {parameter}; {_given(count)}")
     return Struct(_bind(name, parameter, args, kwargs))
 
 
@@ -176,23 +300,33 @@ def _bind(
     name: str, parameter: StructType, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[tuple[str | None, Any]]:
     names = parameter.names
-    shown = ", ".join(field or f"#{i}" for i, field in enumerate(names))
+    takes = f"{name!r} takes {_count(len(names))} ({', '.join(field or f'#{i}' for i, field in enumerate(names))})"
     if len(args) > len(names):
-        raise TypeError(f"{name!r} takes {len(names)} arguments ({shown}), {len(args)} were given")
-    bound: list[tuple[str | None, Any]] = list(zip(names, args, strict=False))
-    for field in names[len(args) :]:
-        if field is None or field not in kwargs:
-            raise TypeError(f"{name!r} takes {len(names)} arguments ({shown}); {field or 'one of them'} is missing")
-        bound.append((field, kwargs.pop(field)))
-    if kwargs:
-        raise TypeError(
-            f"{name!r} takes the arguments {shown}; it has none called {', '.join(map(repr, kwargs))}, or it was given "
-            "twice"
-        )
-    return bound
+        raise TypeError(f"{takes}, {_given(len(args))}")
+    twice = [field for field in names[: len(args)] if field in kwargs]
+    if twice:
+        raise TypeError(f"{takes}; {twice[0]!r} is given twice, by position and by name")
+    for field in kwargs:
+        if field not in names:
+            raise TypeError(f"{takes}; it has none called {field!r}{_names.suggestion(field, names)}")
+    missing = [field or f"#{i}" for i, field in enumerate(names) if i >= len(args) and field not in kwargs]
+    if missing:
+        raise TypeError(f"{takes}; {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+    return [*zip(names, args, strict=False), *((field, kwargs[field]) for field in names[len(args) :] if field)]
 
 
-def _is_struct(value: Any) -> bool:
+def _count(number: int) -> str:
+    return "one argument" if number == 1 else f"{number} arguments"
+
+
+def _given(number: int) -> str:
+    return "one was given" if number == 1 else f"{number or 'none'} were given"
+
+
+def _is_struct(value: Any, parameter: StructType) -> bool:
+    """Whether a value stands for the whole struct parameter, and not for its first field."""
     if isinstance(value, Value):
-        return isinstance(value.type_signature, StructType)
-    return isinstance(value, Struct | dict | list | tuple)
+        kind = value.type_signature
+        inside = isinstance(kind, FederatedType) and isinstance(kind.member, StructType)
+        return isinstance(kind, StructType) or (inside and not is_federated(parameter))
+    return isinstance(value, Struct | Mapping | list | tuple) or is_dataclass(value)

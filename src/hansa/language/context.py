@@ -76,17 +76,43 @@ def current_runtime() -> Runtime:
 
 def set_runtime(runtime: Runtime | None) -> None:
     """Execute the calls made from here on with `runtime`; None goes back to the default one."""
-    _runtime.set(runtime)
+    _runtime.set(None if runtime is None else _checked(runtime))
 
 
 @contextmanager
 def runtime(value: Runtime) -> Iterator[Runtime]:
     """Execute the calls made in the `with` block with the runtime `value`."""
-    token = _runtime.set(value)
+    token = _runtime.set(_checked(value))
     try:
         yield value
     finally:
         _runtime.reset(token)
+
+
+def _checked(value: Any) -> Runtime:
+    if isinstance(value, type):
+        raise TypeError(f"a runtime is an object, found the class {value.__name__}; make one: {value.__name__}()")
+    if not callable(getattr(value, "invoke", None)):
+        raise TypeError(
+            "a runtime is an object with a method invoke(computation, argument), such as hansa.InProcessRuntime(); "
+            f"found {value!r}"
+        )
+    checked: Runtime = value
+    return checked
+
+
+@contextmanager
+def explaining_recursion(name: str) -> Iterator[None]:
+    """While the function `name` is traced: says why it is not there, where it looks for itself."""
+    try:
+        yield
+    except NameError as error:
+        if error.name == name:
+            error.add_note(
+                f"{name!r} is still being traced, and a computation cannot call itself: tracing it would never end. "
+                "Repeat with hansa.sequence_reduce or, in a local computation, jax.lax.while_loop or jax.lax.fori_loop."
+            )
+        raise
 
 
 def user_line() -> str:

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hansa.language.computations import Computation, PolymorphicComputation, concrete
-from hansa.language.context import Trace, current_trace, user_line
-from hansa.language.graph import Intrinsic, MakeStruct, Node
+from hansa.language import operands
+from hansa.language.computations import Computation, concrete
+from hansa.language.context import Trace
+from hansa.language.graph import Node
 from hansa.language.tracing import jax_computation, wide_computation
-from hansa.language.values import Value, select, to_node
-from hansa.types import CLIENTS, SERVER, FederatedType, Placement, SequenceType, StructType, TensorType, Type
+from hansa.language.values import Value, to_node
+from hansa.types import (
+    CLIENTS,
+    SERVER,
+    FederatedType,
+    Placement,
+    SequenceType,
+    StructType,
+    TensorType,
+    Type,
+    is_federated,
+)
+from hansa.types.dtypes import kind as dtype_kind
 
 
 def federated_value(value: Any, placement: Placement) -> Value:
     """`T -> T@P`: an unplaced value, at every member of a placement."""
-    trace = _require("federated_value")
-    node = to_node(value)
-    _unplaced(node.type, "federated_value")
+    trace = operands.require_trace("federated_value")
+    operands.placement(placement, "federated_value")
+    node = to_node(value, what="the value of federated_value")
+    remedy = "it has a placement already"
+    if isinstance(node.type, FederatedType) and (node.type.placement, placement) == (SERVER, CLIENTS):
+        remedy = "send it to the clients with hansa.federated_broadcast"
+    operands.unplaced(node.type, "federated_value", remedy)
     return _value("federated_value", FederatedType(node.type, placement, True), trace, node)
 
 
 def federated_broadcast(value: Any) -> Value:
     """`T@SERVER -> T@CLIENTS`: the server's value, sent to every client."""
-    trace = _require("federated_broadcast")
-    node = _placed(value, "federated_broadcast", SERVER)
-    return _value("federated_broadcast", FederatedType(_member(node), CLIENTS, True), trace, node)
+    trace = operands.require_trace("federated_broadcast")
+    node = operands.placed(value, "federated_broadcast", SERVER)
+    return _value("federated_broadcast", FederatedType(operands.member(node), CLIENTS, True), trace, node)
 
 
 def federated_map(fn: Any, value: Any) -> Value:
@@ -36,34 +52,36 @@ def federated_map(fn: Any, value: Any) -> Value:
 
     A struct of federated values at one placement is zipped first.
     """
-    trace = _require("federated_map")
-    if isinstance(value, Computation | PolymorphicComputation):
-        raise TypeError("federated_map takes the function first and the value second; they are swapped here")
-    node = _placed(value, "federated_map")
+    trace = operands.require_trace("federated_map")
+    operands.not_swapped("federated_map", fn, value)
+    node = operands.placed(value, "federated_map")
     assert isinstance(node.type, FederatedType)
-    function = concrete(fn, _member(node), "the function of federated_map")
-    _unplaced(function.type_signature.result, "federated_map of a function that returns a placed value")
+    function = concrete(fn, operands.member(node), "the function of federated_map")
+    operands.local_result(function, "the function of federated_map")
     kind = FederatedType(function.type_signature.result, node.type.placement)
     return _value("federated_map", kind, trace, node, functions=(function,))
 
 
 def federated_eval(fn: Any, placement: Placement) -> Value:
     """`( -> T), P -> {T}@P`: the result of a function without parameter, computed by every member of a placement."""
-    trace = _require("federated_eval")
+    trace = operands.require_trace("federated_eval")
+    operands.placement(placement, "federated_eval")
     function = concrete(fn, None, "the function of federated_eval")
+    operands.local_result(function, "the function of federated_eval")
     kind = FederatedType(function.type_signature.result, placement)
     return _value("federated_eval", kind, trace, functions=(function,))
 
 
 def federated_zip(value: Any) -> Value:
     """`<{T}@P,{U}@P> -> {<T,U>}@P`, in any nesting: a struct of federated values as one federated value of structs."""
-    trace = _require("federated_zip")
-    node = to_node(value)
+    trace = operands.require_trace("federated_zip")
+    node = to_node(value, what="the value of federated_zip")
     if isinstance(node.type, FederatedType):
         raise TypeError(
-            f"federated_zip takes a struct of federated values, found {node.type}, which is one value already"
+            f"federated_zip takes a struct of federated values, found {node.type}, which is one value already; pass a "
+            "list or a dict of values, or use it as it is"
         )
-    return Value(_zip(node, "federated_zip"), trace)
+    return Value(operands.zipped(node, "federated_zip"), trace)
 
 
 def federated_sum(value: Any) -> Value:
@@ -98,18 +116,19 @@ def federated_mean(value: Any, weight: Any = None) -> Value:
     Returns:
         sum(weight * value) / sum(weight), and zero where the weights sum to zero or there are no clients.
     """
-    trace = _require("federated_mean")
-    node = _placed(value, "federated_mean", CLIENTS)
-    _numeric(_member(node), "federated_mean", "fc", "float or complex tensors; convert it in a local computation")
+    trace = operands.require_trace("federated_mean")
+    node = operands.placed(value, "federated_mean", CLIENTS)
+    operands.numeric(operands.member(node), "federated_mean", ("float", "complex"), "floats or complex numbers")
     if weight is None:
-        return _value("federated_mean", FederatedType(_member(node), SERVER), trace, node)
-    weights = _placed(weight, "the weight of federated_mean", CLIENTS)
-    kind = _member(weights)
-    if not isinstance(kind, TensorType) or kind.shape != () or kind.dtype.kind not in "iuf" + _BFLOAT:
+        return _value("federated_mean", FederatedType(operands.member(node), SERVER), trace, node)
+    weights = operands.placed(weight, "the weight of federated_mean", CLIENTS)
+    kind = operands.member(weights)
+    if not isinstance(kind, TensorType) or kind.shape != () or dtype_kind(kind.dtype) not in ("int", "float"):
         raise TypeError(
-            f"the weight of federated_mean must be an integer or float scalar at the clients, found {weights.type}"
+            f"the weight of federated_mean must be an integer or float scalar at the clients, found {weights.type}; "
+            "make one of it in a local computation"
         )
-    return _value("federated_mean", FederatedType(_member(node), SERVER), trace, node, weights)
+    return _value("federated_mean", FederatedType(operands.member(node), SERVER), trace, node, weights)
 
 
 federated_average = federated_mean
@@ -128,20 +147,23 @@ def federated_aggregate(value: Any, zero: Any, accumulate: Any, merge: Any, repo
 
     Clients are accumulated in the order of the runtime's schedule, and partial states merged in that of its workers.
     """
-    trace = _require("federated_aggregate")
-    node = _placed(value, "federated_aggregate", CLIENTS)
-    start = to_node(zero)
-    state, member = start.type, _member(node)
-    _unplaced(state, "the zero of federated_aggregate")
+    trace = operands.require_trace("federated_aggregate")
+    node = operands.placed(value, "federated_aggregate", CLIENTS)
+    start = to_node(zero, what="the zero of federated_aggregate")
+    state, contribution = start.type, operands.member(node)
+    operands.unplaced(
+        state, "the zero of federated_aggregate", "each worker starts from it, so it is data, not at a placement"
+    )
+    what = "the accumulate of federated_aggregate"
+    operands.check_zero(accumulate, zero, state, what, "federated_aggregate")
     folds = (
-        concrete(accumulate, StructType([(None, state), (None, member)]), "the accumulate of federated_aggregate"),
+        concrete(accumulate, StructType([(None, state), (None, contribution)]), what),
         concrete(merge, StructType([(None, state), (None, state)]), "the merge of federated_aggregate"),
     )
-    for fold in folds:
-        state.check_assignable_from(
-            fold.type_signature.result, what=f"the state that {fold.name!r} of federated_aggregate returns"
-        )
+    operands.check_fold(folds[0], state, what)
+    operands.check_fold(folds[1], state, "the merge of federated_aggregate")
     reported = concrete(report, state, "the report of federated_aggregate")
+    operands.local_result(reported, "the report of federated_aggregate")
     kind = FederatedType(reported.type_signature.result, SERVER)
     return _value("federated_aggregate", kind, trace, node, start, functions=(*folds, reported))
 
@@ -152,10 +174,10 @@ def federated_collect(value: Any) -> Value:
     The server sees each client's value, and holds all of them at a time: aggregate instead wherever that will do. A
     collected sequence may be a result, and is then a list.
     """
-    trace = _require("federated_collect")
-    node = _placed(value, "federated_collect", CLIENTS)
-    _known_sizes(_member(node), "federated_collect")
-    return _value("federated_collect", FederatedType(SequenceType(_member(node)), SERVER), trace, node)
+    trace = operands.require_trace("federated_collect")
+    node = operands.placed(value, "federated_collect", CLIENTS)
+    operands.known_sizes(operands.member(node), "federated_collect")
+    return _value("federated_collect", FederatedType(SequenceType(operands.member(node)), SERVER), trace, node)
 
 
 def federated_select(client_keys: Any, max_key: Any, server_value: Any, select_fn: Any) -> Value:
@@ -170,22 +192,29 @@ def federated_select(client_keys: Any, max_key: Any, server_value: Any, select_f
     Returns:
         At each client, the sequence of its N slices.
     """
-    trace = _require("federated_select")
-    keys = _placed(client_keys, "the client_keys of federated_select", CLIENTS)
-    wanted = _member(keys)
+    trace = operands.require_trace("federated_select")
+    keys = operands.placed(client_keys, "the client_keys of federated_select", CLIENTS)
+    wanted = operands.member(keys)
     if not isinstance(wanted, TensorType) or wanted.dtype != "int32" or len(wanted.shape) != 1 or None in wanted.shape:
         raise TypeError(
             "the client_keys of federated_select must be a vector of int32 keys, of known length, at each client, such "
             f"as {{int32[8]}}@CLIENTS; found {keys.type}"
         )
-    count = _at_server(max_key, "the max_key of federated_select", TensorType("int32"))
-    source = _at_server(server_value, "the server_value of federated_select")
-    element = StructType([(None, _member(source)), (None, TensorType("int32"))])
+    if isinstance(max_key, int | np.integer) and max_key < 1:
+        raise ValueError(
+            f"the max_key of federated_select must be at least 1, found {max_key}: there is nothing to select"
+        )
+    count = operands.at_server(max_key, "the max_key of federated_select", TensorType("int32"))
+    source = operands.at_server(server_value, "the server_value of federated_select")
+    element = StructType([(None, operands.member(source)), (None, TensorType("int32"))])
     function = concrete(select_fn, element, "the select_fn of federated_select")
     slices = function.type_signature.result
-    _unplaced(slices, "the slice that the select_fn of federated_select returns")
-    _known_sizes(slices, "federated_select")
-    sent = [_node("federated_broadcast", FederatedType(_member(node), CLIENTS, True), node) for node in (count, source)]
+    operands.local_result(function, "the select_fn of federated_select")
+    operands.known_sizes(slices, "federated_select")
+    sent = [
+        operands.operation("federated_broadcast", FederatedType(operands.member(node), CLIENTS, True), node)
+        for node in (count, source)
+    ]
     kind = FederatedType(SequenceType(slices), CLIENTS)
     return _value("federated_select", kind, trace, keys, *sent, functions=(function,))
 
@@ -202,24 +231,24 @@ def federated_secure_sum(value: Any, max_input: Any) -> Value:
         The sum, in the dtype of the value. In this process, the sum is computed like any other: it is simulated, and
         `hansa.explain` marks what would be protected.
     """
-    trace = _require("federated_secure_sum")
+    trace = operands.require_trace("federated_secure_sum")
     node = _secure(value, "federated_secure_sum")
     if isinstance(max_input, int | np.integer) and not isinstance(max_input, bool):
         return _secure_sum("federated_secure_sum", trace, node, int(max_input))
     bound = to_node(max_input, what="the max_input of federated_secure_sum")
-    kind = _member(bound)
+    kind = operands.member(bound)
     if not isinstance(kind, TensorType) or kind.dtype.kind not in "iu" or kind.shape:
         raise TypeError(
             "the max_input of federated_secure_sum must be a non-negative integer, or an integer scalar at the server; "
             f"found {bound.type}"
         )
-    bound = _at_server(Value(bound, trace), "the max_input of federated_secure_sum")
+    bound = operands.at_server(Value(bound, trace), "the max_input of federated_secure_sum")
     return _secure_sum("federated_secure_sum", trace, node, bound)
 
 
 def federated_secure_sum_bitwidth(value: Any, bitwidth: int) -> Value:
     """`federated_secure_sum` of integers of at most `bitwidth` bits, 1 to 62: 0 to 2**bitwidth - 1."""
-    trace = _require("federated_secure_sum_bitwidth")
+    trace = operands.require_trace("federated_secure_sum_bitwidth")
     node = _secure(value, "federated_secure_sum_bitwidth")
     if isinstance(bitwidth, bool) or not isinstance(bitwidth, int | np.integer) or not 1 <= bitwidth <= 62:
         raise ValueError(
@@ -237,11 +266,11 @@ def federated_client_key(key: Any) -> Value:
     Args:
         key: the data of a JAX random key at the server, or an integer, the seed of one.
     """
-    trace = _require("federated_client_key")
+    trace = operands.require_trace("federated_client_key")
     if isinstance(key, int | np.integer) and not isinstance(key, bool):
         seed = int(key)
         key = federated_eval(jax_computation(lambda: jax.random.key_data(jax.random.key(seed))), SERVER)
-    source = _at_server(key, "the key of federated_client_key", _KEY)
+    source = operands.at_server(key, "the key of federated_client_key", _KEY)
     parts = [federated_broadcast(Value(source, trace)), federated_client_id()]
     return federated_map(jax_computation(_client_key, _KEY, TensorType("int32")), parts)
 
@@ -260,15 +289,17 @@ def federated_client_id() -> Value:
     It is the client's own wherever it stands in the cohort, where the data says so (`hansa.ClientBatches`), else its
     position in the list of clients. Fold it into a random key to give each client its own.
     """
-    trace = _require("federated_client_id")
+    trace = operands.require_trace("federated_client_id")
     return _value("federated_client_id", FederatedType(TensorType("int32"), CLIENTS), trace)
 
 
 def sequence_map(fn: Any, sequence: Any) -> Value:
     """`(T -> U), T* -> U*`: a function of each element; of a federated sequence, at each member."""
-    trace = _require("sequence_map")
-    node, element = _sequence(sequence, "sequence_map")
+    trace = operands.require_trace("sequence_map")
+    operands.not_swapped("sequence_map", fn, sequence)
+    node, element = operands.sequence(sequence, "sequence_map")
     function = concrete(fn, element, "the function of sequence_map")
+    operands.local_result(function, "the function of sequence_map")
     kind = _rewrap(node.type, SequenceType(function.type_signature.result))
     return _value("sequence_map", kind, trace, node, functions=(function,))
 
@@ -278,81 +309,63 @@ def sequence_reduce(sequence: Any, zero: Any, op: Any) -> Value:
 
     Of a federated sequence `zero` is an unplaced value, or one at the same placement.
     """
-    trace = _require("sequence_reduce")
-    node, element = _sequence(sequence, "sequence_reduce")
-    start = to_node(zero)
-    placed = node.type if isinstance(node.type, FederatedType) else None
-    if placed is not None:
-        if not _has_placement(start.type):
-            start = _node("federated_value", FederatedType(start.type, placed.placement, True), start)
-        start = _placed(Value(start, trace), "the zero of sequence_reduce", placed.placement)
-    if placed is None:
-        _unplaced(start.type, "the zero of sequence_reduce for an unplaced sequence")
-    state = _member(start)
-    fold = concrete(op, StructType([(None, state), (None, element)]), "the op of sequence_reduce")
-    state.check_assignable_from(
-        fold.type_signature.result, what=f"what {fold.name!r}, the op of sequence_reduce, returns"
-    )
+    trace = operands.require_trace("sequence_reduce")
+    node, element = operands.sequence(sequence, "sequence_reduce")
+    start = to_node(zero, what="the zero of sequence_reduce")
+    place = node.type.placement if isinstance(node.type, FederatedType) else None
+    if place is None:
+        operands.unplaced(
+            start.type,
+            "the zero of sequence_reduce for an unplaced sequence",
+            "reduce in a computation that is mapped over both, with hansa.federated_map",
+        )
+    else:
+        if not is_federated(start.type):
+            start = operands.operation("federated_value", FederatedType(start.type, place, True), start)
+        start = operands.placed(Value(start, trace), "the zero of sequence_reduce", place)
+    state = operands.member(start)
+    what = "the op of sequence_reduce"
+    operands.check_zero(op, zero, state, what, "sequence_reduce")
+    fold = concrete(op, StructType([(None, state), (None, element)]), what)
+    operands.check_fold(fold, state, what)
     return _value("sequence_reduce", _rewrap(node.type, state), trace, node, start, functions=(fold,))
 
 
 def sequence_sum(sequence: Any) -> Value:
     """`T* -> T`: the sum of the elements; zero if there are none. T has numeric tensors of known size."""
-    trace = _require("sequence_sum")
-    node, element = _sequence(sequence, "sequence_sum")
-    _numeric(element, "sequence_sum", "iufc", "numeric tensors other than bool")
+    trace = operands.require_trace("sequence_sum")
+    node, element = operands.sequence(sequence, "sequence_sum")
+    operands.numeric(element, "sequence_sum", ("int", "float", "complex"), "numbers")
     return _value("sequence_sum", _rewrap(node.type, element), trace, node)
 
 
-_BFLOAT = "V"  # NumPy's kind of bfloat16, and of nothing else that a tensor type admits.
-
-
-def _require(name: str) -> Trace:
-    trace = current_trace()
-    if trace is None:
-        raise TypeError(
-            f"hansa.{name} is used inside a @hansa.federated_computation; here no computation is being traced"
-        )
-    if trace.kind == "local computation":
-        raise TypeError(
-            f"hansa.{name} is used in {trace}: a local computation runs at one place; move it to the "
-            "federated_computation"
-        )
-    return trace
-
-
-def _node(name: str, kind: Type, *arguments: Node, functions: tuple[Computation, ...] = ()) -> Node:
-    return Intrinsic(kind, name, arguments, functions, where=user_line())
-
-
 def _value(name: str, kind: Type, trace: Trace, *arguments: Node, functions: tuple[Computation, ...] = ()) -> Value:
-    return Value(_node(name, kind, *arguments, functions=functions), trace)
+    return Value(operands.operation(name, kind, *arguments, functions=functions), trace)
 
 
-def _member(node: Node) -> Type:
-    return node.type.member if isinstance(node.type, FederatedType) else node.type
+def _rewrap(kind: Type, inner: Type) -> Type:
+    return FederatedType(inner, kind.placement) if isinstance(kind, FederatedType) else inner
 
 
-def _at_server(value: Any, what: str, member: Type | None = None) -> Node:
-    """The node of a value at the server; an unplaced one is placed there. Its type is checked if one is asked for."""
-    node = to_node(value, what=what) if member is None or isinstance(value, Value) else to_node(value, member, what)
-    if not _has_placement(node.type):
-        node = _node("federated_value", FederatedType(node.type, SERVER, True), node)
-    node = _placed(Value(node, cast(Trace, current_trace())), what, SERVER)
-    if member is not None:
-        member.check_assignable_from(_member(node), what=what)
-    return node
+def _reduce(name: str, value: Any) -> Value:
+    trace = operands.require_trace(name)
+    node = operands.placed(value, name, CLIENTS)
+    if name == "federated_sum":
+        operands.numeric(operands.member(node), name, ("int", "float", "complex"), "numbers")
+    else:
+        operands.numeric(operands.member(node), name, ("int", "float"), "integers or floats")
+    return _value(name, FederatedType(operands.member(node), SERVER), trace, node)
 
 
 def _secure(value: Any, what: str) -> Node:
-    node = _placed(value, what, CLIENTS)
-    _numeric(_member(node), what, "iu", "integer tensors; scale floats and round them in a local computation")
+    node = operands.placed(value, what, CLIENTS)
+    operands.numeric(operands.member(node), what, ("int",), "integers")
     return node
 
 
 def _secure_sum(name: str, trace: Trace, node: Node, bound: int | Node) -> Value:
     """The sum of what each client has brought into the range 0 to `bound`, which may be a value at the server."""
-    kind = _member(node)
+    kind = operands.member(node)
     if isinstance(bound, int):
         if bound < 0:
             raise ValueError(f"the max_input of {name} must not be negative, found {bound}")
@@ -370,105 +383,8 @@ def _secure_sum(name: str, trace: Trace, node: Node, bound: int | Node) -> Value
 
             return jax.tree.map(clip, value)
 
-        clip = wide_computation(kind, _member(bound))(clipped_to)
-        sent = _node("federated_broadcast", FederatedType(_member(bound), CLIENTS, True), bound)
+        clip = wide_computation(kind, operands.member(bound))(clipped_to)
+        sent = operands.operation("federated_broadcast", FederatedType(operands.member(bound), CLIENTS, True), bound)
         given = to_node([Value(node, trace), Value(sent, trace)])
-    within = _placed(federated_map(clip, Value(given, trace)), name, CLIENTS)
+    within = operands.placed(federated_map(clip, Value(given, trace)), name, CLIENTS)
     return _value(name, FederatedType(kind, SERVER), trace, within)
-
-
-def _known_sizes(kind: Type, what: str) -> None:
-    if isinstance(kind, StructType):
-        for member in kind:
-            _known_sizes(member, what)
-    elif not isinstance(kind, TensorType) or None in kind.shape or kind.dtype.kind == "U":
-        raise TypeError(f"{what} needs tensors of known size, or structs of them, for each client; found {kind}")
-
-
-def _rewrap(kind: Type, member: Type) -> Type:
-    return FederatedType(member, kind.placement) if isinstance(kind, FederatedType) else member
-
-
-def _has_placement(kind: Type) -> bool:
-    return isinstance(kind, FederatedType) or (isinstance(kind, StructType) and any(_has_placement(m) for m in kind))
-
-
-def _unplaced(kind: Type, what: str) -> None:
-    if _has_placement(kind):
-        raise TypeError(f"{what} needs an unplaced value, found {kind}")
-
-
-def _placed(value: Any, what: str, placement: Placement | None = None) -> Node:
-    """The node of a federated value; a struct of them is zipped. Checks the placement if one is asked for."""
-    node = to_node(value, what=f"the argument of {what}")
-    if isinstance(node.type, StructType) and _has_placement(node.type):
-        node = _zip(node, what)
-    if not isinstance(node.type, FederatedType):
-        raise TypeError(
-            f"{what} needs a federated value, found {node.type}, which is at no placement; place it with "
-            "hansa.federated_value(value, hansa.SERVER or hansa.CLIENTS)"
-        )
-    if placement is not None and node.type.placement is not placement:
-        hint = (
-            "send it there with hansa.federated_broadcast"
-            if placement is CLIENTS
-            else "aggregate it first, with hansa.federated_sum or another"
-        )
-        raise TypeError(f"{what} needs a value at {placement}, found {node.type}; {hint}")
-    return node
-
-
-def _zip(node: Node, what: str) -> Node:
-    kind = node.type
-    if isinstance(kind, FederatedType):
-        return node
-    if not isinstance(kind, StructType):
-        raise TypeError(
-            f"{what} needs federated values only, found {kind} among them; place it with hansa.federated_value"
-        )
-    if not len(kind):
-        raise TypeError(f"{what} cannot place an empty struct; use hansa.federated_value")
-    if isinstance(node, MakeStruct):
-        parts = [_zip(element, what) for element in node.elements]
-    else:
-        parts = [_zip(select(node, i), what) for i in range(len(kind))]
-    members: list[FederatedType] = [part.type for part in parts]  # type: ignore[misc]
-    if len({m.placement for m in members}) > 1:
-        raise TypeError(
-            f"{what} needs values at one placement, found {kind}; broadcast or aggregate to bring them together"
-        )
-    zipped = StructType(
-        [(name, m.member) for name, m in zip(kind.names, members, strict=True)], container=kind.container
-    )
-    placed = FederatedType(zipped, members[0].placement, all(m.all_equal for m in members))
-    return Intrinsic(placed, "federated_zip", tuple(parts), where=user_line())
-
-
-def _numeric(kind: Type, what: str, kinds: str, expected: str) -> None:
-    if isinstance(kind, StructType):
-        for member in kind:
-            _numeric(member, what, kinds, expected)
-    elif not isinstance(kind, TensorType) or kind.dtype.kind not in kinds + (_BFLOAT if "f" in kinds else ""):
-        raise TypeError(f"{what} takes {expected}; found {kind}")
-    elif None in kind.shape:
-        raise TypeError(
-            f"{what} needs tensors of known size, found {kind}: members of different sizes do not add up; pad them to "
-            "one size, "
-            "or reduce them to one, in a local computation"
-        )
-
-
-def _reduce(name: str, value: Any) -> Value:
-    trace = _require(name)
-    node = _placed(value, name, CLIENTS)
-    kinds = "iufc" if name == "federated_sum" else "iuf"
-    _numeric(_member(node), name, kinds, "numeric tensors (convert a bool to an integer first)")
-    return _value(name, FederatedType(_member(node), SERVER), trace, node)
-
-
-def _sequence(value: Any, what: str) -> tuple[Node, Type]:
-    node = to_node(value, what=f"the argument of {what}")
-    member = _member(node)
-    if not isinstance(member, SequenceType):
-        raise TypeError(f"{what} needs a sequence, found {node.type}")
-    return node, member.element

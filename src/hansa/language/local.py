@@ -6,8 +6,10 @@ result's type is inferred and known (or symbolic, see `hansa.compiler.padding`) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -16,9 +18,14 @@ import numpy as np
 from jax import export, lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from hansa.language.context import Trace, tracing
+from hansa.language.context import Trace, explaining_recursion, tracing
 from hansa.language.sizes import batch_symbols, deciding
-from hansa.types import Struct, StructType, TensorType, Type
+from hansa.language.values import Value, check_trace
+from hansa.types import FederatedType, SequenceType, Struct, StructType, TensorType, Type
+from hansa.types import names as _names
+from hansa.types.dtypes import tensor_notation
+from hansa.types.members import members
+from hansa.types.mismatch import Mismatch, describe
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,20 @@ class LocalFunction:
     """
 
     def __init__(
-        self, function: Callable[..., Any], parameter: Type | None, unpack: bool, name: str, bits: int | None = None
+        self,
+        function: Callable[..., Any],
+        parameter: Type | None,
+        unpack: bool,
+        name: str,
+        bits: int | None = None,
+        where: str = "",
     ) -> None:
         self.function = function
         self.bits = bits
         self.parameter = parameter
         self.unpack = unpack
         self.name = name
+        self.where = where
         self._traced: dict[Any, Traced] = {}
 
     def trace(self, argument: Any) -> Traced:
@@ -68,10 +82,24 @@ class LocalFunction:
                 tree[:] = [treedef]
                 return results
 
-            with jax.enable_x64(True):
+            with jax.enable_x64(True), explaining_recursion(self.name), self._explaining(key):
                 jaxpr = jax.make_jaxpr(flat)(*(jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in key))
             self._traced[key] = Traced(jaxpr, tree[0])
         return self._traced[key]
+
+    @contextmanager
+    def _explaining(self, key: Any) -> Iterator[None]:
+        """Says which computation an error is from, as that may be called long after it was written."""
+        try:
+            yield
+        except Exception as error:
+            remedy = next((remedy for kind, remedy in _REMEDIES.items() if isinstance(error, kind)), "")
+            made = f", made at {self.where}" if self.where else ""
+            types = [tensor_notation(dtype, shape) for shape, dtype in key]
+            shown = ", ".join(types[:_SHOWN]) + (f" and {len(types) - _SHOWN} more" if len(types) > _SHOWN else "")
+            given = f", for {shown}" if types else ""
+            error.add_note(f"This is the local computation {self.name!r}{made}{given}.{remedy}")
+            raise
 
     def _call(self, leaves: tuple[Any, ...]) -> Any:
         if self.parameter is None:
@@ -96,7 +124,8 @@ class LocalFunction:
         except NotCompilable:
             raise
         except Exception:
-            return self._result_type_by_example()
+            pass  # Not within the handler: an error of the examples is not to be shown as one that came of this.
+        return self._result_type_by_example()
 
     def _result_type_by_example(self) -> Type:
         def of(size: int) -> Type:
@@ -112,6 +141,24 @@ class LocalFunction:
         raise raised
 
 
+_SHOWN = 4
+
+_REMEDIES: Mapping[type[Exception], str] = MappingProxyType(
+    {
+        jax.errors.TracerBoolConversionError: " Its values are not known while it is traced, so no `if`, `while`, "
+        "`and`, `or` or `not` can depend on them; use jnp.where, jax.lax.cond or jax.lax.while_loop.",
+        jax.errors.TracerIntegerConversionError: " Its values are not known while it is traced, so none can be a "
+        "Python integer, as range() or a shape need it; use jax.lax.fori_loop, or make it a constant.",
+        jax.errors.TracerArrayConversionError: " Its values are not known while it is traced, so none can be a NumPy "
+        "array; use the functions of jax.numpy.",
+        jax.errors.NonConcreteBooleanIndexError: " The sizes of its arrays cannot depend on data; use jnp.where, or "
+        "weights of zero and one, in place of a boolean index.",
+        jax.errors.ConcretizationTypeError: " Its values are not known while it is traced, so none can be a Python "
+        "number, and no size can depend on them; keep them as arrays.",
+    }
+)
+"""What to write instead, for JAX's errors; the first class that fits counts."""
+
 _NARROW = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32, "complex128": np.complex64}
 """What 32-bit JAX makes of 64-bit dtypes."""
 
@@ -124,7 +171,13 @@ def tensors(kind: Type | None) -> list[TensorType]:
         return [kind]
     if isinstance(kind, StructType):
         return [leaf for member in kind for leaf in tensors(member)]
-    raise TypeError(f"a local computation takes and returns tensors and structs of tensors, not {kind}")
+    if isinstance(kind, FederatedType):
+        remedy = "map it over placed values with hansa.federated_map"
+    elif isinstance(kind, SequenceType):
+        remedy = "give it the type of an element, and use hansa.sequence_map or hansa.sequence_reduce"
+    else:
+        remedy = "close over functions instead of passing them"
+    raise TypeError(f"a local computation takes and returns tensors and structs of tensors, not {kind}; {remedy}")
 
 
 def is_wide(kind: Type) -> bool:
@@ -191,34 +244,38 @@ def _generalise(first: Type, second: Type) -> Type:
     return TensorType(first.dtype, tuple(a if a == b else None for a, b in zip(first.shape, second.shape, strict=True)))
 
 
-def to_struct(value: Any, name: str) -> Any:
+def to_struct(value: Any, name: str, path: str = "") -> Any:
     """What a local computation returned, as an array or a `Struct` of arrays.
 
     Dicts, lists, tuples, named tuples and dataclasses become structs; Python scalars become int32, float32 and bool.
+
+    Args:
+        value: what it returned, or the part of that at `path`.
+        name: the computation's, for messages.
+        path: the way to the value.
     """
-    if isinstance(value, Struct):
-        return type(value)((field, to_struct(element, name)) for field, element in value._items())
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            raise TypeError(f"{name!r} returned a dict whose keys are not all strings: {list(value)}")
-        return Struct((key, to_struct(element, name)) for key, element in value.items())
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return Struct((field, to_struct(element, name)) for field, element in zip(value._fields, value, strict=True))
-    if isinstance(value, list | tuple):
-        return Struct((None, to_struct(element, name)) for element in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return Struct((f.name, to_struct(getattr(value, f.name), name)) for f in fields(value))
+    returned, at = f"{name!r} returned", f" at {path}" if path else ""
+    if isinstance(value, Value):
+        check_trace(value, f"what {name!r} returns{at}")
+    try:
+        found = members(value)
+    except Mismatch as mismatch:
+        raise mismatch.error(f"what {name!r} returns{path}") from None
+    if found is not None:
+        parts = zip(found.names, found.values, strict=True)
+        pairs = [(field, to_struct(part, name, path + _names.step(field, i))) for i, (field, part) in enumerate(parts)]
+        return (type(value) if isinstance(value, Struct) else Struct)(pairs)
     if value is None:
-        raise TypeError(
-            f"{name!r} returned None: a local computation must return arrays, or a struct of arrays; is a `return` "
-            "missing?"
-        )
+        remedy = "leave the field out" if path else "is a `return` missing?"
+        raise TypeError(f"{returned} None{at}: {_RETURNED}; {remedy}")
     if export.is_symbolic_dim(value):
         return jnp.asarray(value, np.int32)
     if isinstance(value, bool | int | float):
         return jnp.asarray(value, {bool: bool, int: np.int32, float: np.float32}[type(value)])
     if not hasattr(value, "dtype") or not hasattr(value, "shape"):
-        raise TypeError(
-            f"{name!r} returned a {type(value).__name__}: a local computation must return arrays, or a struct of arrays"
-        )
+        remedy = "; return it from the federated computation around it" if isinstance(value, str) else ""
+        raise TypeError(f"{returned} {describe(value)}{at}: {_RETURNED}{remedy}")
     return jnp.asarray(value)
+
+
+_RETURNED = "a local computation must return arrays, or a struct of arrays"

@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any, overload
 
 from hansa.language.computations import Computation, GraphComputation, LocalComputation, PolymorphicComputation
-from hansa.language.context import Trace, tracing, user_line
+from hansa.language.context import Trace, explaining_recursion, tracing, user_line
 from hansa.language.graph import Parameter
 from hansa.language.local import LocalFunction, tensors
-from hansa.language.values import Value, to_node
+from hansa.language.values import Value, explaining_values, to_node
 from hansa.types import FunctionType, StructType, Type, to_type
 
 Decorated = Callable[[Callable[..., Any]], Any]
@@ -60,7 +60,7 @@ def jax_computation(*args: Any) -> Any:
     return _decorate(args, "jax_computation", _trace_local)
 
 
-_Tracer = Callable[[Callable[..., Any], str, Type | None, bool], Computation]
+_Tracer = Callable[[Callable[..., Any], str, Type | None, bool, str], Computation]
 
 
 def _decorate(args: tuple[Any, ...], decorator: str, tracer: _Tracer) -> Any:
@@ -68,12 +68,14 @@ def _decorate(args: tuple[Any, ...], decorator: str, tracer: _Tracer) -> Any:
         return _build(args[0], args[1:], decorator, tracer)
     if not args:
         raise TypeError(f"write @hansa.{decorator} without parentheses, or with the types of the parameters")
+    if any(_is_function(arg) for arg in args):
+        raise TypeError(f"the function comes first, and its types after it: hansa.{decorator}(function, type, …)")
     types = tuple(to_type(spec) for spec in args)
     return lambda function: _build(function, types, decorator, tracer)
 
 
 def _is_function(value: Any) -> bool:
-    return callable(value) and not isinstance(value, type | Type) and not hasattr(value, "dtype")
+    return callable(value) and not isinstance(value, type | Type | Value) and not hasattr(value, "dtype")
 
 
 def _build(function: Any, specs: tuple[Any, ...], decorator: str, tracer: _Tracer) -> Any:
@@ -84,28 +86,42 @@ def _build(function: Any, specs: tuple[Any, ...], decorator: str, tracer: _Trace
     if not callable(function):
         raise TypeError(f"@hansa.{decorator} decorates a Python function, found {function!r}")
     name = getattr(function, "__name__", type(function).__name__)
+    for kind, test in (("generator", inspect.isgeneratorfunction), ("coroutine", inspect.iscoroutinefunction)):
+        if test(function):
+            raise TypeError(
+                f"{name!r} is a {kind} function: a computation is traced by one call, which returns a value; write it "
+                f"without `{'yield' if kind == 'generator' else 'async'}`"
+            )
     names = _parameter_names(function, name)
     types = tuple(to_type(spec) for spec in specs)
-    if not types and names:
-        return PolymorphicComputation(name, len(names), lambda found: _typed(function, name, names, found, tracer))
-    return _typed(function, name, names, types, tracer)
+    where = user_line()
+
+    def typed(types: tuple[Type, ...]) -> Computation:
+        return _typed(function, name, names, types, tracer, where)
+
+    return PolymorphicComputation(name, len(names), typed, where) if not types and names else typed(types)
 
 
 def _typed(
-    function: Callable[..., Any], name: str, names: list[str], types: tuple[Type, ...], tracer: _Tracer
+    function: Callable[..., Any], name: str, names: list[str], types: tuple[Type, ...], tracer: _Tracer, where: str
 ) -> Computation:
     if len(types) == 1 and len(names) > 1 and isinstance(types[0], StructType) and len(types[0]) == len(names):
-        return tracer(function, name, types[0], True)
+        return tracer(function, name, types[0], True, where)
     if len(types) != len(names):
+        has = f"{_plural(len(names), 'parameter')} ({', '.join(names)})" if names else "no parameters"
+        method = "; it seems to be a method: decorate a function without `self`" if names[:1] == ["self"] else ""
         raise TypeError(
-            f"{name!r} has {len(names)} parameters ({', '.join(names) or 'none'}), but {len(types)} types were given: "
-            f"{', '.join(map(str, types)) or 'none'}"
+            f"{name!r} has {has}, but is given {_plural(len(types), 'type')}: {', '.join(map(str, types))}{method}"
         )
     if not types:
-        return tracer(function, name, None, False)
+        return tracer(function, name, None, False, where)
     if len(types) == 1:
-        return tracer(function, name, types[0], False)
-    return tracer(function, name, StructType(zip(names, types, strict=True)), True)
+        return tracer(function, name, types[0], False, where)
+    return tracer(function, name, StructType(zip(names, types, strict=True)), True, where)
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"one {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _parameter_names(function: Callable[..., Any], name: str) -> list[str]:
@@ -115,7 +131,7 @@ def _parameter_names(function: Callable[..., Any], name: str) -> list[str]:
             raise TypeError(
                 f"{name!r} takes {parameter}: a computation has a fixed number of typed parameters; name them "
                 "one by one, "
-                f"or wrap it: lambda a, b: {name}(a, b)"
+                f"or wrap it: lambda a, b: {name if name.isidentifier() else 'f'}(a, b)"
             )
         if parameter.default is not parameter.empty:
             raise TypeError(
@@ -129,17 +145,20 @@ def _parameter_names(function: Callable[..., Any], name: str) -> list[str]:
     return names
 
 
-def _trace_graph(function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool) -> Computation:
+def _trace_graph(
+    function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool, where: str
+) -> Computation:
     with tracing(Trace(name, "federated computation")) as trace:
-        if parameter is None:
-            node, result = None, function()
-        else:
-            node = Parameter(parameter, where=user_line())
-            value = Value(node, trace)
-            result = function(*value) if unpack else function(value)
+        node = None if parameter is None else Parameter(parameter, where=where)
+        with explaining_recursion(name), explaining_values(name):
+            if node is None:
+                result = function()
+            else:
+                value = Value(node, trace)
+                result = function(*value) if unpack else function(value)
         if result is None:
             raise TypeError(f"{name!r} returned None: a computation must return a value; is a `return` missing?")
-        return GraphComputation(name, node, to_node(result, what=f"what {name!r} returns"))
+        return GraphComputation(name, node, to_node(result, what=f"what {name!r} returns"), where)
 
 
 def narrow_computation(*types: Type) -> Decorated:
@@ -172,15 +191,30 @@ def tf_computation(*args: Any) -> Any:
     return _decorate(args, "tf_computation", _trace_tensorflow)
 
 
-def _trace_tensorflow(function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool) -> Computation:
+def _trace_tensorflow(
+    function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool, where: str
+) -> Computation:
     from hansa.language.tensorflow import local_function
 
-    return _trace_local(local_function(function, name, parameter, unpack), name, parameter, unpack, bits=64)
+    return _trace_local(local_function(function, name, parameter, unpack), name, parameter, unpack, where, bits=64)
 
 
 def _trace_local(
-    function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool, bits: int | None = None
+    function: Callable[..., Any],
+    name: str,
+    parameter: Type | None,
+    unpack: bool,
+    where: str,
+    bits: int | None = None,
 ) -> Computation:
-    tensors(parameter)
-    local = LocalFunction(function, parameter, unpack, name, bits)
+    _refuse_strings(name, parameter)
+    local = LocalFunction(function, parameter, unpack, name, bits, where)
     return LocalComputation(local, FunctionType(parameter, local.result_type()))
+
+
+def _refuse_strings(name: str, parameter: Type | None) -> None:
+    if any(leaf.dtype.kind == "U" for leaf in tensors(parameter)):
+        raise TypeError(
+            f"the local computation {name!r} takes {parameter}, but strings cannot be computed with; give it the other "
+            "fields only, or a number for each string"
+        )

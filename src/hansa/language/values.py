@@ -6,14 +6,17 @@ a value is refused with the remedy, since only a local computation may look insi
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from hansa.language.context import Trace, current_trace, user_line
 from hansa.language.graph import Literal, MakeStruct, Node, Select
-from hansa.types import FederatedType, Struct, StructType, Type, infer_type, to_value
+from hansa.types import FederatedType, SequenceType, Struct, StructType, Type, infer_type, to_value
+from hansa.types import names as _names
+from hansa.types.members import members
+from hansa.types.mismatch import Mismatch
 
 
 class Value:
@@ -51,9 +54,7 @@ class Value:
         struct = self._struct()
         if struct is None:
             raise AttributeError(
-                f"a value of type {self._node.type} has no field {name!r}: it is no struct. What is in a value is "
-                "reached "
-                "in a local computation: use hansa.federated_map with a @hansa.jax_computation."
+                f"a value of type {self._node.type} is no struct, and has no {name!r}; {_remedy(self)}"
             )
         if name not in struct.names:
             raise AttributeError(_no_field(name, struct))
@@ -62,77 +63,196 @@ class Value:
     def __getitem__(self, key: int | str) -> Value:
         struct = self._struct()
         if struct is None:
-            raise TypeError(
-                f"a value of type {self._node.type} cannot be indexed: it is no struct. Index its tensors in a local "
-                "computation."
-            )
+            raise TypeError(f"a value of type {self._node.type} is no struct, and cannot be indexed; {_remedy(self)}")
         if isinstance(key, str):
             if key not in struct.names:
                 raise KeyError(_no_field(key, struct))
             return self._field(struct.names.index(key))
-        if not -len(struct) <= key < len(struct):
-            raise IndexError(f"the struct {struct} has {len(struct)} fields, there is none at index {key}")
-        return self._field(key % len(struct))
+        if not hasattr(key, "__index__"):
+            raise TypeError(f"a field of {struct} is reached by its index or name, one at a time; found [{key!r}]")
+        index = operator.index(key)
+        if not -len(struct) <= index < len(struct):
+            raise IndexError(f"the struct {struct} has {len(struct)} fields, there is none at index {index}")
+        return self._field(index % len(struct))
 
     def __iter__(self) -> Iterator[Value]:
         struct = self._struct()
         if struct is None:
             raise TypeError(
-                f"a value of type {self._node.type} cannot be iterated over: it is no struct. Use "
-                "hansa.sequence_reduce or "
-                "hansa.sequence_map for a sequence, hansa.federated_map for each client's value."
+                f"a value of type {self._node.type} is no struct, and cannot be iterated over; {_remedy(self)}"
             )
         return iter([self._field(i) for i in range(len(struct))])
 
     def __len__(self) -> int:
         struct = self._struct()
         if struct is None:
-            raise TypeError(f"a value of type {self._node.type} has no length while the computation is traced")
+            count = "; count with hansa.sequence_reduce" if isinstance(_member(self._node.type), SequenceType) else ""
+            raise TypeError(
+                f"a value of type {self._node.type} is no struct, and has no length while the computation is "
+                f"traced{count or '; ' + _remedy(self)}"
+            )
         return len(struct)
 
     def __repr__(self) -> str:
         return f"Value({self._node.type})"
 
+    def __format__(self, spec: str) -> str:
+        if spec:
+            raise TypeError(
+                f"a value of type {self._node.type} has no number to format as {spec!r} while the computation is "
+                "traced; format what the computation returns when it is called"
+            )
+        return repr(self)
+
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise AttributeError(f"values are immutable: cannot set {name!r}; build a new struct instead")
 
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        raise TypeError(f"values are immutable: cannot set [{key!r}]; build a new struct instead")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"values are immutable: cannot delete {name!r}; build a new struct instead")
+
     def __bool__(self) -> NoReturn:
+        check_trace(self, "what decides")
         raise TypeError(
-            f"a value of type {self._node.type} is not known while the computation is traced, so it can decide no "
-            "`if`, `while` "
-            "or `and`; decide with jax.lax.cond or jnp.where in a local computation"
+            f"a value of type {self._node.type} is not known while the computation is traced, so no `if`, `while`, "
+            "`and`, `or` or `not` can depend on it; decide in a local computation, with jnp.where or jax.lax.cond"
         )
+
+    def __contains__(self, item: Any) -> NoReturn:
+        check_trace(self, "the right side of `in`")
+        names = "; the names of its fields are value.type_signature.names" if self._struct() is not None else ""
+        raise TypeError(f"`in` on a value of type {self._node.type}: {_REASON}; {_remedy(self)}{names}")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises: a value is no function."""
+        raise TypeError(
+            f"a value of type {self._node.type} is no function, and cannot be called; computations are, and take values"
+        )
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(
+            f"a value of type {self._node.type} cannot be pickled or copied: it is a part of {self._trace}, and there "
+            "only while that is traced; keep what the computation returns when it is called"
+        )
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        raise _no_array(self)
+
+    def __array_ufunc__(self, *_: Any, **__: Any) -> NoReturn:
+        raise _no_array(self)
+
+    @property
+    def __jax_array__(self) -> NoReturn:
+        # A property, as JAX asks whether there is such a method, and where there is one has an error of its own.
+        raise _no_array(self)
 
     __hash__ = object.__hash__
 
 
-def _refuse(symbol: str) -> Any:
-    def operator(self: Value, *_: Any) -> NoReturn:
-        raise TypeError(
-            f"`{symbol}` on a value of type {self._node.type}: arithmetic is done in local computations; use "
-            f"hansa.federated_map(fn, value) with a @hansa.jax_computation, or call the local computation on the value"
-        )
+_REASON = "only local computations see data"
 
-    return operator
+
+def _remedy(value: Value, several: bool = False) -> str:
+    """What to write where a value's data is wanted."""
+    kind = value._node.type
+    what = "[a, b]" if several else "value"
+    if isinstance(_member(kind), SequenceType):
+        return (
+            "use hansa.sequence_map(fn, value) or hansa.sequence_reduce(value, zero, fn), where fn is a "
+            "@hansa.jax_computation"
+        )
+    if isinstance(kind, FederatedType):
+        return f"use hansa.federated_map(fn, {what}), where fn is a @hansa.jax_computation"
+    return f"call a @hansa.jax_computation on it: fn({'a, b' if several else 'value'})"
+
+
+@contextmanager
+def explaining_values(name: str) -> Iterator[None]:
+    """While a federated computation is traced: adds to errors of other libraries what a `Value` is."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if any(sign in str(error) for sign in (f"{__name__}.Value", "of type Value ")):
+            error.add_note(
+                f"A hansa.Value stands for data that is not there while the federated computation {name!r} is traced: "
+                f"{_REASON}; use hansa.federated_map(fn, value), where fn is a @hansa.jax_computation."
+            )
+        raise
+
+
+def _member(kind: Type) -> Type:
+    return kind.member if isinstance(kind, FederatedType) else kind
+
+
+def _no_array(value: Value) -> TypeError:
+    return misplaced(value, "what becomes an array") or TypeError(
+        f"a value of type {value._node.type} is no array, and cannot be given to functions of JAX, NumPy or "
+        f"TensorFlow: {_REASON}; {_remedy(value)}"
+    )
+
+
+def _refuse(symbol: str) -> Any:
+    def refuse(self: Value, *others: Any) -> NoReturn:
+        check_trace(self, f"what `{symbol}` is to be applied to")
+        several = any(isinstance(other, Value) for other in others)
+        raise TypeError(f"`{symbol}` on a value of type {self._node.type}: {_REASON}; {_remedy(self, several)}")
+
+    return refuse
 
 
 for _name, _symbol in {
     **{f"__{side}{name}__": symbol for side in ("", "r") for name, symbol in [
         ("add", "+"), ("sub", "-"), ("mul", "*"), ("truediv", "/"), ("floordiv", "//"), ("mod", "%"), ("pow", "**"),
-        ("matmul", "@"), ("and", "&"), ("or", "|"), ("xor", "^"), ("lshift", "<<"), ("rshift", ">>")]},
+        ("matmul", "@"), ("and", "&"), ("or", "|"), ("xor", "^"), ("lshift", "<<"), ("rshift", ">>"),
+        ("divmod", "divmod()")]},
     **{f"__{name}__": symbol for name, symbol in [
         ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("eq", "=="), ("ne", "!="),
-        ("neg", "-"), ("pos", "+"), ("abs", "abs"), ("invert", "~"), ("float", "float()"), ("int", "int()"),
-        ("index", "an index")]},
+        ("neg", "-"), ("pos", "+"), ("abs", "abs()"), ("invert", "~"), ("round", "round()"), ("float", "float()"),
+        ("int", "int()"), ("complex", "complex()"), ("index", "range() or an index")]},
 }.items():  # fmt: skip
     setattr(Value, _name, _refuse(_symbol))
 
 
 def _no_field(name: str, struct: StructType) -> str:
-    names = [known for known in struct.names if known is not None]
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"the struct {struct} has no field {name!r}{hint}"
+    return (
+        f"a struct with the fields {_names.listing(struct.names)} has no field {name!r}"
+        f"{_names.suggestion(name, struct.names)}"
+    )
+
+
+def check_trace(value: Value, what: str) -> None:
+    """Raises a `TypeError` if a value is used in another computation than its own.
+
+    Args:
+        value: the value.
+        what: how the message names it.
+    """
+    error = misplaced(value, what)
+    if error is not None:
+        raise error
+
+
+def misplaced(data: Any, what: str) -> TypeError | None:
+    """The error for data that is, or that holds, a value of another computation than the current one; else None."""
+    if not isinstance(data, Value):
+        parts = enumerate(_pairs(data) or ())
+        errors = (misplaced(part, what + _names.step(name, index)) for index, (name, part) in parts)
+        return next((error for error in errors if error is not None), None)
+    here = current_trace()
+    if data._trace is here:
+        return None
+    made = f", made at {data._node.where}," if data._node.where else ""
+    if here is None:
+        return TypeError(
+            f"{what} is a value of {data._trace}{made} but is used outside of it, where it stands for no data; use "
+            "what the computation returns when it is called"
+        )
+    return TypeError(
+        f"{what} is a value of {data._trace}{made} but is used in {here}: a computation cannot capture the values of "
+        "another; pass it as an argument"
+    )
 
 
 def select(node: Node, index: int) -> Node:
@@ -167,14 +287,9 @@ def to_node(value: Any, expected: Type | None = None, what: str = "value") -> No
         what: how messages name it.
     """
     if isinstance(value, Value):
-        if value._trace is not current_trace():
-            raise TypeError(
-                f"{what} is a value of {value._trace}, used in {current_trace() or 'no computation'}: a computation "
-                "cannot "
-                "capture the values of another; pass it as an argument"
-            )
+        check_trace(value, what)
         return value._node
-    pairs = _pairs(value)
+    pairs = _pairs(value, what)
     if pairs is not None and _holds_value(value):
         names, elements = [], []
         for i, (name, element) in enumerate(pairs):
@@ -182,26 +297,25 @@ def to_node(value: Any, expected: Type | None = None, what: str = "value") -> No
             if isinstance(expected, StructType) and len(expected) == len(pairs):
                 inner = expected[name] if name is not None and name in expected.names else expected[i]
             names.append(name)
-            elements.append(to_node(element, inner, f"{what}.{name}" if name else f"{what}[{i}]"))
+            elements.append(to_node(element, inner, what + _names.step(name, i)))
         return make_struct(names, elements, type(value) if isinstance(value, Struct) else None)
     if expected is not None and not isinstance(expected, FederatedType):
         return Literal(expected, to_value(value, expected, what), where=user_line())
-    kind = infer_type(value)
+    if callable(value) and _pairs(value) is None and not hasattr(value, "dtype"):
+        name = getattr(value, "__name__", type(value).__name__)
+        raise TypeError(
+            f"{what} must be a value, found the function {name!r}; call it, or pass it where a function goes"
+        )
+    kind = infer_type(value, what)
     return Literal(kind, to_value(value, kind, what), where=user_line())
 
 
-def _pairs(value: Any) -> list[tuple[str | None, Any]] | None:
-    if isinstance(value, Struct):
-        return list(value._items())
-    if isinstance(value, Mapping):
-        return list(value.items())
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return list(zip(value._fields, value, strict=True))
-    if isinstance(value, list | tuple):
-        return [(None, element) for element in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return [(f.name, getattr(value, f.name)) for f in fields(value)]
-    return None
+def _pairs(value: Any, what: str = "value") -> list[tuple[str | None, Any]] | None:
+    try:
+        found = members(value)
+    except Mismatch as mismatch:
+        raise mismatch.error(what) from None
+    return None if found is None else list(zip(found.names, found.values, strict=True))
 
 
 def _holds_value(value: Any) -> bool:

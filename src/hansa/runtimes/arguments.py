@@ -162,7 +162,8 @@ def _pack(
         if kind.placement is CLIENTS and not kind.all_equal:
             entries = _clients(kind, value, what)
             if isinstance(entries, ClientBatches):
-                return _stack(kind.member, entries if only is None else entries.select(only), [], room, path, into)
+                entries = entries if only is None else entries.select(only)
+                return _stack(kind.member, entries, [what], room, path, into)
             names = [f"{what}[{i}]" for i in (range(len(entries)) if only is None else only)]
             entries = entries if only is None else [entries[i] for i in only]
             return _stack(kind.member, entries, names, room, path, into)
@@ -214,18 +215,26 @@ def _describe(value: Any) -> str:
 
 def _clients(kind: FederatedType, value: Any, what: str) -> Any:
     """The entries of a client argument, one per client."""
-    if isinstance(value, ClientBatches) or (isinstance(value, list | tuple) and not hasattr(value, "_fields")):
+    repeated = isinstance(kind.member, SequenceType)
+    if isinstance(value, ClientBatches):
+        if repeated:
+            return value
+        hint = "its clients have sequences of batches"
+    elif isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         return value
-    if isinstance(value, np.ndarray) and value.ndim and not isinstance(kind.member, SequenceType):
+    elif isinstance(value, np.ndarray) and value.ndim and not repeated:
         return list(value)
-    hint = (
-        "; wrap one client's value in a list"
-        if isinstance(value, dict | Struct | Batches) or np.isscalar(value)
-        else ""
+    elif isinstance(value, set | frozenset):
+        hint = "a set has no order: make a list of it"
+    elif isinstance(value, Iterator) and repeated:
+        hint = "an iterator is one client's sequence: put it in a list, one iterator per client"
+    elif isinstance(value, Iterator):
+        hint = "make a list of it, with list(…)"
+    else:
+        hint = "wrap one client's value in a list"
+    raise TypeError(
+        f"{what} must be a list with one entry per client, of type {kind}; found {_describe(value)}; {hint}"
     )
-    if isinstance(value, Iterator):
-        hint = "; an iterator is one client's sequence: put it in a list, one iterator per client"
-    raise TypeError(f"{what} must be a list with one entry per client, of type {kind}; found {_describe(value)}{hint}")
 
 
 def _stack(kind: Type, entries: Any, names: list[str], room: Room, path: tuple[int, ...], into: Arguments) -> Any:

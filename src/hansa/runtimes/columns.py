@@ -17,6 +17,7 @@ from hansa.compiler.sequences import Columns, is_batched
 from hansa.language.local import tensors
 from hansa.types import SequenceType, Struct, StructType, to_value
 from hansa.types.batches import Batches, ClientBatches, Examples
+from hansa.types.mismatch import describe
 
 Array = npt.NDArray[Any]
 
@@ -79,7 +80,7 @@ def pack_sequences(kind: SequenceType, values: Any, names: list[str], room: Room
         kind: the sequences' type.
         values: a `ClientBatches`, or a list of sequences: each a `Batches`, a `tf.data.Dataset`, or an iterable of
             elements.
-        names: how messages name each sequence.
+        names: how messages name each sequence; or, the one name of a `ClientBatches`.
         room: the capacities to fit into.
         key: what tells this argument from others of the program.
 
@@ -87,7 +88,7 @@ def pack_sequences(kind: SequenceType, values: Any, names: list[str], room: Room
         TypeError, ValueError: if an element is not of the type; the message says which.
     """
     if isinstance(values, ClientBatches):
-        return (_gathered if values.examples.on_disk else _resident)(kind, values, room, key)
+        return (_gathered if values.examples.on_disk else _resident)(kind, values, room, key, names[0])
     parts = [_read(kind, value, name) for value, name in zip(values, names, strict=True)]
     counts = np.array([len(part.lengths) for part in parts], np.int64)
     lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
@@ -122,8 +123,8 @@ def _extend(array: Array, size: int) -> Array:
     return extended
 
 
-def _resident(kind: SequenceType, values: ClientBatches, room: Room, key: Any) -> Packed:
-    _check(kind, values.type_signature, "the batches of the clients")
+def _resident(kind: SequenceType, values: ClientBatches, room: Room, key: Any, what: str) -> Packed:
+    _check(kind, values.type_signature, what)
     starts, lengths, counts = values.batches
     capacity = min(values.batch_size, max(int(values.examples.size), 1))
     arrays = _leaves(_in_order(values.examples.rows, kind.element))
@@ -131,9 +132,9 @@ def _resident(kind: SequenceType, values: ClientBatches, room: Room, key: Any) -
     return Packed(columns, capacity, frozenset(map(int, np.unique(lengths))), values.examples)
 
 
-def _gathered(kind: SequenceType, values: ClientBatches, room: Room, key: Any) -> Packed:
+def _gathered(kind: SequenceType, values: ClientBatches, room: Room, key: Any, what: str) -> Packed:
     """The columns of these clients' examples only, read from disk."""
-    _check(kind, values.type_signature, "the batches of the clients")
+    _check(kind, values.type_signature, what)
     starts, lengths, counts = values.batches
     capacity = room.batch((key, "batch"), int(lengths.max(initial=1)))
     places = np.cumsum(values.counts) - values.counts
@@ -216,7 +217,7 @@ def _elements(value: Any, what: str) -> Iterator[Any]:
     if isinstance(value, str | bytes | Mapping | Struct) or not isinstance(value, Iterable):
         raise TypeError(
             f"{what} must be a sequence: a list, an iterator, a tf.data.Dataset or a hansa.Batches; found "
-            f"{type(value).__name__}" + ("; put the one batch in a list" if isinstance(value, Mapping | Struct) else "")
+            f"{describe(value)}" + ("; put the one batch in a list" if isinstance(value, Mapping | Struct) else "")
         )
     return iter(value)
 

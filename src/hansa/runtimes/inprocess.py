@@ -78,6 +78,12 @@ class InProcessRuntime:
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name} must be a positive number of clients, or None; found {value!r}")
         self.devices = tuple(jax.devices() if devices is None else devices)
+        if not self.devices or not all(isinstance(device, jax.Device) for device in self.devices):
+            raise TypeError(f"devices must be one or more JAX devices, such as jax.devices(), found {devices!r}")
+        if isinstance(default_num_clients, bool) or not isinstance(default_num_clients, int | np.integer):
+            raise TypeError(f"default_num_clients must be an integer, found {default_num_clients!r}")
+        if default_num_clients < 0:
+            raise ValueError(f"default_num_clients must not be negative, found {default_num_clients}")
         self.clients_per_chunk = clients_per_chunk
         self.clients_at_once = clients_at_once or (1 if self.devices[0].platform == "cpu" else 32)
         self.default_num_clients = default_num_clients

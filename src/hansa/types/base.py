@@ -61,12 +61,13 @@ class Type:
         if not shown:
             return
         lines = [
-            f"{what}{path}: expected {expected}, found {found}" + (f"; {reason}" if reason else "")
+            f"{path}: expected {expected}, found {found}" + (f"; {reason}" if reason else "")
             for path, expected, found, reason in shown
         ]
+        lines = [what + lines[0], *(f"  and {line}" for line in lines[1:])]
         more = sum(1 for _ in differences)
         if more:
-            lines.append(f"and {more} more")
+            lines.append(f"  and {more} more")
         whole = str(self), str(source)
         if any((difference.expected, difference.found) != whole for difference in shown):
             lines += [f"  expected, in full: {self}", f"  found, in full:    {source}"]

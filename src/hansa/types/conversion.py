@@ -56,11 +56,15 @@ def to_type(spec: object) -> Type:
         raise mismatch.error("") from None
 
 
-def infer_type(value: object) -> Type:
+def infer_type(value: object, what: str = "") -> Type:
     """The type of a value: of a Python number or string, an array, or a container of values.
 
     An `int` is int32, or int64 where it does not fit, a `float` float32, a `complex` complex64. Arrays, JAX's traced
     ones included, have their own dtype; lists, tuples, dicts, named tuples, dataclasses and `Struct`s are structs.
+
+    Args:
+        value: The value.
+        what: What the value is to the reader of an error, which goes on with the path to what is at fault.
 
     Raises:
         TypeError: if the value has no type.
@@ -69,7 +73,7 @@ def infer_type(value: object) -> Type:
     try:
         return _infer(value)
     except Mismatch as mismatch:
-        raise mismatch.error("") from None
+        raise mismatch.error(what) from None
 
 
 def _read(spec: Any) -> Type:
@@ -171,6 +175,8 @@ def _infer(value: Any) -> Type:
         return TensorType(_integer_dtype(value))
     if isinstance(value, float | complex | str):
         return TensorType(float if isinstance(value, float) else complex if isinstance(value, complex) else str)
+    if value is None:
+        raise Mismatch("None has no type; leave it out, or put a value in its place")
     if isinstance(value, bytes):
         raise Mismatch(f"{describe(value)} has no type; decode text to a str, and read numbers by np.frombuffer")
     if isinstance(value, Type | type):

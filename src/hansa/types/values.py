@@ -202,7 +202,8 @@ def _matched(value: Any, found: Members, type_: StructType) -> tuple[Any, ...]:
             if name not in type_.names
         ]
         if problems:
-            raise Mismatch(f"expected the fields {_names.listing(type_.names)}, but {', and '.join(problems)}")
+            message = f"expected the fields {_names.listing(type_.names)}, but {', and '.join(problems)}"
+            raise Mismatch(message + _part_that_fits(found, type_))
         return tuple(by_name[name] for name in type_.names)
     if len(found.names) != len(type_):
         raise _unexpected(value, type_, f"that is {len(type_)} fields against {len(found.names)}")
@@ -215,8 +216,21 @@ def _matched(value: Any, found: Members, type_: StructType) -> tuple[Any, ...]:
 
 def _unexpected(value: Any, type_: Type, remedy: str = "", shape: tuple[int, ...] = (), index: int = 0) -> Mismatch:
     """The mismatch of a value, or of the element with that flat index of nested lists of that shape."""
-    mismatch = Mismatch(f"expected {type_}, found {_found(value)}" + (f"; {remedy}" if remedy else ""))
-    return _located(mismatch, shape, index)
+    found = f"expected {type_}, found {_found(value)}" + (f"; {remedy}" if remedy else "")
+    inside = members(value)
+    return _located(Mismatch(found + (_part_that_fits(inside, type_) if inside else "")), shape, index)
+
+
+def _part_that_fits(found: Members, type_: Type) -> str:
+    """Says which field of a struct is of the type, as what was returned together is at times to be passed in parts."""
+    for index, value in enumerate(found.values):
+        try:
+            fits = type_.is_assignable_from(infer_type(value))
+        except (TypeError, ValueError):
+            continue
+        if fits:
+            return f"; its part {_names.step(found.names[index], index)} is one: pass that"
+    return ""
 
 
 def _out_of_range(value: Any, dtype: DType, shape: tuple[int, ...], index: int) -> Mismatch:
@@ -244,6 +258,8 @@ def _found(value: Any) -> str:
 def _cast_hint(array: Any, dtype: DType) -> str:
     if "str" not in (dtype_name(array.dtype), dtype_name(dtype)) and dtype_name(array.dtype) in DTYPES:
         return f"convert it with .astype({dtype_name(dtype)!r})"
+    if array.dtype == object and dtype != STR:
+        return f"an array of Python objects is no array of numbers; convert it with .astype({dtype_name(dtype)!r})"
     if isinstance(array.dtype, np.dtype) and not array.dtype.isnative:
         return f"its bytes are in another order than this machine's; convert it with .astype({dtype_name(dtype)!r})"
     return "convert it with .astype(str)" if dtype == STR else ""
@@ -258,6 +274,8 @@ def _scalar_hint(scalar: Any, dtype: DType) -> str:
         return f"convert it with {'int' if kind(dtype) == 'int' else 'float'}(…)"
     if kind(dtype) == "bool" and isinstance(scalar, int):
         return "convert it with bool(…)"
+    if isinstance(scalar, str) and kind(dtype) in ("int", "float"):
+        return f"convert it with {kind(dtype)}(…)"
     return ""
 
 

@@ -10,7 +10,7 @@ from hansa.compiler.explain.picture import picture_of
 from hansa.compiler.explain.stages import AtClients, AtServer, Bytes, stages_of
 from hansa.compiler.explain.text import text_of
 from hansa.compiler.partition import compile_computation
-from hansa.language.computations import Computation
+from hansa.language.computations import Computation, PolymorphicComputation
 from hansa.templates import IterativeProcess
 
 
@@ -72,7 +72,7 @@ class Explanation(str):
         return str(self)
 
 
-def explain(computation: Computation | IterativeProcess) -> Explanation:
+def explain(computation: Computation | PolymorphicComputation | IterativeProcess) -> Explanation:
     """The stages of a computation: what the server and the clients compute, and what goes between them.
 
     Args:
@@ -85,7 +85,12 @@ def explain(computation: Computation | IterativeProcess) -> Explanation:
     if isinstance(computation, IterativeProcess):
         computation = computation.next
     if not isinstance(computation, Computation):
-        raise TypeError(f"explain takes a computation with declared types, found {computation!r}")
+        remedy = (
+            "give it types: explain(f.specialize(hansa.to_type(…)))"
+            if isinstance(computation, PolymorphicComputation)
+            else "pass what a decorator returns, such as process.next"
+        )
+        raise TypeError(f"explain takes a computation with declared types, found {computation!r}; {remedy}")
     program = compile_computation(computation)
     stages = stages_of(program)
     explanation = Explanation(text_of(program, stages))

@@ -1,0 +1,92 @@
+"""`IterativeProcess`: a state, and what takes it to the next one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hansa.language.computations import Computation, PolymorphicComputation
+from hansa.types import FunctionType, StructType, Type
+
+
+class IterativeProcess:
+    """A process that has a state: `initialize` makes the first one, `next` takes one to the next.
+
+    Args:
+        initialize: `( -> S)`.
+        next: `(S -> S)` or `(<S,…> -> <S,…>)`: the state is the first of its parameters and of its results. Without
+            declared types it may take the state only.
+
+    Raises:
+        TypeError: if the states do not fit one another.
+    """
+
+    def __init__(self, initialize: Computation, next: Computation | PolymorphicComputation) -> None:
+        start = _typed("initialize", initialize).type_signature
+        if start.parameter is not None:
+            raise TypeError(
+                f"initialize must take no parameter, found the type {start}; close over what it needs instead"
+            )
+        if isinstance(next, PolymorphicComputation) and next.arity == 1:
+            next = next.specialize(start.result)
+        next = _typed("next", next)
+        step = next.type_signature
+        if step.parameter is None:
+            raise TypeError(
+                f"next must take the state, of type {start.result}, as its first parameter; found the type {step}, "
+                "which has none"
+            )
+        state = _first(step, start)
+        state.check_assignable_from(start.result, what="the state that `initialize` returns and `next` takes")
+        result = step.result
+        if not state.is_assignable_from(result):
+            if not isinstance(result, StructType) or not len(result):
+                raise TypeError(
+                    f"next must return the state, or a struct that begins with it; the state that it takes is {state}, "
+                    f"but it returns {result}"
+                )
+            state.check_assignable_from(result[0], what="the state that `next` returns, first, and takes")
+        self._initialize, self._next, self._state = initialize, next, state
+
+    @property
+    def initialize(self) -> Computation:
+        """Makes the first state."""
+        return self._initialize
+
+    @property
+    def next(self) -> Computation:
+        """Takes a state, and what else the process needs, to the next state and what else it gives."""
+        return self._next
+
+    @property
+    def state_type(self) -> Type:
+        """The type of the state, as `next` takes it."""
+        return self._state
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(initialize: {self._initialize.type_signature}, next: {self._next.type_signature})"
+        )
+
+
+def _typed(name: str, value: Any) -> Computation:
+    if isinstance(value, Computation):
+        return value
+    if isinstance(value, PolymorphicComputation):
+        raise TypeError(
+            f"{name} must have declared types, but {value.name!r} takes its types from its arguments; write them into "
+            "its decorator, such as @hansa.federated_computation(initialize.type_signature.result, …)"
+        )
+    if callable(value):
+        raise TypeError(
+            f"{name} must be a computation, found the Python function {getattr(value, '__name__', value)!r}; decorate "
+            "it with @hansa.federated_computation and the types of its parameters"
+        )
+    raise TypeError(f"{name} must be a computation, found {value!r}; pass the computation itself, without calling it")
+
+
+def _first(step: FunctionType, start: FunctionType) -> Type:
+    parameter = step.parameter
+    assert parameter is not None
+    if parameter.is_assignable_from(start.result) or not isinstance(parameter, StructType) or not len(parameter):
+        return parameter
+    return parameter[0]

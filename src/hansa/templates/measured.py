@@ -1,0 +1,59 @@
+"""`MeasuredProcess`: a process at the server whose steps have a result, and measurements of how it came about."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from hansa.language.computations import Computation, PolymorphicComputation
+from hansa.templates.iterative import IterativeProcess
+from hansa.types import SERVER, FederatedType, StructType, Type
+
+
+class MeasuredOutput(NamedTuple):
+    """What the function of a measured process's `next` returns: `return MeasuredOutput(state, result, measurements)`.
+
+    Where nothing is measured, or there is no state, `hansa.federated_value([], hansa.SERVER)` stands for it.
+    """
+
+    state: Any
+    result: Any
+    measurements: Any
+
+
+class MeasuredProcess(IterativeProcess):
+    """A process with the state at the server whose `next` returns `state`, `result` and `measurements`, by name.
+
+    Args:
+        initialize: `( -> S@SERVER)`.
+        next: `(<S@SERVER,…> -> <state=S@SERVER,result=R,measurements=M@SERVER>)`; R may be at any placement, or be a
+            struct of such values.
+
+    Raises:
+        TypeError: if a type is another; the message says which and what to write.
+    """
+
+    def __init__(self, initialize: Computation, next: Computation | PolymorphicComputation) -> None:
+        super().__init__(initialize, next)
+        at_server(self.state_type, "the state that `initialize` returns")
+        result = self.next.type_signature.result
+        if not isinstance(result, StructType) or result.names != MeasuredOutput._fields:
+            raise TypeError(
+                f"next of a {type(self).__name__} must return the fields state, result and measurements, found "
+                f"{result}; write `return hansa.templates.MeasuredOutput(state, result, measurements)`"
+            )
+        at_server(result["state"], "the state that `next` returns")
+        at_server(result["measurements"], "the measurements that `next` returns")
+
+
+def at_server(kind: Type, what: str) -> None:
+    """Checks that a value is one federated value at the server."""
+    if isinstance(kind, FederatedType) and kind.placement is SERVER:
+        return
+    if isinstance(kind, FederatedType):
+        remedy = "aggregate it, with hansa.federated_sum or another"
+    elif isinstance(kind, StructType) and any(isinstance(part, FederatedType) for part in kind.components()):
+        remedy = "make one value of the struct with hansa.federated_zip"
+    else:
+        remedy = "place it with hansa.federated_value(value, hansa.SERVER)"
+    member = kind.member if isinstance(kind, FederatedType) else "T"
+    raise TypeError(f"{what} must be one value at the server, {member}@SERVER, found {kind}; {remedy}")
