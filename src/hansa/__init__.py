@@ -8,9 +8,6 @@ import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from hansa import _setup
-from hansa.compiler.artifact import load, load_client_stage, save
-from hansa.compiler.artifact_file import ArtifactError
-from hansa.compiler.device import DeviceStage
 from hansa.compiler.explain import explain
 from hansa.language.context import runtime, set_runtime
 from hansa.language.intrinsics import (
@@ -57,10 +54,20 @@ from hansa.types.batches import Batches, ClientBatches
 
 if _TYPE_CHECKING:
     from hansa import learning, simulation, templates, utils
+    from hansa.compiler.artifact import load, load_client_stage, save
+    from hansa.compiler.artifact_file import ArtifactError
+    from hansa.compiler.device import DeviceStage
 
 __version__ = "0.1.0"
 
 _LAZY = ("learning", "models", "simulation", "templates", "utils")
+_LAZY_NAMES = {
+    "ArtifactError": "hansa.compiler.artifact_file",
+    "DeviceStage": "hansa.compiler.device",
+    "load": "hansa.compiler.artifact",
+    "load_client_stage": "hansa.compiler.artifact",
+    "save": "hansa.compiler.artifact",
+}
 
 _setup.prepare()
 
@@ -68,6 +75,8 @@ _setup.prepare()
 def __getattr__(name: str) -> object:
     if name in _LAZY:
         return _importlib.import_module(f"hansa.{name}")
+    if name in _LAZY_NAMES:
+        return getattr(_importlib.import_module(_LAZY_NAMES[name]), name)
     raise AttributeError(f"module 'hansa' has no attribute {name!r}")
 
 

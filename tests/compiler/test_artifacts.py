@@ -14,6 +14,7 @@ import pytest
 import hansa
 from hansa.compiler.artifact_file import Reader
 from hansa.compiler.partition import compile_computation
+from hansa.templates import AggregationProcess, IterativeProcess, MeasuredOutput, MeasuredProcess
 
 BATCH = "<x=float32[?,3],y=int32[?]>"
 
@@ -362,6 +363,35 @@ class TestValues:
         found, expected = reduced(data), original(data)
         assert found.n == 9
         np.testing.assert_allclose(found.s, expected.s, rtol=1e-5, atol=1e-6)
+
+
+class TestProcesses:
+    def test_a_process_comes_back_in_its_class(self, folder):
+        @hansa.federated_computation
+        def initialize():
+            return hansa.federated_value(0, hansa.SERVER)
+
+        @hansa.federated_computation("int32@SERVER", "{float32}@CLIENTS")
+        def next(state, values):
+            counted = hansa.federated_map(hansa.jax_computation(lambda n: n + 1, np.int32), state)
+            return MeasuredOutput(counted, hansa.federated_sum(values), counted)
+
+        for kind in (IterativeProcess, MeasuredProcess, AggregationProcess):
+            loaded = through_a_file(kind(initialize, next), folder)
+            assert type(loaded) is kind
+            output = loaded.next(loaded.next(loaded.initialize(), [1.0]).state, [2.0, 3.0])
+            assert (output.state, output.result, output.measurements) == (2, 5.0, 2)
+        stage = hansa.load_client_stage(folder / "saved.hansa", computation="next")
+        assert stage.work([], [4.0]).contributions[0][0] == 4.0
+
+    def test_a_process_of_ones_own_class_is_saved_as_what_it_is_derived_from(self, folder):
+        class Counting(IterativeProcess):
+            pass
+
+        one = hansa.jax_computation(lambda: 1)
+        loaded = through_a_file(Counting(one, hansa.jax_computation(lambda n: n + 1, np.int32)), folder)
+        assert type(loaded) is IterativeProcess
+        assert loaded.next(loaded.initialize()) == 2
 
 
 class TestDeviceStage:

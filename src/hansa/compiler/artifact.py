@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import jax
 from jax import export
 
+from hansa import templates
 from hansa.compiler.artifact_file import ArtifactError, Reader, Writer
 from hansa.compiler.artifact_load import ProgramDecoder
 from hansa.compiler.artifact_save import ProgramEncoder
@@ -26,7 +27,9 @@ T = TypeVar("T")
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 PROCESSES: dict[str, tuple[str, ...]] = {
+    "AggregationProcess": ("initialize", "next"),
     "IterativeProcess": ("initialize", "next"),
+    "MeasuredProcess": ("initialize", "next"),
 }
 """The classes of `hansa.templates` that can be saved, with the computations that they are made of, in order."""
 
@@ -36,7 +39,6 @@ _CONVENTIONS = (
 )
 """The oldest and the newest way of calling exported functions that this JAX has; it writes the newest."""
 
-_TEMPLATES = "hansa.templates"
 _COMPUTATION = "computation"
 
 
@@ -48,7 +50,8 @@ def save(value: Any, path: str | os.PathLike[str], *, platforms: Sequence[str] =
     run them. A file that is there is replaced; if writing fails, it stays as it was.
 
     Args:
-        value: a computation with declared types, a process such as `IterativeProcess`, or a `DeviceStage`.
+        value: a computation with declared types, a process, which is saved as the class of `hansa.templates` that it
+            is, or a `DeviceStage`.
         path: the file, such as `averaging.hansa`.
         platforms: what to compile for: of "cpu", "cuda", "rocm" and "tpu".
 
@@ -125,7 +128,7 @@ def _members(value: Any) -> tuple[str, dict[str, Computation]]:
     if isinstance(value, Computation):
         return _COMPUTATION, {_COMPUTATION: value}
     for kind in type(value).__mro__:
-        if kind.__module__ == _TEMPLATES and kind.__name__ in PROCESSES:
+        if kind.__name__ in PROCESSES and kind is getattr(templates, kind.__name__):
             return kind.__name__, {name: getattr(value, name) for name in PROCESSES[kind.__name__]}
     if isinstance(value, PolymorphicComputation):
         raise TypeError(
@@ -158,7 +161,7 @@ def _load(reader: Reader) -> Any:
     members = {name: ProgramDecoder(found, reader).decode() for name, found in manifest["programs"].items()}
     if kind == _COMPUTATION:
         return members[_COMPUTATION]
-    return getattr(importlib.import_module(_TEMPLATES), kind)(**{name: members[name] for name in PROCESSES[kind]})
+    return getattr(templates, kind)(**{name: members[name] for name in PROCESSES[kind]})
 
 
 def _decoded(path: Any, decode: Callable[[], T]) -> T:
