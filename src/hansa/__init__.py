@@ -55,10 +55,20 @@ from hansa.types.batches import Batches, ClientBatches
 
 if _TYPE_CHECKING:
     from hansa import learning, simulation, templates, utils
+    from hansa.compiler.artifact import load, load_client_stage, save
+    from hansa.compiler.artifact_file import ArtifactError
+    from hansa.compiler.device import DeviceStage
 
 __version__ = "0.1.0"
 
 _LAZY = ("learning", "models", "simulation", "templates", "utils")
+_LAZY_NAMES = {
+    "ArtifactError": "hansa.compiler.artifact_file",
+    "DeviceStage": "hansa.compiler.device",
+    "load": "hansa.compiler.artifact",
+    "load_client_stage": "hansa.compiler.artifact",
+    "save": "hansa.compiler.artifact",
+}
 
 _setup.prepare()
 
@@ -66,6 +76,8 @@ _setup.prepare()
 def __getattr__(name: str) -> object:
     if name in _LAZY:
         return _importlib.import_module(f"hansa.{name}")
+    if name in _LAZY_NAMES:
+        return getattr(_importlib.import_module(_LAZY_NAMES[name]), name)
     raise AttributeError(f"module 'hansa' has no attribute {name!r}")
 
 
@@ -76,8 +88,10 @@ def __dir__() -> list[str]:
 __all__ = [
     "CLIENTS",
     "SERVER",
+    "ArtifactError",
     "Batches",
     "ClientBatches",
+    "DeviceStage",
     "FederatedType",
     "FunctionType",
     "InProcessRuntime",
@@ -111,8 +125,11 @@ __all__ = [
     "infer_type",
     "jax_computation",
     "learning",
+    "load",
+    "load_client_stage",
     "parse_type",
     "runtime",
+    "save",
     "sequence_map",
     "sequence_reduce",
     "sequence_sum",

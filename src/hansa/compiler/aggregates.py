@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from hansa.compiler.evaluate import call, conform, member, wide
+from hansa.compiler.stored import StoredFold
 from hansa.language.graph import Intrinsic, Node
 from hansa.language.local import tensors, unflatten
 from hansa.types import Struct, Type
@@ -59,6 +60,8 @@ def is_folded(node: Node) -> bool:
 
 def aggregate(node: Intrinsic) -> Aggregate:
     """The aggregation that an intrinsic stands for."""
+    if node.functions and isinstance(node.functions[0], StoredFold):
+        return _stored(node, node.functions[0])
     return _MAKERS[node.name](node)
 
 
@@ -66,6 +69,28 @@ def _leafwise(function: Callable[[Any, Any], Any], state: Any, given: Any) -> An
     """The state with the function of its arrays and those of another value, whose structs may be of other classes."""
     leaves, tree = jax.tree.flatten(state)
     return jax.tree.unflatten(tree, map(function, leaves, jax.tree.leaves(given)))
+
+
+def as_written(given: Aggregate) -> Aggregate:
+    """The aggregation in terms of JAX, where it was loaded from a file and is not the user's own."""
+    node = given.node
+    own = node.name == "federated_aggregate" or not any(isinstance(fold, StoredFold) for fold in node.functions)
+    return given if own else _MAKERS[node.name](node)
+
+
+def _stored(node: Intrinsic, fold: StoredFold) -> Aggregate:
+    count = len(fold.contributions)
+    return Aggregate(
+        node,
+        node.arguments[:count],
+        start=node.arguments[count] if len(node.arguments) > count else None,
+        collective=fold.collective,
+        zero=fold.zero,
+        accumulate=fold.accumulate,
+        merge=fold.merge,
+        report=fold.report,
+        protected=fold.protected,
+    )
 
 
 def _add(a: Any, b: Any) -> Any:

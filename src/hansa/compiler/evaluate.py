@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from hansa.compiler import sequences
-from hansa.compiler.sequences import Aval, Sequence, Trace
+from hansa.compiler.sequences import Aval, NeedsSizes, Sequence, Trace
+from hansa.compiler.stored import StoredStage
 from hansa.language.computations import Computation, GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select
 from hansa.language.local import Traced, tensors, unflatten
@@ -68,6 +69,8 @@ def call(computation: Computation, argument: Any) -> Any:
     """The result of a computation on a value."""
     if isinstance(computation, LocalComputation):
         return computation.function(argument)
+    if isinstance(computation, StoredStage):
+        return computation.run(argument)
     assert isinstance(computation, GraphComputation)
     env: Environment = (
         {} if computation.parameter is None else {computation.parameter: conform(argument, computation.parameter.type)}
@@ -125,7 +128,10 @@ def _sequence_map(node: Intrinsic, inputs: list[Sequence]) -> Sequence:
 
 def _sequence_reduce(node: Intrinsic, inputs: list[Any]) -> Any:
     sequence, zero = inputs
-    leaves = sequences.sequence_reduce(trace(node.functions[0]), sequence, jax.tree.leaves(zero))
+    try:
+        leaves = sequences.sequence_reduce(trace(node.functions[0]), sequence, jax.tree.leaves(zero))
+    except NeedsSizes as error:
+        raise NeedsSizes(f"{node.functions[0].name!r}: {error}") from None
     return unflatten(member(node.type), leaves)
 
 

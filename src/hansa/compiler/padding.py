@@ -126,7 +126,7 @@ def copy_first(value: Any, shape: Sequence[Any], batch: Batch) -> Any:
 
 def _select_first(value: Any, first: Any, *, axis: int, batch: Batch, rows: int) -> Any:
     if rows > 1:
-        first = jnp.concatenate([first] * batch.capacity, axis)
+        first = jnp.tile(first, [batch.capacity if i == axis else 1 for i in range(first.ndim)])
     index = lax.broadcasted_iota(jnp.int32, jnp.shape(value), axis)
     return jnp.where(index < batch.size * rows, value, first)
 
@@ -137,7 +137,7 @@ def _write_first(value: Any, first: Any, *, axis: int, batch: Batch, rows: int) 
     def write(row: Any, value: Any) -> Any:
         return lax.dynamic_update_slice_in_dim(value, first, row * rows, axis)
 
-    return lax.fori_loop(jnp.int32(batch.size), jnp.int32(batch.capacity), write, value)
+    return lax.fori_loop(jnp.int32(batch.size), jnp.asarray(batch.capacity, jnp.int32), write, value)
 
 
 def evaluate(closed: ClosedJaxpr, args: Sequence[Any], batch: Batch) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import TypeGuard
 from hansa.compiler.aggregates import aggregate, is_folded
 from hansa.compiler.evaluate import member, sequence_elements
 from hansa.compiler.program import ClientStage, Program, ServerStage
+from hansa.compiler.stored import StoredStage
 from hansa.language.computations import Computation, GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
 from hansa.language.values import select
@@ -180,6 +181,8 @@ def _computed(node: Node) -> bool:
     """Whether a node is work that a client does in one stage and keeps if a later one needs it."""
     if not _at_clients(node.type) or sequence_elements(member(node.type)):
         return False
+    if isinstance(node, Select) and isinstance(node.source, Apply):
+        return isinstance(node.source.computation, StoredStage)
     return isinstance(node, Intrinsic) and node.name in (
         "federated_map",
         "federated_eval",
@@ -195,6 +198,11 @@ def _client_inputs(node: Node) -> list[Node]:
 def _sources(root: Node, stop: Callable[[Node], bool]) -> list[Node]:
     """The nodes at the clients nearest to `root` for which `stop` holds; `root` may be one."""
     return [node for node in within(root, stop) if stop(node)]
+
+
+def computed_sources(root: Node) -> list[Node]:
+    """What clients compute, and `root`, a value at the clients, is put together from; `root` itself if it is such."""
+    return _sources(root, _computed)
 
 
 def within(root: Node, stop: Callable[[Node], bool]) -> list[Node]:

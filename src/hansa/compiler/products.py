@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
-from jax import lax
+from jax import export, lax
 from jax.extend.core import Jaxpr, Literal
 
 # Up to this many rows, and from this many elements of the result on, a sum of outer products is faster on a CPU.
@@ -26,9 +26,9 @@ def contract_few(avals: Sequence[Any], params: dict[str, Any], rows: int) -> Cal
     Args:
         avals: of the two matrices, of which the contracted size may be symbolic.
         params: of `dot_general`.
-        rows: the contracted size.
+        rows: the contracted size. Where it is symbolic, in a function that is exported, the product stays as it is.
     """
-    if rows > _MOST_ROWS or not _is_plain(avals, params):
+    if export.is_symbolic_dim(rows) or rows > _MOST_ROWS or not _is_plain(avals, params):
         return None
     over, _ = params["dimension_numbers"]
     elements = math.prod(aval.shape[1 - axes[0]] for aval, axes in zip(avals, over, strict=True))

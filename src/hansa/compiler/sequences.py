@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,12 +39,14 @@ class Sequence:
         count: the number of elements, an int32 scalar.
         read: from the number of an element to its leaves, padded, and its batch.
         sizes: the sizes of batch that occur, if they are to be compiled in.
+        origin: the arrays it lies in, unless its elements are computed.
     """
 
     avals: tuple[Aval, ...]
     count: Any
     read: Callable[[Any], tuple[list[Any], padding.Batch]]
     sizes: tuple[int, ...] | None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,14 @@ class Columns:
 jax.tree_util.register_dataclass(Columns, ["arrays", "starts", "lengths", "first", "counts"], [])
 
 
+class Origin(NamedTuple):
+    """Where a sequence lies: the columns, its number in them, and the rows of a padded batch."""
+
+    columns: Columns
+    which: Any
+    capacity: int
+
+
 @dataclass(frozen=True)
 class Stack:
     """Elements of one shape each, stacked.
@@ -93,7 +103,11 @@ def from_stack(stack: Stack) -> Sequence:
         one = padding.Batch(jnp.int32(1), 1)
         return [lax.dynamic_index_in_dim(array, i, keepdims=False) for array in stack.arrays], one
 
-    return Sequence(tuple(Aval(a.shape[1:], a.dtype) for a in stack.arrays), stack.count, read, None)
+    room = stack.arrays[0].shape[0] if stack.arrays else 1
+    each = jnp.ones(room, jnp.int32)
+    columns = Columns(stack.arrays, each, each, jnp.zeros(1, jnp.int32), jnp.asarray(stack.count, jnp.int32)[None])
+    avals = tuple(Aval(a.shape[1:], a.dtype) for a in stack.arrays)
+    return Sequence(avals, stack.count, read, None, Origin(columns, jnp.int32(0), 1))
 
 
 def select(trace: Trace, keys: Any, count: Any, source: list[Any]) -> Sequence:
@@ -144,7 +158,7 @@ def from_columns(
 
         return [leaf(array, rows, aval) for (array, rows), aval in zip(arrays, avals, strict=True)], batch
 
-    return Sequence(avals, columns.counts[which], read, sizes)
+    return Sequence(avals, columns.counts[which], read, sizes, Origin(columns, which, capacity))
 
 
 def sequence_map(trace: Trace, sequence: Sequence) -> Sequence:

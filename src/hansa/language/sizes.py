@@ -7,6 +7,7 @@ too, so that the function is traced for each size that occurs instead.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +70,7 @@ def _asked_by_the_user() -> bool:
 
 
 def _may_be_equal(dim: Any, other: Any) -> bool:
-    names = [str(symbol) for symbol in batch_symbols()]
+    symbolic = " ".join(str(size) for size in (dim, other) if export.is_symbolic_dim(size))
+    names = sorted({*re.findall(r"[A-Za-z_]\w*", symbolic)} - {"floordiv", "mod", "max", "min"})
     tried = ({name: size + i for i, name in enumerate(names)} for size in range(1, 300))
     return any(size_at(dim, sizes) == size_at(other, sizes) for sizes in tried)

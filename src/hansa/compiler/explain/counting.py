@@ -22,6 +22,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from hansa.compiler.explain.flops import Flops, Turn
 
+STORED = Flops(notes=("without what was loaded from a file",))
+"""The operations of StableHLO, which are not counted."""
+
 
 def count(closed: ClosedJaxpr) -> Flops:
     """The operations of a jaxpr."""
@@ -44,6 +47,8 @@ def _equation(eqn: JaxprEqn, live: Sequence[bool]) -> Flops:
     name = eqn.primitive.name
     if name in _BODIES:
         return _BODIES[name](eqn, live)
+    if name == "call_exported":
+        return STORED
     if not any(_is_float(atom) for atom in [*eqn.invars, *eqn.outvars]) or name in _FREE:
         return Flops()
     if name in _ELEMENTWISE:

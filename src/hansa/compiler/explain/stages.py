@@ -12,6 +12,7 @@ from hansa.compiler.explain.flops import Flops, amount
 from hansa.compiler.explain.work import Work, element_of, is_work
 from hansa.compiler.partition import is_aggregate, is_argument, is_client_id
 from hansa.compiler.program import Program, ServerStage
+from hansa.compiler.stored import StoredStage, unplaced
 from hansa.language.computations import Computation, GraphComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
 from hansa.types import CLIENTS, FederatedType, SequenceType, StructType, TensorType, Type, is_federated
@@ -191,7 +192,7 @@ def _server(number: int, stage: ServerStage, aggregates: Iterable[Aggregate], wo
     inner = _inside(stage.outputs, stage.inputs)
     computed = [_operation(node, work) for node in inner if is_work(node)]
     passed = [node for node in stage.outputs if _is_passed(node) and not _is_constant(node)]
-    return AtServer(number, tuple(Held(_name(n), member(n.type)) for n in passed), (*made, *computed))
+    return AtServer(number, tuple(Held(name_of(n), member(n.type)) for n in passed), (*made, *computed))
 
 
 def _is_passed(node: Node) -> bool:
@@ -208,29 +209,29 @@ def _clients(number: int, program: Program, work: Work) -> AtClients:
     readers = [node for node in inner if node not in selects]
     wanted = {source for node in readers for source in node.inputs} | set(roots)
     sent = [pair for pair in stage.broadcasts if pair[1] in wanted and not _is_constant(pair[0])]
-    receives = [Broadcast(_name(s), member(s.type), Bytes.of([member(s.type)])) for s, _ in sent]
+    receives = [Broadcast(name_of(s), member(s.type), Bytes.of([member(s.type)])) for s, _ in sent]
     reports = [_report(fold, work) for fold in stage.aggregates]
     for source, _ in stage.collected:
         kind = member(source.type)
-        reports.append(Report("collect", _name(source), (kind,), Bytes.of([kind]), False, Flops()))
+        reports.append(Report("collect", name_of(source), (kind,), Bytes.of([kind]), False, Flops()))
     for node in selects:
         receives.append(_slices(node))
         keys = node.arguments[0]
         kind = member(keys.type)
-        reports.append(Report("select", _name(keys), (kind,), Bytes.of([kind]), False, Flops()))
+        reports.append(Report("select", name_of(keys), (kind,), Bytes.of([kind]), False, Flops()))
     return AtClients(
         number,
         tuple(receives),
         tuple(held for node in stage.inputs for held in _held(node)),
         tuple(_operation(node, work) for node in inner if is_work(node)),
         tuple(reports),
-        tuple(Held(_name(node), member(node.type)) for node in _kept(program, number)),
+        tuple(Held(name_of(node), member(node.type)) for node in _kept(program, number)),
     )
 
 
 def _report(fold: Aggregate, work: Work) -> Report:
     kinds = tuple(member(node.type) for node in fold.contributions)
-    name = " by ".join(map(_name, fold.contributions))  # a value by its weight, if there are two
+    name = " by ".join(map(name_of, fold.contributions))  # a value by its weight, if there are two
     return Report(fold.name, name, kinds, Bytes.of(kinds), fold.protected, work.folding(fold))
 
 
@@ -241,7 +242,7 @@ def _slices(node: Intrinsic) -> Broadcast:
     number = wanted.shape[0]
     assert number is not None
     size = Bytes.of([sequence.element])
-    return Broadcast(_name(source), sequence.element, Bytes(number * size, size.exact), number)
+    return Broadcast(name_of(source), sequence.element, Bytes(number * size, size.exact), number)
 
 
 def _kept(program: Program, number: int) -> list[Node]:
@@ -255,7 +256,7 @@ def _kept(program: Program, number: int) -> list[Node]:
 def _held(node: Node) -> list[Held]:
     if isinstance(node, Parameter):
         return [Held(name, kind) for name, kind in _client_parts(node.type)]
-    return [Held("client_id" if is_client_id(node) else _name(node), member(node.type))]
+    return [Held("client_id" if is_client_id(node) else name_of(node), member(node.type))]
 
 
 def _client_parts(kind: Type, name: str = "") -> list[tuple[str, Type]]:
@@ -270,7 +271,9 @@ def _client_parts(kind: Type, name: str = "") -> list[tuple[str, Type]]:
 
 def _operation(node: Node, work: Work) -> Operation:
     function = node.computation if isinstance(node, Apply) else next(iter(_functions(node)), None)
-    name = " then ".join([*work.maps(node), _name(node)])
+    name = " then ".join([*work.maps(node), name_of(node)])
+    if isinstance(function, StoredStage):
+        return Operation(name, unplaced(node.type), work.of(node), tuple(dict.fromkeys(function.output_names)))
     return Operation(name, member(node.type), work.of(node), () if function is None else _parts(function))
 
 
@@ -279,7 +282,7 @@ def _parts(computation: Computation) -> tuple[str, ...]:
     if not isinstance(computation, GraphComputation):
         return ()
     called = [node for node in walk(computation.result) if isinstance(node, Apply) or _functions(node)]
-    return tuple(_name(node) + _repeated(node) for node in called)
+    return tuple(name_of(node) + _repeated(node) for node in called)
 
 
 def _functions(node: Node) -> tuple[Computation, ...]:
@@ -321,17 +324,19 @@ def _is_constant(node: Node) -> bool:
     )
 
 
-def _name(node: Node) -> str:
+def name_of(node: Node) -> str:
     """What a value is called: the parameter that it is, or the computation or operation that made it."""
     match node:
         case Parameter():
             return "the argument"
+        case Select(source=Apply(computation=StoredStage() as stage)):
+            return stage.output_names[node.index]
         case Select():
             kind = member(node.source.type)
             name = kind.names[node.index] if isinstance(kind, StructType) else None
             if isinstance(node.source, Parameter):
                 return name or f"#{node.index}"
-            return f"{_name(node.source)}.{name}" if name else f"{_name(node.source)}[{node.index}]"
+            return f"{name_of(node.source)}.{name}" if name else f"{name_of(node.source)}[{node.index}]"
         case Apply():
             return node.computation.name
         case Intrinsic() if node.functions and not is_aggregate(node):
@@ -339,7 +344,7 @@ def _name(node: Node) -> str:
         case MakeStruct() | Intrinsic(name="federated_zip"):
             return _joined(node.inputs)
         case Intrinsic(name="federated_value" | "federated_broadcast"):
-            return _name(node.inputs[0])
+            return name_of(node.inputs[0])
         case Intrinsic(name="sequence_sum"):
             return "sum"
         case Intrinsic():
@@ -353,8 +358,8 @@ def _joined(nodes: tuple[Node, ...]) -> str:
     if source is not None and not sources and len(nodes) > 1:
         kind = member(source.type)
         assert isinstance(kind, StructType)
-        return _name(source) if len(nodes) == len(kind) else f"{len(nodes)} fields of {_name(source)}"
-    names = list(dict.fromkeys(map(_name, nodes)))
+        return name_of(source) if len(nodes) == len(kind) else f"{len(nodes)} fields of {name_of(source)}"
+    names = list(dict.fromkeys(map(name_of, nodes)))
     return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more"
 
 

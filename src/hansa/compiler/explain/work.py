@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
-from hansa.compiler.aggregates import Aggregate
+from hansa.compiler.aggregates import Aggregate, as_written
 from hansa.compiler.evaluate import conform, member, sequence_elements, trace
-from hansa.compiler.explain.counting import count
+from hansa.compiler.explain.counting import STORED, count
 from hansa.compiler.explain.flops import Flops, Term, Turn
 from hansa.compiler.sequences import Aval, Trace, is_batched
+from hansa.compiler.stored import StoredStage
 from hansa.language.computations import Computation, GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, MakeStruct, Node, Parameter, Select, walk
 from hansa.language.local import Traced, tensors
@@ -64,11 +65,13 @@ class Work:
 
     def folding(self, aggregate: Aggregate) -> Flops:
         """What it costs to add one client's contribution."""
+        aggregate = as_written(aggregate)
         state = self._state(aggregate)
         return self._traced(aggregate.accumulate, state, [self._values[node] for node in aggregate.contributions])
 
     def reporting(self, aggregate: Aggregate) -> Flops:
         """What it costs to make the result once all clients' contributions are there."""
+        aggregate = as_written(aggregate)
         return self._traced(aggregate.report, self._state(aggregate))
 
     def _state(self, aggregate: Aggregate) -> Any:
@@ -109,6 +112,8 @@ def _call(computation: Computation, argument: Any) -> tuple[Any, Flops]:
         traced, flops = _local(computation.function.trace, tuple(jax.tree.leaves(argument)))
         kind = computation.type_signature.result
         return (_abstract(kind, "") if traced is None else _result(traced)), flops
+    if isinstance(computation, StoredStage):
+        return _abstract(computation.type_signature.result, ""), STORED
     assert isinstance(computation, GraphComputation)
     parameter, work = computation.parameter, []
     values: dict[Node, Any] = {} if parameter is None else {parameter: conform(argument, parameter.type)}
@@ -168,7 +173,7 @@ def _abstract(kind: Type, name: str) -> Any:
         return _abstract(kind.member, name)
     if isinstance(kind, StructType):
         named = ((field, part, f"{name}.{field or i}".strip(".")) for i, (field, part) in enumerate(kind.fields))
-        return Struct((field, _abstract(part, path)) for field, part, path in named)
+        return (kind.container or Struct)((field, _abstract(part, path)) for field, part, path in named)
     if isinstance(kind, SequenceType):
         return Elements(tuple(_leaves(kind.element)), Turn(element_of(kind), name or "the sequence"), Flops())
     return _aval(tensors(kind)[0])

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from hansa.compiler.rewrites.convolution import convolution
@@ -26,40 +27,72 @@ _RULES: dict[str, Rule] = {
 }
 
 
-def faster(closed: ClosedJaxpr) -> ClosedJaxpr:
-    """A program of the same results, for a CPU; shapes must be known. Call it in the mode (64-bit) of the trace."""
-    return ClosedJaxpr(_jaxpr(closed.jaxpr), closed.consts)
+def faster(closed: ClosedJaxpr, portable: bool = False) -> ClosedJaxpr:
+    """A program of the same results, for a CPU. Call it in the mode (64-bit) of the trace.
+
+    Args:
+        closed: the program.
+        portable: whether it is for other platforms too, and its sizes may be symbolic. The faster forms are then those
+            of a CPU only, and operations that have none for every size stay as they are.
+    """
+    return ClosedJaxpr(_jaxpr(closed.jaxpr, _portable if portable else _fast), closed.consts)
 
 
-def _jaxpr(jaxpr: Jaxpr) -> Jaxpr:
-    equations = [_equation(eqn) for eqn in jaxpr.eqns]
+def _fast(eqn: Any) -> Callable[..., Any] | None:
+    rule = _RULES.get(eqn.primitive.name)
+    return rule(eqn) if rule is not None else None
+
+
+def _portable(eqn: Any) -> Callable[..., Any] | None:
+    try:
+        fast = _fast(eqn)
+        if fast is None:
+            return None
+        jax.eval_shape(fast, *_avals(eqn))
+    except Exception:  # whatever comes of asking how large a symbolic size is
+        return None
+
+    def plain(*operands: Any) -> Any:
+        return eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
+
+    def form(*operands: Any) -> Any:
+        return lax.platform_dependent(*operands, cpu=fast, default=plain)
+
+    form.__name__ = fast.__name__
+    return form
+
+
+def _avals(eqn: Any) -> list[Any]:
+    return [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]
+
+
+def _jaxpr(jaxpr: Jaxpr, form: Rule) -> Jaxpr:
+    equations = [_equation(eqn, form) for eqn in jaxpr.eqns]
     if all(new is old for new, old in zip(equations, jaxpr.eqns, strict=True)):
         return jaxpr
     after: Jaxpr = jaxpr.replace(eqns=equations)
     return after
 
 
-def _equation(eqn: Any) -> Any:
-    rule = _RULES.get(eqn.primitive.name)
-    function = rule(eqn) if rule is not None else None
+def _equation(eqn: Any, form: Rule) -> Any:
+    function = form(eqn)
     if function is not None:
-        avals = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]
-        (call,) = jax.make_jaxpr(jax.jit(function))(*avals).jaxpr.eqns
+        (call,) = jax.make_jaxpr(jax.jit(function))(*_avals(eqn)).jaxpr.eqns
         return call.replace(invars=eqn.invars, outvars=eqn.outvars)
-    params = {name: _parameter(value) for name, value in eqn.params.items()}
+    params = {name: _parameter(value, form) for name, value in eqn.params.items()}
     if all(params[name] is value for name, value in eqn.params.items()):
         return eqn
     return eqn.replace(params=params)
 
 
-def _parameter(value: Any) -> Any:
+def _parameter(value: Any, form: Rule) -> Any:
     if isinstance(value, ClosedJaxpr):
-        inner = _jaxpr(value.jaxpr)
+        inner = _jaxpr(value.jaxpr, form)
         return value if inner is value.jaxpr else ClosedJaxpr(inner, value.consts)
     if isinstance(value, Jaxpr):
-        return _jaxpr(value)
+        return _jaxpr(value, form)
     if type(value) in (tuple, list):
-        parts = [_parameter(part) for part in value]
+        parts = [_parameter(part, form) for part in value]
         same = all(new is old for new, old in zip(parts, value, strict=True))
         return value if same else type(value)(parts)
     return value

@@ -1,0 +1,141 @@
+"""From what an artifact keeps of a program to a computation: a graph whose stages and folds are StableHLO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax import export
+
+from hansa.compiler.artifact_file import Reader
+from hansa.compiler.artifact_save import REARRANGING
+from hansa.compiler.artifact_types import decode_type, decode_value
+from hansa.compiler.stored import StoredFold, StoredFunction, StoredStage, Vectorised, unplaced
+from hansa.language.computations import GraphComputation
+from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter
+from hansa.language.values import select
+from hansa.types import FunctionType, StructType, Type
+
+
+class ProgramDecoder:
+    """Decodes one program.
+
+    Args:
+        found: the program's part of the manifest.
+        reader: the file.
+    """
+
+    def __init__(self, found: dict[str, Any], reader: Reader) -> None:
+        self._found = found
+        self._reader = reader
+        self._known: dict[tuple[str, int, int], Node] = {}
+        signature = decode_type(found["type"])
+        assert isinstance(signature, FunctionType)
+        self._signature = signature
+        self._parameter = None if signature.parameter is None else Parameter(signature.parameter)
+
+    def decode(self) -> GraphComputation:
+        """The computation. Whatever is wrong with the manifest raises some exception."""
+        found = self._found
+        for i, stage in enumerate(found["servers"]):
+            self._server(i, stage)
+            if i < len(found["clients"]):
+                self._client(i, found["clients"][i])
+        computation = GraphComputation(found["name"], self._parameter, self._node(found["result"]))
+        if computation.type_signature != self._signature:
+            raise ValueError(f"a computation of type {computation.type_signature} in place of {self._signature}")
+        return computation
+
+    def _server(self, number: int, found: dict[str, Any]) -> None:
+        if found["function"] is not None:
+            outputs = self._stage(f"server stage {number}", found, found["outputs"])
+            self._known.update((("server", number, i), node) for i, node in enumerate(outputs))
+
+    def _client(self, number: int, found: dict[str, Any]) -> None:
+        for i, sent in enumerate(found["broadcasts"]):
+            node = _rearranging(sent["operation"], decode_type(sent["type"]), (self._node(sent["of"]),))
+            self._known["broadcast", number, i] = node
+        outputs = self._stage(f"client stage {number}", found, [*found["contributions"], *found["kept"]])
+        given, kept = outputs[: len(found["contributions"])], outputs[len(found["contributions"]) :]
+        self._known.update((("kept", number, i), node) for i, node in enumerate(kept))
+        contributions = iter(given)
+        for i, fold in enumerate(found["aggregates"]):
+            self._known["aggregate", number, i] = self._aggregate(fold, contributions)
+        for i, sequence in enumerate(found["collected"]):
+            node = Intrinsic(decode_type(sequence["type"]), "federated_collect", (self._node(sequence["of"]),))
+            self._known["collected", number, i] = node
+
+    def _stage(self, name: str, found: dict[str, Any], outputs: list[Any]) -> list[Node]:
+        """The outputs of a stage."""
+        inputs = tuple(self._node(expression) for expression in found["inputs"])
+        result = StructType([(None, decode_type(kind)) for kind in outputs])
+        argument = None
+        if inputs:
+            names = (None,) * len(inputs)
+            argument = MakeStruct(StructType([(None, node.type) for node in inputs]), names, inputs)
+        signature = FunctionType(None if argument is None else argument.type, result)
+        function = stored(found["function"], self._reader, found.get("vectorised"))
+        stage = StoredStage(name, signature, function, tuple(found["names"]))
+        node = Apply(result, stage, argument)
+        return [select(node, i) for i in range(len(result))]
+
+    def _aggregate(self, found: dict[str, Any], contributions: Any) -> Intrinsic:
+        kinds = [decode_type(kind) for kind in found["contributions"]]
+        arguments = [next(contributions) for _ in kinds]
+        kind, start = decode_type(found["type"]), None
+        if found["start"] is not None:
+            arguments.append(self._node(found["start"]))
+            start = decode_type(found["start_type"])
+        zero, accumulate, merge, report = (
+            stored(found[name], self._reader) for name in ("zero", "accumulate", "merge", "report")
+        )
+        fold = StoredFold(
+            found["name"],
+            FunctionType(StructType([(None, part) for part in kinds]), unplaced(kind)),
+            start,
+            (zero, accumulate, merge, report),
+            found["collective"],
+            found["protected"],
+        )
+        return Intrinsic(kind, found["operation"], tuple(arguments), (fold,))
+
+    def _node(self, expression: list[Any]) -> Node:
+        match expression:
+            case ["parameter"]:
+                assert self._parameter is not None
+                return self._parameter
+            case ["select", source, int(index)]:
+                return select(self._node(source), index)
+            case ["struct", kind, elements]:
+                struct = decode_type(kind)
+                assert isinstance(struct, StructType)
+                return MakeStruct(struct, struct.names, tuple(map(self._node, elements)))
+            case ["literal", kind, value]:
+                decoded = decode_type(kind)
+                return Literal(decoded, decode_value(value, decoded, self._reader))
+            case ["operation", name, kind, arguments]:
+                return _rearranging(name, decode_type(kind), tuple(map(self._node, arguments)))
+            case [str(what), int(stage), int(index)]:
+                return self._known[what, stage, index]
+        raise ValueError(f"a value that comes from {expression!r}")
+
+
+def stored(found: dict[str, Any], reader: Reader, vectorised: dict[str, Any] | None = None) -> StoredFunction:
+    """A function that the file has, and, if it does, the same for several clients at once."""
+    exported = export.deserialize(bytearray(reader.function(found["entry"])))
+    constants = tuple(reader.array(array) for array in found["constants"])
+    given = [(array.shape, array.dtype) for array in constants]
+    if given != [(aval.shape, aval.dtype) for aval in exported.in_avals[: len(given)]]:
+        raise ValueError("a function with constants of other shapes than it takes")
+    if vectorised is None:
+        return StoredFunction(exported, constants)
+    several = stored(vectorised["function"], reader)
+    varying = tuple(bool(varies) for varies in vectorised["varying"])
+    if len(varying) != len(exported.in_avals) - len(given):
+        raise ValueError("a function for several clients with other arguments than that for one")
+    return StoredFunction(exported, constants, Vectorised(several, varying, vectorised["clients"]))
+
+
+def _rearranging(name: str, kind: Type, arguments: tuple[Node, ...]) -> Intrinsic:
+    if name not in REARRANGING:
+        raise ValueError(f"an operation {name!r}")
+    return Intrinsic(kind, name, arguments)
