@@ -345,7 +345,10 @@ class Builder:
         for _ in range(self.choose([4, 6, 8, 10] if self.depth == 0 else [1, 2, 3])):
             operations = [op for op in OPERATIONS if self.fitting(op)]
             op = self.choose(operations)
-            self.add(op.__name__, op(self, self.choose(self.fitting(op))), op is collect)
+            value = op(self, self.choose(self.fitting(op)))
+            self.add(op.__name__, value, op is collect)
+            if _is_sequence(value):
+                self.add("  all of it", sequence_reduce(self, value))
         return self.result()
 
     def fitting(self, op: Any) -> list[Any]:
@@ -365,7 +368,8 @@ class Builder:
         if not self.results:
             return 7
         last = len(self.results) - 1
-        indices = self.draw(st.lists(st.integers(0, last), max_size=3, unique=True))
+        some = st.lists(st.integers(0, last), max_size=3, unique=True)
+        indices = self.draw(st.one_of(st.just(range(max(0, last - 8), last + 1)), some))
         chosen = [self.results[i] for i in dict.fromkeys([last, *indices])]
         self.steps.append(f"{'  ' * self.depth}returns {', '.join(str(value.type_signature) for value in chosen)}")
         if len(chosen) == 1:
