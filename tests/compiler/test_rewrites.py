@@ -86,7 +86,7 @@ def convolutions(draw):
     return x, w, options | {"dimension_numbers": layouts, "feature_group_count": groups}
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(convolutions())
 def test_convolutions_and_their_gradients(case):
     x, w, options = case
@@ -138,7 +138,7 @@ def test_what_is_not_rewritten_stays():
     assert [eqn.primitive.name for eqn in equations] == ["conv_general_dilated"]
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.data())
 def test_gradients_of_max_pooling(data):
     rank = data.draw(st.sampled_from([1, 2, 2, 3]))
