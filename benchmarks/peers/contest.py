@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from benchmarks.peers.worker import Failed, Worker
 WARM_UP_ROUNDS = 3
 EVALUATIONS = 3
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -28,28 +31,28 @@ class Kind:
 
     Attributes:
         module: of its worker.
-        environment: the name of its requirements; None for Hansa's, the present one.
+        environment: the name of its requirements; None for the present one.
         options: the worker's.
-        joined: whether it has no clients, and trains one model on the examples of all.
+        joined: whether it has no clients, but trains one model on the examples of all.
     """
 
     module: str
-    environment: str | None
+    environment: str | None = None
     options: tuple[str, ...] = ()
     joined: bool = False
 
 
-HANSA = Kind("run_hansa", None)
-HANSA_JOINED = Kind("run_hansa", None, ("joined",), joined=True)
+HANSA = Kind("benchmarks.peers.run_hansa")
+HANSA_JOINED = Kind("benchmarks.peers.run_hansa", options=("joined",), joined=True)
 PEERS = {
-    "tff": Kind("run_tff", "tff"),
-    "fedjax-jit": Kind("run_fedjax", "fedjax", ("jit",)),
-    "fedjax-pmap": Kind("run_fedjax", "fedjax", ("pmap",)),
-    "flower": Kind("run_flower", "flower"),
-    "torch": Kind("run_torch", "flower", joined=True),
-    "torch-1-thread": Kind("run_torch", "flower", ("1",), joined=True),
-    "keras-jax": Kind("run_keras", "keras", ("jax",), joined=True),
-    "keras-tensorflow": Kind("run_keras", "keras", ("tensorflow",), joined=True),
+    "tff": Kind("benchmarks.peers.run_tff", "tff"),
+    "fedjax-jit": Kind("benchmarks.peers.run_fedjax", "fedjax", ("jit",)),
+    "fedjax-pmap": Kind("benchmarks.peers.run_fedjax", "fedjax", ("pmap",)),
+    "flower": Kind("benchmarks.peers.run_flower", "flower"),
+    "torch": Kind("benchmarks.peers.run_torch", "flower", joined=True),
+    "torch-1-thread": Kind("benchmarks.peers.run_torch", "flower", ("1",), joined=True),
+    "keras-jax": Kind("benchmarks.peers.run_keras", "keras", ("jax",), joined=True),
+    "keras-tensorflow": Kind("benchmarks.peers.run_keras", "keras", ("tensorflow",), joined=True),
 }
 
 
@@ -63,114 +66,113 @@ class Entrant:
 
 
 class Contest:
-    """The workers of one workload; a context manager that ends them.
+    """The workers of one workload, and their rows; a context manager that ends them.
 
     Args:
         task: the workload.
-        folder: where the task is handed over, and the workers' files are.
+        folder: where the task is handed over, and weights are handed back.
         timeout: seconds that a worker may take for one command.
+        reference: what the others are compared with; it is started at once.
+        joined_reference: what those are compared with, after the first round, that have no clients.
     """
 
-    def __init__(self, task: Task, folder: Path, timeout: float) -> None:
+    def __init__(
+        self,
+        task: Task,
+        folder: Path,
+        timeout: float,
+        reference: Kind = HANSA,
+        joined_reference: Kind = HANSA_JOINED,
+    ) -> None:
         task.save(folder)
         self.task, self.folder, self.timeout = task, folder, timeout
-        self.entrants: list[Entrant] = []
+        self.rows: list[Row] = []
+        self._references = {False: reference, True: joined_reference}
         self._first: dict[bool, tuple[float, list[np.ndarray]]] = {}
+        self._running: list[Entrant] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Contest:
+        self.start("hansa", self._references[False])
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def start(self, name: str, kind: Kind) -> Row:
-        """Starts a peer and compares its first round with Hansa's; Hansa itself is started first."""
+    def start(self, name: str, kind: Kind) -> None:
+        """Starts a peer, and compares its first round with the reference's."""
         row = Row(self.task.name, name)
+        self.rows.append(row)
         try:
             entrant = Entrant(kind, self._worker(name, kind), row)
             loss, _ = entrant.worker.round(0)
             row.first = time.perf_counter() - entrant.worker.started
-            weights = self._weights(entrant.worker, name)
-            if kind is HANSA:
-                assert loss is not None
+            weights = self._weights(entrant)
+            if kind is self._references[False]:
                 self._first[False] = loss, weights
             else:
-                self._compare(row, loss, weights, *self._expected(kind.joined), "first")
-            self.entrants.append(entrant)
+                expected_loss, expected_weights = self._expected(kind.joined)
+                row.note("loss", agreement.loss_difference(loss, expected_loss), "first")
+                difference = agreement.model_difference(weights, expected_weights, self.task.weights)
+                row.note("model", difference, "first")
+            self._running.append(entrant)
         except (environments.NotInstalled, Unsupported, Failed) as reason:
             row.reason = str(reason)
-        return row
 
     def round(self, number: int) -> None:
         """One round of each peer, in turn."""
-        expected = None
-        for entrant in list(self.entrants):
-            row = entrant.row
-            try:
-                loss, took = entrant.worker.round(number)
-            except Failed as reason:
-                row.reason = f"round {number}: {reason}"
-                self.entrants.remove(entrant)
-                continue
-            if number >= WARM_UP_ROUNDS:
-                row.rounds.append(took)
-            if entrant.kind is HANSA:
-                expected = loss
-            elif not entrant.kind.joined:
-                self._compare(row, loss, None, expected, None, "later")
+        done = self._in_turn(lambda entrant: entrant.worker.round(number))
+        if number >= WARM_UP_ROUNDS:
+            for entrant, (_, took) in done:
+                entrant.row.rounds.append(took)
+        self._compare([(entrant, loss) for entrant, (loss, _) in done], "loss", agreement.loss_difference)
 
     def finish(self) -> None:
         """Evaluations, in turn, where the workload has them; the last comparison; the memory."""
-        if len(self.task.test_x):
-            for _ in range(1 + EVALUATIONS):
-                self._evaluate()
-        expected = None
-        for entrant in self.entrants:
+        for _ in range(1 + EVALUATIONS if len(self.task.test_x) else 0):
+            done = self._in_turn(lambda entrant: entrant.worker.evaluate())
+            for entrant, (_, took) in done:
+                entrant.row.evaluations.append(took)
+            self._compare([(entrant, loss) for entrant, (loss, _) in done], "loss", agreement.loss_difference)
+        for entrant in self._running:
             entrant.row.memory = entrant.worker.peak_memory()
-            weights = self._weights(entrant.worker, entrant.row.peer)
-            if entrant.kind is HANSA:
-                expected = weights
-            elif not entrant.kind.joined:
-                self._compare(entrant.row, None, weights, None, expected, "later")
+        self._compare(
+            self._in_turn(self._weights),
+            "model",
+            lambda found, expected: agreement.model_difference(found, expected, self.task.weights),
+        )
 
-    def _evaluate(self) -> None:
-        expected = None
-        for entrant in self.entrants:
-            answer, took = entrant.worker.command("evaluate")
-            entrant.row.evaluations.append(took)
-            if entrant.kind is HANSA:
-                expected = answer["loss"]
-            elif not entrant.kind.joined:
-                self._compare(entrant.row, answer["loss"], None, expected, None, "later")
+    def _in_turn(self, do: Callable[[Entrant], T]) -> list[tuple[Entrant, T]]:
+        """What each peer that runs does; one that fails runs no longer."""
+        done = []
+        for entrant in list(self._running):
+            try:
+                done.append((entrant, do(entrant)))
+            except Failed as reason:
+                entrant.row.reason = str(reason)
+                self._running.remove(entrant)
+        return done
+
+    def _compare(self, found: list[tuple[Entrant, Any]], of: str, difference: Callable[[Any, Any], float]) -> None:
+        """Compares what the peers with clients have found with what the reference has."""
+        expected = [value for entrant, value in found if entrant.kind is self._references[False]]
+        for entrant, value in found:
+            if expected and entrant.kind is not self._references[False] and not entrant.kind.joined:
+                entrant.row.note(of, difference(value, expected[0]), "later")
 
     def _expected(self, joined: bool) -> tuple[float, list[np.ndarray]]:
-        """Hansa's first loss, and its model after that; with all clients joined into one, from a process for this."""
+        """The reference's first loss, and its model after that. The joined one's are from a process for this."""
         if joined not in self._first:
-            worker = self._worker("hansa-joined", HANSA_JOINED)
-            loss, _ = worker.round(0)
-            assert loss is not None
-            self._first[joined] = loss, self._weights(worker, "hansa-joined")
-            worker.close()
+            row = Row(self.task.name, "hansa-joined")
+            entrant = Entrant(self._references[True], self._worker(row.peer, self._references[True]), row)
+            loss, _ = entrant.worker.round(0)
+            self._first[True] = loss, self._weights(entrant)
+            entrant.worker.close()
         return self._first[joined]
-
-    def _compare(
-        self,
-        row: Row,
-        loss: float | None,
-        weights: Sequence[np.ndarray] | None,
-        expected_loss: float | None,
-        expected_weights: Sequence[np.ndarray] | None,
-        when: str,
-    ) -> None:
-        if loss is not None and expected_loss is not None:
-            row.note("loss", agreement.loss_difference(loss, expected_loss), when)
-        if weights is not None and expected_weights is not None:
-            row.note("model", agreement.model_difference(weights, expected_weights, self.task.weights), when)
 
     def _worker(self, name: str, kind: Kind) -> Worker:
         python = sys.executable if kind.environment is None else str(environments.python_of(kind.environment))
-        command = [python, "-m", f"benchmarks.peers.{kind.module}", str(self.folder), *kind.options]
+        command = [python, "-m", kind.module, str(self.folder), *kind.options]
         worker = Worker(command, environments.log_of(name), self._surroundings(kind), self.timeout)
         self._stack.callback(worker.close)
         return worker
@@ -181,7 +183,7 @@ class Contest:
             return os.environ | {"HANSA_CACHE_DIR": str(self.folder / "cache")}
         return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
-    def _weights(self, worker: Worker, name: str) -> list[np.ndarray]:
-        path = self.folder / f"{name}.npz"
-        worker.command("weights", path=str(path))
+    def _weights(self, entrant: Entrant) -> list[np.ndarray]:
+        path = self.folder / f"{entrant.row.peer}.npz"
+        entrant.worker.command("weights", path=str(path))
         return load_weights(path)

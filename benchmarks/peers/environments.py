@@ -34,6 +34,8 @@ def python_of(name: str) -> Path:
     requirements = _REQUIREMENTS / f"{name}.txt"
     home = folder() / name
     python, stamp = home / "bin" / "python", home / "requirements.sha256"
+    if not requirements.exists():
+        raise NotInstalled(f"there are no requirements for {name!r}")
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:
         return python

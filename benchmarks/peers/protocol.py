@@ -3,7 +3,7 @@
 Runs in every peer's environment, so it needs NumPy only. A worker is a process of its own that holds one peer. It reads
 commands on its standard input and answers each on its standard output:
 
-    {"do": "round", "number": 0}               -> {"loss": 2.3}, or null where the peer reports none
+    {"do": "round", "number": 0}               -> {"loss": 2.3}, of training
     {"do": "evaluate"}                         -> {"loss": 2.3}, of the model on the task's test set
     {"do": "weights", "path": "weights.npz"}   -> {}, and the file
 """
@@ -107,8 +107,8 @@ def load_weights(path: Path) -> list[np.ndarray]:
 class Peer(Protocol):
     """What a worker holds."""
 
-    def round(self, number: int) -> float | None:
-        """One round from the present model: the training loss, or None where the peer reports none."""
+    def round(self, number: int) -> float:
+        """One round from the present model: the training loss, the mean of all examples, each as its batch met it."""
 
     def evaluate(self) -> float:
         """The present model's loss on the test set."""

@@ -118,7 +118,8 @@ def sequences(text: str, codes: dict[str, int]) -> tuple[np.ndarray, np.ndarray]
     """A text's characters and those that follow them, each int32 [n, 80]; what is left over at the end is dropped."""
     numbers = np.array([codes[character] for character in text], "int32")
     count = max(0, len(numbers) - 1) // SEQUENCE
-    return (numbers[i : count * SEQUENCE + i].reshape(count, SEQUENCE) for i in (0, 1))  # type: ignore[return-value]
+    x, y = (numbers[start : count * SEQUENCE + start].reshape(count, SEQUENCE) for start in (0, 1))
+    return x, y
 
 
 def shakespeare(name: str) -> Task:

@@ -8,10 +8,13 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.protocol import Unsupported
+
+PROCESSES = Path("/proc")
 
 
 class Failed(Exception):
@@ -54,14 +57,11 @@ class Worker:
         start = time.perf_counter()
         watch = threading.Timer(self._timeout, self._kill)
         watch.start()
-        try:
+        with suppress(BrokenPipeError):  # It has ended, and may have said why.
             self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = self._process.stdout.readline()
-        finally:
-            watch.cancel()
+        line = self._process.stdout.readline()
+        watch.cancel()
         took = time.perf_counter() - start
         if not line:
             late = took >= self._timeout
@@ -74,40 +74,41 @@ class Worker:
             raise Failed(answer["error"])
         return answer, took
 
-    def round(self, number: int) -> tuple[float | None, float]:
+    def round(self, number: int) -> tuple[float, float]:
         """The loss of a round, and its seconds."""
         answer, took = self.command("round", number=number)
+        return answer["loss"], took
+
+    def evaluate(self) -> tuple[float, float]:
+        """The loss on the test set, and the seconds it took."""
+        answer, took = self.command("evaluate")
         return answer["loss"], took
 
     def peak_memory(self) -> float | None:
         """MB: the peaks of the process and of all that it has started and that still run, added up; None where there is
         no /proc."""
-        if not Path("/proc/self/status").exists():
+        if not (PROCESSES / "self").exists():
             return None
         return sum(_status(pid).get("VmHWM", 0) for pid in family(self._process.pid)) / 1000
 
     def close(self) -> None:
         """Ends the process: it has half a minute to stop by itself."""
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError, subprocess.TimeoutExpired):
             self._process.stdin.close()
             self._process.wait(30)
-        except (BrokenPipeError, subprocess.TimeoutExpired):
-            pass
         self._kill()
         self._process.wait()
 
     def _kill(self) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def family(pid: int) -> list[int]:
     """A process and all its descendants."""
     children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
+    for entry in PROCESSES.iterdir():
         if entry.name.isdigit():
             children.setdefault(_status(int(entry.name)).get("PPid", 0), []).append(int(entry.name))
     found = [pid]
@@ -119,7 +120,7 @@ def family(pid: int) -> list[int]:
 def _status(pid: int) -> dict[str, int]:
     """Numbers of /proc/PID/status; none of a process that has ended."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = (PROCESSES / str(pid) / "status").read_text().splitlines()
     except OSError:
         return {}
     fields = (line.partition(":") for line in lines)
