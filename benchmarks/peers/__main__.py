@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from dataclasses import asdict
@@ -41,6 +42,7 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=900, help="seconds that a peer may take for one round")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the workers are ended
     wanted = tuple(options.peers.split(","))
     rows: list[Row] = []
     for name, make in all_tasks().items():

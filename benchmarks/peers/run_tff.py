@@ -18,6 +18,7 @@ class Federated:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.client = cache(self._dataset)
+        self.evaluated = cache(self._compiled)
         self.process = tff.learning.algorithms.build_weighted_fed_avg(
             self._model,
             client_optimizer_fn=tff.learning.optimizers.build_sgdm(task.learning_rate),
@@ -35,8 +36,7 @@ class Federated:
 
     def evaluate(self) -> float:
         """Keras's `evaluate` of the server's model."""
-        model = self._keras()
-        model.compile(loss=keras_layers.loss(tf.keras))
+        model = self.evaluated()
         self.process.get_model_weights(self.state).assign_weights_to(model)
         return float(model.evaluate(self.task.test_x, self.task.test_y, batch_size=1000, verbose=0))
 
@@ -46,6 +46,11 @@ class Federated:
 
     def _keras(self) -> tf.keras.Model:
         return keras_layers.build(tf.keras, self.task.layers, self.task.x.shape[1:], self.task.x.dtype.name)
+
+    def _compiled(self) -> tf.keras.Model:
+        model = self._keras()
+        model.compile(loss=keras_layers.loss(tf.keras))
+        return model
 
     def _model(self) -> tff.learning.models.VariableModel:
         x, y = self.task.x, self.task.y

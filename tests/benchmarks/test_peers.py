@@ -11,9 +11,12 @@ import pytest
 from benchmarks.peers import agreement, contest, keras_layers, tasks, worker
 from benchmarks.peers.contest import Contest, Kind
 from benchmarks.peers.protocol import Task, Unsupported, batches
+from benchmarks.peers.run_hansa import Hansa
 from benchmarks.peers.table import HEADER, Row, line, ratio
 from benchmarks.peers.worker import Failed, Worker
 from benchmarks.workloads import Workload, clients, mlp
+
+from tests.benchmarks.softmax_peer import Softmax
 
 SOFTMAX = "tests.benchmarks.softmax_peer"
 
@@ -242,3 +245,12 @@ def test_contests_tell_who_agrees(task, tmp_path):
     assert rows["central"].loss_difference == rows["central"].model_difference == 0
     assert len(rows["same"].rounds) == 2 and len(rows["same"].evaluations) == 1 + contest.EVALUATIONS
     assert rows["fails"].rounds == [] and "a bad round" in rows["fails"].reason
+
+
+def test_hansa_agrees_with_numpy(task):
+    for form in ("clients", "joined"):
+        hansa, oracle = Hansa(task, form), Softmax(task, form)
+        for number in range(2):
+            assert hansa.round(number) == pytest.approx(oracle.round(number), rel=1e-5)
+        assert hansa.evaluate() == pytest.approx(oracle.evaluate(), rel=1e-5)
+        assert agreement.model_difference(hansa.weights(), oracle.weights(), task.weights) < 1e-4
