@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ class Flower:
         self.grid, self.task, self.folder = grid, task, folder
         self.strategy = FedAvg()
         self.model = torch_layers.build(task)
+        while len(list(grid.get_node_ids())) < max(map(len, task.cohorts)):  # They are registered one after another.
+            time.sleep(0.05)
 
     def round(self, number: int) -> float:
         """Messages to the cohort, and their aggregate."""
