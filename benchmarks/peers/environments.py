@@ -43,7 +43,8 @@ def python_of(name: str) -> Path:
     print(f"installing {name} into {home} …", file=sys.stderr, flush=True)
     _run(_base_python(), "-m", "venv", home)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"]
-    _run(*pip, "--requirement", requirements)
+    # An index that cannot be reached is asked about every package, and pip would try for a long time.
+    _run(*pip, "--retries", "1", "--requirement", requirements)
     stamp.write_text(digest)
     return python
 
