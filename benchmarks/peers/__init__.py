@@ -1,0 +1,1 @@
+"""Hansa's rounds beside those of other frameworks; `python -m benchmarks.peers`."""
