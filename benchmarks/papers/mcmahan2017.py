@@ -25,10 +25,9 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from benchmarks.workloads import mlp
+from benchmarks.workloads import cnn, mlp
 from hansa.simulation import ClientData, UniformSampler, load_mnist, partition_iid, partition_shards
 
-layers = keras.layers
 CLIENTS = 100
 LEARNING_RATES = (0.1, 0.0464, 0.215)  # by factors of 10^(1/3), the likeliest first
 TABLE = "{:<6} {:<8} {:>5} {:>4} {:>8} {:>8} {:>8}  {}"
@@ -71,22 +70,6 @@ EXPERIMENTS = [
     Experiment("2NN", False, 0.5, 1, 0.97, 443, 1000),
     Experiment("CNN", True, 0.1, 5, 0.99, 20, 60),
 ]
-
-
-def cnn() -> keras.Model:
-    """The paper's CNN, 1,663,370 weights."""
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(32, 5, padding="same", activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Conv2D(64, 5, padding="same", activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Flatten(),
-            layers.Dense(512, activation="relu"),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
 
 
 def run(experiment: Experiment, learning_rate: float, limit: int, report: Callable[[int, float], None]) -> list[float]:
