@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hansa.learning.averaging import build_federated_averaging_process
+from hansa.learning.evaluation import build_federated_evaluation, build_per_client_evaluation
 from hansa.learning.metrics import RoundMetrics
 from hansa.models.functional_models import functional_model
 from hansa.models.metrics import Metric, MetricSums
@@ -36,6 +37,8 @@ __all__ = [
     "RoundMetrics",
     "TrainableModel",
     "build_federated_averaging_process",
+    "build_federated_evaluation",
+    "build_per_client_evaluation",
     "from_compiled_keras_model",
     "from_keras_model",
     "functional_model",
