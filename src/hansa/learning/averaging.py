@@ -16,17 +16,18 @@ import jax
 import jax.numpy as jnp
 
 from hansa.language import intrinsics as on
-from hansa.language.computations import Computation
-from hansa.language.local import is_wide
+from hansa.language.computations import Computation, LocalComputation
+from hansa.language.local import is_wide, tensors, unflatten
 from hansa.language.tracing import federated_computation, jax_computation, narrow_computation, wide_computation
+from hansa.learning.metrics import RoundMetrics
 from hansa.learning.model_fn import model_of
 from hansa.learning.screening import (
     all_finite,
-    counted,
     counters,
     finite_difference,
     int64,
     is_float,
+    reported_metrics,
     struct_of,
     zero_unless,
 )
@@ -65,7 +66,8 @@ def build_federated_averaging_process(
             `num_examples`, unless the model's metrics are `MetricSums`) to its weight, a scalar. A client with a
             negative one is left out, and counted, like one that is not finite.
         non_trainable: what becomes of non-trainable weights of float dtype: their "mean" over clients, with the same
-            weights, or the "server"'s values, unchanged. Those of other dtypes are the server's.
+            weights, or the "server"'s values, unchanged. Those of other dtypes are the server's, and so are those
+            that a training step hands on as they are, such as the weights of frozen layers, which are not reported.
         seed: the root of all random draws of clients; the round's number and the client's id are folded into it.
 
     Returns:
@@ -175,12 +177,16 @@ def _client_work(
             + (leading_size(batch) if count is None else jnp.asarray(count, jnp.int32)),
         }
 
+    changing = _changing_statistics(step)
+
     @local(weights_type, start.type_signature.result)
     def finish(before: Any, carry: Any) -> Any:
         outputs = model.local_outputs(carry.local)
         trainable = jax.tree.map(jnp.subtract, carry.weights.trainable, before.trainable)
         now, then = carry.weights.non_trainable, before.non_trainable
-        statistics = Struct([(name, leaf - then[name]) for name, leaf in now._items() if is_float(leaf)])
+        statistics = Struct(
+            [(name, leaf - then[name]) for name, leaf in now._items() if name in changing and is_float(leaf)]
+        )
         update = ModelWeights.create(trainable, statistics)
         weight = weighting(outputs, carry.num_examples)
         has_data = carry.step > 0
@@ -199,6 +205,15 @@ def _client_work(
         return finish(weights, on.sequence_reduce(data, start(weights, key), step))
 
     return cast(Computation, client_work)
+
+
+def _changing_statistics(step: Computation) -> set[str | None]:
+    """The non-trainable weights that a training step may change: all but those of frozen layers."""
+    kind = step.type_signature.parameter
+    assert isinstance(step, LocalComputation) and kind is not None
+    carry, _ = unflatten(kind, list(range(len(tensors(kind)))))
+    before, after = carry.weights.non_trainable, step.function.passed_on().weights.non_trainable
+    return {name for name, number in after._items() if number != before[name]}
 
 
 def _projected(optimizer: Optimizer, project: Callable[[Struct], Struct]) -> Optimizer:
@@ -247,15 +262,15 @@ def _server_update(optimizer: Optimizer, state: StructType, report: StructType, 
 
 
 def _round_metrics(model: FunctionalModel, counts: StructType) -> Computation:
-    """(the model's metrics, counters, number of clients in the update) -> what the round reports."""
-    every = StructType([*counts.fields, ("model_unchanged", TensorType("bool"))])
-    put_together = counted(model, every)
+    metrics = reported_metrics(model, [*counts.names, "model_unchanged"])
     flag = jax_computation(_COUNT)(lambda used: used == 0)
 
-    @federated_computation(struct_of(model.metrics.type_signature.result), counts, _COUNT)
+    @federated_computation(metrics, counts, _COUNT)
     def round_metrics(metrics: Any, counts: Any, used: Any) -> Any:
-        named = zip(every.names, [*counts, flag(used)], strict=True)
-        return put_together(metrics, Struct(named))
+        fields = zip(metrics.type_signature.names, metrics, strict=True)
+        return RoundMetrics(
+            [*fields, *zip(counts.type_signature.names, counts, strict=True), ("model_unchanged", flag(used))]
+        )
 
     return cast(Computation, round_metrics)
 

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from hansa.language import intrinsics as on
 from hansa.language.computations import Computation
 from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
+from hansa.learning.metrics import RoundMetrics
 from hansa.learning.model_fn import model_of
 from hansa.learning.one_client import of_one_client
-from hansa.learning.screening import all_finite, counted, counters, int64, struct_of, zero_unless
+from hansa.learning.screening import all_finite, counters, int64, reported_metrics, struct_of, zero_unless
 from hansa.models.accumulators import type_of
 from hansa.models.batch_types import leading_size
 from hansa.models.model import FunctionalModel
@@ -34,14 +35,15 @@ def build_federated_evaluation(
 
     Args:
         model_fn: makes the model, or is it: as for `build_federated_averaging_process`.
-        seed: the root of all random draws, for a model that draws in inference, too; the client's id is folded into it.
+        seed: the root of all random draws, for a model that draws in inference, too; the client's id is folded into
+            it.
 
     Returns:
-        A computation `(<weights@SERVER,{batches*}@CLIENTS> -> metrics@SERVER)`, of `state.model` of an averaging process
-        and the clients' batches. The metrics are a `RoundMetrics`: the model's, aggregated over all examples as in
-        training, and how many clients were left out. A client whose local outputs are not all finite is left out, and
-        counted in `num_non_finite_clients`, one without examples in `num_empty_clients`. So where weights are NaN, every
-        client is left out, and the metrics are those of no examples.
+        A computation `(<weights@SERVER,{batches*}@CLIENTS> -> metrics@SERVER)`, of `state.model` of an averaging
+        process and the clients' batches. The metrics are a `RoundMetrics`: the model's, aggregated over all examples as
+        in training, and how many clients were left out. A client whose local outputs are not all finite is left out and
+        counted in `num_non_finite_clients`, and one without examples in `num_empty_clients`. So where weights are NaN,
+        every client is left out, and the metrics are those of no examples.
 
     Raises:
         TypeError, ValueError: if `model_fn` is no model and makes none, or the model has no metrics.
@@ -49,15 +51,20 @@ def build_federated_evaluation(
     model = model_of(model_fn)
     work = _client_work(model, seed)
     report = struct_of(work.type_signature.result)
-    combine = counted(model, struct_of(report["counts"]))
+    counts_type = struct_of(report["counts"])
     weights_type = FederatedType(type_of(model.initial_weights), SERVER)
     batches = FederatedType(SequenceType(model.batch_type), CLIENTS)
+
+    @federated_computation(reported_metrics(model, counts_type.names), counts_type)
+    def round_metrics(metrics: Any, counts: Any) -> Any:
+        both = (metrics, counts)
+        return RoundMetrics([pair for part in both for pair in zip(part.type_signature.names, part, strict=True)])
 
     @federated_computation(weights_type, batches)
     def evaluate(weights: Any, data: Any) -> Any:
         reports = on.federated_map(work, [on.federated_broadcast(weights), data, on.federated_client_id()])
         counts = on.federated_sum(reports.counts)
-        return on.federated_map(combine, [model.metrics(reports.used), counts])
+        return on.federated_map(round_metrics, [model.metrics(reports.used), counts])
 
     return cast(Computation, evaluate)
 
@@ -76,8 +83,8 @@ def build_per_client_evaluation(
 
     Returns:
         A computation `(<weights@SERVER,{batches*}@CLIENTS> ->
-        {<client_id=int32,num_examples=int64,metrics=<…>>}@CLIENTS)`. The metrics are those that the federated evaluation
-        of this one client would give; no client is left out, so they may be NaN.
+        {<client_id=int32,num_examples=int64,metrics=<…>>}@CLIENTS)`. The metrics are those that the federated
+        evaluation of this one client would give; no client is left out, so they may be NaN.
 
     Raises:
         TypeError, ValueError: if `model_fn` is no model and makes none, it has no metrics, or their aggregation has no
@@ -86,7 +93,7 @@ def build_per_client_evaluation(
     model = model_of(model_fn)
     work = _client_work(model, seed)
     report = struct_of(work.type_signature.result)
-    counted(model, struct_of(report["counts"]))
+    reported_metrics(model, ())
     finish = of_one_client(model.metrics, f"the metrics of the model {model.name!r}")
     weights_type = FederatedType(type_of(model.initial_weights), SERVER)
     batches = FederatedType(SequenceType(model.batch_type), CLIENTS)

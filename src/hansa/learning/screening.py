@@ -1,17 +1,14 @@
-"""Which clients have a part in a round: those with examples, all of whose numbers are finite. The others are counted."""
+"""Which clients have a part in a round: those with examples, and only finite numbers. The others are counted."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hansa.language import intrinsics as on
-from hansa.language.computations import Computation
-from hansa.language.tracing import federated_computation
-from hansa.learning.metrics import RoundMetrics
 from hansa.models.model import FunctionalModel
 from hansa.types import FederatedType, Struct, StructType, Type
 
@@ -21,8 +18,8 @@ def counters(has_data: Any, finite: Any) -> Struct:
     return Struct.of(num_non_finite_clients=int64(has_data & ~finite), num_empty_clients=int64(~has_data))
 
 
-def counted(model: FunctionalModel, counts: StructType) -> Computation:
-    """(the model's metrics, counters) -> `RoundMetrics`.
+def reported_metrics(model: FunctionalModel, counts: Sequence[str | None]) -> StructType:
+    """The type of a model's metrics, beside which a round reports some counters.
 
     Raises:
         ValueError: if the model has no metrics, or one with the name of a counter.
@@ -33,16 +30,10 @@ def counted(model: FunctionalModel, counts: StructType) -> Computation:
             f"the model {model.name!r} has no metrics, so there is nothing to report: give it some, such as "
             "metrics={'accuracy': …}"
         )
-    taken = set(metrics.names) & set(counts.names)
+    taken = set(metrics.names) & set(counts)
     if taken:
         raise ValueError(f"the metric {taken.pop()!r} has the name of a counter that every round reports; rename it")
-
-    @federated_computation(metrics, counts)
-    def counted_metrics(metrics: Any, counts: Any) -> Any:
-        fields = [*zip(metrics.type_signature.names, metrics, strict=True)]
-        return RoundMetrics([*fields, *zip(counts.type_signature.names, counts, strict=True)])
-
-    return cast(Computation, counted_metrics)
+    return metrics
 
 
 def int64(value: Any) -> Any:
