@@ -1,5 +1,11 @@
 """Evaluation of a model on clients, together and each by itself, against Keras and NumPy."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
@@ -309,13 +315,7 @@ def test_a_thousand_clients_by_their_ids():
 
 def test_random_draws_in_inference_are_a_clients_own():
     def forward(w, batch, training, rng):
-        drawn = jnp.exp(jnp.asarray(hansa_uniform(rng)))
-        return BatchOutput(drawn * w["w"], None)
-
-    def hansa_uniform(rng):
-        import jax
-
-        return jax.random.uniform(rng)
+        return BatchOutput(jax.random.uniform(rng) * w["w"])
 
     model = functional_model({"w": np.float32(1)}, forward, input_spec="float32[?]")
     data = [[np.zeros(2, "float32")], [np.zeros(2, "float32")]]
@@ -358,3 +358,58 @@ def test_a_name_of_a_counter_is_refused():
     model = mlp(metrics={"num_empty_clients": METRICS["accuracy"]})
     with pytest.raises(ValueError, match="'num_empty_clients' has the name of a counter"):
         build_federated_evaluation(model)
+
+
+_ON_TENSORFLOW = """
+import hansa, keras, numpy as np
+from hansa.learning import (
+    build_federated_evaluation, build_per_client_evaluation, build_prediction, from_compiled_keras_model,
+)
+
+assert keras.backend.backend() == "tensorflow"
+layers, rng = keras.layers, np.random.default_rng(0)
+clients = [
+    {"x": rng.normal(size=(n, 5)).astype("float32"), "y": rng.integers(0, 2, (n, 1)).astype("float32")}
+    for n in (7, 20, 0)
+]
+keras_model = keras.Sequential([
+    keras.Input((5,)), layers.Dense(8, "relu", kernel_regularizer="l2"), layers.BatchNormalization(),
+    layers.Dropout(0.5), layers.Dense(1, "sigmoid"),
+])
+keras_model.layers[1].moving_mean.assign(np.linspace(-1, 1, 8))
+keras_model.compile("sgd", "binary_crossentropy", metrics=["accuracy", "AUC"])
+model = from_compiled_keras_model(keras_model, clients[0])
+data = [hansa.Batches(client, batch_size=4) for client in clients]
+
+
+def check(found, client):
+    expected = keras_model.evaluate(client["x"], client["y"], batch_size=64, verbose=0, return_dict=True)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5)
+
+
+weights = model.initial_weights
+check(
+    build_federated_evaluation(model)(weights, data), {k: np.concatenate([c[k] for c in clients]) for k in ("x", "y")}
+)
+for result, client in zip(build_per_client_evaluation(model)(weights, data)[:2], clients):
+    check(result.metrics, client)
+x = clients[1]["x"]
+np.testing.assert_allclose(
+    build_prediction(model, weights)(x), keras_model.predict(x, verbose=0), rtol=1e-5, atol=1e-6
+)
+print("checked")
+"""
+
+
+def test_keras_models_on_tensorflow_are_evaluated_as_keras_does():
+    pytest.importorskip("tensorflow")
+    environment = {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(Path(hansa.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", _ON_TENSORFLOW],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "checked\n", done.stderr
