@@ -10,12 +10,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from hansa._figure_style import BLUE, DPI, GREY, INK, QUIET, RED, style
+
 if TYPE_CHECKING:
     from hansa.learning.client_metrics import ClientMetric, ClientMetrics, Distribution, Numbers
 
-_CLIENTS, _ALL, _WORST = "#8a94a6", "#0b6e99", "#c2410c"
-_INK, _QUIET = "#1f2933", "#616e7c"
-_DPI = 160
 _MOST_BINS = 40
 
 
@@ -24,17 +23,17 @@ def draw_distribution(metrics: ClientMetrics, name: str, num_worst: int) -> Figu
     found, worst = metrics.distribution(name), metrics.worst(name, num_worst)
     used = (metrics.num_examples > 0) & np.isfinite(metrics.values[name])
     values = metrics.values[name][used]
-    figure = Figure(figsize=(12, 4.9), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(12, 4.9), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     figure.subplots_adjust(left=0.05, right=0.82, top=0.73, bottom=0.135, wspace=0.16)
     counts, shares = figure.subplots(1, 2)
-    figure.text(0.024, 0.925, f"{name} of each client", fontsize=15, fontweight="bold", color=_INK)
-    figure.text(0.024, 0.862, _subtitle(found, len(values)), fontsize=10.5, color=_QUIET)
+    figure.text(0.024, 0.925, f"{name} of each client", fontsize=15, fontweight="bold", color=INK)
+    figure.text(0.024, 0.862, _subtitle(found, len(values)), fontsize=10.5, color=QUIET)
 
     low, high = float(values.min()), float(values.max())
     margin = 0.04 * (high - low) or 0.05 * abs(high) or 0.05
     for axes, title in ((counts, "Clients"), (shares, "Share of clients with at most this")):
-        _style(axes, title, name)
+        style(axes, title, name)
         axes.set_xlim(low - margin, high + margin)
     _histogram(
         counts,
@@ -56,28 +55,17 @@ def _subtitle(found: Distribution, used: int) -> str:
     )
 
 
-def _style(axes: Axes, title: str, name: str) -> None:
-    axes.set_title(title, loc="left", fontsize=11.5, fontweight="bold", color=_INK, pad=10)
-    axes.set_xlabel(name, fontsize=10, color=_QUIET)
-    axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=9.5, labelcolor=_QUIET, pad=6)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color("#cbd2d9")
-
-
 def _histogram(
     axes: Axes, values: Numbers, limits: tuple[float, float], worst: list[float], found: Distribution
 ) -> None:
     bins = min(max(5, int(np.sqrt(len(values)) * 1.5)), _MOST_BINS)
     edges = np.histogram_bin_edges(values, bins, limits)
-    axes.hist(values, edges.tolist(), color=_CLIENTS, rwidth=0.92)
+    axes.hist(values, edges.tolist(), color=GREY, rwidth=0.92)
     if worst:
-        axes.hist(worst, edges.tolist(), color=_WORST, rwidth=0.92)
+        axes.hist(worst, edges.tolist(), color=RED, rwidth=0.92)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     axes.set_ylim(0, 1.14 * axes.get_ylim()[1])
-    axes.axvline(found.weighted_mean, color=_ALL, linewidth=2)
+    axes.axvline(found.weighted_mean, color=BLUE, linewidth=2)
     on_the_left = found.weighted_mean > np.mean(axes.get_xlim())
     axes.annotate(
         f"{found.weighted_mean:.3f} by examples",
@@ -89,7 +77,7 @@ def _histogram(
         va="top",
         fontsize=9.5,
         fontweight="bold",
-        color=_ALL,
+        color=BLUE,
     )
 
 
@@ -97,18 +85,18 @@ def _cumulative(axes: Axes, values: Numbers, worst: list[ClientMetric], lower_is
     ordered = np.sort(values)
     axes.step(
         np.concatenate([ordered[:1], ordered]), np.arange(len(ordered) + 1) / len(ordered), where="post",
-        color=_ALL, linewidth=2.4, solid_capstyle="round",
+        color=BLUE, linewidth=2.4, solid_capstyle="round",
     )  # fmt: skip
     axes.set_ylim(0, 1.03)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     places = [(rank + 1) / len(values) for rank in range(len(worst))]
     heights = [1 - place + 1 / len(values) for place in places] if lower_is_better else places
-    axes.plot([one.value for one in worst], heights, "o", color=_WORST, markersize=5, clip_on=False, zorder=3)
+    axes.plot([one.value for one in worst], heights, "o", color=RED, markersize=5, clip_on=False, zorder=3)
     lines = [f"{_short(one.client_id)}   {one.value:.3f}, {one.num_examples} ex." for one in worst]
     if lines:
-        axes.text(1.03, 1.0, "Worst clients", transform=axes.transAxes, fontsize=10, fontweight="bold", color=_WORST,
+        axes.text(1.03, 1.0, "Worst clients", transform=axes.transAxes, fontsize=10, fontweight="bold", color=RED,
                   va="top")  # fmt: skip
-        axes.text(1.03, 0.93, "\n".join(lines), transform=axes.transAxes, fontsize=9.5, color=_QUIET, va="top",
+        axes.text(1.03, 0.93, "\n".join(lines), transform=axes.transAxes, fontsize=9.5, color=QUIET, va="top",
                   linespacing=1.7)  # fmt: skip
 
 
