@@ -91,21 +91,21 @@ def _matched(values: ModelWeights, model: Any, which: str) -> list[tuple[str, An
     trainable, rest = weights(model)
     targets = dict(zip(names(model, [*trainable, *rest]), [*trainable, *rest], strict=True))
     sources = {**dict(values.trainable._items()), **dict(values.non_trainable._items())}
-    by_source = {name: name for name in sources}
+    source_of = {name: name for name in targets}
     if sources.keys() != targets.keys():
-        canonical, by_target = _canonical(sources), _canonical(targets)
-        if canonical.keys() != by_target.keys():
+        ours, theirs = _canonical(sources), _canonical(targets)
+        if ours.keys() != theirs.keys():
             raise ValueError(
                 f"the Keras model {model.name!r} is another model: its weights are {', '.join(sorted(targets))}; "
                 f"those {which} are {', '.join(sorted(sources))}"
             )
-        by_source = {source: by_target[name] for name, source in canonical.items()}
-    pairs = [(source, targets[by_source[source]], value) for source, value in sources.items()]
-    for source, target, value in pairs:
+        source_of = {theirs[name]: source for name, source in ours.items()}
+    pairs = [(source_of[name], target, sources[source_of[name]]) for name, target in targets.items()]
+    for name, (_, target, value) in zip(targets, pairs, strict=True):
         if tuple(target.shape) != tuple(np.shape(value)):
             raise ValueError(
-                f"the weight {by_source[source]!r} of the Keras model {model.name!r} has the shape "
-                f"{tuple(target.shape)}, the one {which} {tuple(np.shape(value))}"
+                f"the weight {name!r} of the Keras model {model.name!r} has the shape {tuple(target.shape)}, the one "
+                f"{which} {tuple(np.shape(value))}"
             )
     return pairs
 
