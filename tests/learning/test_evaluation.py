@@ -43,10 +43,10 @@ def regularised(metrics=("accuracy", "AUC")):
     model = keras.Sequential(
         [
             keras.Input((5,)),
-            layers.Dense(8, "relu", kernel_regularizer="l2", activity_regularizer=None),
-            layers.BatchNormalization(),
+            layers.Dense(8, "relu", kernel_regularizer="l2", name="hidden"),
+            layers.BatchNormalization(name="norm"),
             layers.Dropout(0.5),
-            layers.Dense(1, "sigmoid"),
+            layers.Dense(1, "sigmoid", name="out"),
         ]
     )
     moving = model.layers[1]
@@ -144,7 +144,7 @@ def test_a_client_that_is_not_finite_is_left_out_and_counted(model, evaluate, po
 def test_without_clients_that_count_nothing_is_counted(model, evaluate):
     nothing = evaluate(model.initial_weights, [])
     broken = model.initial_weights._replace(
-        trainable=model.initial_weights.trainable._replace(**{"dense/bias": np.full(8, np.nan, "float32")})
+        trainable=model.initial_weights.trainable._replace(**{"hidden/bias": np.full(8, np.nan, "float32")})
     )
     found = evaluate(broken, [true_batches(keras_client(9), 4)] * 2)
     assert found.num_non_finite_clients == 2
