@@ -56,12 +56,12 @@ def is_text(kind: Any) -> bool:
 
 
 def owners(column: Any) -> Any:
-    """The values of a column of clients: an array of integers, or objects in which None is a missing value."""
+    """The values of a column of clients: an array of numbers, or objects; a missing one is NaN or None."""
     import pyarrow
 
     kind = column.type
-    if pyarrow.types.is_integer(kind) and not column.null_count:
-        return column.to_numpy()
+    if pyarrow.types.is_floating(kind) or (pyarrow.types.is_integer(kind) and not column.null_count):
+        return column.to_numpy(zero_copy_only=False)
     values = column.to_pylist()
     objects = np.empty(len(values), object)
     objects[:] = values

@@ -233,7 +233,9 @@ def _of_objects(array: npt.NDArray[Any], what: str) -> npt.NDArray[Any] | list[A
             )
     if first in ("str", "bytes"):
         return list(array)
-    elements = [np.asarray(value) for value in array]
+    elements: list[Any] = [np.asarray(value) for value in array]
+    elements = [as_numbers(element, what) if element.dtype.kind == "O" else element for element in elements]
+    elements = [np.asarray(element) for element in elements]
     for row, element in enumerate(elements):
         if element.shape != elements[0].shape:
             raise ValueError(

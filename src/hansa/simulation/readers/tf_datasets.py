@@ -61,7 +61,7 @@ def _columns(dataset: Any, client_id: Any, names: Sequence[str]) -> list[str] | 
     if not hasattr(dataset, "element_spec"):
         raise TypeError(f"client {client_id!r} must have a tf.data.Dataset; found {describe(dataset)}")
     spec = dataset.element_spec
-    parts = list(spec.values()) if isinstance(spec, Mapping) else list(spec) if isinstance(spec, tuple) else [spec]
+    parts = _tensors(spec)
     shapes: list[Any] = [getattr(part, "shape", None) for part in parts]
     if any(shape is None for shape in shapes):
         raise TypeError(
@@ -82,28 +82,28 @@ def _columns(dataset: Any, client_id: Any, names: Sequence[str]) -> list[str] | 
 
 
 def _read(dataset: Any, client_id: Any, names: Sequence[str]) -> dict[str, Any]:
+    from tensorflow import errors
+
     named = _columns(dataset, client_id, names)
     if int(dataset.cardinality()) == -1:  # tf.data.INFINITE_CARDINALITY
         raise ValueError(f"the dataset of client {client_id!r} does not end; leave out .repeat(), or add .take()")
     spec = dataset.element_spec
-    keys = list(spec) if named is None else named
-    specs = list(spec.values()) if isinstance(spec, Mapping) else list(spec) if isinstance(spec, tuple) else [spec]
-    parts: list[list[Any]] = [[] for _ in keys]
     try:
-        for batch in dataset.batch(_ROWS_AT_ONCE).as_numpy_iterator():
-            tensors = list(batch.values()) if isinstance(batch, dict) else batch if named and len(keys) > 1 else [batch]
-            if isinstance(batch, tuple):
-                tensors = list(batch)
-            for column, tensor in zip(parts, tensors, strict=True):
-                column.append(tensor)
-        joined = [np.concatenate(column) if column else None for column in parts]
-    except Exception as error:
-        if "shape" not in str(error):
+        batches = [_tensors(batch) for batch in dataset.batch(_ROWS_AT_ONCE).as_numpy_iterator()]
+        columns = [np.concatenate(column) for column in zip(*batches, strict=True)]
+    except (errors.InvalidArgumentError, ValueError) as error:
+        if "shape" not in str(error).lower() and "dimension" not in str(error):
             raise
         raise ValueError(
             f"the examples of client {client_id!r} have different shapes, {spec}; pad or crop them to one: {error}"
         ) from error
-    empty = [np.zeros((0, *part.shape), part.dtype.as_numpy_dtype) for part in specs]
-    return {
-        key: empty[i] if column is None else column for i, (key, column) in enumerate(zip(keys, joined, strict=True))
-    }
+    if not batches:
+        columns = [np.zeros((0, *part.shape), part.dtype.as_numpy_dtype) for part in _tensors(spec)]
+    return dict(zip(named or list(spec), columns, strict=True))
+
+
+def _tensors(element: Any) -> list[Any]:
+    """The tensors of an example, a batch, or their spec, in one order."""
+    if isinstance(element, Mapping):
+        return [element[name] for name in element]
+    return list(element) if isinstance(element, tuple) else [element]
