@@ -1,4 +1,4 @@
-"""Datasets by name, from small files in the exact formats of the published ones, and from the real ones that are here."""
+"""Datasets by name, from small files in the formats of the published ones, and from the real ones that are here."""
 
 import dataclasses
 import gzip

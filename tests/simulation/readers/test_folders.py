@@ -93,11 +93,11 @@ def test_a_damaged_image_is_named(tmp_path: Path, keep: int):
 def test_what_is_no_such_folder_is_refused(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         from_folder(tmp_path / "none")
-    with pytest.raises(ValueError, match="has no images of clients; they must be in .*/CLIENT/ or"):
+    with pytest.raises(ValueError, match=r"has no images of clients; they must be in .*/CLIENT/ or"):
         from_folder(tmp_path)
     save(tmp_path / "ann" / "dog" / "a.png", noise(0, 2, 2))
     with pytest.raises(
-        ValueError, match="has folders for the label 'dog', which is not in labels; did you mean 'dogs'?"
+        ValueError, match=r"has folders for the label 'dog', which is not in labels; did you mean 'dogs'\?"
     ):
         from_folder(tmp_path, labels=["cats", "dogs"])
     save(tmp_path / "bo" / "b.png", noise(0, 2, 2))

@@ -72,7 +72,7 @@ def test_what_is_not_there_is_said(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         from_leaf(tmp_path / "none.json")
     path = written(tmp_path / "one.json", f1={"x": [[1.0]], "y": [0]})
-    with pytest.raises(ValueError, match="client 'f1' in .* has no column 'z'; the columns are: x, y"):
+    with pytest.raises(ValueError, match=r"client 'f1' in .* has no column 'z'; the columns are: x, y"):
         from_leaf(path, ["z"])
     empty = written(tmp_path / "empty.json")
     with pytest.raises(ValueError, match="has no users, so there are no clients"):

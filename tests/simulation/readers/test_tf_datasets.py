@@ -61,18 +61,18 @@ def test_examples_of_different_shapes_are_refused():
     ragged = Dataset.from_generator(
         lambda: iter([np.zeros(1), np.zeros(2)]), output_signature=tensorflow.TensorSpec([None], tensorflow.float64)
     ).map(lambda x: {"x": x, "y": 0})
-    with pytest.raises(ValueError, match="the examples of client 'a' have different shapes.*pad or crop them to one"):
+    with pytest.raises(ValueError, match=r"the examples of client 'a' have different shapes.*pad or crop them to one"):
         from_tf_datasets({"a": ragged}).client("a")
 
 
 def test_other_arguments_are_refused():
-    with pytest.raises(TypeError, match="datasets must be a dict from client ids to tf.data.Datasets, or a function"):
+    with pytest.raises(TypeError, match=r"datasets must be a dict from client ids to tf.data.Datasets, or a function"):
         from_tf_datasets([Dataset.range(3)])  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="client 'a' must have a tf.data.Dataset; found a list of length 2"):
+    with pytest.raises(TypeError, match=r"client 'a' must have a tf.data.Dataset; found a list of length 2"):
         from_tf_datasets({"a": [1, 2]})
     with pytest.raises(TypeError, match="with a function, give client_ids too"):
         from_tf_datasets(lambda client: Dataset.range(3))
     with pytest.raises(ValueError, match="datasets is empty"):
         from_tf_datasets({})
-    with pytest.raises(ValueError, match="have 2 tensors, but names are \\['x'\\]; name each"):
+    with pytest.raises(ValueError, match=r"have 2 tensors, but names are \['x'\]; name each"):
         from_tf_datasets({"a": Dataset.from_tensor_slices((np.arange(2), np.arange(2)))}, names=["x"])

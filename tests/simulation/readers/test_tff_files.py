@@ -35,13 +35,13 @@ def database(path: Path, splits: dict[str, dict[str, list[Any]]]) -> Path:
     """A database as TensorFlow Federated lays them out: `{split: {client: examples}}`."""
     with sqlite3.connect(path) as connection:
         connection.execute(
-            "CREATE TABLE examples (split_name TEXT NOT NULL, client_id TEXT NOT NULL, serialized_example_proto BLOB NOT "
-            "NULL)"
+            "CREATE TABLE examples "
+            "(split_name TEXT NOT NULL, client_id TEXT NOT NULL, serialized_example_proto BLOB NOT NULL)"
         )
         connection.execute("CREATE INDEX idx_examples_client_id_split ON examples (split_name, client_id)")
         connection.execute(
-            "CREATE TABLE client_metadata (client_id TEXT NOT NULL, split_name TEXT NOT NULL, num_examples INTEGER NOT "
-            "NULL)"
+            "CREATE TABLE client_metadata "
+            "(client_id TEXT NOT NULL, split_name TEXT NOT NULL, num_examples INTEGER NOT NULL)"
         )
         for split, clients in splits.items():
             for client, examples in clients.items():
@@ -64,7 +64,7 @@ FEATURES = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.text(max_size=10), FEATURES, max_size=4))
 def test_an_example_is_read_as_tensorflow_wrote_it(features: dict[str, Any]):
-    found = parse_example(example(**{name: value for name, value in features.items()}).SerializeToString())
+    found = parse_example(example(**features).SerializeToString())
     assert set(found) == set(features)
     for name, value in features.items():
         if isinstance(value, list):
@@ -75,7 +75,7 @@ def test_an_example_is_read_as_tensorflow_wrote_it(features: dict[str, Any]):
 
 
 def test_numbers_that_are_not_packed_are_read():
-    # Features { feature { key: "a" value { int64_list { value: 300 value: -1 } } } }, each integer with a tag of its own.
+    # The integers 300 and -1, and two floats, each with a tag of its own.
     integers = bytes([0x08, 0xAC, 0x02, 0x08, *[0xFF] * 9, 0x01])
     floats = b"\x0d" + np.float32(1.5).tobytes() + b"\x0d" + np.float32(-2.0).tobytes()
 
@@ -181,15 +181,15 @@ class TestSqlite:
             from_tff_sqlite(tmp_path / "none.sqlite")
         with pytest.raises(ValueError, match="has several splits; say which with split=: all_test, all_train"):
             from_tff_sqlite(path)
-        with pytest.raises(ValueError, match="has no split 'al_train'; did you mean 'all_train'[?] the splits are"):
+        with pytest.raises(ValueError, match=r"has no split 'al_train'; did you mean 'all_train'[?] the splits are"):
             from_tff_sqlite(path, "al_train")
-        with pytest.raises(ValueError, match="has no column 'pixel'; did you mean 'pixels'?"):
+        with pytest.raises(ValueError, match=r"has no column 'pixel'; did you mean 'pixels'\?"):
             from_tff_sqlite(path, "all_train", ["pixel"])
         other = tmp_path / "other.sqlite"
         with sqlite3.connect(other) as connection:
             connection.execute("CREATE TABLE t (a)")
         connection.close()
-        with pytest.raises(DatasetError, match="no database of TensorFlow Federated.*no such table: client_metadata"):
+        with pytest.raises(DatasetError, match=r"no database of TensorFlow Federated.*no such table: client_metadata"):
             from_tff_sqlite(other)
         other.write_bytes(b"<html>" * 400)
         with pytest.raises(DatasetError, match="file is not a database"):
@@ -241,9 +241,9 @@ class TestHdf5:
 
     def test_what_cannot_be_read_is_said(self, tmp_path: Path):
         path = self.written(tmp_path / "e.h5")
-        with pytest.raises(TypeError, match="feature 'name' of .* holds text"):
+        with pytest.raises(TypeError, match=r"feature 'name' of .* holds text"):
             from_tff_hdf5(path)
-        with pytest.raises(ValueError, match="has no column 'labels'; did you mean 'label'?"):
+        with pytest.raises(ValueError, match=r"has no column 'labels'; did you mean 'label'\?"):
             from_tff_hdf5(path, ["labels"])
         with pytest.raises(FileNotFoundError, match="there is no file"):
             from_tff_hdf5(tmp_path / "none.h5")
