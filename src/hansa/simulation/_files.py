@@ -133,8 +133,8 @@ def _find(dataset: str, file: PublishedFile) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _check(path: Path, file: PublishedFile, receive: Callable[[bytes], Any] = lambda chunk: None) -> None:
-    """Checks a file that is here, and passes on its uncompressed content, a part at a time."""
+def _check(path: Path, file: PublishedFile, receive: Callable[[bytes], Any] | None = None) -> None:
+    """Checks a file that is here, and passes on its uncompressed content, a part at a time, if there is a receiver."""
     digest, fault = _read(path, file, receive)
     if digest == file.sha256 and not fault:
         return
@@ -147,7 +147,7 @@ def _check(path: Path, file: PublishedFile, receive: Callable[[bytes], Any] = la
     )
 
 
-def _read(path: Path, file: PublishedFile, receive: Callable[[bytes], Any]) -> tuple[str, str]:
+def _read(path: Path, file: PublishedFile, receive: Callable[[bytes], Any] | None = None) -> tuple[str, str]:
     """Reads a file to its end; gives its digest, and what is wrong with its compression (empty if nothing)."""
     digest, fault = hashlib.sha256(), ""
     try:
@@ -157,10 +157,13 @@ def _read(path: Path, file: PublishedFile, receive: Callable[[bytes], Any]) -> t
                 raw.seek(0)
                 while chunk := raw.read(_CHUNK):
                     digest.update(chunk)
+                if receive is None:
+                    return digest.hexdigest(), ""
             raw.seek(0)
             stream: IO[bytes] | gzip.GzipFile = gzip.GzipFile(fileobj=raw) if compressed else raw
             while chunk := stream.read(_CHUNK):
-                receive(chunk)
+                if receive is not None:
+                    receive(chunk)
                 if file.digest_of == "content":
                     digest.update(chunk)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -204,7 +207,7 @@ def _download_from(url: str, file: PublishedFile, folder: Path) -> Path:
         ):
             while chunk := source.read(_CHUNK):
                 destination.write(chunk)
-        digest, fault = _read(part, file, lambda chunk: None)
+        digest, fault = _read(part, file)
         if fault or digest != file.sha256:
             raise DatasetError(fault or f"its content has sha256 {digest}, not {file.sha256}")
     return target

@@ -37,8 +37,8 @@ def load_emnist(only_digits: bool = False) -> tuple[ClientData, ClientData]:
 
     Its file `emnist_all.sqlite.lzma` (163 MiB, uncompressed 4.4 GiB) is looked for in the folder that `HANSA_DATA_DIR`
     names (in `emnist/` inside it, or directly in it), then in the cache, else downloaded into the cache, where it is
-    checked and uncompressed. Instead, `emnist_all.sqlite` may lie there. Of NIST Special Database 19, a work of the
-    government of the United States, in the public domain there.
+    checked and uncompressed. Instead, `emnist_all.sqlite` may lie there. EMNIST's authors name no licence; it is made
+    of NIST Special Database 19, a work of the government of the United States.
 
     Args:
         only_digits: only the digits, 10 classes; else digits and letters, 62 classes.
@@ -65,7 +65,7 @@ def load_emnist(only_digits: bool = False) -> tuple[ClientData, ClientData]:
 def load_cifar100() -> tuple[ClientData, ClientData]:
     """Federated CIFAR-100: the images of CIFAR-100 (Krizhevsky, 2009), dealt to clients by TensorFlow Federated.
 
-    Clients were drawn by Pachinko allocation (Reddi et al., 2021, arXiv:2003.00295, appendix C.1): a client draws the
+    Clients were drawn by Pachinko allocation (Reddi et al., 2021, arXiv:2003.00295): a client draws the
     20 coarse classes from a Dirichlet distribution of parameter 0.1, and the classes in each from one of parameter 10.
 
     Its file `cifar100.sqlite.lzma` (146 MiB) is looked for in the folder that `HANSA_DATA_DIR` names (in `cifar100/`

@@ -186,7 +186,23 @@ def test_frames_with_mixed_types_are_refused():
         from_frame(dates, "who")
 
 
+def test_missing_integers_are_not_floats():
+    numbers = pandas.array([1, None, 3], dtype="Int64")
+    frame = pandas.DataFrame({"who": ["a", "a", "b"], "x": numbers})
+    with pytest.raises(ValueError, match="column 'x' of the frame has no value in 1 rows, the first of which is row 1"):
+        from_frame(frame, "who")
+    assert list(from_frame(pandas.DataFrame({"who": numbers, "x": [1, 2, 3]}), "who").client_ids) == [1, 3]
+
+
+def test_a_function_gives_a_row_for_each_value(store: Any):
+    for wrong in (lambda values: values[:2], lambda values: ["text"] * len(values)):
+        with pytest.raises(ValueError, match=r"convert\['label'\] must return an array of numbers with a row for each"):
+            store(COLUMNS)("who", ["label"], {"label": wrong}).client("ann")
+
+
 def test_what_is_no_frame_is_refused():
+    with pytest.raises(TypeError, match=r"must have strings for names; found the int 0; call frame.rename"):
+        from_frame(pandas.DataFrame(np.zeros((2, 2))), "who")
     with pytest.raises(TypeError, match="must be a DataFrame of pandas or Polars; found a dict"):
         from_frame({"who": ["a"]}, "who")
     with pytest.raises(TypeError, match=r"call \.collect\(\) first"):
@@ -293,13 +309,16 @@ class TestCsv:
     def test_types_are_those_of_the_first_rows_or_given(self, tmp_path: Path):
         lines = ["who,x", *["a,1"] * 600_000, "b,2.5", "c01,3"]
         path = self.written(tmp_path / "t.csv", "\n".join(lines))
-        with pytest.raises(TypeError, match=r"mixes types in a column: .*2.5.*say another with column_types="):
+        with pytest.raises(TypeError, match=r"not of its column's type: .*2\.5.*say another with column_types="):
             from_csv(path, "who")
         assert from_csv(path, "who", convert={"x": "float32"}).client("b")["x"].tolist() == [2.5]
         given = from_csv(path, "who", column_types={"x": "float64"})
         assert given.client("c01")["x"].tolist() == [3.0]
+        assert from_csv(path, "who", convert={"x": "float16"}, column_types={"x": "float64"}).client("b")["x"] == [2.5]
         with pytest.raises(ValueError, match="column_types names 'z'"):
             from_csv(path, "who", column_types={"z": "str"})
+        with pytest.raises(TypeError, match=r"column_types\['x'\] must be 'str', or a dtype such as 'float64'"):
+            from_csv(path, "who", column_types={"x": "strr"})
 
     def test_ids_that_look_like_numbers_may_be_strings(self, tmp_path: Path):
         path = self.written(tmp_path / "t.csv", "who,x\n007,1\n7,2\n,3\n")

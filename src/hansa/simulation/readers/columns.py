@@ -45,9 +45,9 @@ class Selection:
 
     def dtype_of(self, column: str) -> np.dtype[Any] | None:
         """The dtype that every array made of this column is cast to; None if there is none, or more than one."""
-        wanted = {self.convert.get(name) for name, group in self.groups.items() if column in _several(group)}
-        only = wanted.pop() if len(wanted) == 1 else None
-        return only if isinstance(only, np.dtype) else None
+        wanted = [self.convert.get(name) for name, group in self.groups.items() if column in _several(group)]
+        alike = all(isinstance(dtype, np.dtype) and dtype == wanted[0] for dtype in wanted)
+        return wanted[0] if wanted and alike else None
 
     def takes_text(self, column: str) -> bool:
         """Whether a function of the user's reads this column, which may then hold text."""
@@ -76,7 +76,7 @@ class Selection:
             )
         found = read[group] if isinstance(group, str) else self._stacked(name, group, read)
         if callable(conversion):
-            return conversion(found)
+            return _made(conversion(found), len(found), name)
         return found if conversion is None else cast(found, conversion, what)
 
     def _stacked(self, name: str, group: tuple[str, ...], read: Mapping[str, Any]) -> Any:
@@ -97,6 +97,17 @@ class Selection:
                     f"{list(arrays[0].shape)} and {column!r} {list(array.shape)}"
                 )
         return np.stack(arrays, axis=-1)
+
+
+def _made(value: Any, rows: int, name: str) -> npt.NDArray[Any]:
+    """What a function of `convert` returned, as an array; checked, as only the user knows what it does."""
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    if array.dtype.kind not in "biufcV" or array.shape[:1] != (rows,):
+        raise ValueError(
+            f"the function convert[{name!r}] must return an array of numbers with a row for each of the {rows} values "
+            f"that it gets; found {describe(value)}"
+        )
+    return array
 
 
 def select(
@@ -222,7 +233,7 @@ def _objects(values: Iterable[Any]) -> npt.NDArray[Any]:
 def _of_objects(array: npt.NDArray[Any], what: str) -> npt.NDArray[Any] | list[Any]:
     if not len(array):
         raise ValueError(f"{what} has no rows, so its type is unknown")
-    missing = [row for row, value in enumerate(array) if value is None or type(value).__name__ == "NAType"]
+    missing = [row for row, value in enumerate(array) if is_missing(value)]
     if missing:
         raise ValueError(f"{what} has no value in {len(missing)} rows, the first of which is row {missing[0]}; fill it")
     first = _sort_of(array[0])
@@ -246,6 +257,11 @@ def _of_objects(array: npt.NDArray[Any], what: str) -> npt.NDArray[Any] | list[A
     if stacked.dtype.kind not in "biufcV":
         raise TypeError(f"{what} holds {describe(array[0])}, which is no number; leave it out of features")
     return stacked
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for a missing one: None, NaN, or pandas' NA."""
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
 
 
 def _sort_of(value: Any) -> str:

@@ -19,10 +19,13 @@ from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers._extras import require
 from hansa.simulation.readers.columns import Convert, Features, Selection, select
 from hansa.simulation.readers.parquet import ParquetTable, check_schema, from_table
+from hansa.types.mismatch import describe
 
 _BUCKET_BYTES = 1 << 26
 _MOST_BUCKETS = 256
 _ROW_GROUP_ROWS = 1 << 14
+# What a column can be read as; of narrower floats it is a cast of what has been read.
+_DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
 
 
 def from_csv(
@@ -113,8 +116,8 @@ class _CsvFile:
         except pyarrow.ArrowInvalid as error:
             if "conversion error" in str(error):
                 raise TypeError(
-                    f"{self.path} mixes types in a column: {error}. A column's type is what its first rows look like; "
-                    "say another with column_types={'column': 'str'}"
+                    f"{self.path} has a value that is not of its column's type: {error}. The type is what convert "
+                    "says, or else what the first rows look like; say another with column_types={'column': 'str'}"
                 ) from error
             if self.path.stat().st_size == 0:
                 raise ValueError(f"{self.path} is empty; it must begin with a line of column names") from error
@@ -126,8 +129,15 @@ def _column_types(selection: Selection, client: str, given: Mapping[str, str]) -
     types = {}
     for column in [*selection.columns, client]:
         dtype = selection.dtype_of(column) if column != client else None
-        if column in given or dtype is not None:
-            types[column] = str(given.get(column, dtype))
+        if column in given:
+            if given[column] not in (*_DTYPES, "str"):
+                raise TypeError(
+                    f"column_types[{column!r}] must be 'str', or a dtype such as 'float64'; found "
+                    f"{describe(given[column])}"
+                )
+            types[column] = given[column]
+        elif dtype is not None and dtype.name in _DTYPES:
+            types[column] = dtype.name
     for column in given:
         if column not in types:
             raise ValueError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.columns import Convert, Features, select
 from hansa.simulation.readers.grouping import group, identities
@@ -37,22 +39,29 @@ def from_frame(frame: Any, client: str, features: Features | None = None, conver
         hint = "; call .collect() first" if type(frame).__name__ == "LazyFrame" else ""
         raise TypeError(f"frame must be a DataFrame of pandas or Polars; found {describe(frame)}{hint}")
     read = _pandas_column if library == "pandas" else _polars_column
-    names = [column for column in frame.columns if isinstance(column, str)]
-    selection = select("the frame", names, features, convert, client)
+    for column in frame.columns:
+        if not isinstance(column, str):
+            raise TypeError(
+                f"the columns of the frame must have strings for names; found {describe(column)}; call "
+                "frame.rename(columns=str)"
+            )
+    selection = select("the frame", list(frame.columns), features, convert, client)
     what = f"column {client!r} of the frame"
-    owners = identities(read(frame, client, client), what)
+    owners = identities(read(frame, client), what)
     group([owners], what)
-    return ClientData.from_arrays(selection.arrays(lambda column: read(frame, column, client)), owners)
+    return ClientData.from_arrays(selection.arrays(lambda column: read(frame, column)), owners)
 
 
-def _pandas_column(frame: Any, column: str, client: str) -> Any:
+def _pandas_column(frame: Any, column: str) -> Any:
     series = frame[column]
     if series.ndim > 1:
         raise ValueError(f"the frame has {series.shape[1]} columns called {column!r}; rename them")
+    if not isinstance(series.dtype, np.dtype) and series.isna().any():
+        return series.astype(object).to_numpy()  # else NaN would stand for what is missing of integers
     return series.to_numpy()
 
 
-def _polars_column(frame: Any, column: str, client: str) -> Any:
+def _polars_column(frame: Any, column: str) -> Any:
     series = frame[column]
     # Polars would make floats of integers of which some are missing.
     return series.to_numpy() if not series.null_count() else series.to_list()

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hansa.simulation.readers.columns import is_missing
+
 Integers = npt.NDArray[np.int64]
 
 
@@ -73,7 +75,7 @@ def group(parts: Iterable[Any], what: str) -> Rows:
     if len({isinstance(owner, str) for owner in codes}) > 1:
         raise TypeError(f"{what} mixes integers and strings; make them all strings")
     coded, starts, lengths = (np.concatenate(column) for column in zip(*runs, strict=True))
-    order = sorted(codes, key=lambda owner: owner)  # type: ignore[arg-type, return-value]
+    order = sorted(codes)  # type: ignore[type-var]
     rank = np.empty(len(codes) + 1, np.int64)
     rank[[codes[owner] for owner in order]] = np.arange(len(order))
     rank[-1] = len(order)  # nobody comes last
@@ -104,7 +106,7 @@ def identities(part: Any, what: str) -> npt.NDArray[Any]:
         return np.maximum(array.astype(np.int64), -1)
     objects: npt.NDArray[Any] = array.astype(object)
     if array.dtype.kind == "O":
-        missing = np.array([owner is None or owner != owner or type(owner).__name__ == "NAType" for owner in objects])
+        missing = np.fromiter(map(is_missing, objects), np.bool_, len(objects))
         present = objects[~missing]
         if all(isinstance(owner, int | np.integer) and not isinstance(owner, bool) for owner in present):
             numbers = np.full(len(objects), -1, np.int64)
