@@ -15,9 +15,7 @@ def to_values(column: Any, what: str) -> Any:
     """
     import pyarrow
 
-    array = column.combine_chunks() if isinstance(column, pyarrow.ChunkedArray) else column
-    if isinstance(array, pyarrow.ChunkedArray):  # older versions keep it chunked where there are no rows
-        array = pyarrow.concat_arrays(array.chunks) if array.num_chunks else pyarrow.array([], array.type)
+    array = _whole(column)
     if array.null_count:
         row = int(np.flatnonzero(np.asarray(array.is_null()))[0])
         raise ValueError(f"{what} has no value in {array.null_count} rows, the first of which is row {row}; fill it")
@@ -55,14 +53,26 @@ def is_text(kind: Any) -> bool:
     return any(test(kind) for test in tests)
 
 
+def _whole(column: Any) -> Any:
+    """A column's values in one array."""
+    import pyarrow
+
+    array = column.combine_chunks() if isinstance(column, pyarrow.ChunkedArray) else column
+    if isinstance(array, pyarrow.ChunkedArray):  # some versions keep it chunked where there are no rows
+        array = pyarrow.concat_arrays(array.chunks) if array.num_chunks else pyarrow.array([], array.type)
+    return array
+
+
 def owners(column: Any) -> Any:
     """The values of a column of clients: an array of numbers, or objects; a missing one is NaN or None."""
     import pyarrow
 
-    kind = column.type
-    if pyarrow.types.is_floating(kind) or (pyarrow.types.is_integer(kind) and not column.null_count):
-        return column.to_numpy(zero_copy_only=False)
-    values = column.to_pylist()
-    objects = np.empty(len(values), object)
-    objects[:] = values
-    return objects
+    array = _whole(column)
+    kind = array.type
+    if pyarrow.types.is_floating(kind) or (pyarrow.types.is_integer(kind) and not array.null_count):
+        return array.to_numpy(zero_copy_only=False)
+    encoded = array if pyarrow.types.is_dictionary(kind) else array.dictionary_encode()
+    names = [*encoded.dictionary.to_pylist(), None]
+    objects = np.empty(len(names), object)
+    objects[:] = names
+    return objects[encoded.indices.cast(pyarrow.int64()).fill_null(len(names) - 1).to_numpy(zero_copy_only=False)]

@@ -8,7 +8,7 @@ import numpy as np
 
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.columns import Convert, Features, select
-from hansa.simulation.readers.grouping import group, identities
+from hansa.simulation.readers.grouping import identities
 from hansa.types.mismatch import describe
 
 
@@ -48,7 +48,10 @@ def from_frame(frame: Any, client: str, features: Features | None = None, conver
     selection = select("the frame", list(frame.columns), features, convert, client)
     what = f"column {client!r} of the frame"
     owners = identities(read(frame, client), what)
-    group([owners], what)
+    if not len(owners):
+        raise ValueError(f"{what} has no rows, so there are no clients")
+    if owners.dtype == object and all(owner is not None for owner in owners):
+        owners = owners.astype(str)  # which are sorted several times faster than objects
     return ClientData.from_arrays(selection.arrays(lambda column: read(frame, column)), owners)
 
 
