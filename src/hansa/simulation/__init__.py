@@ -1,6 +1,43 @@
 """Whose data: datasets and populations to simulate clients with. Knows nothing of models or of how a round runs."""
 
 from hansa.simulation.client_data import ClientData
-from hansa.simulation.datasets import ImageData, load_digits, load_mnist
+from hansa.simulation.datasets import DatasetError, ImageData, load_cifar10, load_digits, load_fashion_mnist, load_mnist
+from hansa.simulation.federated_datasets import load_cifar100, load_emnist, load_shakespeare, load_tiny_shakespeare
+from hansa.simulation.readers import (
+    from_csv,
+    from_folder,
+    from_frame,
+    from_huggingface,
+    from_leaf,
+    from_parquet,
+    from_tf_datasets,
+    from_tff_hdf5,
+    from_tff_sqlite,
+)
+from hansa.simulation.synthetic_data import synthetic
+from hansa.simulation.text import CharacterCoding
 
-__all__ = ["ClientData", "ImageData", "load_digits", "load_mnist"]
+__all__ = [
+    "CharacterCoding",
+    "ClientData",
+    "DatasetError",
+    "ImageData",
+    "from_csv",
+    "from_folder",
+    "from_frame",
+    "from_huggingface",
+    "from_leaf",
+    "from_parquet",
+    "from_tf_datasets",
+    "from_tff_hdf5",
+    "from_tff_sqlite",
+    "load_cifar10",
+    "load_cifar100",
+    "load_digits",
+    "load_emnist",
+    "load_fashion_mnist",
+    "load_mnist",
+    "load_shakespeare",
+    "load_tiny_shakespeare",
+    "synthetic",
+]
