@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hansa.cli._history import Round
-from hansa.cli._run_folder import replacing
+from hansa._files import replacing
 
 _CLIENTS, _HELD_OUT = "#8a94a6", "#0b6e99"
 _INK, _QUIET = "#1f2933", "#616e7c"
