@@ -116,8 +116,8 @@ def settle(kind: Type | None, value: Any, what: str) -> Any:
 
 def _work(entries: Any) -> npt.NDArray[np.int64]:
     if isinstance(entries, ClientBatches):
-        return entries.counts
-    sizes = [e.count if isinstance(e, Batches) else len(e) if isinstance(e, list | tuple) else 1 for e in entries]
+        return entries.totals
+    sizes = [e.total if isinstance(e, Batches) else len(e) if isinstance(e, list | tuple) else 1 for e in entries]
     return np.array(sizes, np.int64)
 
 

@@ -189,10 +189,8 @@ def _read(kind: SequenceType, value: Any, what: str) -> _Part:
     if isinstance(value, Batches):
         _check(kind, value.type_signature, what)
         whole = _in_order(value.examples.batch(value.start, value.start + value.count), kind.element)
-        lengths = np.full(len(value), value.batch_size, np.int64)
-        if value.count % value.batch_size:
-            lengths[-1] = value.count % value.batch_size
-        return _Part([[leaf] for leaf in _leaves(whole)], lengths)
+        turns = 1 if value.unrolled else value.epochs
+        return _Part([[leaf] * turns for leaf in _leaves(whole)], value.batches[1])
     leaves: list[list[Any]] = [[] for _ in tensors(kind.element)]
     batched = [is_batched(leaf.shape) for leaf in tensors(kind.element)]
     counts: list[int] = []

@@ -54,17 +54,26 @@ class Batches:
     Args:
         arrays: a dict, tuple or struct of arrays `[examples, ...]`, or one such array.
         batch_size: examples per batch.
+        epochs: how many times the examples are gone through; each epoch has batches of its own, the last one short.
+        unrolled: the arrays hold the examples of all epochs, one epoch after another, each perhaps in another order.
     """
 
-    def __init__(self, arrays: Any, batch_size: int) -> None:
+    def __init__(self, arrays: Any, batch_size: int, epochs: int = 1, unrolled: bool = False) -> None:
         self.examples = arrays if isinstance(arrays, Examples) else Examples(arrays)
-        self.batch_size = _positive(batch_size)
+        self.batch_size, self.epochs, self.unrolled = (
+            _positive("batch_size", batch_size),
+            _positive("epochs", epochs),
+            unrolled,
+        )
         self.start, self.count = 0, self.examples.size
+        if unrolled:
+            _check_unrolled(np.array([self.count]), self.epochs)
 
     @classmethod
-    def _part(cls, examples: Examples, batch_size: int, start: int, count: int) -> Batches:
-        part = cls(examples, batch_size)
-        part.start, part.count = start, count
+    def _part(cls, whole: ClientBatches, start: int, count: int) -> Batches:
+        part = cls.__new__(cls)
+        part.examples, part.batch_size = whole.examples, whole.batch_size
+        part.epochs, part.unrolled, part.start, part.count = whole.epochs, whole.unrolled, start, count
         return part
 
     @property
@@ -72,16 +81,32 @@ class Batches:
         """The type of one client's sequence of batches."""
         return SequenceType(self.examples.kind)
 
+    @property
+    def total(self) -> int:
+        """How many examples are in the batches, those of every epoch counted."""
+        return self.count if self.unrolled else self.count * self.epochs
+
+    @property
+    def batches(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Of each batch, the first row and the number of rows."""
+        starts, lengths, _ = _lay_out(
+            np.array([self.start]), np.array([self.count]), self.batch_size, self.epochs, self.unrolled
+        )
+        return starts, lengths
+
     def __len__(self) -> int:
-        return -(-self.count // self.batch_size)
+        of_one = self.count // self.epochs if self.unrolled else self.count
+        return -(-of_one // self.batch_size) * self.epochs
 
     def __iter__(self) -> Iterator[Any]:
-        stop = self.start + self.count
-        for first in range(self.start, stop, self.batch_size):
-            yield self.examples.batch(first, min(first + self.batch_size, stop))
+        starts, lengths = self.batches
+        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+            yield self.examples.batch(start, start + length)
 
     def __repr__(self) -> str:
-        return f"Batches({self.count} examples in {len(self)} batches of {self.batch_size}: {self.type_signature})"
+        epochs = "" if self.epochs == 1 else f", {self.epochs} epochs"
+        examples = self.total // self.epochs
+        return f"Batches({examples} examples in batches of {self.batch_size}{epochs}: {self.type_signature})"
 
 
 class ClientBatches(Sequence[Batches]):
@@ -96,13 +121,25 @@ class ClientBatches(Sequence[Batches]):
         offsets: int [clients + 1]; client `i` has the examples `offsets[i]` to `offsets[i + 1]`.
         batch_size: examples per batch; each client's last one may be short.
         client_ids: int [clients], the number that makes a client's random draws its own; by default 0, 1, 2…
+        epochs: how many times each client's examples are gone through; each epoch has batches of its own.
+        unrolled: a client's rows are those of all epochs, one epoch after another, each perhaps in another order.
     """
 
     def __init__(
-        self, arrays: Any, offsets: npt.ArrayLike, batch_size: int, client_ids: npt.ArrayLike | None = None
+        self,
+        arrays: Any,
+        offsets: npt.ArrayLike,
+        batch_size: int,
+        client_ids: npt.ArrayLike | None = None,
+        epochs: int = 1,
+        unrolled: bool = False,
     ) -> None:
         self.examples = arrays if isinstance(arrays, Examples) else Examples(arrays)
-        self.batch_size = _positive(batch_size)
+        self.batch_size, self.epochs, self.unrolled = (
+            _positive("batch_size", batch_size),
+            _positive("epochs", epochs),
+            unrolled,
+        )
         bounds = np.asarray(offsets)
         if bounds.ndim != 1 or bounds.dtype.kind not in "iu" or not bounds.size:
             raise ValueError(f"offsets must be integers, one more than there are clients; found {infer_type(bounds)}")
@@ -113,6 +150,8 @@ class ClientBatches(Sequence[Batches]):
                 f"{bounds[0]} to {bounds[-1]}" + (", not rising" if (np.diff(bounds) < 0).any() else "")
             )
         self.starts, self.counts = bounds[:-1], np.diff(bounds)
+        if unrolled:
+            _check_unrolled(self.counts, self.epochs)
         ids = np.arange(len(self.starts)) if client_ids is None else np.asarray(client_ids)
         if ids.shape != self.starts.shape or ids.dtype.kind not in "iu":
             raise ValueError(
@@ -132,9 +171,15 @@ class ClientBatches(Sequence[Batches]):
         outside = indices[(indices < -len(self)) | (indices >= len(self))]
         if outside.size:
             raise IndexError(f"there are {len(self)} clients; position {outside[0]} was selected")
+        return self._of_rows(self.starts[indices], self.counts[indices], self.client_ids[indices])
+
+    def _of_rows(
+        self, starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], client_ids: npt.NDArray[np.int32]
+    ) -> ClientBatches:
         part = ClientBatches.__new__(ClientBatches)
         part.examples, part.batch_size = self.examples, self.batch_size
-        part.starts, part.counts, part.client_ids = self.starts[indices], self.counts[indices], self.client_ids[indices]
+        part.epochs, part.unrolled = self.epochs, self.unrolled
+        part.starts, part.counts, part.client_ids = starts, counts, client_ids
         return part
 
     @property
@@ -146,11 +191,12 @@ class ClientBatches(Sequence[Batches]):
     def batches(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Of each batch of the clients, one after another, the first row and the number of rows; of each client, how
         many batches it has."""
-        counts = -(-self.counts // self.batch_size)
-        client = np.repeat(np.arange(len(self)), counts)
-        position = np.arange(len(client)) - np.repeat(np.cumsum(counts) - counts, counts)
-        starts = self.starts[client] + position * self.batch_size
-        return starts, np.minimum(self.batch_size, self.counts[client] - position * self.batch_size), counts
+        return _lay_out(self.starts, self.counts, self.batch_size, self.epochs, self.unrolled)
+
+    @property
+    def totals(self) -> npt.NDArray[np.int64]:
+        """How many examples are in each client's batches, those of every epoch counted; int64 [clients]."""
+        return self.counts if self.unrolled else self.counts * self.epochs
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -158,17 +204,42 @@ class ClientBatches(Sequence[Batches]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return self.select(np.arange(len(self))[index])
-        return Batches._part(self.examples, self.batch_size, int(self.starts[index]), int(self.counts[index]))
+        return Batches._part(self, int(self.starts[index]), int(self.counts[index]))
 
     def __repr__(self) -> str:
-        examples = f"{int(self.counts.sum())} examples in batches of {self.batch_size}"
+        examples = f"{int(self.totals.sum()) // self.epochs} examples in batches of {self.batch_size}"
+        examples += "" if self.epochs == 1 else f", {self.epochs} epochs"
         return f"ClientBatches({len(self)} clients, {examples}: {self.type_signature})"
 
 
-def _positive(batch_size: int) -> int:
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ValueError(f"batch_size must be a positive integer, found {batch_size!r}")
-    return int(batch_size)
+def _lay_out(
+    starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], batch_size: int, epochs: int, unrolled: bool
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The batches of clients with these rows: first rows and numbers of rows, and each client's number of batches."""
+    examples = counts // epochs if unrolled else counts
+    per_epoch = -(-examples // batch_size)
+    batches = per_epoch * epochs
+    client = np.repeat(np.arange(len(counts)), batches)
+    turn = np.arange(len(client)) - np.repeat(np.cumsum(batches) - batches, batches)
+    epoch, position = np.divmod(turn, per_epoch[client])
+    first = position * batch_size
+    rows = starts[client] + first + (epoch * examples[client] if unrolled else 0)
+    return rows, np.minimum(batch_size, examples[client] - first), batches
+
+
+def _check_unrolled(counts: npt.NDArray[np.int64], epochs: int) -> None:
+    uneven = np.flatnonzero(counts % epochs)
+    if uneven.size:
+        raise ValueError(
+            f"with unrolled, a client has the same number of rows for each of the {epochs} epochs; client {uneven[0]} "
+            f"has {counts[uneven[0]]} rows"
+        )
+
+
+def _positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, found {value!r}")
+    return int(value)
 
 
 def _struct_of_arrays(value: Any) -> Any:

@@ -1,0 +1,80 @@
+"""The examples of many clients in one array per name, and the check that they are all of one type."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hansa.simulation._steps import Arrays, Sizes
+from hansa.types import Type, infer_type
+from hansa.types.batches import Examples
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The examples of clients as one array per name.
+
+    Attributes:
+        arrays: arrays `[examples, ...]`.
+        examples: the same, as the runtime keeps them on its devices.
+        starts: int64 [clients], each client's first row.
+        counts: int64 [clients], each client's number of rows.
+    """
+
+    arrays: Arrays
+    examples: Examples
+    starts: Sizes
+    counts: Sizes
+
+    def choose(self, positions: Sizes) -> Columns:
+        """The columns of some of the clients, which share the arrays and their place on the devices."""
+        return Columns(self.arrays, self.examples, self.starts[positions], self.counts[positions])
+
+    def rows_of(self, position: int) -> Arrays:
+        """One client's rows, which share the memory of the arrays."""
+        start = int(self.starts[position])
+        stop = start + int(self.counts[position])
+        return {name: array[start:stop] for name, array in self.arrays.items()}
+
+
+def joined(clients: Sequence[Arrays], client_ids: Sequence[Hashable], kind: Type) -> Arrays:
+    """The rows of clients one after another.
+
+    Args:
+        clients: each one's arrays.
+        client_ids: whose they are.
+        kind: the type of the population's batches.
+
+    Raises:
+        TypeError: if a client's arrays have other names, dtypes or shapes; the message says whose.
+    """
+    for client_id, arrays in zip(client_ids, clients, strict=True):
+        check_kind(arrays, client_id, kind)
+    names = kind.names  # type: ignore[attr-defined]
+    nothing = {name: np.zeros((0, *kind[name].shape[1:]), kind[name].dtype) for name in names}  # type: ignore[index]
+    return {name: np.concatenate([nothing[name], *(arrays[name] for arrays in clients)]) for name in names}
+
+
+def check_kind(arrays: Arrays, client_id: Hashable, kind: Type) -> None:
+    """Checks that a client's examples are of the type of the population's, in whatever order of names.
+
+    Raises:
+        TypeError: if they are not; the message says what differs.
+    """
+    names = kind.names  # type: ignore[attr-defined]
+    if set(arrays) != set(names):
+        raise TypeError(
+            f"client {client_id!r} has the arrays {', '.join(map(repr, arrays))}, but the first client has "
+            f"{', '.join(map(repr, names))}; give all clients the same ones"
+        )
+    for name in names:
+        expected = kind[name]  # type: ignore[index]
+        found = infer_type(arrays[name])
+        if not expected.is_assignable_from(found):
+            cast = found.dtype != expected.dtype  # type: ignore[attr-defined]
+            remedy = f"convert it with .astype('{expected.dtype}')" if cast else "pad or crop it to one shape"
+            raise TypeError(
+                f"client {client_id!r} has {name!r} of type {found}, but the first client's are {expected}; {remedy}"
+            )

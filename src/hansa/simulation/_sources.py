@@ -1,0 +1,328 @@
+"""Where the examples of clients come from, and what has been done with them, read when they are asked for.
+
+A source is a population: identities, sizes, and one client's arrays at a time. Those that can be one set of columns for
+all clients, and always the same, say so (`columns`), and are then read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from hansa.simulation._columns import Columns, joined
+from hansa.simulation._steps import Arrays, Sizes, Step, Visit, checked_arrays, rows
+from hansa.types import Type
+from hansa.types.batches import Examples
+
+
+class Source:
+    """A population.
+
+    Attributes:
+        client_ids: the clients' identities.
+        in_memory: all examples are in memory, or become so.
+        varies: examples, or their order, are others in each round and epoch.
+    """
+
+    client_ids: Sequence[Hashable]
+    in_memory: bool
+    varies: bool = False
+
+    def number(self, position: int) -> int:
+        """The client's position in the original population."""
+        return position
+
+    @property
+    def numbers(self) -> Sizes:
+        """The clients' positions in the original population, int64 [clients]."""
+        return np.arange(len(self.client_ids))
+
+    def read(self, position: int) -> Arrays:
+        """One client's examples, those of round 0 and its first epoch if they vary."""
+        return self.epochs(position, 0, 1)[0]
+
+    def epochs(self, position: int, round_number: int, epochs: int) -> list[Arrays]:
+        """One client's examples in each epoch of a round; the same arrays `epochs` times if they do not vary."""
+        kept = self.__dict__.get("columns")
+        return [self._read(position) if kept is None else kept.rows_of(position)] * epochs
+
+    def _read(self, position: int) -> Arrays:
+        raise NotImplementedError
+
+    @property
+    def known_sizes(self) -> Sizes | None:
+        """Examples per client, int64 [clients], where they are known without reading examples."""
+        return None
+
+    @property
+    def counted(self) -> Sizes | None:
+        """Examples per client, int64 [clients], if they are known by now."""
+        return self.known_sizes if "sizes" not in self.__dict__ else self.sizes
+
+    @property
+    def known_type(self) -> Type | None:
+        """The type of a batch, if it is known by now."""
+        return self.__dict__.get("batch_type")
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Examples per client, int64 [clients]; reads all of them if need be."""
+        known = self.known_sizes
+        if known is None:
+            if self.columns is not None:
+                known = self.columns.counts
+            else:
+                everyone = range(len(self.client_ids))
+                known = np.fromiter((rows(self.read(position)) for position in everyone), np.int64)
+        known = np.array(known, np.int64)
+        known.flags.writeable = False
+        return known
+
+    @cached_property
+    def columns(self) -> Columns | None:
+        """All clients' examples, if they are the same in every round and in memory, or on disk one after another."""
+        if not self.in_memory or self.varies:
+            return None
+        everyone = [self.read(position) for position in range(len(self.client_ids))]
+        counts = np.array([rows(arrays) for arrays in everyone], np.int64)
+        arrays = joined(everyone, self.client_ids, self.batch_type)
+        return Columns(arrays, Examples(arrays), np.cumsum(counts) - counts, counts)
+
+    @cached_property
+    def batch_type(self) -> Type:
+        """The type of a batch of the first client's examples, which is that of all clients'."""
+        return Examples(self.read(0)).kind
+
+
+class ArraySource(Source):
+    """Rows of arrays, grouped by client: `order[starts[i] : starts[i] + counts[i]]` are the rows of client `i`.
+
+    Args:
+        arrays: arrays `[examples, ...]`; on disk if one of them is a `np.memmap`.
+        client_ids: the clients.
+        order: int64 [rows]; None if the rows are one after another in the arrays.
+        starts: int64 [clients].
+        counts: int64 [clients].
+    """
+
+    def __init__(
+        self, arrays: Arrays, client_ids: Sequence[Hashable], order: Sizes | None, starts: Sizes, counts: Sizes
+    ) -> None:
+        self.client_ids, self._arrays, self._order, self._starts, self._counts = (
+            client_ids,
+            arrays,
+            order,
+            starts,
+            counts,
+        )
+        examples = Examples(arrays)
+        self.in_memory, self.batch_type = not examples.on_disk, examples.kind
+
+    @property
+    def known_sizes(self) -> Sizes | None:
+        return self._counts
+
+    @cached_property
+    def columns(self) -> Columns | None:
+        arrays = self._arrays
+        if self._order is not None:
+            if not self.in_memory:
+                return None
+            arrays = {name: array[self._order] for name, array in arrays.items()}
+        return Columns(arrays, Examples(arrays), self._starts, self._counts)
+
+    def _read(self, position: int) -> Arrays:
+        start = int(self._starts[position])
+        stop = start + int(self._counts[position])
+        chosen = slice(start, stop) if self._order is None else self._order[start:stop]
+        return {name: array[chosen] for name, array in self._arrays.items()}
+
+
+class FunctionSource(Source):
+    """Clients whose examples a function reads."""
+
+    def __init__(
+        self,
+        client_ids: Sequence[Hashable],
+        function: Callable[[Any], Any],
+        sizes: Sizes | None,
+        in_memory: bool,
+        name: str,
+        kind: Type | None = None,
+    ) -> None:
+        self.client_ids, self._function, self._sizes, self.in_memory = client_ids, function, sizes, in_memory
+        self._name = name
+        if kind is not None:
+            self.batch_type = kind
+
+    @property
+    def known_sizes(self) -> Sizes | None:
+        return self._sizes
+
+    def _read(self, position: int) -> Arrays:
+        client_id = self.client_ids[position]
+        arrays = checked_arrays(self._function(client_id), f"{self._name} {client_id!r}")
+        if self._sizes is not None and rows(arrays) != self._sizes[position]:
+            raise ValueError(
+                f"{self._name} {client_id!r} has {rows(arrays)} rows, but sizes[{position}] says "
+                f"{self._sizes[position]}; correct sizes, or leave it out"
+            )
+        return arrays
+
+
+class Transformed(Source):
+    """What a step makes of each client's examples."""
+
+    def __init__(self, parent: Source, step: Step) -> None:
+        self._parent, self._step = parent, step
+        self.client_ids, self.in_memory = parent.client_ids, parent.in_memory
+        self.varies = parent.varies or step.varies
+
+    def number(self, position: int) -> int:
+        return self._parent.number(position)
+
+    @property
+    def numbers(self) -> Sizes:
+        return self._parent.numbers
+
+    @property
+    def known_sizes(self) -> Sizes | None:
+        before = self._parent.known_sizes
+        return None if before is None else self._step.sizes(before, self._parent.numbers)
+
+    @property
+    def known_type(self) -> Type | None:
+        return self._parent.known_type if self._step.keeps_type else super().known_type
+
+    @cached_property
+    def batch_type(self) -> Type:
+        return self._parent.batch_type if self._step.keeps_type else Examples(self.read(0)).kind
+
+    def epochs(self, position: int, round_number: int, epochs: int) -> list[Arrays]:
+        if not self.varies:
+            return super().epochs(position, round_number, epochs)
+        client_id, number = self.client_ids[position], self.number(position)
+        before = self._parent.epochs(position, round_number, epochs)
+        return [self._step(arrays, Visit(client_id, number, round_number, i)) for i, arrays in enumerate(before)]
+
+    def _read(self, position: int) -> Arrays:
+        return self._step(self._parent.read(position), Visit(self.client_ids[position], self.number(position)))
+
+
+class Kept(Source):
+    """Another population, read once and then kept in memory."""
+
+    def __init__(self, parent: Source) -> None:
+        self._parent, self.client_ids, self.in_memory = parent, parent.client_ids, True
+
+    def number(self, position: int) -> int:
+        return self._parent.number(position)
+
+    @property
+    def numbers(self) -> Sizes:
+        return self._parent.numbers
+
+    @property
+    def known_sizes(self) -> Sizes | None:
+        return self._parent.known_sizes
+
+    @property
+    def known_type(self) -> Type | None:
+        return self._parent.known_type
+
+    @cached_property
+    def batch_type(self) -> Type:
+        return self._parent.batch_type
+
+    def _read(self, position: int) -> Arrays:
+        return self._parent.read(position)
+
+
+class Chosen(Source):
+    """Some clients of a population."""
+
+    def __init__(self, parent: Source, positions: Sizes) -> None:
+        self._parent, self._positions = parent, positions
+        self.client_ids = _ChosenIds(parent.client_ids, positions)
+        self.in_memory, self.varies = parent.in_memory, parent.varies
+
+    def number(self, position: int) -> int:
+        return self._parent.number(int(self._positions[position]))
+
+    @property
+    def numbers(self) -> Sizes:
+        return self._parent.numbers[self._positions]
+
+    @property
+    def known_sizes(self) -> Sizes | None:
+        known = self._parent.known_sizes
+        return None if known is None else known[self._positions]
+
+    @property
+    def known_type(self) -> Type | None:
+        return self._parent.known_type
+
+    @cached_property
+    def batch_type(self) -> Type:
+        return self._parent.batch_type
+
+    @cached_property
+    def columns(self) -> Columns | None:
+        whole = self._parent.columns
+        return None if whole is None else whole.choose(self._positions)
+
+    def epochs(self, position: int, round_number: int, epochs: int) -> list[Arrays]:
+        return self._parent.epochs(int(self._positions[position]), round_number, epochs)
+
+
+class Concatenated(Source):
+    """The clients of one population after those of another."""
+
+    def __init__(self, first: Source, second: Source) -> None:
+        self._first, self._second = first, second
+        self.client_ids = [*first.client_ids, *second.client_ids]
+        self.in_memory = first.in_memory and second.in_memory
+        self.varies = first.varies or second.varies
+
+    @property
+    def known_sizes(self) -> Sizes | None:
+        first, second = self._first.known_sizes, self._second.known_sizes
+        return None if first is None or second is None else np.concatenate([first, second])
+
+    @property
+    def known_type(self) -> Type | None:
+        return self._first.known_type
+
+    @cached_property
+    def batch_type(self) -> Type:
+        return self._first.batch_type
+
+    def epochs(self, position: int, round_number: int, epochs: int) -> list[Arrays]:
+        before = len(self._first.client_ids)
+        if position < before:
+            return self._first.epochs(position, round_number, epochs)
+        return self._second.epochs(position - before, round_number, epochs)
+
+
+class _ChosenIds(Sequence[Hashable]):
+    """The identities at some positions of a sequence, looked up when they are asked for."""
+
+    def __init__(self, ids: Sequence[Hashable], positions: Sizes) -> None:
+        self._ids, self._positions = ids, positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _ChosenIds(self._ids, self._positions[index])
+        return self._ids[int(self._positions[index])]
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return (self._ids[position] for position in self._positions.tolist())
+
+    def __repr__(self) -> str:
+        return repr(list(self))

@@ -1,0 +1,220 @@
+"""What is done with one client's examples on the way to its batches: map, filter, take, shuffle, hold out.
+
+A step is a pure function of a client's arrays and of whose they are; it says what it makes of a client's size, if that
+is known without looking at the examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hansa.types.mismatch import describe
+
+Arrays = dict[str, npt.NDArray[Any]]
+Sizes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Whose examples are read, and when.
+
+    Attributes:
+        client_id: the client's identity.
+        number: its position in the original population, which makes its random draws its own.
+        round_number: the round.
+        epoch: which of the round's local epochs, from 0.
+    """
+
+    client_id: Hashable
+    number: int
+    round_number: int = 0
+    epoch: int = 0
+
+    def generator(self, seed: int, *draw: int) -> np.random.Generator:
+        """A generator of random numbers for this client and what `draw` tells apart."""
+        return np.random.default_rng([seed, self.number, *draw])
+
+
+class Step(Protocol):
+    """A step.
+
+    Attributes:
+        varies: a client's examples, or their order, are others in each round and epoch.
+        keeps_type: the arrays' names, dtypes and shapes, except for the number of examples, stay as they are.
+    """
+
+    varies: bool
+    keeps_type: bool
+
+    def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
+        """The client's arrays after the step."""
+
+    def sizes(self, before: Sizes, numbers: Sizes) -> Sizes | None:
+        """The clients' sizes after the step, int64 [clients], or None where the examples decide."""
+
+
+@dataclass(frozen=True)
+class Map:
+    """Other arrays in place of a client's, with as many rows."""
+
+    fn: Callable[..., Any]
+    with_client_id: bool
+    varies, keeps_type = False, False
+
+    def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
+        with _naming("map", self.fn, visit):
+            made = self.fn(visit.client_id, dict(arrays)) if self.with_client_id else self.fn(dict(arrays))
+        what = f"what the function of map, {_name(self.fn)}, returns for client {visit.client_id!r}"
+        checked = checked_arrays(made, what)
+        before, after = rows(arrays), rows(checked)
+        if before != after:
+            raise ValueError(
+                f"{what} has {after} rows, but it was given {before}; return one row for each example, and leave "
+                "examples out with filter"
+            )
+        return checked
+
+    def sizes(self, before: Sizes, numbers: Sizes) -> Sizes | None:
+        """As before."""
+        return before
+
+
+@dataclass(frozen=True)
+class Filter:
+    """The examples for which a function says True."""
+
+    fn: Callable[..., Any]
+    varies, keeps_type = False, True
+
+    def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
+        with _naming("filter", self.fn, visit):
+            mask = np.asarray(self.fn(dict(arrays)))
+        if mask.dtype != np.bool_ or mask.shape != (rows(arrays),):
+            raise TypeError(
+                f"the function of filter, {_name(self.fn)}, must return a bool for each of the {rows(arrays)} examples "
+                f"of client {visit.client_id!r}, bool[{rows(arrays)}]; found {describe(mask)}; compare whole arrays: "
+                'lambda arrays: arrays["y"] < 5'
+            )
+        return {name: array[mask] for name, array in arrays.items()}
+
+    def sizes(self, before: Sizes, numbers: Sizes) -> Sizes | None:
+        """Unknown until the examples are read."""
+        return None
+
+
+@dataclass(frozen=True)
+class Take:
+    """A client's first examples."""
+
+    count: int
+    varies, keeps_type = False, True
+
+    def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
+        return {name: array[: self.count] for name, array in arrays.items()}
+
+    def sizes(self, before: Sizes, numbers: Sizes) -> Sizes | None:
+        """At most `count`."""
+        return np.minimum(before, self.count)
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """A client's examples in an order that depends on the seed, the client, the round and the epoch."""
+
+    seed: int
+    varies, keeps_type = True, True
+
+    def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
+        order = visit.generator(self.seed, visit.round_number, visit.epoch).permutation(rows(arrays))
+        return {name: array[order] for name, array in arrays.items()}
+
+    def sizes(self, before: Sizes, numbers: Sizes) -> Sizes | None:
+        """As before."""
+        return before
+
+
+@dataclass(frozen=True)
+class Part:
+    """A random part of each client's examples, or the rest; both stay in their order."""
+
+    fraction: float
+    seed: int
+    rest: bool
+    varies, keeps_type = False, True
+
+    def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
+        size = rows(arrays)
+        order = visit.generator(self.seed).permutation(size)
+        held_out = int(self._held_out(np.array([size]))[0])
+        chosen = np.sort(order[held_out:] if self.rest else order[:held_out])
+        return {name: array[chosen] for name, array in arrays.items()}
+
+    def sizes(self, before: Sizes, numbers: Sizes) -> Sizes | None:
+        """The fraction of each client's examples, rounded, or what remains."""
+        return before - self._held_out(before) if self.rest else self._held_out(before)
+
+    def _held_out(self, sizes: Sizes) -> Sizes:
+        return np.floor(sizes * self.fraction + 0.5).astype(np.int64)
+
+
+def rows(arrays: Mapping[str, Any]) -> int:
+    """How many examples these arrays hold."""
+    return len(next(iter(arrays.values())))
+
+
+def checked_arrays(value: Any, what: str) -> Arrays:
+    """The arrays of a dict, with one row per example in each.
+
+    Raises:
+        TypeError: if it is no dict of arrays; `what` names it.
+        ValueError: if the arrays have different numbers of rows, or there are none.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f'{what} must be a dict of arrays [examples, ...], such as {{"x": x, "y": y}}; found {describe(value)}'
+        )
+    if not value:
+        raise ValueError(f"{what} holds no arrays; give it at least one")
+    arrays: Arrays = {}
+    for name, given in value.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{what} must have strings for names; found {describe(name)}")
+        try:
+            array = given if isinstance(given, np.ndarray) else np.asarray(given)
+        except ValueError:  # nested lists of unequal lengths
+            array = np.asarray(None)
+        if array.dtype.kind not in "biufcV" or (array.dtype.kind == "V" and array.dtype.names is not None):
+            raise TypeError(
+                f"{what} must hold arrays of numbers; {name!r} is {describe(given)}; encode text and objects as numbers"
+            )
+        if not array.ndim:
+            raise ValueError(f"{what} must hold arrays with one row per example; {name!r} is a scalar, {array.dtype}")
+        arrays[name] = array
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+        raise ValueError(f"{what} must hold arrays with one row per example, as many in each: {listed}")
+    return arrays
+
+
+class _naming:
+    """Adds to an error of a user's function which step called it, and for which client."""
+
+    def __init__(self, step: str, fn: Callable[..., Any], visit: Visit) -> None:
+        self._note = f"in the function of {step}, {_name(fn)}, for client {visit.client_id!r}"
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None:
+            error.add_note(self._note)
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    return repr(getattr(fn, "__qualname__", None) or type(fn).__name__)

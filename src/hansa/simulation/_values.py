@@ -1,0 +1,69 @@
+"""Checks of the arguments that populations, partitioners and samplers share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hansa.types.mismatch import describe
+
+
+def integer(name: str, value: Any, least: int) -> int:
+    """The argument `name` as an int of at least `least`.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is less.
+    """
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer of {least} or more; found {describe(value)}")
+    if value < least:
+        raise ValueError(f"{name} must be an integer of {least} or more; found {value}")
+    return int(value)
+
+
+def number(name: str, value: Any, above: float, most: float = np.inf, *, inclusive: bool = False) -> float:
+    """The argument `name` as a float more than `above` (or equal to it, if `inclusive`) and at most `most`."""
+    least = f"{above:g} or more" if inclusive else f"more than {above:g}"
+    wanted = f"{name} must be a number, {least}" + ("" if most == np.inf else f" and at most {most:g}")
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{wanted}; found {describe(value)}")
+    if not (above <= value if inclusive else above < value) or not value <= most or not np.isfinite(value):
+        raise ValueError(f"{wanted}; found {value}")
+    return float(value)
+
+
+def fraction(name: str, value: Any) -> float:
+    """The argument `name` as a float between 0 and 1, neither of them."""
+    share = number(name, value, 0.0, 1.0)
+    if share == 1:
+        raise ValueError(f"{name} must be a fraction, less than 1; found {value}")
+    return share
+
+
+def positions_within(name: str, value: Any, clients: int) -> npt.NDArray[np.int64]:
+    """The argument `name` as positions of different clients, int64 [cohort].
+
+    Raises:
+        TypeError: if they are no integers.
+        IndexError: if one is not that of a client.
+        ValueError: if one is there twice.
+    """
+    found = np.asarray(value)
+    if not found.size and found.ndim == 1:
+        return np.zeros(0, np.int64)
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name} must be a list of positions, integers from 0 to {clients - 1}; found {describe(value)}; "
+            "the population's positions([…]) gives those of identities"
+        )
+    chosen = found.astype(np.int64)
+    outside = chosen[(chosen < 0) | (chosen >= clients)]
+    if outside.size:
+        raise IndexError(f"{name} has the position {outside[0]}, but there are {clients} clients, 0 to {clients - 1}")
+    values, counts = np.unique(chosen, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"{name} has the position {values[counts > 1][0]} twice; a client takes part in a round once")
+    return chosen

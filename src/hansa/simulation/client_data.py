@@ -1,0 +1,392 @@
+"""A population of clients and their examples, and what is done with them before a round: `ClientData`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hansa.simulation._columns import check_kind, joined
+from hansa.simulation._identities import IdentityIndex, owners_of, unique
+from hansa.simulation._sources import (
+    ArraySource,
+    Chosen,
+    Concatenated,
+    FunctionSource,
+    Kept,
+    Source,
+    Transformed,
+)
+from hansa.simulation._steps import Arrays, Filter, Map, Part, Shuffle, Sizes, Step, Take, checked_arrays
+from hansa.simulation._values import fraction, integer, positions_within
+from hansa.types import Type
+from hansa.types.batches import ClientBatches, Examples
+from hansa.types.mismatch import describe
+
+
+class ClientData:
+    """A population of clients, each with an identity and examples: arrays with one row per example, by name.
+
+    It is immutable. A method returns another population, which is a plan of what to do with a client's examples when
+    they are wanted; nothing is read before that. Make one with `from_arrays`, `from_clients` or `from_function`.
+
+    Steps apply to each client by itself, in the order in which they are called: `map`, `filter`, `take`, `shuffle`.
+    `repeat` and `batch` say how the result is gone through, wherever they stand: each epoch is shuffled, and put into
+    batches, by itself.
+    """
+
+    def __init__(self, source: Source, batch_size: int | None = None, epochs: int = 1) -> None:
+        self._source, self._batch_size, self._epochs = source, batch_size, epochs
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, npt.ArrayLike],
+        client_of: npt.ArrayLike,
+        client_ids: Sequence[Hashable] | None = None,
+    ) -> ClientData:
+        """A population from the examples of all clients together.
+
+        Args:
+            arrays: arrays `[examples, ...]` by name. `np.memmap`s stay on disk: the rows of a cohort are read.
+            client_of: [examples], whose each example is: integers, of which negative ones stand for nobody, or strings,
+                with None for nobody. The partitioners make such arrays; a column of a table may be one.
+            client_ids: the clients in their order, some perhaps without examples; by default those in `client_of`, in
+                ascending order.
+
+        Raises:
+            TypeError, ValueError: if the arrays differ in length, or `client_of` is no such array, or nobody has any.
+        """
+        checked = checked_arrays(arrays, "arrays")
+        size = Examples(checked).size
+        owners, owned = owners_of(client_of, size)
+        found, index = np.unique(owners[owned], return_inverse=True)
+        ids: Sequence[Hashable] = found.tolist() if client_ids is None else unique(client_ids)
+        if not ids:
+            raise ValueError("client_of gives no example to any client, so there are no clients")
+        if client_ids is not None:
+            places = {client_id: position for position, client_id in enumerate(ids)}
+            unknown = [client_id for client_id in found.tolist() if client_id not in places]
+            if unknown:
+                raise ValueError(
+                    f"client_of names the client {unknown[0]!r}, who is not in client_ids; add it, or give its "
+                    "examples to nobody (-1 or None)"
+                )
+            index = np.array([places[client_id] for client_id in found.tolist()], np.int64)[index]
+        counts = np.bincount(index, minlength=len(ids)).astype(np.int64)
+        order = np.flatnonzero(owned)[np.argsort(index, kind="stable")]
+        first = int(order[0]) if len(order) else 0
+        starts = np.cumsum(counts) - counts
+        if np.array_equal(order, np.arange(first, first + len(order))):
+            return cls(ArraySource(checked, ids, None, starts + first, counts))
+        return cls(ArraySource(checked, ids, order, starts, counts))
+
+    @classmethod
+    def from_clients(cls, clients: Mapping[Any, Mapping[str, npt.ArrayLike]]) -> ClientData:
+        """A population from each client's arrays: `{"ann": {"x": x, "y": y}, "bo": …}`.
+
+        Raises:
+            TypeError, ValueError: if a client's arrays differ in length, or from those of the first client.
+        """
+        if not isinstance(clients, Mapping):
+            raise TypeError(
+                f"clients must be a dict from each client's identity to its arrays; found {describe(clients)}; for a "
+                "function that reads a client, use from_function"
+            )
+        ids = unique(list(clients), "clients")
+        checked = {name: checked_arrays(clients[name], f"clients[{name!r}]") for name in ids}
+        examples = {name: Examples(arrays) for name, arrays in checked.items()}
+        kind = examples[ids[0]].kind
+        for name, arrays in checked.items():
+            check_kind(arrays, name, kind)
+        sizes = np.array([examples[name].size for name in ids], np.int64)
+        in_memory = not any(each.on_disk for each in examples.values())
+        return cls(FunctionSource(ids, checked.__getitem__, sizes, in_memory, "the examples of client", kind))
+
+    @classmethod
+    def from_function(
+        cls, client_ids: Sequence[Any], read: Callable[[Any], Mapping[str, Any]], sizes: npt.ArrayLike | None = None
+    ) -> ClientData:
+        """A population whose clients are read one by one, when they are wanted.
+
+        Args:
+            client_ids: the identities; `range(1_000_000)` costs nothing.
+            read: gives a client's arrays, by its identity; the same ones each time.
+            sizes: examples per client, if they are known. Else asking for sizes reads every client.
+
+        Raises:
+            TypeError, ValueError: if `read` is no function, or the sizes are not one per client, or ids repeat.
+        """
+        if not callable(read):
+            raise TypeError(f"read must be a function from a client's id to its arrays; found {describe(read)}")
+        ids = unique(client_ids)
+        known = None
+        if sizes is not None:
+            known = np.asarray(sizes)
+            if known.shape != (len(ids),) or known.dtype.kind not in "iu" or (known < 0).any():
+                raise ValueError(
+                    f"sizes must be one number of examples for each of the {len(ids)} clients, none negative; found "
+                    f"{describe(known)}"
+                )
+            known = known.astype(np.int64)
+        return cls(FunctionSource(ids, read, known, False, "what read returns for client"))
+
+    @property
+    def client_ids(self) -> Sequence[Any]:
+        """The clients' identities, in their order."""
+        return self._source.client_ids
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Examples per client that a round goes through, those of every epoch counted; int64 [clients].
+
+        Reads every client where that cannot be known otherwise: after `filter`, or from a function without sizes.
+        """
+        sizes = self._source.sizes * self._epochs
+        sizes.flags.writeable = False
+        return sizes
+
+    @cached_property
+    def example_type(self) -> Type:
+        """The type of a batch of examples, such as `<x=float32[?,784],y=int32[?]>`; may read the first client."""
+        return self._source.batch_type
+
+    def __len__(self) -> int:
+        return len(self._source.client_ids)
+
+    def __repr__(self) -> str:
+        known, kind = self._source.counted, self._source.known_type
+        parts = [f"{len(self)} clients"]
+        if known is not None:
+            parts.append(f"{int(known.sum())} examples, {int(known.min())} to {int(known.max())} each")
+        else:
+            parts.append("examples not counted yet")
+        if self._source.varies:
+            parts.append("shuffled")
+        if self._epochs != 1:
+            parts.append(f"{self._epochs} epochs")
+        if self._batch_size is not None:
+            parts.append(f"in batches of {self._batch_size}")
+        return f"ClientData({', '.join(parts)}{'' if kind is None else f': {kind}'})"
+
+    def positions(self, client_ids: Sequence[Any]) -> Sizes:
+        """The positions of these clients, as `cohort` takes them; int64 [clients].
+
+        Raises:
+            KeyError: if one is not in the population.
+        """
+        return np.array([self._index[client_id] for client_id in client_ids], np.int64)
+
+    def client(self, client_id: Any, round_number: int = 0) -> Arrays:
+        """One client's examples: arrays `[examples, ...]` by name, after all steps, one epoch after another.
+
+        Args:
+            client_id: the client's identity.
+            round_number: the round, which the order depends on after `shuffle`.
+
+        Raises:
+            KeyError: if there is no such client.
+        """
+        epochs = self._source.epochs(self._index[client_id], _round(round_number), self._epochs)
+        return dict(epochs[0]) if self._epochs == 1 else joined(epochs, [client_id] * len(epochs), self.example_type)
+
+    def centralized(self) -> Arrays:
+        """All clients' examples, each once, one client after another, as for evaluation; `repeat` takes no part."""
+        everyone = [self._source.read(position) for position in range(len(self))]
+        return joined(everyone, self.client_ids, self.example_type)
+
+    def map(self, fn: Callable[..., Mapping[str, Any]], with_client_id: bool = False) -> ClientData:
+        """Other arrays in place of each client's.
+
+        Args:
+            fn: from a dict of one client's arrays `[examples, ...]` to another with as many rows, computed for all
+                examples at once: `lambda arrays: {"x": arrays["x"] / 255, "y": arrays["y"]}`.
+            with_client_id: call `fn(client_id, arrays)`.
+        """
+        return self._then(Map(_function("map", fn), with_client_id))
+
+    def filter(self, fn: Callable[[Arrays], Any]) -> ClientData:
+        """The examples for which `fn`, from one client's arrays to bool [examples], is True."""
+        return self._then(Filter(_function("filter", fn)))
+
+    def take(self, count: int) -> ClientData:
+        """The first `count` examples of each client, or all of those who have fewer; in every epoch."""
+        return self._then(Take(integer("count", count, 0)))
+
+    def shuffle(self, seed: int) -> ClientData:
+        """Each client's examples in a random order, another one in every round and epoch.
+
+        The order is a function of the seed, the client, the number of the round and that of the epoch, and of nothing
+        else: not of who else takes part, nor of what was asked for before.
+        """
+        return self._then(Shuffle(integer("seed", seed, 0)))
+
+    def repeat(self, epochs: int) -> ClientData:
+        """Goes through each client's examples `epochs` times in a round; each time has batches of its own."""
+        return ClientData(self._source, self._batch_size, self._epochs * integer("epochs", epochs, 1))
+
+    def batch(self, batch_size: int) -> ClientData:
+        """Batches of this size; the last of each epoch may be short. What is called last counts."""
+        return ClientData(self._source, integer("batch_size", batch_size, 1), self._epochs)
+
+    def in_memory(self) -> ClientData:
+        """The same population, whose examples are read once, when they are first wanted, and then kept."""
+        if self._source.varies:
+            raise ValueError(
+                "in_memory keeps examples as they are, but shuffle makes them others in each round; "
+                "call in_memory before shuffle"
+            )
+        return ClientData(Kept(self._source), self._batch_size, self._epochs)
+
+    def take_clients(self, count: int) -> ClientData:
+        """The first `count` clients, or all if there are fewer."""
+        return self._choose(np.arange(min(integer("count", count, 1), len(self))))
+
+    def filter_clients(
+        self, keep: Callable[[Any], Any] | None = None, *, min_examples: int = 0, max_examples: int | None = None
+    ) -> ClientData:
+        """The clients whose identity `keep` says True for, and whose number of examples is within bounds.
+
+        Args:
+            keep: a function of a client's id; by default all.
+            min_examples: no client has fewer, in one epoch.
+            max_examples: no client has more, in one epoch.
+
+        Raises:
+            ValueError: if no client is left.
+        """
+        kept = np.ones(len(self), np.bool_)
+        if keep is not None:
+            kept &= np.fromiter((bool(keep(client_id)) for client_id in self.client_ids), np.bool_, len(self))
+        if min_examples > 0 or max_examples is not None:
+            sizes = self._source.sizes
+            kept &= (sizes >= min_examples) & (sizes <= (sizes.max() if max_examples is None else max_examples))
+        if not kept.any():
+            raise ValueError(f"filter_clients leaves none of the {len(self)} clients; loosen its conditions")
+        return self._choose(np.flatnonzero(kept))
+
+    def split(
+        self, held_out: float, *, by: Literal["clients", "examples"] = "clients", seed: int = 0
+    ) -> tuple[ClientData, ClientData]:
+        """Two populations: one to train on, and what is held out.
+
+        Args:
+            held_out: the fraction that is held out, more than 0 and less than 1.
+            by: 'clients' holds out clients, with all of their examples; 'examples' a part of each client's, rounded to
+                whole examples.
+            seed: decides which.
+
+        Returns:
+            The rest and what is held out, as populations with the same steps.
+
+        Raises:
+            ValueError: if one of the two would have no clients; or by examples after `shuffle`, when it would be others
+                that are held out in each round.
+        """
+        share, seed = fraction("held_out", held_out), integer("seed", seed, 0)
+        if by == "examples":
+            if self._source.varies:
+                raise ValueError(
+                    "split by examples after shuffle would hold out others in each round; call split before shuffle"
+                )
+            return self._then(Part(share, seed, rest=True)), self._then(Part(share, seed, rest=False))
+        if by != "clients":
+            raise ValueError(f"by must be 'clients' or 'examples', found {by!r}")
+        count = int(np.floor(len(self) * share + 0.5))
+        if not 0 < count < len(self):
+            raise ValueError(
+                f"held_out={share} of {len(self)} clients is {count}, which leaves one part without clients; choose "
+                "another fraction, or by='examples'"
+            )
+        order = np.random.default_rng(seed).permutation(len(self))
+        return self._choose(np.sort(order[count:])), self._choose(np.sort(order[:count]))
+
+    def concatenate(self, other: ClientData) -> ClientData:
+        """The clients of this population, and after them those of another, each with its own steps.
+
+        Raises:
+            ValueError: if a client is in both, or they have other batches or epochs.
+            TypeError: if `other` is no `ClientData`.
+        """
+        if not isinstance(other, ClientData):
+            raise TypeError(f"concatenate takes another ClientData; found {describe(other)}")
+        if (self._batch_size, self._epochs) != (other._batch_size, other._epochs):
+            raise ValueError(
+                f"one population has batches of {self._batch_size} and {self._epochs} epochs, the other batches of "
+                f"{other._batch_size} and {other._epochs} epochs; call batch and repeat on the two together"
+            )
+        shared = next(iter(set(self.client_ids) & set(other.client_ids)), None)
+        if shared is not None:
+            raise ValueError(
+                f"client {shared!r} is in both populations; a client has one place: choose others with filter_clients"
+            )
+        return ClientData(Concatenated(self._source, other._source), self._batch_size, self._epochs)
+
+    def cohort(self, clients: npt.ArrayLike, round_number: int = 0) -> ClientBatches:
+        """The batches of some clients, as an argument of type `{T*}@CLIENTS`.
+
+        Where the examples are in memory, or on disk one client after another, and nothing has to be done anew in each
+        round, all cohorts share one set of arrays, which the runtime keeps on its devices. Otherwise the examples of
+        these clients are read.
+
+        Args:
+            clients: their positions, 0 to `len(self) - 1`, each at most once; `positions` gives them for identities.
+            round_number: the round, which orders depend on after `shuffle`.
+
+        Returns:
+            The clients in this order; their `client_ids` are their positions in the population that was made first.
+
+        Raises:
+            ValueError: if `batch` has not been called, or a client is there twice.
+            TypeError, IndexError: if `clients` are no positions in this population.
+        """
+        if self._batch_size is None:
+            raise ValueError(
+                "a cohort is passed in batches, and batch has not been called; write data.batch(20).cohort(…)"
+            )
+        chosen = positions_within("clients", clients, len(self))
+        number = _round(round_number)
+        if self._population is not None:
+            return self._population.select(chosen)
+        source = self._source
+        turns = self._epochs if source.varies else 1
+        read = [arrays for position in chosen.tolist() for arrays in source.epochs(position, number, turns)]
+        owners = [source.client_ids[position] for position in chosen.tolist() for _ in range(turns)]
+        counts = np.array([len(next(iter(arrays.values()))) for arrays in read], np.int64).reshape(-1, turns).sum(1)
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        numbers = [source.number(position) for position in chosen.tolist()]
+        arrays = joined(read, owners, self.example_type)
+        return ClientBatches(
+            arrays, offsets, self._batch_size, np.array(numbers, np.int64), self._epochs, unrolled=source.varies
+        )
+
+    @cached_property
+    def _population(self) -> ClientBatches | None:
+        columns = self._source.columns
+        if columns is None or self._batch_size is None:
+            return None
+        whole = ClientBatches(columns.examples, [0], self._batch_size, epochs=self._epochs)
+        return whole._of_rows(columns.starts, columns.counts, self._source.numbers.astype(np.int32))
+
+    @cached_property
+    def _index(self) -> IdentityIndex:
+        return IdentityIndex(self.client_ids)
+
+    def _then(self, step: Step) -> ClientData:
+        return ClientData(Transformed(self._source, step), self._batch_size, self._epochs)
+
+    def _choose(self, positions: Sizes) -> ClientData:
+        return ClientData(Chosen(self._source, positions), self._batch_size, self._epochs)
+
+
+def _function(name: str, fn: Any) -> Any:
+    if not callable(fn):
+        raise TypeError(f"{name} takes a function of one client's arrays; found {describe(fn)}")
+    return fn
+
+
+def _round(round_number: Any) -> int:
+    return integer("round_number", round_number, 0)
