@@ -1,14 +1,16 @@
-"""A program that makes runs in child processes and kills them: `python killed_runs.py FOLDER SEED`.
+"""A program that makes runs in child processes, and kills them:
+
+    python killed_runs.py FOLDER random SEED
+    python killed_runs.py FOLDER writing
 
 It imports everything once and then forks, before JAX has started, so that a child begins within a second. Children are
 killed (SIGKILL) at random moments, or right before and right after each operation by which files are written; the next
-one resumes the run. For each kind there is a folder, and `undisturbed` for a run that is left alone. What happened is
-printed as JSON.
+one resumes the run. It prints how many runs there were; the first kind also makes one that is left alone.
 """
 
 from __future__ import annotations
 
-import json
+import functools
 import os
 import random
 import signal
@@ -21,10 +23,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hansa.program import CSV, BestModel, EarlyStopping, train
+from hansa.program import CSV, BestModel, EarlyStopping, loop, train
 from tests.program.digits import Evaluation, averaging, population
 
-ROUNDS = 14
+ROUNDS = 12
 FILE_OPERATIONS = ("open", "fsync", "replace", "unlink", "mkdir")
 
 
@@ -72,49 +74,74 @@ def was_killed(pid: int) -> bool:
     return False
 
 
-def die_at(folder: Path, moment: int) -> None:
-    """Makes this process kill itself at a moment: before (even) or after (odd) the so many-th file operation."""
-    count = 0
+def die_at(folder: Path, moment: int, saving: bool) -> None:
+    """Makes this process kill itself at a moment: before (even) or after (odd) the so many-th file operation.
+
+    Args:
+        folder: where operations count.
+        moment: from 0.
+        saving: whether they count from when the first checkpoint is about to be saved.
+    """
+    count, counts = 0, not saving
+    save = loop._Run._save
+
+    def saving_begins(run: loop._Run) -> None:
+        nonlocal counts
+        counts = True
+        save(run)
 
     def watched(operation: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
             nonlocal count
-            path = arguments[0] if arguments else ""
-            if operation is not os.fsync and str(folder.parent) not in str(path):
+            if not counts or (operation is not os.fsync and str(folder) not in str(arguments[0])):
                 return operation(*arguments, **options)
-            if moment == 2 * count:
+            mine, count = count, count + 1
+            if moment == 2 * mine:
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = operation(*arguments, **options)
-            if moment == 2 * count + 1:
-                os.kill(os.getpid(), signal.SIGKILL)
-            count += 1
-            return result
+            try:
+                return operation(*arguments, **options)
+            finally:
+                if moment == 2 * mine + 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         return call
 
+    loop._Run._save = saving_begins
     for name in FILE_OPERATIONS:
         setattr(os, name, watched(getattr(os, name)))
 
 
-def main(root: Path, seed: int) -> dict[str, Any]:
-    """Makes all runs; gives how many children were killed in each."""
+def killed_at_random(root: Path, seed: int, kills: int) -> int:
+    """Kills as many children at random moments; gives how many runs, `random-0` and so on, came to their end."""
     begin = time.monotonic()
     assert not was_killed(child(root / "undisturbed"))
     duration = time.monotonic() - begin
     draw = random.Random(seed)
-    kills = {"random": 0, "writing": 0}
-    for _ in range(20):
-        pid = child(root / "random")
-        time.sleep(draw.uniform(0.1, 1.0) * duration)
+    killed = runs = 0
+    while killed < kills:
+        pid = child(root / f"random-{runs}")
+        time.sleep(draw.uniform(0.1, 0.8) * duration)
         os.kill(pid, signal.SIGKILL)
-        kills["random"] += was_killed(pid)
-    assert not was_killed(child(root / "random"))
-    # Each child gets a little further than the one before, so the run comes to its end.
-    for moment in range(24):
-        kills["writing"] += was_killed(child(root / "writing", lambda moment=moment: die_at(root, moment)))
-    assert not was_killed(child(root / "writing"))
-    return {"kills": kills, "duration": duration, "seconds": time.monotonic() - begin}
+        if was_killed(pid):
+            killed += 1
+        else:
+            runs += 1
+    assert not was_killed(child(root / f"random-{runs}"))
+    return runs + 1
+
+
+def killed_in_writing(root: Path) -> int:
+    """Kills a child at each moment of saving a checkpoint, and some at moments of beginning a run; gives how many runs,
+    `writing-0` and so on, came to their end."""
+    runs = 0
+    for moment, saving in [*((moment, False) for moment in range(1, 24, 8)), *((moment, True) for moment in range(22))]:
+        prepare = functools.partial(die_at, root, moment, saving)
+        while not was_killed(child(root / f"writing-{runs}", prepare)):
+            runs += 1
+    assert not was_killed(child(root / f"writing-{runs}"))
+    return runs + 1
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))
+    folder, kind = Path(sys.argv[1]), sys.argv[2]
+    print(killed_at_random(folder, int(sys.argv[3]), 20) if kind == "random" else killed_in_writing(folder))

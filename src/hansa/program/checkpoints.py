@@ -147,8 +147,7 @@ class Checkpoints:
         """Write one, and remove those that are not kept."""
         self._folder.mkdir(exist_ok=True)
         save_checkpoint(self._folder / f"round-{checkpoint.round:08d}.hansa", checkpoint, state_type)
-        for path in self._paths()[: -self._keep]:
-            path.unlink(missing_ok=True)
+        self._remove_old()
 
     def newest(self, state_type: Type | None) -> Checkpoint | None:
         """The newest whole one; None if there is none at all.
@@ -171,12 +170,17 @@ class Checkpoints:
         return None
 
     def clean(self, round_number: int) -> None:
-        """Remove what was left of writing, and put aside damaged checkpoints of later rounds."""
+        """Remove what was left of writing and removing, and put aside damaged checkpoints of later rounds."""
         if self._folder.is_dir():
             remove_parts(self._folder)
             for path in self._paths():
                 if _number(path) > round_number:
                     os.replace(path, path.with_suffix(".damaged"))
+            self._remove_old()
+
+    def _remove_old(self) -> None:
+        for path in self._paths()[: -self._keep]:
+            path.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
         if not self._folder.is_dir():
