@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,10 @@ class TensorBoard:
     def write(self, round_number: int, metrics: Record) -> None:
         """Write a scalar for each number."""
         if self._writer is None:
-            self._writer = imported("tensorboardX", "tensorboard").SummaryWriter(str(self.folder), **self._purge)
+            # Files are named by the second, and one would overwrite another of the same.
+            suffix = f".{time.time_ns()}"
+            writer = imported("tensorboardX", "tensorboard").SummaryWriter
+            self._writer = writer(str(self.folder), filename_suffix=suffix, **self._purge)
         for name, value in metrics.items():
             if not isinstance(value, str):
                 self._writer.add_scalar(name, value, round_number)
