@@ -14,6 +14,8 @@ from hansa import templates
 from hansa.learning import BatchOutput, build_federated_averaging_process, functional_model
 from hansa.simulation import ClientData
 
+MOMENTUM = optax.sgd(1.0, momentum=0.5)
+
 
 def population(clients: int = 10) -> ClientData:
     """The digits, each tenth one at the same client, in batches of 30."""
@@ -22,8 +24,8 @@ def population(clients: int = 10) -> ClientData:
     return ClientData.from_arrays(arrays, np.arange(len(labels)) % clients).batch(30)
 
 
-def averaging(rate: float = 0.5, features: int = 64) -> templates.IterativeProcess:
-    """Federated averaging with momentum at the server, whose state so has more than the model."""
+def averaging(rate: float = 0.5, features: int = 64, server_optimizer: Any = MOMENTUM) -> templates.IterativeProcess:
+    """Federated averaging, by default with momentum at the server, whose state so has more than the model."""
 
     def forward(weights: Any, batch: Any, training: bool, rng: Any) -> BatchOutput:
         logits = batch.x @ weights["kernel"] + weights["bias"]
@@ -34,7 +36,7 @@ def averaging(rate: float = 0.5, features: int = 64) -> templates.IterativeProce
     model = functional_model(
         zero, forward, input_spec=f"<x=float32[?,{features}],y=int32[?]>", optimizer=optax.sgd(rate)
     )
-    return build_federated_averaging_process(model, server_optimizer=optax.sgd(1.0, momentum=0.5), seed=3)
+    return build_federated_averaging_process(model, server_optimizer=server_optimizer, seed=3)
 
 
 class Evaluation:

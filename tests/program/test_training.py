@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 import hansa
@@ -216,6 +217,20 @@ def test_evaluations_are_what_patience_counts() -> None:
         EarlyStopping("los").after_round(1, None, {"loss": 1.0})
 
 
+def test_a_learning_rate_by_the_round_goes_on_where_it_was(data: Any, tmp_path: Path) -> None:
+    schedule = optax.exponential_decay(1.0, transition_steps=1, decay_rate=0.25)
+    process = averaging(server_optimizer=optax.sgd(schedule))
+    whole = train(process, data, 3, progress=False)
+    for rounds in (1, 3):
+        found = train(process, data, rounds, run_dir=tmp_path, progress=False)
+    assert_same_bits(found.state, whole.state)
+    assert int(found.state.optimizer_state.count) == 3
+    # From round 2 on the rate is another than without the schedule.
+    constant = train(averaging(server_optimizer=optax.sgd(1.0)), data, 3, progress=False)
+    assert constant.history[1] == whole.history[1]
+    assert constant.history[2] != whole.history[2]
+
+
 def test_ctrl_c_finishes_the_round_and_saves(process: Any, data: Any, tmp_path: Path) -> None:
     states, _ = plain_loop(process, data, 4)
 
@@ -267,7 +282,9 @@ def test_a_second_ctrl_c_stops_at_once_and_damages_nothing(process: Any, data: A
         ({"resume": "yes"}, ValueError, "resume must be True, False or 'auto', found 'yes'"),
         ({"resume": True}, ValueError, "name it, such as run_dir="),
         ({"sinks": [3]}, TypeError, "a sink has the methods start, write, flush and close, or is a function"),
-        ({"callbacks": [EarlyStopping]}, TypeError, "a callback has the methods"),
+        ({"callbacks": [3]}, TypeError, "a callback has the methods after_round, save and restore, or is a function"),
+        ({"callbacks": [EarlyStopping]}, TypeError, r"make an object of it: EarlyStopping\(…\)"),
+        ({"sinks": EarlyStopping}, TypeError, r"sinks must be a list, .* write sinks=\[…\]"),
         ({"config": {"rate": np.float32(1)}, "run_dir": "x"}, TypeError, "config must be made of dicts, lists"),
         ({"evaluate": lambda state: {"round": object()}}, TypeError, "the metric 'evaluation/round' must be numbers"),
         ({"callbacks": [lambda number, state, metrics: True]}, TypeError, "returned True"),

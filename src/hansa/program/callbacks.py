@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from hansa.program._adapting import adapted
 from hansa.program.metrics import Record, metric_value
 from hansa.types import Struct
 
@@ -146,28 +146,14 @@ class FunctionCallback:
         """A function remembers nothing."""
 
 
-def to_callbacks(values: Sequence[Any]) -> list[Callback]:
+def to_callbacks(values: Any) -> list[Callback]:
     """Callbacks, of which functions are made some.
 
     Raises:
         TypeError: if one is neither.
     """
-    if not isinstance(values, list | tuple):
-        raise TypeError(f"callbacks must be a list, such as [hansa.program.EarlyStopping('loss', 3)]; found {values!r}")
-    callbacks: list[Callback] = []
-    for value in values:
-        if not isinstance(value, type) and all(
-            callable(getattr(value, name, None)) for name in ("after_round", "save", "restore")
-        ):
-            callbacks.append(value)
-        elif callable(value) and not isinstance(value, type):
-            callbacks.append(FunctionCallback(value))
-        else:
-            raise TypeError(
-                "a callback has the methods after_round, save and restore, or is a function of a round's number, the "
-                f"state and the metrics; found {value!r}"
-            )
-    return callbacks
+    expected = "a callback has the methods {}, or is a function of a round's number, the state and the metrics"
+    return adapted("callbacks", values, ("after_round", "save", "restore"), FunctionCallback, expected)
 
 
 def _mode(mode: str) -> str:

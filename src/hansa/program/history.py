@@ -96,7 +96,7 @@ class History(Sequence[Record]):
         for name in names:
             lines = [
                 Line(label, *_points(numbers, self[column]), main=column != name)
-                for column, label in ((name, "in training"), (EVALUATION + name, "in evaluation"))
+                for column, label in ((name, "in training"), (EVALUATION + name, "evaluated"))
                 if column in self.names
             ]
             if not lines:

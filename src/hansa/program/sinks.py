@@ -8,11 +8,12 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from hansa._files import replacing
+from hansa.program._adapting import adapted
 from hansa.program.metrics import Record, Scalar
 
 
@@ -157,28 +158,14 @@ class FunctionSink:
         """Nothing is to be done."""
 
 
-def to_sinks(values: Sequence[Any]) -> list[Sink]:
+def to_sinks(values: Any) -> list[Sink]:
     """Sinks, of which functions are made some.
 
     Raises:
         TypeError: if one is neither.
     """
-    if not isinstance(values, list | tuple):
-        raise TypeError(f"sinks must be a list of sinks, such as [hansa.program.CSV('metrics.csv')]; found {values!r}")
-    sinks: list[Sink] = []
-    for value in values:
-        if not isinstance(value, type) and all(
-            callable(getattr(value, name, None)) for name in ("start", "write", "flush", "close")
-        ):
-            sinks.append(value)
-        elif callable(value) and not isinstance(value, type):
-            sinks.append(FunctionSink(value))
-        else:
-            raise TypeError(
-                f"a sink has the methods start, write, flush and close, or is a function of a round's number and "
-                f"metrics; found {value!r}"
-            )
-    return sinks
+    expected = "a sink has the methods {}, or is a function of a round's number and metrics"
+    return adapted("sinks", values, ("start", "write", "flush", "close"), FunctionSink, expected)
 
 
 def read_json_lines(path: Path, last_round: int) -> list[dict[str, Scalar]]:
