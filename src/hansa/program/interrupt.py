@@ -8,6 +8,10 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
+BY_USER = "by Ctrl-C"
+"""Why a run is stopped that the user stops."""
+
+
 class StopRequest:
     """Within `with StopRequest() as stop:`, the first Ctrl-C sets `stop.requested`, the next raises KeyboardInterrupt.
 

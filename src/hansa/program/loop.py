@@ -22,7 +22,7 @@ from hansa.program.callbacks import Callback, to_callbacks
 from hansa.program.checkpoints import Checkpoint, state_member
 from hansa.program.cohorts import Cohorts, described
 from hansa.program.history import History
-from hansa.program.interrupt import StopRequest
+from hansa.program.interrupt import BY_USER, StopRequest
 from hansa.program.metrics import EVALUATION, Record, Scalar, flatten
 from hansa.program.progress import Progress, to_progress
 from hansa.program.run_folder import RunFolder
@@ -145,6 +145,8 @@ def train(
         ended = ""
         try:
             run.execute(stop, shown)
+            if folder is not None:
+                folder.end(run.done, run.stopped)
             ended = _ended(run)
         finally:
             shown.end(ended)
@@ -257,7 +259,7 @@ class _Run:
         if self._saved != self.done:
             self._save()
         if self.done < self._plan.rounds and self.stopped is None:
-            self.stopped = "by Ctrl-C"
+            self.stopped = BY_USER
 
     def _round(self, number: int) -> Record:
         plan = self._plan

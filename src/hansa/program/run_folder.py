@@ -86,18 +86,26 @@ class RunFolder:
         remove_parts(self.path)
 
     def begin(self) -> None:
-        """Note that the run has begun, if it had not."""
-        if not self.resumed:
-            whole = {"format": 1, "asked": self._asked, **self._facts}
-            with replacing(self.path / _RUN) as part:
-                part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        """Note that the run has begun, or that it goes on."""
+        if self.resumed:
+            self._note({**read_run(self.path), "rounds": self._facts["rounds"], "ended": None})
+        else:
+            self._note({"format": 1, "asked": self._asked, **self._facts, "ended": None})
+
+    def end(self, rounds: int, stopped: str | None) -> None:
+        """Note that the run has ended, after so many rounds, and why before its last one, if it did."""
+        self._note({**read_run(self.path), "ended": {"rounds": rounds, "stopped": stopped}})
+
+    def _note(self, whole: Mapping[str, Any]) -> None:
+        with replacing(self.path / _RUN) as part:
+            part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
     def _check(self, run: Path) -> None:
         try:
-            before = json.loads(run.read_text("utf-8"))["asked"]
+            before = read_run(self.path)["asked"]
             names = [*self._asked, *(name for name in before if name not in self._asked)]
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{run} cannot be read: {error}; name another folder") from error
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{run} cannot be read: it has no {error}; name another folder") from error
         missing = "nothing"
         changes = [
             f"  {name} was {_shown(before.get(name, missing))}, and is now {_shown(self._asked.get(name, missing))}"
@@ -109,6 +117,39 @@ class RunFolder:
                 f"the run in {self.path} is another one, and cannot be resumed as this:\n" + "\n".join(changes) + "\n"
                 "Ask for the same, or name another folder."
             )
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What `run.json` in a run's folder says.
+
+    Its fields: `asked`, what the run is; `rounds`, how many it is to have; `data` and `versions`, for people; `ended`,
+    `{"rounds": …, "stopped": …}`, or None if the run has not come to an end: it is under way, or was killed.
+
+    Raises:
+        RunError: if there is no run in it, or the file is damaged.
+    """
+    path = folder / _RUN
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(f"{folder} has no run: there is no {_RUN} in it") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{path} cannot be read: it is no object")
+    return found
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process is at the run in a folder."""
+    if not (folder / _LOCK).is_file():
+        return False
+    with open(folder / _LOCK, "r+", encoding="utf-8") as file:
+        try:
+            _lock(file)
+        except OSError:
+            return True
+    return False
 
 
 def _is_of_a_beginning(path: Path) -> bool:

@@ -1,0 +1,89 @@
+"""`hansa data`: who the clients of a run or of a data set are, and what they have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from hansa import simulation
+from hansa.cli import _populations
+from hansa.cli._output import print_json
+from hansa.cli.config import ConfigError, read_config
+from hansa.cli.config.rules import WITH_CLIENTS
+from hansa.cli.config.schema import DataName, DataTable, PartitionTable
+from hansa.simulation import ClientData
+from hansa.types import names
+
+_LABELS_LISTED = 20
+
+
+def show(what: str, overrides: list[str], plot: Path | None, as_json: bool) -> None:
+    """Print who the clients are.
+
+    Args:
+        what: a run's TOML file, or the name of a data set; those without clients are dealt out to ten.
+        overrides: of the file.
+        plot: a picture to draw of who has which labels.
+        as_json: whether to print JSON.
+    """
+    table = _table(what, overrides)
+    populations = _populations.load(table)
+    data = populations.examples
+    sizes = data.sizes
+    facts: dict[str, Any] = {
+        "clients": len(data),
+        "examples": int(sizes.sum()),
+        "sizes": {"least": sizes.min(), "median": float(np.median(sizes)), "mean": sizes.mean(), "most": sizes.max()},
+        "example_type": str(data.example_type),
+        "batch_size": table.batch_size,
+        "epochs": table.epochs,
+        "labels": _labels(data, table.label),
+        "evaluation": None,
+    }
+    if populations.evaluation is not None:
+        evaluated = populations.evaluation
+        facts["evaluation"] = {"on": populations.what, "examples": int(evaluated.sizes.sum())}
+    if plot is not None:
+        simulation.plot_clients(data, table.label, title=Path(what).stem).savefig(plot)
+        facts["plot"] = plot
+    if as_json:
+        print_json(facts)
+        return
+    print(f"{len(data):,} clients with {facts['examples']:,} examples in all")
+    print("sizes     {least} to {most}, half of them at most {median:g}".format(**facts["sizes"]))
+    print(f"a batch   {facts['example_type']}, of {table.batch_size} examples; {table.epochs} epochs in a round")
+    if facts["labels"] is not None:
+        counts = facts["labels"]["examples"]
+        listed = "  ".join(f"{label}: {count:,}" for label, count in list(counts.items())[:_LABELS_LISTED])
+        print(f"labels    {listed}{' …' if len(counts) > _LABELS_LISTED else ''}")
+        print(f"          a client has {facts['labels']['per_client']:.1f} of {len(counts)} on average")
+    if facts["evaluation"] is not None:
+        print(f"evaluated on {facts['evaluation']['on']}: {facts['evaluation']['examples']:,} examples")
+    if plot is not None:
+        print(f"picture   {plot}")
+
+
+def _table(what: str, overrides: list[str]) -> DataTable:
+    known = get_args(DataName)
+    if what in known:
+        if overrides:
+            raise ConfigError(what, ["--set is of a file; write one, with data.name in it"])
+        partition = None if what in WITH_CLIENTS else PartitionTable(method="iid", clients=10)
+        return DataTable(name=what, partition=partition)  # type: ignore[arg-type]  # one of the known
+    path = Path(what)
+    if not path.suffix and not path.exists():
+        hint = names.suggestion(what, known) or ";"
+        raise ConfigError(what, [f"it is neither a file nor a data set{hint} the data sets are {', '.join(known)}"])
+    return read_config(path, overrides).data
+
+
+def _labels(data: ClientData, label: str) -> dict[str, Any] | None:
+    """How many examples there are of each label, and how many labels a client has; None without labels."""
+    try:
+        labels, counts = simulation.count_labels(data, label)
+    except (KeyError, TypeError):
+        return None
+    each = dict(zip(map(str, labels.tolist()), counts.sum(0).tolist(), strict=True))
+    return {"examples": each, "per_client": float((counts > 0).sum(1).mean())}

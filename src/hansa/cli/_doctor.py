@@ -1,0 +1,139 @@
+"""`hansa doctor`: whether this installation works, what it has, and where it looks for data."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any, Literal
+
+from hansa._cache import cache_dir
+from hansa.cli._output import print_json
+
+_EXTRAS = {
+    "tensorflow": "tensorflow",
+    "pandas": "pandas",
+    "polars": "polars",
+    "parquet": "pyarrow",
+    "huggingface": "datasets",
+    "images": "PIL",
+    "hdf5": "h5py",
+    "safetensors": "safetensors",
+    "tensorboard": "tensorboardX",
+    "mlflow": "mlflow",
+    "wandb": "wandb",
+}
+"""The extras of Hansa, and the module that shows that one is there."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that was looked at.
+
+    Attributes:
+        name: what.
+        state: `ok`; `missing`, which some need; or `broken`, without which nothing works.
+        detail: what was found, and what to do about it.
+    """
+
+    name: str
+    state: Literal["ok", "missing", "broken"]
+    detail: str
+
+
+def doctor(as_json: bool) -> bool:
+    """Look at everything, print it, and say whether what is essential works."""
+    found = [_python(), _jax(), _keras(), *map(_extra, _EXTRAS), _data(), _cache(), _round()]
+    works = all(finding.state != "broken" for finding in found)
+    if as_json:
+        print_json({"works": works, "findings": [asdict(finding) for finding in found]})
+        return works
+    for finding in found:
+        print(f"{finding.state:8} {finding.name:14} {finding.detail}")
+    print("", "Hansa works." if works else "Hansa does not work; see what is broken above.", sep="\n")
+    return works
+
+
+def _python() -> Finding:
+    return Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}")
+
+
+def _jax() -> Finding:
+    try:
+        import jax
+
+        devices = ", ".join(str(device) for device in jax.devices())
+        return Finding("jax", "ok", f"{jax.__version__}; devices: {devices}")
+    except Exception as error:  # whatever is wrong with it is to be told
+        return Finding("jax", "broken", f"{type(error).__name__}: {error}")
+
+
+def _keras() -> Finding:
+    try:
+        import keras
+
+        backend = keras.backend.backend()
+    except Exception as error:
+        return Finding("keras", "broken", f"{type(error).__name__}: {error}")
+    advice = "" if backend in ("jax", "tensorflow") else "; models need another one: KERAS_BACKEND=jax"
+    return Finding("keras", "broken" if advice else "ok", f"{keras.__version__}; backend {backend}{advice}")
+
+
+def _extra(name: str) -> Finding:
+    module = _EXTRAS[name]
+    if importlib.util.find_spec(module) is None:
+        return Finding(name, "missing", f"pip install 'hansa[{name}]'")
+    distributions = metadata.packages_distributions().get(module, [])
+    return Finding(name, "ok", ", ".join(f"{each} {metadata.version(each)}" for each in sorted(set(distributions))))
+
+
+def _data() -> Finding:
+    from hansa.simulation._files import data_dir
+
+    folder = data_dir()
+    if folder is None:
+        return Finding("data", "ok", "HANSA_DATA_DIR is not set; data sets are downloaded into the cache")
+    if not folder.is_dir():
+        return Finding("data", "missing", f"HANSA_DATA_DIR names {folder}, which is no folder")
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    return Finding("data", "ok", f"HANSA_DATA_DIR is {folder}; in it: {', '.join(names) or 'nothing'}")
+
+
+def _cache() -> Finding:
+    folder = cache_dir()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        return Finding("cache", "missing", f"{folder} cannot be written; name another: HANSA_CACHE_DIR")
+    return Finding("cache", "ok", f"{folder}")
+
+
+def _round() -> Finding:
+    """A round of two clients, whose sum is known."""
+    try:
+        begin = time.perf_counter()
+        total = _two_clients()
+        seconds = time.perf_counter() - begin
+    except Exception as error:
+        return Finding("round", "broken", f"{type(error).__name__}: {error}")
+    if total != 9.0:
+        return Finding("round", "broken", f"a sum at two clients is {total}, and should be 9")
+    return Finding("round", "ok", f"two clients, compiled and run in {seconds:.2f} s")
+
+
+def _two_clients() -> float:
+    import jax.numpy as jnp
+    import numpy as np
+
+    import hansa
+
+    square_sum = hansa.jax_computation(lambda values: jnp.sum(values * values), "float32[2]")
+
+    @hansa.federated_computation("{float32[2]}@CLIENTS")
+    def one_round(clients: Any) -> Any:
+        return hansa.federated_sum(hansa.federated_map(square_sum, clients))
+
+    return float(one_round([np.array([1, 2], np.float32), np.array([2, 0], np.float32)]))

@@ -1,0 +1,119 @@
+"""`hansa evaluate`: the model of a run on held-out or test data, on all clients together and on each by itself."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from hansa import learning
+from hansa.cli._experiment import Evaluation, Experiment, everyone
+from hansa.cli._output import print_json
+from hansa.cli._populations import DataError
+from hansa.cli._train import refuse_changes, restored
+from hansa.learning import ClientMetrics, Distribution
+from hansa.program import load_checkpoint
+from hansa.program.metrics import flatten
+from hansa.types import names
+
+Whose = Literal["auto", "evaluation", "training"]
+
+
+def evaluate(folder: Path, on: Whose, metric: str | None, worst: int, allow_changes: bool, as_json: bool) -> None:
+    """Evaluate the newest checkpoint of a run.
+
+    Args:
+        folder: the run's.
+        on: what the run is evaluated on, or what it is trained on; "auto" for the first, if there is any.
+        metric: the one by which the worst clients are found; by default the last of the model's.
+        worst: how many of them are shown.
+        allow_changes: whether the user's files may have changed since the run began.
+        as_json: whether to print JSON.
+    """
+    config, known, _ = restored(folder)
+    refuse_changes(folder, known["files"], allow_changes)
+    experiment = Experiment(config)
+    populations = experiment.populations
+    if on == "evaluation" and populations.evaluation is None:
+        raise DataError(
+            "nothing was held out from this run, and its data has no test examples; evaluate it --on training, or hold "
+            "some out: data.held_out = 0.1"
+        )
+    held_out = populations.evaluation if on != "training" else None
+    population = populations.examples if held_out is None else held_out
+    what = "the examples that it was trained on" if held_out is None else populations.what
+    checkpoint = load_checkpoint(folder, experiment.process.state_type)
+    together = Evaluation(learning.build_federated_evaluation(experiment.source.model_fn), population)
+    metrics = flatten(together(checkpoint.state))
+    each = _each(experiment, checkpoint.state, population) if held_out is None or populations.by_client else None
+    if each is not None:
+        metric = _metric(metric, each)
+    if as_json:
+        result: dict[str, Any] = {"run": folder, "round": checkpoint.round, "on": what, "metrics": metrics}
+        if each is not None and metric is not None:
+            result["clients"] = {name: _facts(each.distribution(name)) for name in _known(each)}
+            result["worst"] = [found._asdict() for found in each.worst(metric, worst)]
+            result["worst_by"] = metric
+        print_json(result)
+        return
+    console = Console(highlight=False)
+    print(f"{folder} after round {checkpoint.round}, on {what}:", "", sep="\n")
+    for name, value in metrics.items():
+        print(f"  {name:24} {value:.4f}" if isinstance(value, float) else f"  {name:24} {value}")
+    if each is not None and metric is not None:
+        console.print()
+        console.print(_distributions(each))
+        console.print(f"\nThe worst clients by {metric}:")
+        for client in each.worst(metric, worst):
+            console.print(f"  {client.client_id!s:24} {client.value:.4f}  {client.num_examples} examples")
+
+
+def _each(experiment: Experiment, state: Any, population: Any) -> ClientMetrics:
+    per_client = learning.build_per_client_evaluation(experiment.source.model_fn)
+    return ClientMetrics.of(per_client(state.model, everyone(population)), population.client_ids)
+
+
+def _known(each: ClientMetrics) -> list[str]:
+    """The metrics that some client has a finite value of."""
+    return [
+        name
+        for name, values in each.values.items()
+        if not name.startswith("num_")
+        and any(math.isfinite(value) and count for value, count in zip(values, each.num_examples, strict=True))
+    ]
+
+
+def _metric(metric: str | None, each: ClientMetrics) -> str | None:
+    known = _known(each)
+    if metric is None:
+        return known[-1] if known else None
+    if metric not in known:
+        hint = names.suggestion(metric, known) or ";"
+        raise DataError(f"--metric {metric}: there is no such metric of clients{hint} there are {', '.join(known)}")
+    return metric
+
+
+def _facts(found: Distribution) -> dict[str, Any]:
+    return {
+        "clients": found.num_clients,
+        "mean": found.mean,
+        "standard_deviation": found.standard_deviation,
+        "deciles": found.deciles,
+        "worst_tenth": found.worst_tenth,
+        "best_tenth": found.best_tenth,
+    }
+
+
+def _distributions(each: ClientMetrics) -> Table:
+    table = Table(title=f"Each of {len(each)} clients by itself", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for title in ("mean", "± ", "worst tenth", "median", "best tenth"):
+        table.add_column(title, justify="right")
+    for name in _known(each):
+        found = each.distribution(name)
+        values = (found.mean, found.standard_deviation, found.worst_tenth, found.median, found.best_tenth)
+        table.add_row(name, *(f"{value:.4f}" for value in values))
+    return table

@@ -1,0 +1,218 @@
+"""A run, made of its configuration: the process, whose data, how it is evaluated, and `hansa.program.train`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hansa import learning, program, simulation
+from hansa.cli import _populations, _user_code
+from hansa.cli._models import ModelError, ModelSource
+from hansa.cli._populations import Populations
+from hansa.cli.config import RunConfig, stored
+from hansa.cli.config.schema import OptimizerTable
+from hansa.program.metrics import EVALUATION
+from hansa.simulation import ClientData
+from hansa.templates import IterativeProcess
+from hansa.types import FederatedType, StructType, names
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A configuration, and what it says, which is made when it is wanted.
+
+    Attributes:
+        config: the configuration.
+    """
+
+    config: RunConfig
+
+    @cached_property
+    def populations(self) -> Populations:
+        """The clients."""
+        return _populations.load(self.config.data)
+
+    @cached_property
+    def source(self) -> ModelSource:
+        """What makes the model."""
+        model, data = self.config.model, self.populations.training
+        classes = _populations.class_count(data, self.config.data.label) if model.name is not None else None
+        return ModelSource(model, self.config.training.seed, data.example_type, classes)
+
+    @cached_property
+    def process(self) -> IterativeProcess:
+        """The process, `next` of which is a round.
+
+        Raises:
+            ModelError, UserCodeError: if there is no such model, or it does not go with the data.
+        """
+        training = self.config.training
+        return _checked(
+            lambda: learning.build_federated_averaging_process(
+                self.source.model_fn,
+                server_optimizer=_optimizer("server_optimizer", training.server_optimizer),
+                client_optimizer=_optimizer("client_optimizer", training.client_optimizer),
+                client_weighting=training.weighting,
+                non_trainable=training.non_trainable,
+                seed=training.seed,
+            )
+        )
+
+    @cached_property
+    def evaluation(self) -> Callable[[Any], Any] | None:
+        """From a state to the metrics of the model on whom it is evaluated on; None if nobody."""
+        population = self.populations.evaluation
+        if population is None:
+            return None
+        return Evaluation(_checked(lambda: learning.build_federated_evaluation(self.source.model_fn)), population)
+
+    def train(self, folder: Path, config: Mapping[str, Any], rounds: int, progress: Any) -> program.TrainingResult:
+        """Run the rounds, or those that are still to be run.
+
+        Args:
+            folder: of the run.
+            config: what it is to be the same run with; see `identity`.
+            rounds: how many it is to have.
+            progress: where it is shown.
+        """
+        training = self.config.training
+        cohort_size, sampler = self._sampling()
+        return program.train(
+            self.process,
+            self.populations.training,
+            rounds,
+            cohort_size=cohort_size,
+            sampler=sampler,
+            seed=training.seed,
+            evaluate=self.evaluation,
+            evaluate_every=training.evaluate_every,
+            run_dir=folder,
+            checkpoint_every=training.checkpoint_every,
+            keep_checkpoints=training.keep_checkpoints,
+            sinks=self._sinks(folder),
+            callbacks=self.callbacks,
+            config=dict(config),
+            progress=progress,
+        )
+
+    @cached_property
+    def callbacks(self) -> list[program.Callback]:
+        """What is done after each round.
+
+        Raises:
+            ModelError: if one looks at a metric that there is not.
+        """
+        training, callbacks = self.config.training, []
+        stopping, best = training.early_stopping, training.best_model
+        if stopping is not None:
+            self._check_metric("early_stopping", stopping.metric)
+            callbacks.append(
+                program.EarlyStopping(
+                    stopping.metric, stopping.patience, min_delta=stopping.min_delta, mode=stopping.mode
+                )
+            )
+        if best is not None:
+            self._check_metric("best_model", best.metric)
+            callbacks.append(program.BestModel(best.metric, mode=best.mode))
+        return callbacks
+
+    def _sampling(self) -> tuple[int | None, Callable[[int], Any] | None]:
+        """How clients are drawn: a number of them, or a sampler."""
+        training, data = self.config.training, self.populations.training
+        count = training.clients_per_round
+        if count is not None and count > len(data):
+            raise ModelError(f"training.clients_per_round = {count}: there are {len(data)} clients to train on")
+        if count is None or training.sampler == "uniform":
+            return count, None
+        if training.sampler == "poisson":
+            return None, simulation.PoissonSampler(len(data), count / len(data), seed=training.seed)
+        return None, simulation.WeightedSampler(data.sizes, count, seed=training.seed)
+
+    def _sinks(self, folder: Path) -> list[Any]:
+        output = self.config.output
+        makers = {
+            "tensorboard": lambda: program.TensorBoard(folder / "tensorboard"),
+            "mlflow": lambda: program.MLflow(output.project, output.tracking_uri, run_name=folder.name),
+            "wandb": lambda: program.WeightsAndBiases(output.project, name=folder.name),
+        }
+        return [makers[name]() for name in output.sinks]
+
+    def _check_metric(self, key: str, metric: str) -> None:
+        result = self.process.next.type_signature.result
+        assert isinstance(result, StructType)
+        known = list(_metric_names(result["metrics"]))
+        if isinstance(self.evaluation, Evaluation):
+            known += [EVALUATION + name for name in self.evaluation.names]
+        if metric not in known:
+            hint = names.suggestion(metric, known) or ";"
+            raise ModelError(
+                f'training.{key}.metric = "{metric}": there is no such metric{hint} there are {", ".join(known)}'
+            )
+
+
+class Evaluation:
+    """From a state to the metrics of its model on all clients of a population together.
+
+    Args:
+        evaluate: what `build_federated_evaluation` gives.
+        population: the clients.
+    """
+
+    def __init__(self, evaluate: Any, population: ClientData) -> None:
+        self._evaluate, self._population = evaluate, population
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the metrics."""
+        return list(_metric_names(self._evaluate.type_signature.result))
+
+    def __call__(self, state: Any) -> Any:
+        """The metrics."""
+        return self._evaluate(state.model, everyone(self._population))
+
+
+def everyone(population: ClientData) -> Any:
+    """The batches of all clients."""
+    return population.cohort(np.arange(len(population)))
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """What a run that goes on must have the same: all but how long it is to be and where it is, and the user's files."""
+    values = stored(config)
+    del values["training"]["rounds"]
+    values["output"].pop("folder", None)
+    functions = [config.model.function, config.data.function]
+    files = [function.file for function in functions if function is not None]
+    return {**values, "files": {str(file): file.read_text("utf-8") for file in files}}
+
+
+def _metric_names(kind: Any, path: str = "") -> Any:
+    member = kind.member if isinstance(kind, FederatedType) else kind
+    if not isinstance(member, StructType):
+        yield path
+        return
+    for index, (name, part) in enumerate(member.fields):
+        step = str(index) if name is None else name
+        yield from _metric_names(part, f"{path}/{step}" if path else step)
+
+
+def _optimizer(key: str, table: OptimizerTable | None) -> Any:
+    if table is None:
+        return None
+    import optax
+
+    options = {"learning_rate": table.learning_rate, **table.options}
+    return _user_code.call(getattr(optax, table.name), options, f"training.{key}.options")
+
+
+def _checked(build: Callable[[], Any]) -> Any:
+    """What is built of a model; what Hansa says against the model becomes the user's error."""
+    try:
+        return build()
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"model: {error}") from error

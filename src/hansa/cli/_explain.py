@@ -1,0 +1,45 @@
+"""`hansa explain`: what a round of a run is: its type, its stages, what goes between server and clients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hansa
+from hansa._files import replacing
+from hansa.cli._experiment import Experiment
+from hansa.cli._output import print_json
+from hansa.cli._type_layout import lay_out
+from hansa.cli.config import read_config
+
+_WIDTH = 100
+
+
+def explain(path: Path, overrides: list[str], svg: Path | None, as_json: bool) -> None:
+    """Print it, and draw it.
+
+    Args:
+        path: the run's TOML file.
+        overrides: of the file.
+        svg: where the picture goes.
+        as_json: whether to print JSON.
+    """
+    process = Experiment(read_config(path, overrides)).process
+    explanation = hansa.explain(process)
+    if svg is not None:
+        with replacing(svg) as part:
+            part.write_text(explanation.svg(), "utf-8")
+    kind = str(process.next.type_signature)
+    if as_json:
+        facts: dict[str, Any] = {}
+        for name in ("bytes_down", "bytes_up"):
+            size = getattr(explanation, name)
+            facts[name] = {"known": int(size), "exact": size.exact}
+        for name in ("client_flops", "server_flops", "adding_flops"):
+            facts[name] = str(getattr(explanation, name))
+        stages = [type(stage).__name__ for stage in explanation.stages]
+        print_json({"type": kind, "stages": stages, **facts, "text": str(explanation), "svg": svg})
+        return
+    print("A round has the type", "", lay_out(kind, _WIDTH), "", explanation, sep="\n")
+    if svg is not None:
+        print("", f"picture {svg}", sep="\n")

@@ -1,0 +1,65 @@
+"""What the commands print: JSON for programs, and errors; and which error has which exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import typer
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+"""Exit codes: an error in the run, in what was asked for, and Ctrl-C."""
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print an object in a line; what JSON has not, NaN and infinity, is null."""
+    sys.stdout.write(json.dumps(_plain(values), ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+@contextlib.contextmanager
+def errors_of(command: str, as_json: bool) -> Iterator[None]:
+    """Errors that a user can cause are printed in a line or a few, without a traceback, and end the command.
+
+    Args:
+        command: its name.
+        as_json: whether an object `{"error": …}` is printed, too, to standard output.
+    """
+    from hansa.cli._models import ModelError
+    from hansa.cli._populations import DataError
+    from hansa.cli._user_code import UserCodeError
+    from hansa.cli.config import ConfigError
+    from hansa.program import CheckpointError, RunError
+    from hansa.simulation import DatasetError
+
+    misuse = (ConfigError, DataError, ModelError, UserCodeError)
+    try:
+        yield
+    except (*misuse, CheckpointError, RunError, DatasetError, ImportError, OSError) as error:
+        if os.environ.get("HANSA_TRACEBACK"):
+            raise
+        code = MISUSED if isinstance(error, misuse) else FAILED
+        typer.echo(f"hansa {command}: {error}", err=True)
+        if as_json:
+            print_json({"error": str(error), "exit_code": code})
+        raise typer.Exit(code) from None
+    except KeyboardInterrupt:
+        typer.echo(f"hansa {command}: interrupted", err=True)
+        raise typer.Exit(INTERRUPTED) from None

@@ -1,0 +1,199 @@
+"""The clients of a run: a named data set, a file, or what a function of the user's returns, dealt out and batched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hansa import simulation
+from hansa.cli import _user_code
+from hansa.cli._user_code import UserCodeError
+from hansa.cli.config.rules import PARTITION_OPTIONS, format_of
+from hansa.cli.config.schema import DataTable, PartitionTable
+from hansa.simulation import ClientData, ImageData
+
+_EVALUATION_BATCH = 250
+_EVALUATION_PART = 1000
+
+
+class DataError(Exception):
+    """The data cannot be had as the configuration says."""
+
+
+@dataclass(frozen=True)
+class Populations:
+    """The clients of a run.
+
+    Attributes:
+        training: whom the model is trained on, in batches.
+        examples: the same in their order, each once, in batches for evaluation.
+        evaluation: whom it is evaluated on, likewise; None if nobody.
+        by_client: whether these are clients, and not parts of a data set.
+        what: what is evaluated on, in a few words.
+    """
+
+    training: ClientData
+    examples: ClientData
+    evaluation: ClientData | None
+    by_client: bool
+    what: str
+
+
+def load(table: DataTable) -> Populations:
+    """The clients that a configuration says.
+
+    Raises:
+        DataError, UserCodeError, hansa.simulation.DatasetError, OSError, ImportError: if they cannot be had.
+    """
+    try:
+        return _load(table)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"data: {error.args[0] if error.args else error}") from error
+
+
+def class_count(data: ClientData, label: str) -> int | None:
+    """How many labels there are, if they are integers from 0; None if there are none."""
+    arrays = data.centralized()
+    found = arrays.get(label)
+    if found is None or found.dtype.kind not in "iu" or not found.size:
+        return None
+    return int(found.max()) + 1
+
+
+def _load(table: DataTable) -> Populations:
+    clients, test, test_is_clients = _sources(table)
+    if table.max_clients is not None:
+        clients = clients.take_clients(table.max_clients)
+    evaluation, by_client, what = test, test_is_clients, "the data set's own test examples"
+    if table.function is not None:
+        what = "the second population"
+    if table.held_out:
+        clients, evaluation = clients.split(table.held_out, by=table.held_out_by, seed=table.seed)
+        by_client = True
+        what = f"{table.held_out:g} of {'each client' if table.held_out_by == 'examples' else 'the clients'}, held out"
+    if table.examples_per_client is not None:
+        clients = clients.take(table.examples_per_client)
+    training = clients.shuffle(table.seed) if table.shuffle else clients
+    return Populations(
+        training.repeat(table.epochs).batch(table.batch_size),
+        clients.batch(_EVALUATION_BATCH),
+        None if evaluation is None else evaluation.batch(_EVALUATION_BATCH),
+        by_client,
+        what,
+    )
+
+
+def _sources(table: DataTable) -> tuple[ClientData, ClientData | None, bool]:
+    """Whom to train on, whom to evaluate on, and whether the latter are clients."""
+    if table.function is not None:
+        return _of_function(table)
+    if table.path is not None:
+        return _of_file(table), None, True
+    name = str(table.name)
+    if name in _IMAGES:
+        images = _IMAGES[name]()
+        arrays = _arrays(images.train_images, images.train_labels)
+        test = _in_parts(images) if len(images.test_labels) else None
+        return _dealt(arrays, table), test, False
+    found = _WITH_CLIENTS[name]()
+    train, test = found if isinstance(found, tuple) else (found, None)
+    return train, test, True
+
+
+_IMAGES: dict[str, Callable[[], ImageData]] = {
+    "digits": simulation.load_digits,
+    "mnist": simulation.load_mnist,
+    "fashion_mnist": simulation.load_fashion_mnist,
+    "cifar10": simulation.load_cifar10,
+}
+_WITH_CLIENTS: dict[str, Callable[[], Any]] = {
+    "cifar100": lambda: tuple(part.map(_scaled) for part in simulation.load_cifar100()),
+    "emnist": simulation.load_emnist,
+    "shakespeare": simulation.load_shakespeare,
+    "tiny_shakespeare": simulation.load_tiny_shakespeare,
+}
+
+
+def _scaled(arrays: Any) -> Any:
+    return _arrays(arrays["x"], arrays["y"])
+
+
+def _arrays(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    """Images as float32 in 0..1, and their labels."""
+    x = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
+    return {"x": x, "y": labels}
+
+
+def _in_parts(images: ImageData) -> ClientData:
+    """The test examples, in parts that can be evaluated beside each other."""
+    arrays = _arrays(images.test_images, images.test_labels)
+    return ClientData.from_arrays(arrays, np.arange(len(images.test_labels)) // _EVALUATION_PART)
+
+
+def _dealt(arrays: dict[str, npt.NDArray[Any]], table: DataTable) -> ClientData:
+    partition = table.partition
+    if partition is None:
+        raise DataError("data.partition is missing, as this data has no clients")
+    if table.label not in arrays:
+        raise DataError(f'data.label = "{table.label}": the arrays are {", ".join(arrays)}')
+    client_of = _partitioned(arrays[table.label].reshape(-1), partition)
+    return ClientData.from_arrays(arrays, client_of, range(partition.clients or int(client_of.max()) + 1))
+
+
+def _partitioned(labels: npt.NDArray[Any], partition: PartitionTable) -> npt.NDArray[np.int64]:
+    options = {
+        name: getattr(partition, name)
+        for name in ("clients", *PARTITION_OPTIONS[partition.method])
+        if getattr(partition, name) is not None
+    }
+    function: Callable[..., npt.NDArray[np.int64]] = getattr(simulation, f"partition_{partition.method}")
+    by_labels = partition.method in ("dirichlet", "shards", "by_label")
+    return function(labels if by_labels else len(labels), seed=partition.seed, **options)
+
+
+def _of_function(table: DataTable) -> tuple[ClientData, ClientData | None, bool]:
+    assert table.function is not None
+    made = _user_code.call(_user_code.load(table.function), table.options, "data.options")
+    train, test = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    for population in (train, test):
+        if not isinstance(population, ClientData) and population is not None:
+            raise UserCodeError(
+                f"{table.function} returned {type(made).__name__}; it must return a hansa.simulation.ClientData, or a "
+                "pair of them: to train on, and to evaluate on"
+            )
+    return train, test, True
+
+
+def _of_file(table: DataTable) -> ClientData:
+    kind = format_of(table)
+    if kind == "npz":
+        return _of_npz(table)
+    reader: Callable[..., ClientData] = getattr(simulation, f"from_{'folder' if kind == 'images' else kind}")
+    options = dict(table.options)
+    if table.client is not None:
+        options["client"] = table.client
+    if table.features:
+        options["features"] = table.features
+    if table.types:
+        options["convert"] = table.types
+    _user_code.check_options(reader, {"path": table.path, **options}, "data")
+    return reader(table.path, **options)
+
+
+def _of_npz(table: DataTable) -> ClientData:
+    with np.load(str(table.path), allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    if table.client is not None and table.client not in arrays:
+        raise DataError(f'data.client = "{table.client}": {table.path} has the arrays {", ".join(arrays)}')
+    owners = None if table.client is None else arrays.pop(table.client)
+    if table.features:
+        for name, source in table.features.items():
+            if source not in arrays:
+                raise DataError(f"data.features.{name}: {table.path} has the arrays {', '.join(arrays)}")
+        arrays = {name: arrays[source] for name, source in table.features.items()}
+    arrays = {name: array.astype(table.types.get(name, array.dtype)) for name, array in arrays.items()}
+    return _dealt(arrays, table) if owners is None else ClientData.from_arrays(arrays, owners)

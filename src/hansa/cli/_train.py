@@ -1,0 +1,226 @@
+"""`hansa train` and `hansa resume`: run the rounds of a run, show them, and leave curves and the model."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from hansa import learning
+from hansa._files import replacing
+from hansa.cli._experiment import Experiment, identity
+from hansa.cli._output import print_json
+from hansa.cli.config import ConfigError, RunConfig, differences, read_config, restore_config
+from hansa.program import BestModel, RunError, TrainingResult
+from hansa.program.interrupt import BY_USER
+from hansa.program.metrics import Record
+from hansa.program.progress import TableProgress, is_shown
+from hansa.program.run_folder import read_run
+
+
+def train(path: Path, overrides: Sequence[str], as_json: bool) -> bool:
+    """Run what a TOML file says, or go on with it, if its folder has it already.
+
+    Returns:
+        Whether it came to its end; not if the user pressed Ctrl-C.
+    """
+    config = read_config(path, overrides)
+    folder = config.output.folder or path.resolve().parent / "runs" / f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    now = identity(config)
+    if (folder / "run.json").exists():
+        _refuse_another(folder, now)
+    return _run(config, folder, now, config.training.rounds, as_json)
+
+
+def resume(folder: Path, rounds: int | None, allow_changes: bool, as_json: bool) -> bool:
+    """Go on with a run.
+
+    Args:
+        folder: its folder.
+        rounds: how many it is to have; by default as many as it was to have.
+        allow_changes: whether it may go on though the user's files have changed.
+        as_json: whether to print JSON.
+    """
+    config, known, asked = restored(folder)
+    refuse_changes(folder, known["files"], allow_changes)
+    return _run(config, folder, known, rounds or asked, as_json)
+
+
+def restored(folder: Path) -> tuple[RunConfig, dict[str, Any], int]:
+    """The configuration of a run, what `identity` said of it when it began, and how many rounds it was to have.
+
+    Raises:
+        RunError: if there is no run in the folder.
+        ConfigError: if it was not begun by `hansa train`, or its files are not there.
+    """
+    run = read_run(folder)
+    known = run.get("asked", {}).get("config")
+    if not isinstance(known, dict) or "files" not in known:
+        raise ConfigError(folder, ["this run was begun in Python and not by `hansa train`; go on with it there"])
+    rounds = int(run["rounds"])
+    values = {name: value for name, value in known.items() if name != "files"}
+    values["training"] = {**values["training"], "rounds": rounds}
+    return restore_config(values, folder / "run.json"), known, rounds
+
+
+def refuse_changes(folder: Path, files: dict[str, str], allow: bool) -> None:
+    """Refuse to take up a run whose model or data are made by other code than when it began.
+
+    Raises:
+        ConfigError: saying what has changed, unless it is allowed.
+    """
+    problems = []
+    for name, before in files.items():
+        now = Path(name).read_text("utf-8")
+        if now != before and not allow:
+            problems.append(f"{name} has changed since the run began:\n{_changes(before, now)}")
+    if problems:
+        advice = "put back what it was, begin a new run, or take the change with --allow-changes"
+        raise ConfigError(folder, [*problems[:-1], f"{problems[-1]}\n{advice}"])
+
+
+def _refuse_another(folder: Path, now: dict[str, Any]) -> None:
+    before = read_run(folder).get("asked", {}).get("config")
+    if not isinstance(before, dict) or "files" not in before:
+        raise RunError(f"{folder} has a run that was not begun by `hansa train`; name another folder")
+    refuse_changes(folder, {name: text for name, text in before["files"].items() if name in now["files"]}, False)
+    changes = differences(before, now)
+    if changes:
+        listed = "".join(f"\n  {change}" for change in changes)
+        raise RunError(
+            f"the run in {folder} is another one:{listed}\nName another folder, such as --set output.folder=runs/second"
+        )
+
+
+def _run(config: RunConfig, folder: Path, known: dict[str, Any], rounds: int, as_json: bool) -> bool:
+    experiment = Experiment(config)
+    progress: Any
+    if as_json:
+        progress = JsonProgress(folder)
+    else:
+        console = Console(highlight=False)
+        console.print(_summary(experiment, rounds), soft_wrap=True)
+        progress = TableProgress(console) if console.is_terminal else PlainProgress()
+    result = experiment.train(folder, known, rounds, progress)
+    files = _leave(experiment, result)
+    if as_json:
+        print_json(
+            {
+                "event": "end",
+                "rounds": result.rounds,
+                "stopped": result.stopped,
+                "metrics": result.history[-1] if len(result.history) else {},
+                "folder": folder,
+                "files": {file.name: file for file in files},
+            }
+        )
+    else:
+        ended = f"after {result.rounds} rounds" + ("" if result.stopped is None else f", stopped: {result.stopped}")
+        print("", f"Done {ended}. In {folder}:", *(f"  {file.name}" for file in files), sep="\n")
+        if result.rounds < rounds:
+            print(f"hansa resume {folder} goes on with it." if _by_user(result) else "")
+    return not _by_user(result)
+
+
+def _by_user(result: TrainingResult) -> bool:
+    return result.stopped == BY_USER
+
+
+def _summary(experiment: Experiment, rounds: int) -> str:
+    populations, training = experiment.populations, experiment.config.training
+    each = "all" if training.clients_per_round is None else str(training.clients_per_round)
+    lines = [f"Data      {populations.training!r}"]
+    if populations.evaluation is not None:
+        lines.append(f"Evaluated on {populations.what}: {int(populations.evaluation.sizes.sum()):,} examples")
+    return "\n".join([*lines, f"Training  {rounds} rounds, {each} of {len(populations.training)} clients in each", ""])
+
+
+def _leave(experiment: Experiment, result: TrainingResult) -> list[Path]:
+    """Draw the curves and write the model; what else is in the folder is there already."""
+    assert result.run_dir is not None
+    folder = result.run_dir
+    files = [folder / "metrics.csv"]
+    if len(result.history):
+        result.history.plot(path=folder / "curves.png", title=folder.name)
+        files.append(folder / "curves.png")
+    models = [("model", result.state)]
+    models += [
+        ("best_model", callback.state)
+        for callback in experiment.callbacks
+        if isinstance(callback, BestModel) and callback.state is not None
+    ]
+    return files + [file for name, state in models for file in _write_model(experiment, state, folder / name)]
+
+
+def _write_model(experiment: Experiment, state: Any, path: Path) -> list[Path]:
+    model = experiment.source.make()
+    if hasattr(model, "stateless_call"):
+        # To save a model, Keras imports TensorFlow where it is installed; its greetings are not for here.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+        target = path.with_name(path.name + ".keras")
+        with replacing(target) as part:
+            state.model.save_keras(model, part)
+        return [target]
+    target = path.with_name(path.name + ".safetensors")
+    try:
+        learning.save_weights(state.model, target)
+    except ImportError as error:
+        sys.stderr.write(f"the weights are in the checkpoints only: {error}\n")
+        return []
+    return [target]
+
+
+def _changes(before: str, now: str) -> str:
+    lines = list(difflib.unified_diff(before.splitlines(), now.splitlines(), lineterm="", n=0))[2:]
+    shown = lines[:20] + (["…"] if len(lines) > 20 else [])
+    return "\n".join(f"    {line}" for line in shown)
+
+
+class PlainProgress:
+    """Prints a line for a few of the rounds, for logs and pipes."""
+
+    def begin(self, done: int, rounds: int, stopping: Callable[[], bool]) -> None:
+        """Say how far the run is."""
+        self._rounds = rounds
+        if done:
+            print(f"The run goes on after round {done}.", flush=True)
+
+    def add(self, record: Record, seconds: float) -> None:
+        """Print a round, if it is one of the few."""
+        number = int(record["round"])
+        if is_shown(number, self._rounds):
+            floats = [(name, value) for name, value in record.items() if isinstance(value, float)]
+            values = "".join(f"  {name} {value:.4g}" for name, value in floats)
+            print(f"round {number:>{len(str(self._rounds))}}{values}  {seconds:.3f} s", flush=True)
+
+    def end(self, message: str) -> None:
+        """What came of it is printed by the command."""
+
+
+class JsonProgress:
+    """Prints an object a line: `begin`, and each `round`.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def begin(self, done: int, rounds: int, stopping: Callable[[], bool]) -> None:
+        """Print how far the run is."""
+        print_json({"event": "begin", "done": done, "rounds": rounds, "folder": self._folder})
+
+    def add(self, record: Record, seconds: float) -> None:
+        """Print a round."""
+        print_json({"event": "round", **record, "seconds": round(seconds, 4)})
+
+    def end(self, message: str) -> None:
+        """What came of it is printed by the command."""

@@ -1,0 +1,103 @@
+"""Functions in Python files of the user's: they are loaded and called, and their errors shown at the user's lines."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import random
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from hansa.cli.config.checking import Function
+from hansa.types import names
+
+
+class UserCodeError(Exception):
+    """A file of the user's cannot be run, or a function in it raised an error."""
+
+
+def load(function: Function) -> Callable[..., Any]:
+    """The function. The file's folder is where its imports are looked for, too.
+
+    Raises:
+        UserCodeError: if the file raises an error, or has no such function.
+    """
+    folder = str(function.file.parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec = importlib.util.spec_from_file_location(function.file.stem, function.file)
+    if spec is None or spec.loader is None:
+        raise UserCodeError(f"{function.file} is no Python file; its name ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    # As import does, for what looks its own module up.
+    sys.modules[function.file.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserCodeError(_told(error, str(function.file))) from error
+    found = getattr(module, function.name, None)
+    if not callable(found):
+        known = [name for name, value in vars(module).items() if inspect.isfunction(value)]
+        hint = names.suggestion(function.name, known) or f"; its functions are: {names.listing(known)}"
+        raise UserCodeError(f"{function.file} has no function {function.name!r}{hint}")
+    return found  # type: ignore[no-any-return]
+
+
+def call(function: Callable[..., Any], options: Mapping[str, Any], where: str) -> Any:
+    """What a function returns.
+
+    Args:
+        function: the function.
+        options: its arguments by name.
+        where: the key that has them, such as `model.options`.
+
+    Raises:
+        UserCodeError: if it does not take these arguments, or raises an error.
+    """
+    check_options(function, options, where)
+    try:
+        return function(**options)
+    except Exception as error:
+        code = inspect.unwrap(function)
+        raise UserCodeError(_told(error, inspect.getsourcefile(code) or "")) from error
+
+
+def check_options(function: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
+    """Checks that a function can be called with these arguments by name.
+
+    Raises:
+        UserCodeError: if it cannot.
+    """
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of some that are not written in Python
+        return
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        name = getattr(function, "__name__", repr(function))
+        raise UserCodeError(f"{where}: {name}{signature} cannot be called with them: {error}") from None
+
+
+def seeded(make: Callable[[], Any], seed: int) -> Any:
+    """What a function makes, where the weights that Keras draws, and what is drawn with `random` or NumPy, are those
+    of a seed.
+
+    `keras.utils.set_random_seed` does the same, but imports TensorFlow where it is installed, which takes seconds.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (what the user's code may draw from)
+    return make()
+
+
+def _told(error: Exception, file: str) -> str:
+    """An error in a line, after the lines of the user's that led to it."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    places = [f"{frame.filename}, line {frame.lineno}, in {frame.name}: {frame.line}" for frame in frames]
+    if isinstance(error, SyntaxError) and error.filename == file:
+        places = [f"{file}, line {error.lineno}: {(error.text or '').strip()}"]
+    return "\n  ".join([*places, f"{type(error).__name__}: {error}"])

@@ -1,0 +1,189 @@
+"""Values of a TOML file to frozen dataclasses. It knows types, bounds and names, not what a key is for.
+
+All that is wrong is found, not only the first thing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hansa.types import names
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used.
+
+    Attributes:
+        problems: what is wrong, a sentence each, beginning with the path to the key.
+
+    Args:
+        origin: the file, or what else the configuration is from.
+        problems: at least one.
+    """
+
+    def __init__(self, origin: object, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        if len(problems) == 1:
+            super().__init__(f"{origin}: {problems[0]}")
+        else:
+            lines = "".join(f"\n  {problem}" for problem in problems)
+            super().__init__(f"{origin} has {len(problems)} mistakes:{lines}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+    """A function in a Python file, which a configuration has as `model.py:model_fn`."""
+
+    file: Path
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.name}"
+
+
+def key(help: str, default: Any = dataclasses.MISSING, *, least: float | None = None, most: float | None = None) -> Any:
+    """A field of a table.
+
+    Args:
+        help: what it means, for the reference.
+        default: its value where the file has none; without one the file must have it.
+        least, most: the bounds of a number, which may be reached.
+    """
+    metadata = {"help": help, "least": least, "most": most}
+    if isinstance(default, dict | list):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def checked(table: type[Any], values: Mapping[str, Any], folder: Path, path: str, problems: list[str]) -> Any:
+    """An object of a dataclass, whose fields are made with `key`; None if something is wrong with them.
+
+    Args:
+        table: the dataclass.
+        values: what the file has for it.
+        folder: what relative paths are relative to.
+        path: the path to the table, such as `data.partition`; empty for the file itself.
+        problems: what is wrong is added to it.
+    """
+    before = len(problems)
+    kinds = typing.get_type_hints(table)
+    known = {field.name: field for field in dataclasses.fields(table)}
+    for name in values:
+        if name not in known:
+            problems.append(
+                f"{joined(path, name)} is no key{names.suggestion(name, known) or ';'} the keys here are "
+                f"{', '.join(known)}"
+            )
+    found = {}
+    for name, field in known.items():
+        where = joined(path, name)
+        if name in values:
+            found[name] = _value(kinds[name], values[name], field.metadata, folder, where, problems)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            problems.append(f"{where} is missing: {field.metadata['help']}; expected {expected(kinds[name])}")
+    return None if len(problems) > before else table(**found)
+
+
+def joined(path: str, name: str) -> str:
+    """The path to a key in a table."""
+    return f"{path}.{name}" if path else name
+
+
+def expected(kind: Any, metadata: Mapping[str, Any] = types.MappingProxyType({})) -> str:
+    """What a type and its bounds are called in messages and in the reference."""
+    kind = _not_none(kind)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return " or ".join(f'"{value}"' for value in arguments)
+    if origin is list:
+        return f"a list of: {expected(arguments[0])}"
+    if kind is Function:
+        return 'a Python file and a function in it, such as "model.py:model_fn"'
+    if origin is dict or dataclasses.is_dataclass(kind):
+        return "a table"
+    if kind is Path:
+        return "a path"
+    return {bool: "true or false", int: "an integer", float: "a number", str: "a string"}[kind] + _bounds(metadata)
+
+
+def optional(kind: Any) -> bool:
+    """Whether a type allows None."""
+    return type(None) in typing.get_args(kind)
+
+
+def table_of(kind: Any) -> type[Any] | None:
+    """The dataclass that a type is, if it is one."""
+    plain = _not_none(kind)
+    is_table = isinstance(plain, type) and dataclasses.is_dataclass(plain) and plain is not Function
+    return plain if is_table else None
+
+
+def _value(
+    kind: Any, value: Any, metadata: Mapping[str, Any], folder: Path, where: str, problems: list[str]
+) -> Any:
+    plain = _not_none(kind)
+    if value is None and optional(kind):  # from a file of JSON
+        return None
+    table = table_of(kind)
+    if table is not None and isinstance(value, dict):
+        return checked(table, value, folder, where, problems)
+    origin, arguments = typing.get_origin(plain), typing.get_args(plain)
+    if origin is list and isinstance(value, list):
+        return [
+            _value(arguments[0], each, {}, folder, f"{where}[{index}]", problems) for index, each in enumerate(value)
+        ]
+    if origin is typing.Literal:
+        if value in arguments:
+            return value
+        hint = names.suggestion(value, arguments).replace("'", '"') if isinstance(value, str) else ""
+        problems.append(f"{where} = {shown(value)}: expected {expected(kind)}{hint}")
+        return None
+    if origin is dict and isinstance(value, dict):
+        return {name: _value(arguments[1], each, {}, folder, f"{where}.{name}", problems) for name, each in value.items()}
+    if plain is Any:
+        return value
+    if plain is Path and isinstance(value, str):
+        return folder / Path(value).expanduser()
+    if plain is Function and isinstance(value, str):
+        file, _, name = value.rpartition(":")
+        if file and name.isidentifier():
+            return Function(folder / Path(file).expanduser(), name)
+    if plain is float and type(value) in (int, float) and math.isfinite(value) and _within(value, metadata):
+        return float(value)
+    if plain in (int, bool, str) and type(value) is plain and _within(value, metadata):
+        return value
+    problems.append(f"{where} = {shown(value)}: expected {expected(kind, metadata)}")
+    return None
+
+
+def shown(value: Any) -> str:
+    """A value as TOML has it, shortened."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _not_none(kind: Any) -> Any:
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        (plain,) = (each for each in typing.get_args(kind) if each is not type(None))
+        return plain
+    return kind
+
+
+def _within(value: Any, metadata: Mapping[str, Any]) -> bool:
+    least, most = metadata.get("least"), metadata.get("most")
+    return (least is None or value >= least) and (most is None or value <= most)
+
+
+def _bounds(metadata: Mapping[str, Any]) -> str:
+    least, most = metadata.get("least"), metadata.get("most")
+    if least is not None and most is not None:
+        return f" from {least:g} to {most:g}"
+    return "" if least is None else f" of at least {least:g}"

@@ -1,0 +1,113 @@
+"""Where a configuration is: in a TOML file with words of the command line over it, and then in the run's folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hansa.cli.config.checking import ConfigError, Function, checked, joined, shown
+from hansa.cli.config.rules import rules
+from hansa.cli.config.schema import RunConfig
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration in a file.
+
+    Args:
+        path: a TOML file; what is relative in it is relative to its folder.
+        overrides: `KEY=VALUE`, such as `training.rounds=20`; what is no value of TOML is a string.
+
+    Raises:
+        ConfigError: if there is no such file, or something in it is wrong.
+    """
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(path, ["there is no such file; `hansa new DIR` writes one to begin with"]) from None
+    except OSError as error:
+        raise ConfigError(path, [f"it cannot be read: {error.strerror}"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(path, [f"it is no TOML: {error}"]) from None
+    for override in overrides:
+        _set(values, override)
+    return _config(values, path.resolve().parent, path)
+
+
+def restore_config(values: Any, origin: object) -> RunConfig:
+    """The configuration that `stored` gave.
+
+    Args:
+        values: what it gave, perhaps as read from JSON.
+        origin: where it was kept.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    if not isinstance(values, Mapping) or not isinstance(values.get("training"), Mapping):
+        raise ConfigError(origin, ["it was not begun by `hansa train`, so it does not say how it goes on"])
+    return _config(values, Path.cwd(), origin)
+
+
+def stored(config: RunConfig) -> dict[str, Any]:
+    """The configuration as values that JSON has, with absolute paths, without keys that have no value."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Path | Function):
+            return str(value)
+        if dataclasses.is_dataclass(value):
+            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            return {name: plain(each) for name, each in fields.items() if each is not None}
+        if isinstance(value, dict):
+            return {name: plain(each) for name, each in value.items()}
+        if isinstance(value, list):
+            return [plain(each) for each in value]
+        return value
+
+    result: dict[str, Any] = plain(config)
+    return result
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:
+    """What is other in a configuration, a line for each key."""
+    lines = []
+    for name in [*before, *(name for name in now if name not in before)]:
+        where, old, new = joined(path, name), before.get(name), now.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += differences(old, new, where)
+        elif old != new:
+            lines.append(
+                f"{where} was {'not set' if old is None else shown(old)}, and is now "
+                f"{'not set' if new is None else shown(new)}"
+            )
+    return lines
+
+
+def _config(values: Mapping[str, Any], folder: Path, origin: object) -> RunConfig:
+    problems: list[str] = []
+    config = checked(RunConfig, values, folder, "", problems)
+    if not problems:
+        problems = rules(config)
+    if problems:
+        raise ConfigError(origin, problems)
+    assert isinstance(config, RunConfig)
+    return config
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    names = path.strip().split(".")
+    if not equals or not all(names):
+        raise ConfigError("--set", [f"expected KEY=VALUE, such as training.rounds=20; found {override!r}"])
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    table = values
+    for name in names[:-1]:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError("--set", [f"{name!r} in {path!r} is no table of the file"])
+    table[names[-1]] = value

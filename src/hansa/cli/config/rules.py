@@ -1,0 +1,120 @@
+"""What a run's keys must have to do with each other, and which files must be there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hansa.cli.config.checking import Function
+from hansa.cli.config.schema import DataTable, ModelTable, PartitionTable, RunConfig
+
+FORMATS = {
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".parquet": "parquet",
+    ".npz": "npz",
+    ".json": "leaf",
+    ".h5": "tff_hdf5",
+    ".hdf5": "tff_hdf5",
+    ".sqlite": "tff_sqlite",
+    ".sqlite.lzma": "tff_sqlite",
+}
+"""The formats of files by their ending."""
+
+WITH_CLIENTS = ("cifar100", "emnist", "shakespeare", "tiny_shakespeare")
+"""The data sets whose clients are given."""
+
+PARTITION_OPTIONS = {
+    "iid": (),
+    "dirichlet": ("alpha", "min_examples", "equal_sizes"),
+    "shards": ("shards_per_client",),
+    "by_label": ("labels_per_client",),
+    "by_quantity": ("alpha", "sigma", "min_examples"),
+}
+"""What each partition takes beside the number of clients and the seed."""
+
+
+def rules(config: RunConfig) -> list[str]:
+    """What is wrong with a configuration whose keys are each of the right type, a sentence for each thing."""
+    return [*_model(config.model), *_data(config.data), *_training(config)]
+
+
+def format_of(data: DataTable) -> str | None:
+    """The format of the file that data are from: what is said, or what its ending says."""
+    if data.format is not None or data.path is None:
+        return data.format
+    return next((kind for ending, kind in FORMATS.items() if data.path.name.lower().endswith(ending)), None)
+
+
+def _model(model: ModelTable) -> list[str]:
+    problems = _one_of("model", model, ("function", "name"))
+    return problems + _function("model.function", model.function)
+
+
+def _data(data: DataTable) -> list[str]:
+    problems = _one_of("data", data, ("name", "path", "function"))
+    problems += _function("data.function", data.function)
+    if data.path is not None:
+        problems += _file(data)
+    else:
+        given = [name for name in ("format", "client", "features", "types") if getattr(data, name)]
+        problems += [f"data.{name} is of a file, and there is no data.path" for name in given]
+    clients_given = data.name in WITH_CLIENTS or (data.path is not None and (format_of(data) != "npz" or data.client))
+    if clients_given and data.partition is not None:
+        problems.append("data.partition: this data has clients; leave it out, or choose data without")
+    if not clients_given and data.partition is None and data.function is None and not problems:
+        problems.append('data.partition is missing, as this data has no clients: { method = "iid", clients = 10 }')
+    if data.partition is not None:
+        problems += _partition(data.partition)
+    if data.options and data.name is not None:
+        problems.append("data.options are arguments of a function or of a reader; data.name takes none")
+    return problems
+
+
+def _file(data: DataTable) -> list[str]:
+    assert data.path is not None
+    kind = format_of(data)
+    if not data.path.exists():
+        return [f"data.path: there is no {data.path}"]
+    if kind is None:
+        return [f'data.format is missing, and {data.path.name} does not tell it; write format = "csv", for a start']
+    if kind in ("csv", "parquet") and data.client is None:
+        return ["data.client is missing: the column that says whose a row is"]
+    return []
+
+
+def _partition(partition: PartitionTable) -> list[str]:
+    problems = []
+    allowed = PARTITION_OPTIONS[partition.method]
+    every = {name for options in PARTITION_OPTIONS.values() for name in options}
+    for name in sorted(every):
+        if getattr(partition, name) is not None and name not in allowed:
+            problems.append(f"data.partition.{name}: {partition.method} does not take it")
+    if partition.clients is None and partition.method != "by_label":
+        problems.append("data.partition.clients is missing: how many clients")
+    if partition.method == "dirichlet" and not partition.alpha:
+        problems.append("data.partition.alpha is missing, or 0: 100 makes clients alike, 0.1 unlike")
+    if partition.method == "by_quantity" and (partition.alpha is None) == (partition.sigma is None):
+        problems.append("data.partition: by_quantity takes either alpha or sigma")
+    return problems
+
+
+def _training(config: RunConfig) -> list[str]:
+    training = config.training
+    if training.sampler != "uniform" and training.clients_per_round is None:
+        return [f'training.clients_per_round is missing, and training.sampler = "{training.sampler}" draws clients']
+    return []
+
+
+def _one_of(path: str, table: Any, keys: Sequence[str]) -> list[str]:
+    given = [name for name in keys if getattr(table, name) is not None]
+    if len(given) == 1:
+        return []
+    found = f"found {' and '.join(given)}" if given else "found none of them"
+    return [f"{path} has one of the keys {', '.join(keys)}; {found}"]
+
+
+def _function(path: str, function: Function | None) -> list[str]:
+    if function is None or function.file.is_file():
+        return []
+    return [f"{path}: there is no file {function.file}"]

@@ -1,0 +1,155 @@
+"""The tables and keys of a run's TOML file. `docs/cli.md` has the same as a table, which is checked against this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hansa.cli.config.checking import Function, key
+
+DataName = Literal[
+    "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "emnist", "shakespeare", "tiny_shakespeare"
+]
+FileFormat = Literal["csv", "parquet", "npz", "leaf", "tff_hdf5", "tff_sqlite", "images"]
+PartitionMethod = Literal["iid", "dirichlet", "shards", "by_label", "by_quantity"]
+
+
+@dataclass(frozen=True)
+class ModelTable:
+    """What is trained: a function of one's own, or a small model by name."""
+
+    function: Function | None = key(
+        "a Python file and a function in it, `model.py:model_fn`, which returns a compiled Keras model, or a model of "
+        "`hansa.learning`",
+        None,
+    )
+    name: Literal["linear", "mlp", "cnn"] | None = key(
+        "instead of `function`, a Keras model for labelled images or vectors: softmax regression, one hidden layer, or "
+        "two convolutional layers and a hidden one",
+        None,
+    )
+    options: dict[str, Any] = key("arguments of the function by name; of a named model, `hidden`, its units", {})
+
+
+@dataclass(frozen=True)
+class PartitionTable:
+    """How examples that have no clients are dealt out; see `hansa.simulation.partition_…`."""
+
+    method: PartitionMethod = key("which partition")
+    clients: int | None = key(
+        "how many clients; only `by_label` does without it, and then makes one for each label", None, least=1
+    )
+    alpha: float | None = key(
+        "of `dirichlet` and `by_quantity`: how alike clients are; small is unlike", None, least=0
+    )
+    sigma: float | None = key("of `by_quantity`: how much sizes differ, in place of `alpha`", None, least=0)
+    shards_per_client: int | None = key("of `shards`", None, least=1)
+    labels_per_client: int | None = key("of `by_label`", None, least=1)
+    min_examples: int | None = key("of `dirichlet` and `by_quantity`: no client has fewer", None, least=0)
+    equal_sizes: bool | None = key("of `dirichlet`: whether all clients have as many examples", None)
+    seed: int = key("decides who has which examples", 0, least=0)
+
+
+@dataclass(frozen=True)
+class DataTable:
+    """Whose data: a named data set, a file, or a function of one's own; and how a client goes through it."""
+
+    name: DataName | None = key("a data set; see `hansa.simulation.load_…` for where it is looked for", None)
+    path: Path | None = key("instead of `name`, a file, or a folder, of clients' examples", None)
+    format: FileFormat | None = key("of `path`, where its ending does not tell", None)
+    function: Function | None = key(
+        "instead of `name`, a Python file and a function in it, `data.py:load`, which returns a "
+        "`hansa.simulation.ClientData`, or a pair of them: to train on, and to evaluate on",
+        None,
+    )
+    options: dict[str, Any] = key("arguments of the function, or of the reader, by name", {})
+    client: str | None = key("of a table: the column, of an `npz` file the array, that says whose an example is", None)
+    features: dict[str, Any] = key(
+        'of a file: the arrays of examples and their columns, `{ x = ["height", "weight"], y = "label" }`', {}
+    )
+    types: dict[str, str] = key('of a file: the types that arrays are cast to, `{ x = "float32", y = "int32" }`', {})
+    label: str = key("the array of labels, which partitions look at", "y")
+    partition: PartitionTable | None = key("how examples that have no clients are dealt out", None)
+    max_clients: int | None = key("only the first so many clients", None, least=1)
+    examples_per_client: int | None = key("only the first so many examples of each client", None, least=1)
+    held_out: float = key("the fraction that is held out, to evaluate on", 0.0, least=0, most=0.99)
+    held_out_by: Literal["examples", "clients"] = key("whether a part of each client's examples, or clients", "examples")
+    batch_size: int = key("examples per batch of a client", 20, least=1)
+    epochs: int = key("how often a client goes through its examples in a round", 1, least=1)
+    shuffle: bool = key("whether in another order each time", True)
+    seed: int = key("decides what is held out, and the order", 0, least=0)
+
+
+@dataclass(frozen=True)
+class OptimizerTable:
+    """An optimizer of Optax."""
+
+    name: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop", "yogi", "lion"] = key("which one")
+    learning_rate: float = key("its learning rate", least=0)
+    options: dict[str, Any] = key("its other arguments, such as `{ momentum = 0.9 }`", {})
+
+
+@dataclass(frozen=True)
+class EarlyStoppingTable:
+    """When a run stops early; see `hansa.program.EarlyStopping`."""
+
+    metric: str = key("such as `evaluation/loss`")
+    patience: int = key("how many evaluations without improvement are borne", 0, least=0)
+    min_delta: float = key("how much is an improvement: more than this", 0.0, least=0)
+    mode: Literal["min", "max"] = key("whether the metric is to become small or large", "min")
+
+
+@dataclass(frozen=True)
+class BestModelTable:
+    """Which round's model is kept beside the last one; see `hansa.program.BestModel`."""
+
+    metric: str = key("such as `evaluation/loss`")
+    mode: Literal["min", "max"] = key("whether the metric is to become small or large", "min")
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """How it is trained."""
+
+    rounds: int = key("how many rounds", least=1)
+    clients_per_round: int | None = key("how many clients take part in a round; by default all", None, least=1)
+    sampler: Literal["uniform", "weighted", "poisson"] = key(
+        "how they are drawn: each as likely; in proportion to their examples; or each by itself, so that their number "
+        "is `clients_per_round` on average",
+        "uniform",
+    )
+    seed: int = key("of the model's first weights and of all draws in rounds", 0, least=0)
+    client_optimizer: OptimizerTable | None = key("the clients'; by default the model's own", None)
+    server_optimizer: OptimizerTable | None = key("the server's; by default SGD of rate 1, plain averaging", None)
+    weighting: Literal["num_examples", "uniform"] = key("what a client counts in the average", "num_examples")
+    non_trainable: Literal["mean", "server"] = key(
+        "what becomes of weights that are not trained: their average, or they stay the server's", "mean"
+    )
+    evaluate_every: int = key("after which rounds the model is evaluated: this one, twice this, …", 1, least=1)
+    checkpoint_every: int = key("how many rounds a kill may cost", 10, least=1)
+    keep_checkpoints: int = key("how many checkpoints, the newest", 2, least=1)
+    early_stopping: EarlyStoppingTable | None = key("when the run stops before its last round", None)
+    best_model: BestModelTable | None = key("which round's model is kept, too", None)
+
+
+@dataclass(frozen=True)
+class OutputTable:
+    """Where results go."""
+
+    folder: Path | None = key("the run's folder; by default a new one, `runs/FILE-TIME`", None)
+    sinks: list[Literal["tensorboard", "mlflow", "wandb"]] = key(
+        "where metrics go, too: TensorBoard's files in the run's folder, MLflow, Weights & Biases", []
+    )
+    project: str = key("the name of MLflow's experiment, and of the project of Weights & Biases", "hansa")
+    tracking_uri: str | None = key("where MLflow keeps its runs; by default where it is configured to", None)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A run."""
+
+    model: ModelTable = key("what is trained")
+    data: DataTable = key("whose data")
+    training: TrainingTable = key("how")
+    output: OutputTable = key("where results go", OutputTable())
