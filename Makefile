@@ -18,12 +18,12 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench bench-quick clean
 
 help: ## show these targets
 	@echo "Hansa: federated learning as typed programs."
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 	@echo
 	@echo "Variables: PYTHON ($(PYTHON)), VENV ($(VENV)), WORKERS ($(WORKERS), for test), ARGS (more arguments for demo, test, bench)."
 
@@ -41,6 +41,9 @@ lint: $(VENV)/.dev ## check style, format, types and the direction of imports
 
 bench: $(VENV)/.dev ## measure speed against this machine's own matrix product
 	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+bench-quick: $(VENV)/.dev ## print ratios to the matrix product and to bare loops, in under three minutes
+	@$(BIN)/python -m benchmarks.quick $(ARGS)
 
 clean: ## remove the virtual environment and what tools leave behind; runs/ stays
 	rm -rf $(VENV) build dist src/*.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

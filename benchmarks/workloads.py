@@ -70,6 +70,26 @@ def mlp(sizes: list[int]) -> Callable[[], keras.Model]:
     return build
 
 
+def cnn() -> keras.Model:
+    """The CNN of McMahan et al. (2017, arXiv:1602.05629, section 3), 1,663,370 weights."""
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(32, 5, padding="same", activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(64, 5, padding="same", activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dense(512, activation="relu"),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+CNN_FLOPS = float(3 * 2 * (28 * 28 * 32 * 25 + 14 * 14 * 64 * 25 * 32 + 3136 * 512 + 512 * 10) - 2 * 28 * 28 * 32 * 25)
+"""Forward and backward pass of one example through it."""
+
+
 def clients(x: np.ndarray, y: np.ndarray, sizes: list[int], batch: int) -> hansa.ClientBatches:
     """Examples cut into clients of these sizes, one after another."""
     offsets = np.concatenate([[0], np.cumsum(sizes)])

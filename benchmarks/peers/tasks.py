@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from benchmarks.peers.protocol import Task
-from benchmarks.workloads import Workload, all_workloads, clients, mlp
+from benchmarks.workloads import CNN_FLOPS, Workload, all_workloads, clients, cnn, mlp
 from hansa.simulation import load_mnist
 
 layers = keras.layers
@@ -86,23 +86,8 @@ def images(shape: tuple[int, ...], test: bool = False) -> tuple[np.ndarray, np.n
 
 def convolutional(batch: int, name: str) -> Task:
     """The CNN of McMahan et al. (2017, arXiv:1602.05629, section 3), 1,663,370 weights, on four clients of 600."""
-
-    def build() -> keras.Model:
-        return keras.Sequential(
-            [
-                keras.Input((28, 28, 1)),
-                layers.Conv2D(32, 5, padding="same", activation="relu"),
-                layers.MaxPooling2D(2),
-                layers.Conv2D(64, 5, padding="same", activation="relu"),
-                layers.MaxPooling2D(2),
-                layers.Flatten(),
-                layers.Dense(512, activation="relu"),
-                layers.Dense(10, activation="softmax"),
-            ]
-        )
-
     x, y = images((28, 28, 1))
-    return task_of(Workload(name, build, clients(x, y, [600] * 4, batch), 0.05, np.nan))
+    return task_of(Workload(name, cnn, clients(x, y, [600] * 4, batch), 0.05, CNN_FLOPS))
 
 
 def speeches(path: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -56,8 +57,22 @@ def test_the_text_says_what_goes_where() -> None:
         "seen         mean: in a deployment the server would see each client's; no sum is protected\n"
         "             Here all of it is simulated in one process, which sees everything.\n"
         "\n"
-        "result  float32@SERVER"
+        "result  float32@SERVER\n"
+        f"here    one client at a time on each of {len(jax.devices())} x cpu"
     )
+
+
+def test_the_last_line_says_how_the_current_runtime_goes_about_it() -> None:
+    def last(runtime: Any) -> str:
+        with hansa.runtime(runtime):
+            return str(hansa.explain(share_above)).splitlines()[-1]
+
+    assert last(hansa.InProcessRuntime(jax.devices()[:1])) == "here    one client at a time on each of 1 x cpu"
+    assert last(hansa.InProcessRuntime(jax.devices()[:1], clients_at_once=4)) == (
+        "here    4 clients at a time on each of 1 x cpu"
+    )
+    assert last(hansa.ReferenceRuntime()) == "result  float32@SERVER"
+    assert "here" not in explained(lambda x: hansa.federated_map(DOUBLE, x), "float32[3]@SERVER")
 
 
 def test_an_explanation_is_a_text_with_facts() -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
+
+import matplotlib.image
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 
@@ -14,15 +17,28 @@ def masked(picture: str) -> str:
     return re.sub(r"[\d.,]+ [kMGT]?FLOP", "FLOP", picture)
 
 
-def test_the_picture_of_federated_averaging_is_up_to_date() -> None:
-    spec = importlib.util.spec_from_file_location("averaging", IMAGES / "averaging.py")
+def script(name: str) -> Any:
+    """The module that draws a picture."""
+    spec = importlib.util.spec_from_file_location(name, IMAGES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    text = module.explanation()
+    return module
+
+
+def test_the_picture_of_federated_averaging_is_up_to_date() -> None:
+    text = script("averaging").explanation()
     drawn = (IMAGES / "averaging.svg").read_text("utf-8")
     assert masked(text.svg()) == masked(drawn), "draw it anew: python docs/images/averaging.py"
     products = 2 * 2 * 784 * 512 + 3 * 2 * 512 * 10
     (per_example,) = (float(number) for number in re.findall(r"([\d.]+) MFLOP per example</text>", drawn)[:1])
     assert products < per_example * 1e6 < 1.02 * products
+
+
+def test_the_picture_of_the_accuracy_of_clients_is_up_to_date(tmp_path: Path) -> None:
+    script("client_accuracy").client_metrics().plot("accuracy", tmp_path / "now.png")
+    drawn, now = (matplotlib.image.imread(path) for path in (IMAGES / "client_accuracy.png", tmp_path / "now.png"))
+    assert drawn.shape == now.shape
+    # Letters are drawn a little differently by other versions of Matplotlib.
+    assert abs(drawn - now).mean() < 0.01, "draw it anew: python docs/images/client_accuracy.py"

@@ -10,12 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hansa._figure_style import BLUE, DPI, GREY, INK, QUIET, style
 from hansa.cli._history import Round
 from hansa.cli._run_folder import replacing
 
-_CLIENTS, _HELD_OUT = "#8a94a6", "#0b6e99"
-_INK, _QUIET = "#1f2933", "#616e7c"
-_DPI = 160
 # Labels closer than this, in shares of the panel's height, would overlap.
 _LABEL_HEIGHT = 0.09
 
@@ -29,12 +27,12 @@ def draw_curves(rounds: Sequence[Round], title: str, subtitle: str, target: Path
         subtitle: the setting and the result, in a line.
         target: the picture's path, ending in `.png`.
     """
-    figure = Figure(figsize=(12, 4.9), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(12, 4.9), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     figure.subplots_adjust(left=0.048, right=0.868, top=0.73, bottom=0.125, wspace=0.5)
     losses, accuracies = figure.subplots(1, 2)
-    figure.text(0.024, 0.925, title, fontsize=15, fontweight="bold", color=_INK)
-    figure.text(0.024, 0.862, subtitle, fontsize=10.5, color=_QUIET)
+    figure.text(0.024, 0.925, title, fontsize=15, fontweight="bold", color=INK)
+    figure.text(0.024, 0.862, subtitle, fontsize=10.5, color=QUIET)
     numbers = [record.round for record in rounds]
 
     top = max([*(record.loss for record in rounds), *(record.held_out_loss for record in rounds)], key=_finite)
@@ -45,26 +43,19 @@ def draw_curves(rounds: Sequence[Round], title: str, subtitle: str, target: Path
     _lines(losses, numbers, [record.loss for record in rounds], [record.held_out_loss for record in rounds])
     _lines(accuracies, numbers, [record.accuracy for record in rounds], [record.held_out_accuracy for record in rounds])
     with replacing(target) as part:
-        figure.savefig(part, dpi=_DPI)
+        figure.savefig(part, dpi=DPI)
 
 
 def _style(axes: Axes, name: str, last: int) -> None:
-    axes.set_title(name, loc="left", fontsize=11.5, fontweight="bold", color=_INK, pad=10)
-    axes.set_xlabel("Round", fontsize=10, color=_QUIET)
+    style(axes, name, "Round")
     axes.set_xlim(1, max(last, 2))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-    axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=9.5, labelcolor=_QUIET, pad=6)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color("#cbd2d9")
 
 
 def _lines(axes: Axes, numbers: list[int], clients: list[float], held_out: list[float]) -> None:
     marker = "o" if len(numbers) == 1 else None
-    axes.plot(numbers, clients, color=_CLIENTS, linewidth=1.6, marker=marker, markersize=4)
-    axes.plot(numbers, held_out, color=_HELD_OUT, linewidth=2.4, marker=marker, markersize=5, solid_capstyle="round")
+    axes.plot(numbers, clients, color=GREY, linewidth=1.6, marker=marker, markersize=4)
+    axes.plot(numbers, held_out, color=BLUE, linewidth=2.4, marker=marker, markersize=5, solid_capstyle="round")
     low, high = axes.get_ylim()
     height = high - low
     at_clients, at_held_out = _finite(clients[-1]), _finite(held_out[-1])
@@ -76,8 +67,8 @@ def _lines(axes: Axes, numbers: list[int], clients: list[float], held_out: list[
         at_held_out -= above * missing / 2
     lift = max(0.0, low + 0.02 * height - min(at_clients, at_held_out))
     for name, value, at, color, weight in (
-        ("in training", clients[-1], at_clients, _CLIENTS, "normal"),
-        ("held out", held_out[-1], at_held_out, _HELD_OUT, "bold"),
+        ("in training", clients[-1], at_clients, GREY, "normal"),
+        ("held out", held_out[-1], at_held_out, BLUE, "bold"),
     ):
         axes.annotate(
             f"{value:.3f}  {name}",

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from hansa.compiler import sequences
+from hansa.compiler.rewrites import with_products_outside
 from hansa.compiler.sequences import Aval, NeedsSizes, Sequence, Trace
 from hansa.compiler.stored import StoredStage
 from hansa.language.computations import Computation, GraphComputation, LocalComputation
@@ -91,7 +92,13 @@ def trace(computation: Computation) -> Trace:
     """How to make the jaxpr of a computation of tensors for the shapes of its leaves, which may be symbolic."""
     parameter = computation.type_signature.parameter
     if isinstance(computation, LocalComputation):
-        return computation.function.trace
+        function = computation.function
+
+        def rewritten(avals: tuple[Aval, ...]) -> Traced:
+            traced = function.trace(avals)
+            return Traced(with_products_outside(traced.jaxpr), traced.result)
+
+        return rewritten
 
     def of(avals: tuple[Aval, ...]) -> Traced:
         trees: list[jax.tree_util.PyTreeDef] = []

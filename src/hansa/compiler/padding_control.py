@@ -18,6 +18,7 @@ from hansa.compiler.padding import (
     mentions_batch,
 )
 from hansa.compiler.padding_rules import all_like, refuse, rule, values
+from hansa.compiler.rewrites.loops import scan_parts
 
 
 @rule(
@@ -58,17 +59,6 @@ def _stable(init: Sequence[Rows], body: Callable[[list[Rows]], list[Rows]]) -> l
         known = joined
 
 
-def _scan_parts(eqn: Any) -> tuple[int, int]:
-    """Where in a scan's inputs its carry and its sequences begin: sequences have an axis more outside than inside."""
-    inner = eqn.params["jaxpr"]
-    inputs = [len(outer.aval.shape) > len(aval.shape) for outer, aval in zip(eqn.invars, inner.in_avals, strict=True)]
-    outputs = [
-        len(outer.aval.shape) > len(aval.shape) for outer, aval in zip(eqn.outvars, inner.out_avals, strict=True)
-    ]
-    sequences = len(inputs) - sum(inputs)
-    return sequences - (len(outputs) - sum(outputs)), sequences
-
-
 @rule("scan")
 def _scan(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     params, jaxpr = eqn.params, eqn.params["jaxpr"]
@@ -76,7 +66,7 @@ def _scan(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
         return [Rows(out) for out in bind(eqn, values(inputs), batch)]
     if export.is_symbolic_dim(params["length"]):
         raise refuse(eqn, "along the batch")
-    n, m = _scan_parts(eqn)
+    n, m = scan_parts(eqn)
     consts, init, xs = inputs[:n], inputs[n:m], inputs[m:]
     slices = [x._replace(value=x.value[0]) for x in xs]
     carry = _stable(init, lambda c: evaluate_rows(jaxpr.jaxpr, jaxpr.consts, [*consts, *c, *slices], batch)[: len(c)])

@@ -74,21 +74,26 @@ def without_transposes(jaxpr: Jaxpr) -> list[Any]:
     found, equations = set(), []
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "dot_general" and eqn.outvars[0] in transposed:
-            if _is_plain([atom.aval for atom in eqn.invars], eqn.params):
+            if is_plain_product(eqn):
                 found.add(eqn.outvars[0])
-                eqn = _transposed(eqn, transposed[eqn.outvars[0]])
+                eqn = transposed_product(eqn, transposed[eqn.outvars[0]])
         elif eqn.primitive.name == "transpose" and _is_variable(eqn.invars[0]) and eqn.invars[0] in found:
             continue
         equations.append(eqn)
     return equations
 
 
-def _transposed(eqn: Any, out: Any) -> Any:
+def transposed_product(eqn: Any, out: Any) -> Any:
     """The product whose result is the transpose of an equation's."""
     (over, batch), precision = eqn.params["dimension_numbers"], eqn.params["precision"]
     swapped = precision[::-1] if isinstance(precision, tuple) else precision
     params = eqn.params | {"dimension_numbers": (over[::-1], batch), "precision": swapped}
     return eqn.replace(invars=eqn.invars[::-1], outvars=[out], params=params)
+
+
+def is_plain_product(eqn: Any) -> bool:
+    """Whether an equation is a product of two matrices, of which one axis each is contracted."""
+    return eqn.primitive.name == "dot_general" and _is_plain([atom.aval for atom in eqn.invars], eqn.params)
 
 
 def _is_variable(atom: Any) -> bool:

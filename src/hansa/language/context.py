@@ -21,7 +21,11 @@ _PACKAGE = str(Path(__file__).resolve().parent.parent)
 
 
 class Runtime(Protocol):
-    """Something that executes computations."""
+    """Something that executes computations.
+
+    It may also have a method `plan(computation)`, which says in a line how it would go about it; `hansa.explain` shows
+    that.
+    """
 
     def invoke(self, computation: Computation, argument: Any) -> Any:
         """Run `computation` on `argument` (None if it takes none) and return its result.

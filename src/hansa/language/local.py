@@ -106,6 +106,15 @@ class LocalFunction:
         with jax.enable_x64(wide), deciding(), tracing(Trace(self.name, "local computation")):
             return to_struct(self._call(leaves), self.name)
 
+    def passed_on(self) -> Any:
+        """In place of each array of the result, the number of the argument's array that it is, unchanged, or -1.
+
+        The function must have been traced, as that of a `LocalComputation` is; for which sizes makes no difference.
+        """
+        traced = next(iter(self._traced.values()))
+        numbers = {id(variable): i for i, variable in enumerate(traced.jaxpr.jaxpr.invars)}
+        return jax.tree.unflatten(traced.result, [numbers.get(id(out), -1) for out in traced.jaxpr.jaxpr.outvars])
+
     def eager(self, argument: Any) -> Any:
         """The function's result on arrays, by calling the Python function itself with concrete JAX arrays, untraced."""
         with jax.enable_x64(True):

@@ -14,15 +14,24 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 
 from hansa.language import intrinsics as on
-from hansa.language.computations import Computation
-from hansa.language.local import is_wide
+from hansa.language.computations import Computation, LocalComputation
+from hansa.language.local import is_wide, tensors, unflatten
 from hansa.language.tracing import federated_computation, jax_computation, narrow_computation, wide_computation
 from hansa.learning.metrics import RoundMetrics
 from hansa.learning.model_fn import model_of
+from hansa.learning.screening import (
+    all_finite,
+    counters,
+    finite_difference,
+    int64,
+    is_float,
+    reported_metrics,
+    struct_of,
+    zero_unless,
+)
+from hansa.models.accumulators import type_of
 from hansa.models.batch_types import leading_size
 from hansa.models.exact import narrow
 from hansa.models.model import FunctionalModel, TrainingStep
@@ -30,7 +39,7 @@ from hansa.models.optimizers import Optimizer, sgd, to_optimizer
 from hansa.models.tensorflow_models import Model
 from hansa.models.weights import ModelWeights
 from hansa.templates import IterativeProcess
-from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, Struct, StructType, TensorType, Type, infer_type
+from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, Struct, StructType, TensorType, Type
 
 _KEY = TensorType("uint32", (2,))
 _COUNT = TensorType("int64")
@@ -57,7 +66,8 @@ def build_federated_averaging_process(
             `num_examples`, unless the model's metrics are `MetricSums`) to its weight, a scalar. A client with a
             negative one is left out, and counted, like one that is not finite.
         non_trainable: what becomes of non-trainable weights of float dtype: their "mean" over clients, with the same
-            weights, or the "server"'s values, unchanged. Those of other dtypes are the server's.
+            weights, or the "server"'s values, unchanged. Those of other dtypes are the server's, and so are those
+            that a training step hands on as they are, such as the weights of frozen layers, which are not reported.
         seed: the root of all random draws of clients; the round's number and the client's id are folded into it.
 
     Returns:
@@ -76,13 +86,13 @@ def build_federated_averaging_process(
     if non_trainable not in ("mean", "server"):
         raise ValueError(f"non_trainable is 'mean' or 'server', found {non_trainable!r}")
 
-    weights_type = _type_of(model.initial_weights)
+    weights_type = type_of(model.initial_weights)
     initialize = _initialize(model, server)
     state_type = initialize.type_signature.result
     work = _client_work(model, training, weights_type, _weighting(client_weighting))
-    report = _struct(work.type_signature.result)
-    update_server = _server_update(server, _struct(state_type), report, non_trainable == "mean")
-    combine = _round_metrics(model, report["counts"])
+    report = struct_of(work.type_signature.result)
+    update_server = _server_update(server, struct_of(state_type), report, non_trainable == "mean")
+    combine = _round_metrics(model, struct_of(report["counts"]))
     round_key, client_key = _keys(seed)
     batches = FederatedType(SequenceType(model.batch_type), CLIENTS)
 
@@ -113,10 +123,10 @@ def _training_step(model: FunctionalModel, client_optimizer: Any) -> TrainingSte
 
 
 def _initialize(model: FunctionalModel, server: Optimizer) -> Computation:
-    wide = server.wide or is_wide(_type_of(model.initial_weights))
+    wide = server.wide or is_wide(type_of(model.initial_weights))
     with jax.enable_x64(wide):
         optimizer_state = server.initial(model.initial_weights.trainable)
-    count = jax_computation(lambda: _int64(0))
+    count = jax_computation(lambda: int64(0))
     rest = _constant(optimizer_state, wide) if len(optimizer_state) else None
     initial = _constant(model.initial_weights, model.wide)
 
@@ -167,23 +177,27 @@ def _client_work(
             + (leading_size(batch) if count is None else jnp.asarray(count, jnp.int32)),
         }
 
+    changing = _changing_statistics(step)
+
     @local(weights_type, start.type_signature.result)
     def finish(before: Any, carry: Any) -> Any:
         outputs = model.local_outputs(carry.local)
         trainable = jax.tree.map(jnp.subtract, carry.weights.trainable, before.trainable)
         now, then = carry.weights.non_trainable, before.non_trainable
-        statistics = Struct([(name, leaf - then[name]) for name, leaf in now._items() if _is_float(leaf)])
+        statistics = Struct(
+            [(name, leaf - then[name]) for name, leaf in now._items() if name in changing and is_float(leaf)]
+        )
         update = ModelWeights.create(trainable, statistics)
         weight = weighting(outputs, carry.num_examples)
         has_data = carry.step > 0
-        finite = _finite_difference(carry.weights, before) & _all_finite((outputs, weight)) & (weight >= 0)
+        finite = finite_difference(carry.weights, before) & all_finite((outputs, weight)) & (weight >= 0)
         used = has_data & finite
         return {
-            "update": _zero_unless(used, update),
-            "weight": _zero_unless(used, weight),
-            "outputs": _zero_unless(used, outputs),
-            "used": _int64(_zero_unless(used & (weight > 0), jnp.int32(1))),
-            "counts": {"num_non_finite_clients": _int64(has_data & ~finite), "num_empty_clients": _int64(~has_data)},
+            "update": zero_unless(used, update),
+            "weight": zero_unless(used, weight),
+            "outputs": zero_unless(used, outputs),
+            "used": int64(zero_unless(used & (weight > 0), jnp.int32(1))),
+            "counts": counters(has_data, finite),
         }
 
     @federated_computation(weights_type, SequenceType(model.batch_type), _KEY)
@@ -191,6 +205,15 @@ def _client_work(
         return finish(weights, on.sequence_reduce(data, start(weights, key), step))
 
     return cast(Computation, client_work)
+
+
+def _changing_statistics(step: Computation) -> set[str | None]:
+    """The non-trainable weights that a training step may change: all but those of frozen layers."""
+    kind = step.type_signature.parameter
+    assert isinstance(step, LocalComputation) and kind is not None
+    carry, _ = unflatten(kind, list(range(len(tensors(kind)))))
+    before, after = carry.weights.non_trainable, step.function.passed_on().weights.non_trainable
+    return {name for name, number in after._items() if number != before[name]}
 
 
 def _projected(optimizer: Optimizer, project: Callable[[Struct], Struct]) -> Optimizer:
@@ -238,11 +261,8 @@ def _server_update(optimizer: Optimizer, state: StructType, report: StructType, 
     return cast(Computation, server_update)
 
 
-def _round_metrics(model: FunctionalModel, counts: Type) -> Computation:
-    metrics = _struct(model.metrics.type_signature.result)
-    taken = set(metrics.names) & {*_struct(counts).names, "model_unchanged"}
-    if taken:
-        raise ValueError(f"the metric {taken.pop()!r} has the name of a counter that every round reports; rename it")
+def _round_metrics(model: FunctionalModel, counts: StructType) -> Computation:
+    metrics = reported_metrics(model, [*counts.names, "model_unchanged"])
     flag = jax_computation(_COUNT)(lambda used: used == 0)
 
     @federated_computation(metrics, counts, _COUNT)
@@ -283,51 +303,3 @@ def _keys(seed: int) -> tuple[Computation, Computation]:
 
 def _fold_in(key: Any, data: Any) -> Any:
     return jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(key), data.astype(jnp.uint32)))
-
-
-def _int64(value: Any) -> Any:
-    with jax.enable_x64(True):
-        return jnp.asarray(value, jnp.int64)
-
-
-def _is_float(leaf: Any) -> bool:
-    return bool(jnp.issubdtype(leaf.dtype, jnp.inexact))
-
-
-def _all_finite(tree: Any) -> Any:
-    """Whether no float in a pytree is NaN or infinite."""
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if _is_float(leaf)] or [True]).all()
-
-
-def _finite_difference(after: Any, before: Any) -> Any:
-    """Whether no float in `after - before` is NaN or infinite.
-
-    The squared norm of a large array is finite only if the array is, and costs a tenth of looking at each element; only
-    where it is not, which may be for an overflow, is each element looked at. Two arrays with finite squared norms have
-    a finite difference.
-    """
-    both = [(x, y) for x, y in zip(*map(jax.tree.leaves, (after, before)), strict=True) if _is_float(x)]
-    large = [(x, y) for x, y in both if x.size >= 1024 and x.dtype == jnp.float32]
-    exact = _all_finite([x - y for x, y in both if x.size < 1024 or x.dtype != jnp.float32])
-    if not large:
-        return exact
-    squared = sum(jnp.vdot(x, x) + jnp.vdot(y, y) for x, y in large)
-    return exact & lax.cond(
-        jnp.isfinite(squared), lambda: jnp.bool_(True), lambda: _all_finite([x - y for x, y in large])
-    )
-
-
-def _zero_unless(condition: Any, tree: Any) -> Any:
-    with jax.enable_x64(True):
-        return jax.tree.map(lambda leaf: jnp.where(condition, leaf, jnp.zeros((), leaf.dtype)), tree)
-
-
-def _struct(kind: Type) -> StructType:
-    """A struct type, or the one that a federated type holds at each place."""
-    member = kind.member if isinstance(kind, FederatedType) else kind
-    assert isinstance(member, StructType)
-    return member
-
-
-def _type_of(value: Any) -> Type:
-    return infer_type(jax.tree.map(np.asarray, value))

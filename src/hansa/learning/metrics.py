@@ -1,4 +1,4 @@
-"""`RoundMetrics`: what a round reports."""
+"""`RoundMetrics`: what a round, of training or of evaluation, reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class RoundMetrics(Struct):
     Fields, after the model's own:
         num_non_finite_clients: clients left out because their update or metrics held NaN or infinity.
         num_empty_clients: clients left out because they had no examples.
-        model_unchanged: whether no client was left, so that the model stayed as it was.
+        model_unchanged: whether no client was left, so that the model stayed as it was; not of an evaluation.
     """
 
     __slots__ = ()

@@ -12,6 +12,9 @@ from hansa.types.batches import Batches, ClientBatches
 from hansa.types.members import members
 from hansa.types.mismatch import Mismatch
 
+LABELS = ("y", "sample_weight")
+"""The fields of a batch that a model learns from, and does not predict from."""
+
 
 def sample_type(batch: Any) -> Type:
     """The type of a sample batch; of `Batches`, that of each."""

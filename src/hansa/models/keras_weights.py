@@ -67,6 +67,23 @@ def _struct(model: Any, variables: list[Any]) -> Struct:
 
 def assign(values: ModelWeights, model: Any) -> None:
     """See `ModelWeights.assign_weights_to`."""
+    pairs = _matched(values, model, "to assign")
+    for _, target, value in pairs:
+        target.assign(np.asarray(value))
+
+
+def read(model: Any, like: ModelWeights) -> ModelWeights:
+    """The weights of a Keras model, by the names of others.
+
+    Raises:
+        TypeError, ValueError: as `ModelWeights.assign_weights_to`.
+    """
+    found = {name: np.array(target.value) for name, target, _ in _matched(like, model, "to replace")}
+    return ModelWeights.create(*(Struct([(name, found[str(name)]) for name in part._fields]) for part in like))
+
+
+def _matched(values: ModelWeights, model: Any, which: str) -> list[tuple[str, Any, Any]]:
+    """Each weight by its name in `values`, with the variable of the model that it belongs to, and its value."""
     if not isinstance(model, keras.Model):
         raise TypeError(f"weights are assigned to a Keras model, found {type(model).__name__}")
     if not model.variables:
@@ -74,25 +91,23 @@ def assign(values: ModelWeights, model: Any) -> None:
     trainable, rest = weights(model)
     targets = dict(zip(names(model, [*trainable, *rest]), [*trainable, *rest], strict=True))
     sources = {**dict(values.trainable._items()), **dict(values.non_trainable._items())}
+    source_of = {name: name for name in targets}
     if sources.keys() != targets.keys():
-        by_source, by_target = _canonical(sources), _canonical(targets)
-        missing = by_source.keys() ^ by_target.keys()
-        if missing:
+        ours, theirs = _canonical(sources), _canonical(targets)
+        if ours.keys() != theirs.keys():
             raise ValueError(
-                f"the Keras model {model.name!r} is another model: its weights are {', '.join(sorted(targets))}; those "
-                "to assign are "
-                f"{', '.join(sorted(sources))}"
+                f"the Keras model {model.name!r} is another model: its weights are {', '.join(sorted(targets))}; "
+                f"those {which} are {', '.join(sorted(sources))}"
             )
-        sources = {by_target[name]: sources[source] for name, source in by_source.items()}
-    for name, target in targets.items():
-        if tuple(target.shape) != tuple(np.shape(sources[name])):
+        source_of = {theirs[name]: source for name, source in ours.items()}
+    pairs = [(source_of[name], target, sources[source_of[name]]) for name, target in targets.items()]
+    for name, (_, target, value) in zip(targets, pairs, strict=True):
+        if tuple(target.shape) != tuple(np.shape(value)):
             raise ValueError(
                 f"the weight {name!r} of the Keras model {model.name!r} has the shape {tuple(target.shape)}, the one "
-                "to assign "
-                f"{tuple(np.shape(sources[name]))}"
+                f"{which} {tuple(np.shape(value))}"
             )
-    for name, target in targets.items():
-        target.assign(np.asarray(sources[name]))
+    return pairs
 
 
 def _canonical(named: dict[str, Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from hansa.types import Struct
@@ -37,6 +38,25 @@ class ModelWeights(Struct):
 
         assign(self, keras_model)
 
+    def save_keras(self, keras_model: keras.Model, path: str | os.PathLike[str]) -> None:
+        """Writes a Keras model with these weights to a `.keras` file, which `keras.models.load_model` reads.
+
+        Args:
+            keras_model: as for `assign_weights_to`; it has these weights afterwards.
+            path: the file, whose name ends in `.keras`; one that is there is replaced.
+
+        Raises:
+            ValueError: if the model is another one, or the file has another ending.
+            OSError: if the file cannot be written.
+        """
+        if not os.fspath(path).endswith(".keras"):
+            raise ValueError(
+                f"a Keras model is written to a file that ends in .keras, found {os.fspath(path)!r}; weights alone are "
+                "written with hansa.learning.save_weights"
+            )
+        self.assign_weights_to(keras_model)
+        keras_model.save(path, overwrite=True)
+
     def to_pytree(self, like: Any, non_trainable: Any = None) -> Any:
         """The weights as the pytree that a model in plain JAX was made of.
 
@@ -57,4 +77,4 @@ class ModelWeights(Struct):
         return trained, like_tree(non_trainable, self.non_trainable, "non_trainable")
 
     def __dir__(self) -> Any:
-        return [*super().__dir__(), "assign_weights_to", "to_pytree"]
+        return [*super().__dir__(), "assign_weights_to", "save_keras", "to_pytree"]

@@ -27,6 +27,7 @@ from hansa.runtimes.columns import Packed, Room, pad_rows
 from hansa.runtimes.executable import Executable
 from hansa.runtimes.results import assemble, computed_parts
 from hansa.runtimes.schedule import schedule
+from hansa.runtimes.vectorise import clients_at_once
 from hansa.types import Struct
 from hansa.types.batches import Examples
 
@@ -59,8 +60,9 @@ class InProcessRuntime:
         clients_per_chunk: how many clients' data is packed and on the devices at a time, while that of as many others
             is made ready; by default that of all, or as much as is in 256 MiB if data on disk is more than that. The
             result does not depend on it.
-        clients_at_once: how many clients a device works on in one vectorised computation; by default one on a CPU, of
-            which a client's step fills a core, and 32 on other devices. Results agree to rounding.
+        clients_at_once: how many clients a device works on in one vectorised computation; by default by a rule
+            (`hansa.runtimes.vectorise`), of which `hansa.explain` tells the outcome: one on a CPU, of which a client's
+            step fills a core, and up to 32 on other devices. Results agree to rounding.
         default_num_clients: how many clients take part in a computation whose argument does not say.
 
     Attributes:
@@ -85,7 +87,7 @@ class InProcessRuntime:
         if default_num_clients < 0:
             raise ValueError(f"default_num_clients must not be negative, found {default_num_clients}")
         self.clients_per_chunk = clients_per_chunk
-        self.clients_at_once = clients_at_once or (1 if self.devices[0].platform == "cpu" else 32)
+        self.clients_at_once = clients_at_once
         self.default_num_clients = default_num_clients
         self.compilations = 0
         self._mesh = Mesh(np.array(self.devices), (rounds.AXIS,))
@@ -94,8 +96,14 @@ class InProcessRuntime:
         self._resident: WeakKeyDictionary[Examples, dict[Any, tuple[Any, ...]]] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
-        clients = "one client" if self.clients_at_once == 1 else f"{self.clients_at_once} clients"
-        return f"InProcessRuntime({len(self.devices)} x {self.devices[0].device_kind}, {clients} at a time on each)"
+        chosen = "" if self.clients_at_once is None else f", {_clients(self.clients_at_once)} at a time on each"
+        return f"InProcessRuntime({_devices(self.devices)}{chosen})"
+
+    def plan(self, computation: Computation) -> str:
+        """How the clients of a computation are worked on here, in a line."""
+        if not self._compile(computation).program.clients:
+            return ""
+        return f"{_clients(self._at_once(self._compile(computation)))} at a time on each of {_devices(self.devices)}"
 
     def invoke(self, computation: Computation, argument: Any) -> Any:
         """Run `computation`; see `hansa.language.context.Runtime`."""
@@ -116,6 +124,9 @@ class InProcessRuntime:
             compiled.sizes = set()
             values = self._run(call)
         return assemble(compiled.program, argument, dict(zip(compiled.outputs, values, strict=True)), size)
+
+    def _at_once(self, compiled: Compiled) -> int:
+        return self.clients_at_once or clients_at_once(compiled.program, self.devices[0])
 
     def _per_chunk(self, clients: int, on_disk: int) -> int | None:
         if self.clients_per_chunk is not None or on_disk <= _AT_ONCE:
@@ -143,7 +154,7 @@ class InProcessRuntime:
                 len(self.devices),
                 size,
                 compiled.room.clients("collected", size),
-                self.clients_at_once,
+                self._at_once(compiled),
                 partial(self._execute, compiled),
             )
         packed, static = self._pack(call, None)
@@ -151,9 +162,8 @@ class InProcessRuntime:
             return []
 
         def whole(packed: Any, cohort: rounds.Cohort) -> list[Any]:
-            return rounds.whole(
-                program, packed, cohort, static, compiled.outputs, len(call.turns), self.clients_at_once
-            )
+            at_once = self._at_once(compiled)
+            return rounds.whole(program, packed, cohort, static, compiled.outputs, len(call.turns), at_once)
 
         cohort = self._cohort(call, call.turns, np.arange(size)) if compiled.at_clients else rounds.NOBODY
         values: list[Any] = self._execute(compiled, ("whole", static), whole, (packed, cohort), (P(), P()), P())
@@ -266,6 +276,14 @@ class Call:
     ids: npt.NDArray[Any]
     turns: list[npt.NDArray[np.int64]]
     per_chunk: int | None
+
+
+def _clients(number: int) -> str:
+    return "one client" if number == 1 else f"{number} clients"
+
+
+def _devices(devices: tuple[jax.Device, ...]) -> str:
+    return f"{len(devices)} x {devices[0].device_kind}"
 
 
 _AT_ONCE = 2**28

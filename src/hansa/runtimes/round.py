@@ -132,7 +132,7 @@ def fold(
                 env[node] = cohort.ids[client]
         return stage.work(env)
 
-    shapes = jax.eval_shape(lambda: work(jnp.int32(0))[1])
+    shapes = jax.eval_shape(lambda: work(jnp.int32(0))[1]) if stage.kept else []
     stacks = jax.tree.map(lambda leaf: jnp.zeros((order.shape[0], *leaf.shape), leaf.dtype), shapes)
 
     def take(turn: Any, result: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:

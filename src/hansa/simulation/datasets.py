@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hansa.simulation._files import DatasetError, PublishedFile, obtain
+from hansa.simulation._cifar import read_cifar10
+from hansa.simulation._files import DatasetError, PublishedFile, obtain, obtain_path
 from hansa.simulation._idx import parse_idx
 
-__all__ = ["DatasetError", "ImageData", "load_digits", "load_mnist"]
+__all__ = ["DatasetError", "ImageData", "load_cifar10", "load_digits", "load_fashion_mnist", "load_mnist"]
 
 _MNIST_MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -32,6 +34,26 @@ _MNIST_FILES = {
         "t10k-labels-idx1-ubyte.gz", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
     ),
 }
+_FASHION_MNIST_MIRRORS = (
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+)
+# Their names are those of MNIST's files.
+_FASHION_MNIST_FILES = {
+    part: PublishedFile(_MNIST_FILES[part].name, digest, digest_of="file", name_is_unique=False)
+    for part, digest in {
+        "train_images": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "train_labels": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "test_images": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "test_labels": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    }.items()
+}
+_CIFAR10_MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
+_CIFAR10_FILE = PublishedFile(
+    "cifar-10-binary.tar.gz",
+    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    digest_of="file",
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +103,47 @@ def load_mnist() -> ImageData:
     Raises:
         DatasetError: a file is damaged, or is not here and cannot be downloaded.
     """
-    contents = {part: obtain("mnist", file, _MNIST_MIRRORS) for part, file in _MNIST_FILES.items()}
+    return _idx_images("mnist", _MNIST_FILES, _MNIST_MIRRORS)
+
+
+def load_fashion_mnist() -> ImageData:
+    """Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017, arXiv:1708.07747): 70,000 pictures of clothes of 28x28 pixels.
+
+    Published by Zalando under the MIT licence. Its files are called as MNIST's, so they are looked for in the folder
+    `fashion_mnist/` inside the one that `HANSA_DATA_DIR` names, then in the cache, else downloaded. Every file is
+    checked.
+
+    Returns:
+        Images as uint8 in 0..255, `[60000, 28, 28]` for training and `[10000, 28, 28]` for testing, and labels 0..9,
+        `[60000]` and `[10000]`: T-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot.
+
+    Raises:
+        DatasetError: a file is damaged, or is not here and cannot be downloaded.
+    """
+    return _idx_images("fashion_mnist", _FASHION_MNIST_FILES, _FASHION_MNIST_MIRRORS)
+
+
+def load_cifar10() -> ImageData:
+    """CIFAR-10 (Krizhevsky, 2009): 60,000 colour images of 32x32 pixels.
+
+    Its file `cifar-10-binary.tar.gz` (162 MiB) is looked for in the folder that `HANSA_DATA_DIR` names (in `cifar10/`
+    inside it, or directly in it), then in the cache, else downloaded into the cache. It is checked. Its authors name no
+    licence; they ask to cite "Learning Multiple Layers of Features from Tiny Images".
+
+    Returns:
+        Images as uint8 in 0..255, red, green and blue, `[50000, 32, 32, 3]` for training and `[10000, 32, 32, 3]` for
+        testing, and labels 0..9, `[50000]` and `[10000]`: airplane, automobile, bird, cat, deer, dog, frog, horse,
+        ship, truck.
+
+    Raises:
+        DatasetError: the file is damaged, or is not here and cannot be downloaded.
+    """
+    train, test = read_cifar10(obtain_path("cifar10", _CIFAR10_FILE, _CIFAR10_MIRRORS))
+    return ImageData(*train, *test)
+
+
+def _idx_images(dataset: str, files: Mapping[str, PublishedFile], mirrors: Sequence[str]) -> ImageData:
+    contents = {part: obtain(dataset, file, mirrors) for part, file in files.items()}
     return ImageData(
         train_images=parse_idx(contents["train_images"], ndim=3),
         train_labels=parse_idx(contents["train_labels"], ndim=1).astype(np.int32),

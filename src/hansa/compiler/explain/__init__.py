@@ -11,6 +11,7 @@ from hansa.compiler.explain.stages import AtClients, AtServer, Bytes, stages_of
 from hansa.compiler.explain.text import text_of
 from hansa.compiler.partition import compile_computation
 from hansa.language.computations import Computation, PolymorphicComputation
+from hansa.language.context import current_runtime
 from hansa.templates import IterativeProcess
 
 
@@ -80,7 +81,8 @@ def explain(computation: Computation | PolymorphicComputation | IterativeProcess
 
     Returns:
         Text to print, with a picture (`svg`, `save`) and the facts in it (`stages` and the totals). Sizes are those of
-        one client's messages, in bytes; `?` stands for what only the data tells.
+        one client's messages, in bytes; `?` stands for what only the data tells. Its last line tells how the current
+        runtime would go about it.
     """
     if isinstance(computation, IterativeProcess):
         computation = computation.next
@@ -93,7 +95,9 @@ def explain(computation: Computation | PolymorphicComputation | IterativeProcess
         raise TypeError(f"explain takes a computation with declared types, found {computation!r}; {remedy}")
     program = compile_computation(computation)
     stages = stages_of(program)
-    explanation = Explanation(text_of(program, stages))
+    plan = getattr(current_runtime(), "plan", None)
+    here = plan(computation) if plan is not None else ""
+    explanation = Explanation(text_of(program, stages) + (f"\nhere    {here}" if here else ""))
     explanation.name, explanation.stages = program.name, stages
     explanation._picture = picture_of(program, stages)
     return explanation

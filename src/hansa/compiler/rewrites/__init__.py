@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from hansa.compiler.rewrites.contraction import contraction
 from hansa.compiler.rewrites.convolution import convolution
+from hansa.compiler.rewrites.loops import products_outside
 from hansa.compiler.rewrites.pooling import maximum_gradient
 
 Rule = Callable[[Any], Callable[..., Any] | None]
@@ -23,7 +26,9 @@ Rule = Callable[[Any], Callable[..., Any] | None]
 
 _RULES: dict[str, Rule] = {
     "conv_general_dilated": convolution,
+    "dot_general": contraction,
     "select_and_scatter_add": maximum_gradient,
+    "scan": products_outside,
 }
 
 
@@ -36,6 +41,20 @@ def faster(closed: ClosedJaxpr, portable: bool = False) -> ClosedJaxpr:
             of a CPU only, and operations that have none for every size stay as they are.
     """
     return ClosedJaxpr(_jaxpr(closed.jaxpr, _portable if portable else _fast), closed.consts)
+
+
+def with_products_outside(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """A function with the products in its scans taken out where they can be: faster on any platform, of any size."""
+    if closed not in _REWRITTEN:
+        _REWRITTEN[closed] = ClosedJaxpr(_jaxpr(closed.jaxpr, _scan), closed.consts)
+    return _REWRITTEN[closed]
+
+
+_REWRITTEN: WeakKeyDictionary[ClosedJaxpr, ClosedJaxpr] = WeakKeyDictionary()
+
+
+def _scan(eqn: Any) -> Callable[..., Any] | None:
+    return products_outside(eqn) if eqn.primitive.name == "scan" else None
 
 
 def _fast(eqn: Any) -> Callable[..., Any] | None:
@@ -75,14 +94,14 @@ def _jaxpr(jaxpr: Jaxpr, form: Rule) -> Jaxpr:
 
 
 def _equation(eqn: Any, form: Rule) -> Any:
-    function = form(eqn)
-    if function is not None:
-        (call,) = jax.make_jaxpr(jax.jit(function))(*_avals(eqn)).jaxpr.eqns
-        return call.replace(invars=eqn.invars, outvars=eqn.outvars)
     params = {name: _parameter(value, form) for name, value in eqn.params.items()}
-    if all(params[name] is value for name, value in eqn.params.items()):
+    if any(params[name] is not value for name, value in eqn.params.items()):
+        eqn = eqn.replace(params=params)
+    function = form(eqn)
+    if function is None:
         return eqn
-    return eqn.replace(params=params)
+    (call,) = jax.make_jaxpr(jax.jit(function))(*_avals(eqn)).jaxpr.eqns
+    return call.replace(invars=eqn.invars, outvars=eqn.outvars)
 
 
 def _parameter(value: Any, form: Rule) -> Any:

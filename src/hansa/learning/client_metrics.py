@@ -1,0 +1,243 @@
+"""`ClientMetrics`: how the metrics of a model are distributed over clients."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from hansa.types import Struct
+from hansa.types.mismatch import describe
+from hansa.types.names import listing, suggestion
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+Numbers = npt.NDArray[np.float64]
+
+
+class ClientMetric(NamedTuple):
+    """A metric of one client.
+
+    Attributes:
+        client_id: whose it is.
+        value: the metric.
+        num_examples: on how many examples.
+    """
+
+    client_id: Hashable
+    value: float
+    num_examples: int
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """How a metric is distributed over clients that have examples and a finite value.
+
+    Attributes:
+        name: the metric.
+        num_clients: how many clients there are.
+        num_empty_clients: how many were left out, as they have no examples.
+        num_non_finite_clients: how many were left out, as their value is NaN or infinite.
+        mean: of the clients, each counting the same.
+        weighted_mean: of the clients, each counting as often as it has examples.
+        standard_deviation: of the clients, dividing by their number.
+        deciles: [11], from the least to the greatest; in between, values are interpolated linearly.
+        worst_tenth: the mean of the worst tenth of the clients, and of at least one.
+        best_tenth: the mean of the best tenth of the clients, and of at least one.
+    """
+
+    name: str
+    num_clients: int
+    num_empty_clients: int
+    num_non_finite_clients: int
+    mean: float
+    weighted_mean: float
+    standard_deviation: float
+    deciles: Numbers
+    worst_tenth: float
+    best_tenth: float
+
+    @property
+    def variance(self) -> float:
+        """The square of the standard deviation, by which the fairness of a model is often told."""
+        return self.standard_deviation**2
+
+    @property
+    def median(self) -> float:
+        """The fifth decile."""
+        return float(self.deciles[5])
+
+    def __str__(self) -> str:
+        left_out = [
+            f", {count} {what} left out"
+            for count, what in ((self.num_empty_clients, "empty"), (self.num_non_finite_clients, "not finite"))
+            if count
+        ]
+        return (
+            f"{self.name} of {self.num_clients} clients{''.join(left_out)}: "
+            f"mean {self.mean:.4g} ± {self.standard_deviation:.4g}, weighted {self.weighted_mean:.4g}, "
+            f"median {self.median:.4g}, worst tenth {self.worst_tenth:.4g}, best tenth {self.best_tenth:.4g}"
+        )
+
+
+@dataclass(frozen=True)
+class ClientMetrics:
+    """The metrics of each client, as `build_per_client_evaluation` gives them, and what they say together.
+
+    Clients without examples, and those whose metric is not finite, are in no statistic of it; each says how many they
+    are.
+
+    Attributes:
+        client_ids: whose the metrics are, in order.
+        num_examples: int64 [clients].
+        values: the metrics that are numbers, float64 [clients] by name. A field of a struct is called by its path,
+            `auc/lower`; metrics that are arrays are not in it.
+        lower_is_better: the metrics of which the worst clients are those with the most.
+    """
+
+    client_ids: Sequence[Hashable]
+    num_examples: npt.NDArray[np.int64]
+    values: Mapping[str, Numbers]
+    lower_is_better: frozenset[str]
+
+    @classmethod
+    def of(
+        cls, results: Iterable[Any], client_ids: Sequence[Hashable] | None = None, lower_is_better: Iterable[str] = ()
+    ) -> ClientMetrics:
+        """The metrics that a per-client evaluation has given.
+
+        Args:
+            results: what it returned, one struct per client.
+            client_ids: whose these are, in the same order, such as `[data.client_ids[i] for i in cohort]`; by default
+                the numbers that identify them to the runtime.
+            lower_is_better: the metrics of which less is better, beside `loss`. Of all others more is.
+
+        Raises:
+            TypeError, ValueError: if the results are of something else, their number is another than that of the ids,
+                or there is no metric of a name.
+        """
+        rows = list(results)
+        if not rows:
+            raise ValueError("there are no clients in the results: evaluate at least one")
+        for row in rows:
+            if not isinstance(row, Struct) or row._fields != ("client_id", "num_examples", "metrics"):
+                raise TypeError(
+                    "ClientMetrics.of takes what hansa.learning.build_per_client_evaluation(model)(weights, clients) "
+                    f"returns, a list of <client_id=…,num_examples=…,metrics=<…>>; found {describe(row)}"
+                )
+        ids = [int(row.client_id) for row in rows] if client_ids is None else list(client_ids)
+        if len(ids) != len(rows):
+            raise ValueError(f"there are results of {len(rows)} clients, and {len(ids)} client_ids; pass one for each")
+        columns = [dict(_numbers(row.metrics)) for row in rows]
+        values = {name: np.array([column[name] for column in columns], np.float64) for name in columns[0]}
+        lower = set(lower_is_better)
+        for name in lower:
+            _check(name, values)
+        counts = np.array([row.num_examples for row in rows], np.int64)
+        return cls(tuple(ids), counts, values, frozenset(lower | ({"loss"} & values.keys())))
+
+    def __len__(self) -> int:
+        return len(self.client_ids)
+
+    def distribution(self, name: str) -> Distribution:
+        """How a metric is distributed.
+
+        Raises:
+            KeyError: if there is no metric of the name.
+            ValueError: if no client has examples and a finite value of it.
+        """
+        used = self._used(name)
+        values, counts = self.values[name][used], self.num_examples[used]
+        if not len(values):
+            raise ValueError(f"no client of {len(self)} has examples and a finite {name!r}: there is no distribution")
+        ranked = self._worst_first(name, values)
+        tenth = max(1, round(len(ranked) / 10))
+        return Distribution(
+            name=name,
+            num_clients=len(self),
+            num_empty_clients=int((self.num_examples == 0).sum()),
+            num_non_finite_clients=int(((self.num_examples > 0) & ~used).sum()),
+            mean=float(values.mean()),
+            weighted_mean=float(np.average(values, weights=counts)),
+            standard_deviation=float(values.std()),
+            deciles=np.quantile(values, np.linspace(0, 1, 11)),
+            worst_tenth=float(values[ranked[:tenth]].mean()),
+            best_tenth=float(values[ranked[-tenth:]].mean()),
+        )
+
+    def worst(self, name: str, count: int = 10) -> list[ClientMetric]:
+        """The clients with the worst values of a metric, the worst first; of equals, in the cohort's order.
+
+        Raises:
+            KeyError: if there is no metric of the name.
+        """
+        positions = np.flatnonzero(self._used(name))
+        ranked = positions[self._worst_first(name, self.values[name][positions])[: max(count, 0)]]
+        return [
+            ClientMetric(self.client_ids[i], float(self.values[name][i]), int(self.num_examples[i])) for i in ranked
+        ]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A table with a row per client, by its id, and columns `num_examples` and the metrics.
+
+        Raises:
+            ImportError: if pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError("ClientMetrics.to_pandas needs pandas: pip install 'hansa[pandas]'") from error
+        index = pandas.Index(list(self.client_ids), name="client_id", tupleize_cols=False)
+        return pandas.DataFrame({"num_examples": self.num_examples, **self.values}, index=index)
+
+    def plot(self, name: str, path: str | os.PathLike[str] | None = None, *, num_worst: int = 5) -> Figure:
+        """Draws how a metric is distributed: how many clients have which value, and the share that has at most it.
+
+        Args:
+            name: the metric.
+            path: a PNG or another kind of picture that Matplotlib writes; by default none is written.
+            num_worst: how many of the worst clients are marked, with their ids.
+
+        Raises:
+            KeyError, ValueError: as `distribution`.
+        """
+        from hansa.learning._distribution_plot import draw_distribution
+
+        figure = draw_distribution(self, name, num_worst)
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
+    def __str__(self) -> str:
+        shown = [str(self.distribution(name)) for name in self.values if self._used(name).any()]
+        return "\n".join(shown) or f"the metrics of {len(self)} clients, none of which has a finite one"
+
+    def _used(self, name: str) -> npt.NDArray[np.bool_]:
+        """Which clients have examples and a finite value."""
+        _check(name, self.values)
+        return (self.num_examples > 0) & np.isfinite(self.values[name])
+
+    def _worst_first(self, name: str, values: Numbers) -> npt.NDArray[np.int64]:
+        return np.argsort(-values if name in self.lower_is_better else values, kind="stable")
+
+
+def _numbers(metrics: Any, path: str = "") -> Iterable[tuple[str, float]]:
+    """The scalars in a struct of metrics, by the path to each."""
+    for i, (field, value) in enumerate(metrics._items()):
+        name = f"{path}{i if field is None else field}"
+        if isinstance(value, Struct):
+            yield from _numbers(value, f"{name}/")
+        elif np.ndim(value) == 0:
+            yield name, float(value)
+
+
+def _check(name: str, values: Mapping[str, Any]) -> None:
+    if name not in values:
+        known = list(values)
+        raise KeyError(f"there is no metric {name!r}{suggestion(name, known) or ';'} there are {listing(known)}")

@@ -1,0 +1,61 @@
+"""Training that goes on from other weights: of a pretrained model, of a file, of another process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from hansa.models.accumulators import type_of
+from hansa.models.weights import ModelWeights
+from hansa.types import Struct, Type
+from hansa.types.mismatch import describe
+
+
+def with_weights(state: Any, weights: Any) -> Any:
+    """A state of a learning process with other weights; the optimizer's state and the count of rounds stay.
+
+    Args:
+        state: of a process whose states have the field `model`, such as federated averaging's.
+        weights: the `ModelWeights` of another state, or of a file (`load_weights`); or a Keras model that has them.
+
+    Raises:
+        TypeError: if the state is none, or the weights have another type than those in it.
+        ValueError: if a Keras model is another model.
+    """
+    if not isinstance(state, Struct) or "model" not in state._fields or not _is_weights(state["model"]):
+        raise TypeError(
+            "with_weights takes a state with the field `model`, such as process.initialize() of federated averaging "
+            f"gives; found {describe(state)}"
+        )
+    if hasattr(weights, "stateless_call"):
+        from hansa.models.keras_weights import read
+
+        weights = read(weights, state["model"])
+    return state._replace(model=checked_weights(weights, type_of(state["model"]), "the state"))
+
+
+def checked_weights(weights: Any, kind: Type, whose: str) -> ModelWeights:
+    """Weights as arrays, if they have a type.
+
+    Args:
+        weights: the weights.
+        kind: the type that they must have.
+        whose: how messages call what has this type.
+
+    Raises:
+        TypeError: if they have another; the message names both.
+    """
+    if not _is_weights(weights):
+        raise TypeError(
+            f"weights are hansa.learning.ModelWeights, such as the field `model` of a state; found {describe(weights)}"
+        )
+    found = type_of(weights)
+    if not kind.is_assignable_from(found):
+        raise TypeError(f"the weights are of another model than those of {whose}: found {found}, expected {kind}")
+    return ModelWeights.create(*jax.tree.map(np.asarray, (weights["trainable"], weights["non_trainable"])))
+
+
+def _is_weights(value: Any) -> bool:
+    return isinstance(value, Struct) and value._fields == ("trainable", "non_trainable")

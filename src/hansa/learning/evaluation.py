@@ -1,0 +1,157 @@
+"""Federated evaluation: a model's metrics on clients' data, of all clients together or of each by itself.
+
+Each client runs the forward pass on its batches as in inference (no dropout, moving statistics), keeps the model's
+metrics, and reports them. Nothing is trained and no weight comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+
+from hansa.language import intrinsics as on
+from hansa.language.computations import Computation
+from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
+from hansa.learning.metrics import RoundMetrics
+from hansa.learning.model_fn import model_of
+from hansa.learning.one_client import of_one_client
+from hansa.learning.screening import all_finite, counters, int64, reported_metrics, struct_of, zero_unless
+from hansa.models.accumulators import type_of
+from hansa.models.batch_types import leading_size
+from hansa.models.model import FunctionalModel
+from hansa.models.tensorflow_models import Model
+from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, Struct, TensorType
+
+_ID = TensorType("int32")
+
+
+def build_federated_evaluation(
+    model_fn: Callable[[], FunctionalModel | Model] | FunctionalModel, *, seed: int = 0
+) -> Computation:
+    """The evaluation of a model on the data of clients, as one computation.
+
+    Args:
+        model_fn: makes the model, or is it: as for `build_federated_averaging_process`.
+        seed: the root of all random draws, for a model that draws in inference, too; the client's id is folded into
+            it.
+
+    Returns:
+        A computation `(<weights@SERVER,{batches*}@CLIENTS> -> metrics@SERVER)`, of `state.model` of an averaging
+        process and the clients' batches. The metrics are a `RoundMetrics`: the model's, aggregated over all examples as
+        in training, and how many clients were left out. A client whose local outputs are not all finite is left out and
+        counted in `num_non_finite_clients`, and one without examples in `num_empty_clients`. So where weights are NaN,
+        every client is left out, and the metrics are those of no examples.
+
+    Raises:
+        TypeError, ValueError: if `model_fn` is no model and makes none, or the model has no metrics.
+    """
+    model = model_of(model_fn)
+    work = _client_work(model, seed)
+    report = struct_of(work.type_signature.result)
+    counts_type = struct_of(report["counts"])
+    weights_type = FederatedType(type_of(model.initial_weights), SERVER)
+    batches = FederatedType(SequenceType(model.batch_type), CLIENTS)
+
+    @federated_computation(reported_metrics(model, counts_type.names), counts_type)
+    def round_metrics(metrics: Any, counts: Any) -> Any:
+        both = (metrics, counts)
+        return RoundMetrics([pair for part in both for pair in zip(part.type_signature.names, part, strict=True)])
+
+    @federated_computation(weights_type, batches)
+    def evaluate(weights: Any, data: Any) -> Any:
+        reports = on.federated_map(work, [on.federated_broadcast(weights), data, on.federated_client_id()])
+        counts = on.federated_sum(reports.counts)
+        return on.federated_map(round_metrics, [model.metrics(reports.used), counts])
+
+    return cast(Computation, evaluate)
+
+
+def build_per_client_evaluation(
+    model_fn: Callable[[], FunctionalModel | Model] | FunctionalModel, *, seed: int = 0
+) -> Computation:
+    """The evaluation of a model on each client's data by itself; `ClientMetrics` tells how the results are distributed.
+
+    This is for simulation, and for devices that keep the result: the metrics are of each client, and are at the
+    clients.
+
+    Args:
+        model_fn: makes the model, or is it: as for `build_federated_averaging_process`.
+        seed: as for `build_federated_evaluation`.
+
+    Returns:
+        A computation `(<weights@SERVER,{batches*}@CLIENTS> ->
+        {<client_id=int32,num_examples=int64,metrics=<…>>}@CLIENTS)`. The metrics are those that the federated
+        evaluation of this one client would give; no client is left out, so they may be NaN.
+
+    Raises:
+        TypeError, ValueError: if `model_fn` is no model and makes none, it has no metrics, or their aggregation has no
+            meaning for one client (`federated_collect`, `federated_select`).
+    """
+    model = model_of(model_fn)
+    work = _client_work(model, seed)
+    report = struct_of(work.type_signature.result)
+    reported_metrics(model, ())
+    finish = of_one_client(model.metrics, f"the metrics of the model {model.name!r}")
+    weights_type = FederatedType(type_of(model.initial_weights), SERVER)
+    batches = FederatedType(SequenceType(model.batch_type), CLIENTS)
+
+    @federated_computation(report, _ID)
+    def result(report: Any, client: Any) -> Any:
+        return Struct.of(client_id=client, num_examples=report.num_examples, metrics=finish(report.outputs))
+
+    @federated_computation(weights_type, batches)
+    def evaluate_each(weights: Any, data: Any) -> Any:
+        clients = on.federated_client_id()
+        reports = on.federated_map(work, [on.federated_broadcast(weights), data, clients])
+        return on.federated_map(result, [reports, clients])
+
+    return cast(Computation, evaluate_each)
+
+
+def _client_work(model: FunctionalModel, seed: int) -> Computation:
+    """(the model's weights, batches, client's id) -> what the client reports.
+
+    Its fields: `outputs`, the model's local outputs; `used`, these, or zeros for a client that is left out; `counts`;
+    and `num_examples`.
+    """
+    local = wide_computation if model.wide else narrow_computation
+    weights_type = type_of(model.initial_weights)
+
+    @local(weights_type, _ID)
+    def start(weights: Any, client: Any) -> Any:
+        key = jax.random.fold_in(jax.random.key(seed), client.astype(jnp.uint32))
+        return {
+            "weights": weights,
+            "local": model.initial_local,
+            "key": jax.random.key_data(key),
+            "step": 0,
+            "num_examples": 0,
+        }
+
+    @local(start.type_signature.result, model.batch_type)
+    def step(carry: Any, batch: Any) -> Any:
+        key = jax.random.fold_in(jax.random.wrap_key_data(carry.key), carry.step)
+        after = model.forward(carry.weights, carry.local, batch, False, key)
+        count = after.output.num_examples
+        seen = leading_size(batch) if count is None else jnp.asarray(count, jnp.int32)
+        return carry._replace(local=after.local, step=carry.step + 1, num_examples=carry.num_examples + seen)
+
+    @local(start.type_signature.result)
+    def finish(carry: Any) -> Any:
+        outputs = model.local_outputs(carry.local)
+        has_data, finite = carry.step > 0, all_finite(outputs)
+        return {
+            "outputs": outputs,
+            "used": zero_unless(has_data & finite, outputs),
+            "counts": counters(has_data, finite),
+            "num_examples": int64(carry.num_examples),
+        }
+
+    @federated_computation(weights_type, SequenceType(model.batch_type), _ID)
+    def client_evaluation(weights: Any, data: Any, client: Any) -> Any:
+        return finish(on.sequence_reduce(data, start(weights, client), step))
+
+    return cast(Computation, client_evaluation)

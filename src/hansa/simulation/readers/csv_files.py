@@ -1,0 +1,212 @@
+"""Clients from CSV files, which are put in the order of the clients once, on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hansa._cache import cache_dir
+from hansa.simulation._files import DatasetError
+from hansa.simulation.client_data import ClientData
+from hansa.simulation.readers._extras import require
+from hansa.simulation.readers.columns import Convert, Features, Selection, select
+from hansa.simulation.readers.parquet import ParquetTable, check_schema, from_table
+from hansa.types.mismatch import describe
+
+_BUCKET_BYTES = 1 << 26
+_MOST_BUCKETS = 256
+_ROW_GROUP_ROWS = 1 << 14
+# What a column can be read as; of narrower floats it is a cast of what has been read.
+_DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
+
+
+def from_csv(
+    path: str | Path,
+    client: str,
+    features: Features | None = None,
+    convert: Convert | None = None,
+    *,
+    column_types: Mapping[str, str] | None = None,
+    delimiter: str = ",",
+) -> ClientData:
+    """The clients of a CSV file with a header and one row per example; the file is never loaded whole.
+
+    A row of a CSV file cannot be found without reading those before it. So the file is read once, a block at a time,
+    and the columns that are needed are written to a Parquet file in the cache, in which each client's rows are
+    together. Clients are then read from there, when they are wanted. The next call for the same columns of the same,
+    unchanged file finds the one that is there; the cache's folder `tables` can be deleted at any time.
+
+    Args:
+        path: the file, perhaps compressed, if its name says so (`.csv.gz`).
+        client: the column that says whose each row is: integers or strings. Where it is empty, or a negative number,
+            the row is nobody's, and it is left out.
+        features: the arrays of examples. A list of columns, each an array `[examples]`; or a dict such as
+            `{"x": ["height", "weight"], "y": "label"}`, in which a list of columns is stacked to one array
+            `[examples, columns]`. By default every other column.
+        convert: by name of the array, a dtype that it is cast to, or a function from values to an array with a row for
+            each, such as one that makes numbers of text (it then gets a list of strings).
+        column_types: by name of the column, the type of what it holds, such as "str" or "float64". By default what its
+            first rows look like, or what `convert` says.
+        delimiter: the character between values.
+
+    Returns:
+        The clients, in ascending order of their ids; each one's rows are in the file's order.
+
+    Raises:
+        DatasetError: the file is damaged.
+        FileNotFoundError: there is none.
+        ImportError: pyarrow is not installed.
+        TypeError, ValueError: there is no such column, or it does not hold what it should, or the file is empty.
+    """
+    require("pyarrow.csv", "parquet", "from_csv")
+    file = _CsvFile(Path(path), delimiter)
+    selection = select(str(file.path), file.schema({}).names, features, convert, client)
+    types = _column_types(selection, client, column_types or {})
+    check_schema(selection, file.schema(types))
+    table = ParquetTable(_arranged(file, client, selection.columns, types), "from_csv")
+    return from_table(table, client, features, convert, str(file.path))
+
+
+class _CsvFile:
+    """A CSV file that is read a block at a time."""
+
+    def __init__(self, path: Path, delimiter: str) -> None:
+        self.path, self.delimiter = path, delimiter
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {path}")
+
+    def schema(self, types: Mapping[str, str]) -> Any:
+        """The Arrow schema that the first block has."""
+        with self._errors(), self._open([], types) as reader:
+            return reader.schema
+
+    def batches(self, columns: list[str], types: Mapping[str, str]) -> Iterator[Any]:
+        """Some columns, as record batches, one block after another."""
+        with self._errors(), self._open(columns, types) as reader:
+            yield from reader
+
+    def _open(self, columns: list[str], types: Mapping[str, str]) -> Any:
+        import pyarrow
+        from pyarrow import csv
+
+        named = {
+            column: pyarrow.string() if kind == "str" else pyarrow.from_numpy_dtype(np.dtype(kind))
+            for column, kind in types.items()
+        }
+        return csv.open_csv(
+            self.path,
+            parse_options=csv.ParseOptions(delimiter=self.delimiter),
+            convert_options=csv.ConvertOptions(include_columns=columns, column_types=named),
+        )
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        import pyarrow
+
+        try:
+            yield
+        except pyarrow.ArrowInvalid as error:
+            if "conversion error" in str(error):
+                raise TypeError(
+                    f"{self.path} has a value that is not of its column's type: {error}. The type is what convert "
+                    "says, or else what the first rows look like; say another with column_types={'column': 'str'}"
+                ) from error
+            if self.path.stat().st_size == 0:
+                raise ValueError(f"{self.path} is empty; it must begin with a line of column names") from error
+            raise DatasetError(f"{self.path} is damaged, or no CSV file: {error}") from error
+
+
+def _column_types(selection: Selection, client: str, given: Mapping[str, str]) -> dict[str, str]:
+    """The types of columns that are not left to their first rows."""
+    types = {}
+    for column in [*selection.columns, client]:
+        dtype = selection.dtype_of(column) if column != client else None
+        if column in given:
+            if given[column] not in (*_DTYPES, "str"):
+                raise TypeError(
+                    f"column_types[{column!r}] must be 'str', or a dtype such as 'float64'; found "
+                    f"{describe(given[column])}"
+                )
+            types[column] = given[column]
+        elif dtype is not None and dtype.name in _DTYPES:
+            types[column] = dtype.name
+    for column in given:
+        if column not in types:
+            raise ValueError(
+                f"column_types names {column!r}, which is neither the column of clients nor in features; leave it out"
+            )
+    return types
+
+
+def _arranged(file: _CsvFile, client: str, columns: list[str], types: Mapping[str, str]) -> Path:
+    """A Parquet file of these columns in which each client's rows are together; made where there is none yet."""
+    state = file.path.stat()
+    key = [
+        str(file.path.resolve()),
+        state.st_size,
+        state.st_mtime_ns,
+        file.delimiter,
+        client,
+        columns,
+        sorted(types.items()),
+    ]
+    folder = cache_dir() / "tables"
+    target = folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.parquet"
+    if not target.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".arranging-", dir=folder) as work:
+            buckets = min(_MOST_BUCKETS, -(-state.st_size // _BUCKET_BYTES))
+            batches = file.batches(list(dict.fromkeys([client, *columns])), types)
+            paths = _dealt(batches, client, [Path(work) / str(bucket) for bucket in range(buckets)])
+            if not paths:
+                raise ValueError(f"{file.path} has no rows, so there are no clients")
+            _joined(paths, client, Path(work) / "arranged")
+            (Path(work) / "arranged").replace(target)
+    return target
+
+
+def _dealt(batches: Iterator[Any], client: str, paths: list[Path]) -> list[Path]:
+    """Writes rows to as many files as there are paths, each client's to one; gives those that were written."""
+    import pyarrow
+
+    writers: dict[int, Any] = {}
+    with contextlib.ExitStack() as open_files:
+        for batch in batches:
+            encoded = batch.column(client).dictionary_encode()
+            names = encoded.dictionary.to_pylist()
+            bucket_of_name = np.array(
+                [-1 if name == "" else zlib.crc32(str(name).encode()) % len(paths) for name in names] + [-1], np.int64
+            )
+            bucket_of_row = bucket_of_name[encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)]
+            for bucket in np.unique(bucket_of_row[bucket_of_row >= 0]).tolist():
+                if bucket not in writers:
+                    writer = pyarrow.ipc.new_stream(str(paths[bucket]), batch.schema)
+                    writers[bucket] = open_files.enter_context(writer)
+                writers[bucket].write_batch(batch.take(pyarrow.array(np.flatnonzero(bucket_of_row == bucket))))
+    return [paths[bucket] for bucket in sorted(writers)]
+
+
+def _joined(paths: list[Path], client: str, target: Path) -> None:
+    """One Parquet file of all these, the rows of each in the order of its clients."""
+    import pyarrow
+    from pyarrow import parquet
+
+    writer = None
+    for path in paths:
+        with pyarrow.ipc.open_stream(str(path)) as reader:
+            table = reader.read_all()
+        path.unlink()
+        table = table.take(pyarrow.compute.sort_indices(table, [(client, "ascending")]))
+        if writer is None:
+            writer = parquet.ParquetWriter(target, table.schema)
+        writer.write_table(table, _ROW_GROUP_ROWS)
+    if writer is not None:
+        writer.close()

@@ -1,0 +1,70 @@
+"""Clients from a data frame of pandas or Polars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hansa.simulation.client_data import ClientData
+from hansa.simulation.readers.columns import Convert, Features, select
+from hansa.simulation.readers.grouping import identities
+from hansa.types.mismatch import describe
+
+
+def from_frame(frame: Any, client: str, features: Features | None = None, convert: Convert | None = None) -> ClientData:
+    """The clients of a data frame of pandas or Polars with one row per example.
+
+    The values are copied once, out of the frame into arrays.
+
+    Args:
+        frame: a `pandas.DataFrame` or a `polars.DataFrame`.
+        client: the column that says whose each row is: integers or strings. A missing id, or a negative number, means
+            that the row is nobody's, and it is left out.
+        features: the arrays of examples. A list of columns, each an array `[examples]` (or `[examples, ...]` if it
+            holds lists or arrays of one shape); or a dict such as `{"x": ["height", "weight"], "y": "label"}`, in which
+            a list of columns is stacked to one array `[examples, columns]`. By default every other column.
+        convert: by name of the array, a dtype that it is cast to, or a function from values to an array with a row for
+            each, such as one that makes numbers of text (it then gets a list of strings).
+
+    Returns:
+        The clients, in ascending order of their ids; each one's rows are in the frame's order.
+
+    Raises:
+        TypeError: `frame` is no such frame, or a column mixes types or holds no numbers.
+        ValueError: there is no such column, or no row, or values are missing, or a cast would change them.
+    """
+    library = type(frame).__module__.partition(".")[0]
+    if type(frame).__name__ != "DataFrame" or library not in ("pandas", "polars"):
+        hint = "; call .collect() first" if type(frame).__name__ == "LazyFrame" else ""
+        raise TypeError(f"frame must be a DataFrame of pandas or Polars; found {describe(frame)}{hint}")
+    read = _pandas_column if library == "pandas" else _polars_column
+    for column in frame.columns:
+        if not isinstance(column, str):
+            raise TypeError(
+                f"the columns of the frame must have strings for names; found {describe(column)}; call "
+                "frame.rename(columns=str)"
+            )
+    selection = select("the frame", list(frame.columns), features, convert, client)
+    what = f"column {client!r} of the frame"
+    owners = identities(read(frame, client), what)
+    if not len(owners):
+        raise ValueError(f"{what} has no rows, so there are no clients")
+    if owners.dtype == object and all(owner is not None for owner in owners):
+        owners = owners.astype(str)  # which are sorted several times faster than objects
+    return ClientData.from_arrays(selection.arrays(lambda column: read(frame, column)), owners)
+
+
+def _pandas_column(frame: Any, column: str) -> Any:
+    series = frame[column]
+    if series.ndim > 1:
+        raise ValueError(f"the frame has {series.shape[1]} columns called {column!r}; rename them")
+    if not isinstance(series.dtype, np.dtype) and series.isna().any():
+        return series.astype(object).to_numpy()  # else NaN would stand for what is missing of integers
+    return series.to_numpy()
+
+
+def _polars_column(frame: Any, column: str) -> Any:
+    series = frame[column]
+    # Polars would make floats of integers of which some are missing.
+    return series.to_numpy() if not series.null_count() else series.to_list()

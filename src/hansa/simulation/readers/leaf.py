@@ -1,0 +1,101 @@
+"""Clients from the JSON files of LEAF (Caldas et al., 2018, arXiv:1812.01097)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hansa.simulation._files import DatasetError
+from hansa.simulation.client_data import ClientData
+from hansa.simulation.readers.columns import Convert, Features, select
+
+
+def from_leaf(
+    path: str | Path | Iterable[str | Path], features: Features | None = None, convert: Convert | None = None
+) -> ClientData:
+    """The clients of JSON files as LEAF writes them.
+
+    A file holds `{"users": [...], "num_samples": [...], "user_data": {user: {"x": [...], "y": [...]}}}`. All files are
+    read now, one after another, and kept as arrays: JSON cannot be read in parts.
+
+    Args:
+        path: a file, several, or a folder, of which all files `*.json` are read in the order of their names.
+        features: the arrays of examples: a list of names in a user's data, or a dict such as `{"image": "x"}`; by
+            default all of them, which are `x` and `y`.
+        convert: by name of the array, a dtype that it is cast to (JSON's numbers come as int64 and float64), or a
+            function from values to an array with a row for each, such as one that makes numbers of text.
+
+    Returns:
+        The clients, in the order of the files and of their `users`.
+
+    Raises:
+        DatasetError: a file is damaged, or of another format.
+        FileNotFoundError: there is no such file.
+        TypeError, ValueError: there is no such feature, or it does not hold what it should, or a client is in two
+            files.
+    """
+    clients: dict[str, dict[str, Any]] = {}
+    origin: dict[str, Path] = {}
+    for file in _files(path):
+        content = _content(file)
+        for user, count in zip(content["users"], content["num_samples"], strict=True):
+            if user in origin:
+                raise ValueError(
+                    f"client {user!r} is in {origin[user]} and in {file}; read what is for training and for testing "
+                    "apart from each other"
+                )
+            clients[user], origin[user] = _arrays(content["user_data"], user, count, file, features, convert), file
+            content["user_data"][user] = None  # the lists take many times the memory of the arrays
+    if not clients:
+        raise ValueError(f"{path} has no users, so there are no clients")
+    return ClientData.from_clients(clients)
+
+
+def _files(path: str | Path | Iterable[str | Path]) -> list[Path]:
+    given = [Path(path)] if isinstance(path, str | Path) else [Path(each) for each in path]
+    found = [file for each in given for file in (sorted(each.glob("*.json")) if each.is_dir() else [each])]
+    for file in found:
+        if not file.is_file():
+            raise FileNotFoundError(f"there is no file {file}")
+    if not found:
+        raise FileNotFoundError(f"there are no files *.json in {', '.join(map(str, given)) or 'an empty list'}")
+    return found
+
+
+def _content(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except ValueError as error:  # of which both kinds of error here are
+        raise DatasetError(f"{file} is damaged, or no JSON file: {error}") from error
+    kinds = {"users": list, "num_samples": list, "user_data": dict}
+    for key, kind in kinds.items():
+        if not isinstance(content, dict) or not isinstance(content.get(key), kind):
+            raise DatasetError(
+                f"{file} is not of LEAF's format: it must have {key!r}, a {'list' if kind is list else 'JSON object'}"
+            )
+    if len(content["users"]) != len(content["num_samples"]):
+        raise DatasetError(
+            f"{file} is damaged: it has {len(content['users'])} users, but {len(content['num_samples'])} numbers in "
+            "num_samples"
+        )
+    return dict(content)
+
+
+def _arrays(
+    user_data: dict[str, Any], user: str, count: int, file: Path, features: Features | None, convert: Convert | None
+) -> dict[str, Any]:
+    data = user_data.get(user)
+    if not isinstance(data, dict):
+        raise DatasetError(f"{file} is damaged: it has no data of the user {user!r}")
+    table = f"client {user!r} in {file}"
+    lists = [name for name, values in data.items() if isinstance(values, list)]
+    selection = select(table, lists, features, convert)
+    for column in selection.columns:
+        if len(data[column]) != count:
+            raise DatasetError(
+                f"{file} is damaged: num_samples says {count} for the user {user!r}, whose {column!r} has "
+                f"{len(data[column])}"
+            )
+    return selection.arrays(data.__getitem__)

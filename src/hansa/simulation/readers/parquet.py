@@ -1,0 +1,141 @@
+"""Clients from Parquet files, of which only what a client needs is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hansa.simulation._files import DatasetError
+from hansa.simulation.client_data import ClientData
+from hansa.simulation.readers import arrow
+from hansa.simulation.readers._extras import require
+from hansa.simulation.readers.columns import Convert, Features, Selection, select
+from hansa.simulation.readers.grouping import Integers, group
+
+_ROWS_AT_ONCE = 1 << 16
+
+
+def from_parquet(
+    path: str | Path, client: str, features: Features | None = None, convert: Convert | None = None
+) -> ClientData:
+    """The clients of a Parquet file with one row per example; the file is never loaded whole.
+
+    The column of clients is read once, to learn which rows are whose. A client's rows are read when they are wanted,
+    from the row groups that they are in, so a file is read fastest if it is sorted by client and its row groups are
+    small; where a client's rows are all over the file, each client costs a pass through it. `.in_memory()` of what is
+    returned keeps what has been read.
+
+    Args:
+        path: the file.
+        client: the column that says whose each row is: integers or strings. A missing id, or a negative number, means
+            that the row is nobody's, and it is left out.
+        features: the arrays of examples. A list of columns, each an array `[examples]` (or `[examples, ...]` if it
+            holds lists of one length); or a dict such as `{"x": ["height", "weight"], "y": "label"}`, in which a list
+            of columns is stacked to one array `[examples, columns]`. By default every other column.
+        convert: by name of the array, a dtype that it is cast to, or a function from values to an array with a row for
+            each, such as one that makes numbers of text (it then gets a list of strings).
+
+    Returns:
+        The clients, in ascending order of their ids; each one's rows are in the file's order.
+
+    Raises:
+        DatasetError: the file is damaged, or no Parquet.
+        FileNotFoundError: there is none.
+        ImportError: pyarrow is not installed.
+        TypeError, ValueError: there is no such column, or it does not hold what it should.
+    """
+    return from_table(ParquetTable(Path(path), "from_parquet"), client, features, convert)
+
+
+class ParquetTable:
+    """A Parquet file of which some rows and columns are read at a time. It is opened anew for each reading, so several
+    threads and processes may read it.
+
+    Attributes:
+        path: the file.
+        schema: its Arrow schema.
+        first_rows: int64 [row groups + 1], the first row of each row group, and the number of rows.
+    """
+
+    def __init__(self, path: Path, reader: str) -> None:
+        self._parquet: Any = require("pyarrow.parquet", "parquet", reader)
+        self.path = path
+        with self._open() as file:
+            self.schema = file.schema_arrow
+            counts = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
+        self.first_rows: Integers = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+
+    def _open(self) -> Any:
+        import pyarrow
+
+        if not self.path.is_file():
+            raise FileNotFoundError(f"there is no file {self.path}")
+        try:
+            return self._parquet.ParquetFile(self.path)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DatasetError(f"{self.path} is damaged, or no Parquet file: {error}") from error
+
+    def batches(self, columns: Sequence[str], row_groups: Sequence[int] | None = None) -> Iterator[Any]:
+        """Record batches of some columns, of all row groups or of some, one after another."""
+        import pyarrow
+
+        chosen = list(range(len(self.first_rows) - 1) if row_groups is None else row_groups)
+        with self._open() as file:
+            try:
+                yield from file.iter_batches(_ROWS_AT_ONCE, chosen, list(columns), use_threads=False)
+            except (pyarrow.ArrowException, OSError) as error:
+                raise DatasetError(f"{self.path} is damaged: {error}") from error
+
+    def rows(self, rows: Integers, columns: Sequence[str]) -> Any:
+        """A table of some rows, int64 [rows] ascending; only their row groups are read, a piece at a time."""
+        import pyarrow
+
+        groups = np.unique(np.searchsorted(self.first_rows, rows, side="right") - 1)
+        # Batches may span row groups: a row's place is counted among the rows of those that are read.
+        before = np.cumsum(np.concatenate([[0], np.diff(self.first_rows)[groups]]))
+        group_of = np.searchsorted(groups, np.searchsorted(self.first_rows, rows, side="right") - 1)
+        places = rows - self.first_rows[groups][group_of] + before[group_of]
+        pieces, start = [], 0
+        for batch in self.batches(columns, groups.tolist()):
+            low, high = np.searchsorted(places, [start, start + batch.num_rows])
+            if high > low:
+                pieces.append(batch.take(pyarrow.array(places[low:high] - start)))
+            start += batch.num_rows
+        return pyarrow.Table.from_batches(pieces, pieces[0].schema)
+
+
+def from_table(
+    table: ParquetTable, client: str, features: Features | None, convert: Convert | None, name: str = ""
+) -> ClientData:
+    """The clients of an opened Parquet file; `name` is what to call it in messages, by default its path."""
+    name = name or str(table.path)
+    selection = select(name, table.schema.names, features, convert, client)
+    check_schema(selection, table.schema)
+    what = f"column {client!r} of {name}"
+    rows = group((arrow.owners(batch.column(0)) for batch in table.batches([client])), what)
+    positions = {client_id: position for position, client_id in enumerate(rows.client_ids)}
+
+    def read(client_id: Any) -> dict[str, Any]:
+        found = table.rows(rows.of(positions[client_id]), selection.columns)
+        return selection.arrays(
+            lambda column: arrow.to_values(found.column(column), f"column {column!r} of {name}, client {client_id!r},")
+        )
+
+    return ClientData.from_function(rows.client_ids, read, rows.sizes)
+
+
+def check_schema(selection: Selection, schema: Any) -> None:
+    """Checks, before a row is read, that text is not taken for numbers.
+
+    Raises:
+        TypeError: if it would be.
+    """
+    for column in selection.columns:
+        if arrow.is_text(schema.field(column).type) and not selection.takes_text(column):
+            raise TypeError(
+                f"column {column!r} of {selection.table} holds text ({schema.field(column).type}); leave it out of "
+                "features, or give convert a function that makes numbers of a list of strings"
+            )

@@ -1,0 +1,135 @@
+"""Clients from the SQLite databases in which TensorFlow Federated publishes its datasets."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hansa._cache import cache_dir
+from hansa.simulation._files import DatasetError, fingerprint, unpack_lzma
+from hansa.simulation.client_data import ClientData
+from hansa.simulation.readers.columns import Convert, Features, select
+from hansa.simulation.readers.tf_example import parse_example
+from hansa.types import names
+
+
+def from_tff_sqlite(
+    path: str | Path, split: str | None = None, features: Features | None = None, convert: Convert | None = None
+) -> ClientData:
+    """The clients of a SQLite database of TensorFlow Federated, such as `shakespeare.sqlite`.
+
+    Its table `examples` has a serialized `tf.train.Example` in each row, its table `client_metadata` says who the
+    clients are. That is read now, and a client's examples when they are wanted. TensorFlow is not needed.
+
+    Args:
+        path: the database. One compressed with LZMA, `*.lzma`, is uncompressed into the cache, once.
+        split: which of its splits, such as "train"; may be left out if there is only one.
+        features: the arrays of examples: a list of features, or a dict such as `{"x": "pixels", "y": "label"}`; by
+            default all features. A feature of one value per example becomes an array `[examples]`, one of `n` values
+            `[examples, n]`, float32 or int64.
+        convert: by name of the array, a dtype that it is cast to, or a function from values to an array with a row for
+            each: `{"x": lambda pixels: pixels.reshape(-1, 28, 28)}`. For a feature of bytes it gets a list of `bytes`.
+
+    Returns:
+        The clients of the split, in alphabetical order; each one's examples are in the order of the table.
+
+    Raises:
+        DatasetError: the database is damaged, or another one.
+        FileNotFoundError: there is no such file.
+        TypeError, ValueError: there is no such split or feature, or it does not hold what it should.
+    """
+    database = TffDatabase(_uncompressed(Path(path)))
+    counts = database.clients(split)
+    split_name = split or database.splits()[0]
+    first = database.examples(split_name, next(iter(counts)))[:1]
+    what = f"{path} (split {split_name!r})"
+    selection = select(what, list(first[0]) if first else [], features, convert)
+    for column in selection.columns:
+        if isinstance(first[0][column], list) and not selection.takes_text(column):
+            raise TypeError(
+                f"feature {column!r} of {what} holds bytes; leave it out of features, or give convert a function that "
+                "makes numbers of a list of bytes"
+            )
+
+    def read(client_id: str) -> dict[str, Any]:
+        examples = database.examples(split_name, client_id)
+        return selection.arrays(lambda column: _column(examples, column, f"client {client_id!r} of {what}"))
+
+    return ClientData.from_function(list(counts), read, list(counts.values()))
+
+
+def _uncompressed(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.suffix != ".lzma":
+        return path
+    return unpack_lzma(path, cache_dir() / "uncompressed" / fingerprint(path) / path.stem)
+
+
+class TffDatabase:
+    """A database of TensorFlow Federated, opened for each query, so several threads and processes may ask."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def splits(self) -> list[str]:
+        """The names of its splits."""
+        return [name for (name,) in self._ask("SELECT DISTINCT split_name FROM client_metadata ORDER BY split_name")]
+
+    def clients(self, split: str | None) -> dict[str, int]:
+        """The clients of a split, which may be None if there is only one, and how many examples they have."""
+        splits = self.splits()
+        if not splits:
+            raise ValueError(f"{self._path} has no clients")
+        if split is None and len(splits) > 1:
+            raise ValueError(f"{self._path} has several splits; say which with split=: {names.listing(splits)}")
+        if split is not None and split not in splits:
+            hint = names.suggestion(split, splits) or ";"
+            raise ValueError(f"{self._path} has no split {split!r}{hint} the splits are: {names.listing(splits)}")
+        query = "SELECT client_id, num_examples FROM client_metadata WHERE split_name = ? ORDER BY client_id"
+        return dict(self._ask(query, split or splits[0]))
+
+    def examples(self, split: str, client_id: str) -> list[dict[str, Any]]:
+        """The features of each of a client's examples."""
+        query = "SELECT serialized_example_proto FROM examples WHERE split_name = ? AND client_id = ? ORDER BY rowid"
+        try:
+            return [parse_example(message) for (message,) in self._ask(query, split, client_id)]
+        except ValueError as error:
+            raise DatasetError(f"{self._path} is damaged: an example of client {client_id!r} is {error}") from error
+
+    def _ask(self, query: str, *arguments: str) -> list[Any]:
+        try:
+            with self._connection() as connection:
+                return connection.execute(query, arguments).fetchall()
+        except sqlite3.Error as error:
+            raise DatasetError(
+                f"{self._path} is damaged, or no database of TensorFlow Federated, which has the tables "
+                f"'client_metadata' and 'examples': {error}"
+            ) from error
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        with contextlib.closing(sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            yield connection
+
+
+def _column(examples: list[dict[str, Any]], column: str, what: str) -> Any:
+    """A feature's values in each of the examples, without the axis of values where there is one in each."""
+    values: list[Any] = [example.get(column) for example in examples]
+    for position, value in enumerate(values):
+        if value is None:
+            raise ValueError(f"{what} has no feature {column!r} in its example {position}")
+        if len(value) != len(values[0]):
+            raise ValueError(
+                f"{what} has {len(values[0])} values of {column!r} in its example 0, but {len(value)} in its example "
+                f"{position}; pad or crop them to one number, or leave {column!r} out of features"
+            )
+    if isinstance(values[0], list):
+        return [value[0] if len(value) == 1 else value for value in values]
+    array = np.stack(values)
+    return array[:, 0] if array.shape[1] == 1 else array

@@ -1,0 +1,105 @@
+"""A folder of images for each client."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hansa.simulation import DatasetError, from_folder
+
+image = pytest.importorskip("PIL.Image")
+
+
+def save(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.fromarray(pixels).save(path)
+
+
+def noise(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def test_labelled_images_are_arrays_in_the_order_of_their_names(tmp_path: Path):
+    save(tmp_path / "bo" / "dog" / "2.png", noise(0, 4, 3, 3))
+    save(tmp_path / "bo" / "cat" / "1.png", noise(1, 4, 3, 3))
+    save(tmp_path / "bo" / "cat" / "0.PNG", noise(2, 4, 3, 3))
+    save(tmp_path / "ann" / "eel" / "7.png", noise(3, 4, 3, 3))
+    (tmp_path / "ann" / "eel" / "notes.txt").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    data = from_folder(tmp_path)
+    assert list(data.client_ids) == ["ann", "bo"]
+    assert data.sizes.tolist() == [1, 3]
+    found = data.client("bo")
+    assert (found["x"].dtype, found["y"].dtype) == (np.uint8, np.int32)
+    np.testing.assert_array_equal(found["x"], np.stack([noise(2, 4, 3, 3), noise(1, 4, 3, 3), noise(0, 4, 3, 3)]))
+    assert found["y"].tolist() == [0, 0, 1]
+    assert data.client("ann")["y"].tolist() == [2]
+    named = from_folder(tmp_path, labels=["eel", "dog", "cat", "fox"])
+    assert named.client("bo")["y"].tolist() == [2, 2, 1]
+
+
+def test_without_folders_of_labels_there_is_no_y(tmp_path: Path):
+    save(tmp_path / "ann" / "a.png", noise(0, 5, 5))
+    found = from_folder(tmp_path, greyscale=True).client("ann")
+    assert list(found) == ["x"]
+    np.testing.assert_array_equal(found["x"], noise(0, 5, 5)[None])
+
+
+def test_images_are_scaled_and_made_grey(tmp_path: Path):
+    save(tmp_path / "ann" / "a.png", np.full((8, 6, 3), (255, 0, 0), np.uint8))
+    save(tmp_path / "ann" / "b.jpg", np.full((3, 9), 200, np.uint8))
+    grey = from_folder(tmp_path, image_size=(4, 2), greyscale=True).client("ann")["x"]
+    assert grey.shape == (2, 4, 2)
+    assert (grey[0] == round(255 * 0.299)).all()  # ITU-R 601-2, which Pillow converts by
+    assert (abs(grey[1].astype(int) - 200) <= 2).all()
+    assert from_folder(tmp_path, image_size=(4, 2)).client("ann")["x"].shape == (2, 4, 2, 3)
+
+
+def test_a_clients_images_are_read_when_it_is_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for client in ("ann", "bo"):
+        for number in range(3):
+            save(tmp_path / client / f"{number}.png", noise(number, 2, 2))
+    opened: list[str] = []
+    real = image.open
+
+    def watched(path: Path) -> object:
+        opened.append(Path(path).parent.name)
+        return real(path)
+
+    monkeypatch.setattr(image, "open", watched)
+    data = from_folder(tmp_path)
+    assert (data.sizes.tolist(), opened) == ([3, 3], [])
+    data.client("bo")
+    assert opened == ["bo"] * 3
+
+
+def test_images_of_different_sizes_are_named(tmp_path: Path):
+    save(tmp_path / "ann" / "a.png", noise(0, 5, 4))
+    save(tmp_path / "ann" / "b.png", noise(0, 5, 5))
+    data = from_folder(tmp_path)
+    with pytest.raises(ValueError, match=r"a\.png has 5 by 4 pixels, but .*b\.png has 5 by 5; give image_size"):
+        data.client("ann")
+
+
+@pytest.mark.parametrize("keep", [0, 30, 60])
+def test_a_damaged_image_is_named(tmp_path: Path, keep: int):
+    path = tmp_path / "ann" / "a.png"
+    save(path, noise(0, 20, 20))
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DatasetError, match=f"{path} is damaged, or no image"):
+        from_folder(tmp_path).client("ann")
+
+
+def test_what_is_no_such_folder_is_refused(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        from_folder(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"has no images of clients; they must be in .*/CLIENT/ or"):
+        from_folder(tmp_path)
+    save(tmp_path / "ann" / "dog" / "a.png", noise(0, 2, 2))
+    with pytest.raises(
+        ValueError, match=r"has folders for the label 'dog', which is not in labels; did you mean 'dogs'\?"
+    ):
+        from_folder(tmp_path, labels=["cats", "dogs"])
+    save(tmp_path / "bo" / "b.png", noise(0, 2, 2))
+    with pytest.raises(ValueError, match=r"b\.png lies in its client's folder, but .*a\.png in a folder of a label"):
+        from_folder(tmp_path)
