@@ -6,11 +6,13 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
-# Compiled programs of tests run for milliseconds, and XLA takes seconds to optimise them.
-_FLAGS = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
-if version("jaxlib").startswith("0.10."):  # Later ones have no other way, and stop at a flag that they do not know.
-    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ.setdefault("XLA_FLAGS", " ".join(_FLAGS))
+# Compiled programs of tests run for milliseconds, and XLA takes seconds to optimise them. JAX after 0.10 has no other
+# way to make kernels than its emitters, and stops at a flag that it does not know.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    + (" --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""),
+)
 
 import pytest
 from hypothesis import HealthCheck, settings
