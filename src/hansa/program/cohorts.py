@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hansa.simulation import UniformSampler
 from hansa.types.mismatch import describe
 
 Positions = npt.NDArray[np.int64]
@@ -22,27 +23,6 @@ class Population(Protocol):
 
     def cohort(self, clients: Any, round_number: int = 0) -> Any:
         """The data of those at these positions, int64 [cohort], as `next` takes it."""
-
-
-class UniformSampler:
-    """Clients drawn uniformly, without replacement, anew in each round.
-
-    Args:
-        clients: how many there are.
-        cohort_size: how many to draw.
-        seed: with the round's number, all that the draw depends on.
-    """
-
-    def __init__(self, clients: int, cohort_size: int, seed: int) -> None:
-        self._clients, self._cohort_size, self._seed = clients, cohort_size, seed
-
-    def __call__(self, round_number: int) -> Positions:
-        """The positions of a round's clients; int64 [cohort_size]."""
-        generator = np.random.default_rng([self._seed, round_number])
-        return generator.choice(self._clients, self._cohort_size, replace=False).astype(np.int64)
-
-    def __repr__(self) -> str:
-        return f"UniformSampler(clients={self._clients}, cohort_size={self._cohort_size}, seed={self._seed})"
 
 
 class EveryClient:

@@ -10,9 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-_SIDE, _MAIN = "#8a94a6", "#0b6e99"
-_INK, _QUIET = "#1f2933", "#616e7c"
-_DPI = 160
+from hansa._figure_style import BLUE, DPI, GREY, INK, QUIET, style
+
 # Labels closer than this, in shares of the panel's height, would overlap.
 _LABEL_HEIGHT = 0.09
 # Inches, of a panel with its label, and of the picture's parts above and below.
@@ -60,13 +59,13 @@ def draw(panels: Sequence[Panel], title: str, subtitle: str) -> Figure:
         subtitle: the setting and the result, in a line.
     """
     width = _WIDTH * max(len(panels), 1.3)
-    figure = Figure(figsize=(width, _HEIGHT), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(width, _HEIGHT), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     margin = 0.576 / width
     label = 1.584 / width
     figure.subplots_adjust(left=margin, right=1 - label, top=0.73, bottom=0.125, wspace=0.5)
-    figure.text(margin / 2, 0.925, title, fontsize=15, fontweight="bold", color=_INK)
-    figure.text(margin / 2, 0.862, subtitle, fontsize=10.5, color=_QUIET)
+    figure.text(margin / 2, 0.925, title, fontsize=15, fontweight="bold", color=INK)
+    figure.text(margin / 2, 0.862, subtitle, fontsize=10.5, color=QUIET)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         values = [_finite(value) for line in panel.lines for value in line.values]
         low = min(0.0, 1.05 * min(values))
@@ -77,16 +76,9 @@ def draw(panels: Sequence[Panel], title: str, subtitle: str) -> Figure:
 
 
 def _style(axes: Axes, name: str, last: int) -> None:
-    axes.set_title(name, loc="left", fontsize=11.5, fontweight="bold", color=_INK, pad=10)
-    axes.set_xlabel("Round", fontsize=10, color=_QUIET)
+    style(axes, name, "Round")
     axes.set_xlim(1, max(last, 2))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-    axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=9.5, labelcolor=_QUIET, pad=6)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color("#cbd2d9")
 
 
 def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
@@ -94,7 +86,7 @@ def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
         axes.plot(
             line.rounds,
             line.values,
-            color=_MAIN if line.main else _SIDE,
+            color=BLUE if line.main else GREY,
             linewidth=2.4 if line.main else 1.6,
             marker="o" if len(line.rounds) == 1 else None,
             markersize=5 if line.main else 4,
@@ -112,7 +104,7 @@ def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
             va="center",
             fontsize=10,
             fontweight="bold" if line.main else "normal",
-            color=_MAIN if line.main else _SIDE,
+            color=BLUE if line.main else GREY,
             annotation_clip=False,
         )
 

@@ -88,7 +88,9 @@ def pack_sequences(kind: SequenceType, values: Any, names: list[str], room: Room
         TypeError, ValueError: if an element is not of the type; the message says which.
     """
     if isinstance(values, ClientBatches):
-        return (_gathered if values.examples.on_disk else _resident)(kind, values, room, key, names[0])
+        examples = values.examples
+        gathers = examples.on_disk or examples.passing
+        return (_gathered if gathers else _resident)(kind, values, room, key, names[0])
     parts = [_read(kind, value, name) for value, name in zip(values, names, strict=True)]
     counts = np.array([len(part.lengths) for part in parts], np.int64)
     lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
@@ -133,7 +135,7 @@ def _resident(kind: SequenceType, values: ClientBatches, room: Room, key: Any, w
 
 
 def _gathered(kind: SequenceType, values: ClientBatches, room: Room, key: Any, what: str) -> Packed:
-    """The columns of these clients' examples only, read from disk."""
+    """The columns of these clients' examples only, with room for those of other cohorts."""
     _check(kind, values.type_signature, what)
     starts, lengths, counts = values.batches
     capacity = room.batch((key, "batch"), int(lengths.max(initial=1)))

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hansa.simulation._random import generator
 from hansa.types.mismatch import describe
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -34,10 +35,6 @@ class Visit:
     number: int
     round_number: int = 0
     epoch: int = 0
-
-    def generator(self, seed: int, *draw: int) -> np.random.Generator:
-        """A generator of random numbers for this client and what `draw` tells apart."""
-        return np.random.default_rng([seed, self.number, *draw])
 
 
 class Step(Protocol):
@@ -130,7 +127,7 @@ class Shuffle:
     varies, keeps_type = True, True
 
     def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
-        order = visit.generator(self.seed, visit.round_number, visit.epoch).permutation(rows(arrays))
+        order = generator(self.seed, "order", visit.number, visit.round_number, visit.epoch).permutation(rows(arrays))
         return {name: array[order] for name, array in arrays.items()}
 
     def sizes(self, before: Sizes, numbers: Sizes) -> Sizes | None:
@@ -149,7 +146,7 @@ class Part:
 
     def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
         size = rows(arrays)
-        order = visit.generator(self.seed).permutation(size)
+        order = generator(self.seed, "split", visit.number).permutation(size)
         held_out = int(self._held_out(np.array([size]))[0])
         chosen = np.sort(order[held_out:] if self.rest else order[:held_out])
         return {name: array[chosen] for name, array in arrays.items()}
@@ -159,7 +156,8 @@ class Part:
         return before - self._held_out(before) if self.rest else self._held_out(before)
 
     def _held_out(self, sizes: Sizes) -> Sizes:
-        return np.floor(sizes * self.fraction + 0.5).astype(np.int64)
+        held_out: Sizes = np.floor(sizes * self.fraction + 0.5).astype(np.int64)
+        return held_out
 
 
 def rows(arrays: Mapping[str, Any]) -> int:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hansa.simulation._columns import check_kind, joined
 from hansa.simulation._identities import IdentityIndex, owners_of, unique
+from hansa.simulation._random import generator
 from hansa.simulation._sources import (
     ArraySource,
     Chosen,
@@ -301,7 +302,7 @@ class ClientData:
                 f"held_out={share} of {len(self)} clients is {count}, which leaves one part without clients; choose "
                 "another fraction, or by='examples'"
             )
-        order = np.random.default_rng(seed).permutation(len(self))
+        order = generator(seed, "split clients").permutation(len(self))
         return self._choose(np.sort(order[count:])), self._choose(np.sort(order[:count]))
 
     def concatenate(self, other: ClientData) -> ClientData:
@@ -360,7 +361,7 @@ class ClientData:
         numbers = [source.number(position) for position in chosen.tolist()]
         arrays = joined(read, owners, self.example_type)
         return ClientBatches(
-            arrays, offsets, self._batch_size, np.array(numbers, np.int64), self._epochs, unrolled=source.varies
+            Examples(arrays, passing=True), offsets, self._batch_size, np.array(numbers, np.int64), self._epochs, unrolled=source.varies
         )
 
     @cached_property

@@ -28,12 +28,13 @@ class Examples:
         rows: a `Struct` of arrays `[examples, ...]`, or one such array.
         size: the number of examples.
         on_disk: some array is a `np.memmap`, or a view of one, so only what is needed is to be read.
+        passing: whether they are for one call, so that there is no use in keeping them.
         row_bytes: the size of an example in bytes.
         kind: the type of a batch of them, such as `<x=float32[?,784],y=int32[?]>`.
     """
 
-    def __init__(self, arrays: Any) -> None:
-        self.rows = _struct_of_arrays(arrays)
+    def __init__(self, arrays: Any, passing: bool = False) -> None:
+        self.rows, self.passing = _struct_of_arrays(arrays), passing
         leaves = _leaves(self.rows)
         sizes = {leaf.shape[0] for leaf in leaves if leaf.ndim}
         if not leaves or len(sizes) != 1 or any(not leaf.ndim for leaf in leaves):

@@ -1,0 +1,191 @@
+"""Who takes part in a round: samplers, called with the number of a round, give the positions of its clients.
+
+A sampler has no state. What it gives is a function of its seed and the number of the round, so rounds can be asked for
+in any order, and a run that is taken up again meets the cohorts that it would have met.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hansa.simulation._random import generator
+from hansa.simulation._values import integer, number
+from hansa.types.mismatch import describe
+
+Cohort = npt.NDArray[np.int64]
+
+
+class Sampler(Protocol):
+    """What gives the positions of a round's clients."""
+
+    def __call__(self, round_number: int) -> Cohort:
+        """The positions of the clients of a round, int64 [cohort], each at most once."""
+
+
+class UniformSampler:
+    """A cohort of a fixed size, every one of that size being as likely.
+
+    Args:
+        clients: how many clients there are, as `len(data)`.
+        cohort: how many take part in a round.
+        seed: decides who.
+    """
+
+    def __init__(self, clients: int, cohort: int, seed: int = 0) -> None:
+        self.clients = _population(clients)
+        self.cohort, self.seed = integer("cohort", cohort, 1), integer("seed", seed, 0)
+        _at_most(self.cohort, self.clients, "clients")
+
+    def __call__(self, round_number: int) -> Cohort:
+        """The positions of the clients of a round, int64 [cohort]."""
+        return _generator(self.seed, round_number).choice(self.clients, self.cohort, replace=False)
+
+    def __repr__(self) -> str:
+        return f"UniformSampler({self.cohort} of {self.clients} clients, seed {self.seed})"
+
+
+class PoissonSampler:
+    """A cohort in which each client is with the same probability, independently of the others.
+
+    Cohorts so differ in size, and one may be empty. This is the sampling that the privacy of many algorithms with noise
+    is accounted for (McMahan et al., "Learning Differentially Private Recurrent Language Models" (2018),
+    arXiv:1710.06963).
+
+    Args:
+        clients: how many clients there are, as `len(data)`.
+        probability: that a client takes part in a round.
+        seed: decides who.
+    """
+
+    def __init__(self, clients: int, probability: float, seed: int = 0) -> None:
+        self.clients = _population(clients)
+        self.probability, self.seed = number("probability", probability, 0, 1), integer("seed", seed, 0)
+
+    def __call__(self, round_number: int) -> Cohort:
+        """The positions of the clients of a round, int64 [cohort]."""
+        draws = _generator(self.seed, round_number)
+        # The size first, then who: the same distribution, without a draw for every client of a large population.
+        size = int(draws.binomial(self.clients, self.probability))
+        return draws.choice(self.clients, size, replace=False)
+
+    def __repr__(self) -> str:
+        return f"PoissonSampler(each of {self.clients} clients with {self.probability:g}, seed {self.seed})"
+
+
+class WeightedSampler:
+    """A cohort of a fixed size, drawn one client after another, each in proportion to its weight among those left.
+
+    With a population's `sizes` for weights, clients with many examples take part more often. A cohort that is a large
+    part of the population, or one client with most of the weight, makes the chance to be in the cohort less than
+    proportional, since nobody is in it twice.
+
+    Args:
+        weights: [clients], not negative; a client of weight 0 never takes part.
+        cohort: how many take part in a round.
+        seed: decides who.
+    """
+
+    def __init__(self, weights: npt.ArrayLike, cohort: int, seed: int = 0) -> None:
+        self.weights = _per_client("weights", weights)
+        self.cohort, self.seed = integer("cohort", cohort, 1), integer("seed", seed, 0)
+        if (self.weights < 0).any():
+            place = int(np.argmax(self.weights < 0))
+            raise ValueError(f"weights must not be negative; that of client {place} is {self.weights[place]:g}")
+        self._candidates = np.flatnonzero(self.weights)
+        _at_most(self.cohort, len(self._candidates), "clients with a weight of more than 0")
+        self._rates = self.weights[self._candidates]
+
+    def __call__(self, round_number: int) -> Cohort:
+        """The positions of the clients of a round, int64 [cohort]."""
+        # The first arrivals of exponential clocks with these rates come in the order of successive draws.
+        arrivals = _generator(self.seed, round_number).standard_exponential(len(self._rates)) / self._rates
+        first = np.argpartition(arrivals, self.cohort - 1)[: self.cohort]
+        return self._candidates[first[np.argsort(arrivals[first])]]
+
+    def __repr__(self) -> str:
+        return f"WeightedSampler({self.cohort} of {len(self.weights)} clients by weight, seed {self.seed})"
+
+
+class AvailabilitySampler:
+    """A cohort of those who are available in a round, each client having a window of time.
+
+    Round `r` is at time `r * round_length`. Client `i` is available from `opens[i]` until before `closes[i]`; with a
+    `period`, such as 24 hours, in each one again, and over its end if `closes[i]` is less than `opens[i]`.
+
+    Args:
+        opens: [clients], the times from which clients are available.
+        closes: [clients], the times at which they no longer are.
+        cohort: how many take part in a round; where fewer are available, all of those do.
+        period: the time after which windows come again; by default each comes once.
+        round_length: the time from one round to the next.
+        seed: decides who of the available ones.
+    """
+
+    def __init__(
+        self,
+        opens: npt.ArrayLike,
+        closes: npt.ArrayLike,
+        cohort: int,
+        *,
+        period: float | None = None,
+        round_length: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        self.opens, self.closes = _per_client("opens", opens), _per_client("closes", closes)
+        if self.opens.shape != self.closes.shape:
+            raise ValueError(f"opens is of {len(self.opens)} clients, closes of {len(self.closes)}; give both for each")
+        self.cohort, self.seed = integer("cohort", cohort, 1), integer("seed", seed, 0)
+        self.round_length = number("round_length", round_length, 0)
+        self.period = None if period is None else number("period", period, 0)
+        if self.period is not None:
+            for name, times in (("opens", self.opens), ("closes", self.closes)):
+                outside = np.flatnonzero((times < 0) | (times > self.period))
+                if outside.size:
+                    place = int(outside[0])
+                    raise ValueError(
+                        f"{name} must be from 0 to the period, {self.period:g}; that of client {place} is "
+                        f"{times[place]:g}"
+                    )
+
+    def available(self, round_number: int) -> npt.NDArray[np.bool_]:
+        """Who is available in a round, bool [clients]."""
+        time = integer("round_number", round_number, 0) * self.round_length
+        if self.period is None:
+            return (self.opens <= time) & (time < self.closes)
+        time %= self.period
+        opened, open_still = self.opens <= time, time < self.closes
+        return np.where(self.opens <= self.closes, opened & open_still, opened | open_still)
+
+    def __call__(self, round_number: int) -> Cohort:
+        """The positions of the clients of a round, int64 [cohort], fewer if fewer are available."""
+        candidates = np.flatnonzero(self.available(round_number))
+        size = min(self.cohort, len(candidates))
+        return _generator(self.seed, round_number).choice(candidates, size, replace=False)
+
+    def __repr__(self) -> str:
+        return f"AvailabilitySampler({self.cohort} of those available of {len(self.opens)} clients, seed {self.seed})"
+
+
+def _generator(seed: int, round_number: Any) -> np.random.Generator:
+    return generator(seed, "cohort", integer("round_number", round_number, 0))
+
+
+def _population(clients: Any) -> int:
+    if hasattr(clients, "__len__"):
+        raise TypeError(f"clients must be their number; found {describe(clients)}; write len(data)")
+    return integer("clients", clients, 1)
+
+
+def _at_most(cohort: int, clients: int, whom: str) -> None:
+    if cohort > clients:
+        raise ValueError(f"cohort must be at most the number of {whom}, {clients}; found {cohort}")
+
+
+def _per_client(name: str, value: Any) -> npt.NDArray[np.float64]:
+    found = np.asarray(value)
+    if found.ndim != 1 or found.dtype.kind not in "biuf" or not found.size or not np.isfinite(found).all():
+        raise ValueError(f"{name} must be one finite number for each client, [clients]; found {describe(found)}")
+    return found.astype(np.float64)
