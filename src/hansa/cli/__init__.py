@@ -273,7 +273,7 @@ def evaluate(
         typer.Option(help="What was held out, or else the data's test examples; or what was trained on."),
     ] = EvaluatedOn.AUTO,
     metric: Annotated[
-        str | None, typer.Option(help="By which to find the worst clients.", show_default="the model's last")
+        str | None, typer.Option(help="By which to find the worst clients.", show_default="the model's first")
     ] = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst clients to show.")] = 5,
     allow_changes: _AllowChanges = False,
@@ -302,7 +302,8 @@ def runs(
 def data(
     what: Annotated[str, typer.Argument(metavar="CONFIG|NAME", help="A run's TOML file, or a data set.")],
     plot: Annotated[
-        Path | None, typer.Option(help="A picture to draw of who has which labels, such as who.png.", show_default=False)
+        Path | None,
+        typer.Option(help="A picture to draw of who has which labels, such as who.png.", show_default=False),
     ] = None,
     overrides: _Set = None,
     json: _Json = False,

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any, Literal
@@ -47,7 +48,9 @@ class Finding:
 
 def doctor(as_json: bool) -> bool:
     """Look at everything, print it, and say whether what is essential works."""
-    found = [_python(), _jax(), _keras(), *map(_extra, _EXTRAS), _data(), _cache(), _round()]
+    distributions = metadata.packages_distributions()
+    extras = [_extra(name, distributions) for name in _EXTRAS]
+    found = [_python(), _jax(), _keras(), *extras, _data(), _cache(), _round()]
     works = all(finding.state != "broken" for finding in found)
     if as_json:
         print_json({"works": works, "findings": [asdict(finding) for finding in found]})
@@ -83,12 +86,12 @@ def _keras() -> Finding:
     return Finding("keras", "broken" if advice else "ok", f"{keras.__version__}; backend {backend}{advice}")
 
 
-def _extra(name: str) -> Finding:
+def _extra(name: str, distributions: Mapping[str, Sequence[str]]) -> Finding:
     module = _EXTRAS[name]
     if importlib.util.find_spec(module) is None:
         return Finding(name, "missing", f"pip install 'hansa[{name}]'")
-    distributions = metadata.packages_distributions().get(module, [])
-    return Finding(name, "ok", ", ".join(f"{each} {metadata.version(each)}" for each in sorted(set(distributions))))
+    packages = sorted(set(distributions.get(module, [])))
+    return Finding(name, "ok", ", ".join(f"{package} {metadata.version(package)}" for package in packages))
 
 
 def _data() -> Finding:

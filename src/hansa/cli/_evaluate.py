@@ -28,7 +28,7 @@ def evaluate(folder: Path, on: Whose, metric: str | None, worst: int, allow_chan
     Args:
         folder: the run's.
         on: what the run is evaluated on, or what it is trained on; "auto" for the first, if there is any.
-        metric: the one by which the worst clients are found; by default the last of the model's.
+        metric: the one by which the worst clients are found; by default the first of the model's.
         worst: how many of them are shown.
         allow_changes: whether the user's files may have changed since the run began.
         as_json: whether to print JSON.
@@ -89,7 +89,7 @@ def _known(each: ClientMetrics) -> list[str]:
 def _metric(metric: str | None, each: ClientMetrics) -> str | None:
     known = _known(each)
     if metric is None:
-        return known[-1] if known else None
+        return known[0] if known else None
     if metric not in known:
         hint = names.suggestion(metric, known) or ";"
         raise DataError(f"--metric {metric}: there is no such metric of clients{hint} there are {', '.join(known)}")

@@ -52,7 +52,7 @@ class Experiment:
             ModelError, UserCodeError: if there is no such model, or it does not go with the data.
         """
         training = self.config.training
-        return _checked(
+        process: IterativeProcess = _checked(
             lambda: learning.build_federated_averaging_process(
                 self.source.model_fn,
                 server_optimizer=_optimizer("server_optimizer", training.server_optimizer),
@@ -62,6 +62,7 @@ class Experiment:
                 seed=training.seed,
             )
         )
+        return process
 
     @cached_property
     def evaluation(self) -> Callable[[Any], Any] | None:
@@ -107,7 +108,8 @@ class Experiment:
         Raises:
             ModelError: if one looks at a metric that there is not.
         """
-        training, callbacks = self.config.training, []
+        training = self.config.training
+        callbacks: list[program.Callback] = []
         stopping, best = training.early_stopping, training.best_model
         if stopping is not None:
             self._check_metric("early_stopping", stopping.metric)
@@ -135,7 +137,7 @@ class Experiment:
 
     def _sinks(self, folder: Path) -> list[Any]:
         output = self.config.output
-        makers = {
+        makers: dict[str, Callable[[], Any]] = {
             "tensorboard": lambda: program.TensorBoard(folder / "tensorboard"),
             "mlflow": lambda: program.MLflow(output.project, output.tracking_uri, run_name=folder.name),
             "wandb": lambda: program.WeightsAndBiases(output.project, name=folder.name),
@@ -182,7 +184,7 @@ def everyone(population: ClientData) -> Any:
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """What a run that goes on must have the same: all but how long it is to be and where it is, and the user's files."""
+    """What a run that goes on must have the same: all but its length and its folder, and the user's files."""
     values = stored(config)
     del values["training"]["rounds"]
     values["output"].pop("folder", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,11 +37,13 @@ class ModelSource:
 
     def make(self) -> Any:
         """The model: Keras's, or one of `hansa.learning`."""
-        if self.table.function is not None:
-            function, options = _user_code.load(self.table.function), self.table.options
-        else:
-            function, options = self._named(), self.table.options
-        return _user_code.seeded(lambda: _user_code.call(function, options, "model.options"), self.seed)
+        return _user_code.seeded(
+            lambda: _user_code.call(self._function, self.table.options, "model.options"), self.seed
+        )
+
+    @cached_property
+    def _function(self) -> Callable[..., Any]:
+        return self._named() if self.table.function is None else _user_code.load(self.table.function)
 
     def model_fn(self) -> Any:
         """The model, as `hansa.learning` takes it."""

@@ -22,7 +22,9 @@ def new(folder: Path) -> list[Path]:
     targets = [folder / name for name in _FILES]
     there = [target for target in targets if target.exists()]
     if there:
-        raise ConfigError(folder, [f"{there[0].name} is there already, and nothing is overwritten; name another folder"])
+        raise ConfigError(
+            folder, [f"{there[0].name} is there already, and nothing is overwritten; name another folder"]
+        )
     folder.mkdir(parents=True, exist_ok=True)
     project = files("hansa.cli").joinpath("project")
     for target in targets:

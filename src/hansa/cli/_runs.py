@@ -17,7 +17,9 @@ from hansa.program import RunError
 from hansa.program.run_folder import in_use, read_run
 
 _DEEPEST = 3
-_SHOWN_METRICS = 4
+_SHOWN_METRICS = 2
+# Where there is no terminal that says its own.
+_WIDTH = 160
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,17 @@ def runs(root: Path, as_json: bool) -> None:
         print(f"There are no runs in {root}. `hansa train CONFIG` makes one.")
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("run", "state", "rounds", "last round", "metrics"):
-        table.add_column(name, overflow="fold")
+    for title in ("run", "state", "rounds", "last round", "metrics"):
+        table.add_column(title, overflow="fold")
     for run in found:
         state = run.state if run.reason is None else f"{run.state}: {run.reason}"
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.when))
         name = run.folder.relative_to(root) if run.folder != root else run.folder
         table.add_row(str(name), state, f"{run.done} of {run.rounds}", when, _shown(run.metrics))
-    Console(highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    console.print(table)
 
 
 def _folders(root: Path, deep: int) -> Iterator[Path]:

@@ -7,7 +7,6 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-
 BY_USER = "by Ctrl-C"
 """Why a run is stopped that the user stops."""
 

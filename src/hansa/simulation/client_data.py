@@ -361,7 +361,12 @@ class ClientData:
         numbers = [source.number(position) for position in chosen.tolist()]
         arrays = joined(read, owners, self.example_type)
         return ClientBatches(
-            Examples(arrays, passing=True), offsets, self._batch_size, np.array(numbers, np.int64), self._epochs, unrolled=source.varies
+            Examples(arrays, passing=True),
+            offsets,
+            self._batch_size,
+            np.array(numbers, np.int64),
+            self._epochs,
+            unrolled=source.varies,
         )
 
     @cached_property

@@ -104,7 +104,7 @@ def expected(kind: Any, metadata: Mapping[str, Any] = types.MappingProxyType({})
     if origin is list:
         return f"a list of: {expected(arguments[0])}"
     if kind is Function:
-        return 'a Python file and a function in it, such as "model.py:model_fn"'
+        return 'a Python file and a function in it, such as "code.py:name"'
     if origin is dict or dataclasses.is_dataclass(kind):
         return "a table"
     if kind is Path:
@@ -124,9 +124,7 @@ def table_of(kind: Any) -> type[Any] | None:
     return plain if is_table else None
 
 
-def _value(
-    kind: Any, value: Any, metadata: Mapping[str, Any], folder: Path, where: str, problems: list[str]
-) -> Any:
+def _value(kind: Any, value: Any, metadata: Mapping[str, Any], folder: Path, where: str, problems: list[str]) -> Any:
     plain = _not_none(kind)
     if value is None and optional(kind):  # from a file of JSON
         return None
@@ -145,7 +143,9 @@ def _value(
         problems.append(f"{where} = {shown(value)}: expected {expected(kind)}{hint}")
         return None
     if origin is dict and isinstance(value, dict):
-        return {name: _value(arguments[1], each, {}, folder, f"{where}.{name}", problems) for name, each in value.items()}
+        return {
+            name: _value(arguments[1], each, {}, folder, f"{where}.{name}", problems) for name, each in value.items()
+        }
     if plain is Any:
         return value
     if plain is Path and isinstance(value, str):

@@ -20,8 +20,7 @@ class ModelTable:
     """What is trained: a function of one's own, or a small model by name."""
 
     function: Function | None = key(
-        "a Python file and a function in it, `model.py:model_fn`, which returns a compiled Keras model, or a model of "
-        "`hansa.learning`",
+        "a function that returns a compiled Keras model, or a model of `hansa.learning`",
         None,
     )
     name: Literal["linear", "mlp", "cnn"] | None = key(
@@ -40,9 +39,7 @@ class PartitionTable:
     clients: int | None = key(
         "how many clients; only `by_label` does without it, and then makes one for each label", None, least=1
     )
-    alpha: float | None = key(
-        "of `dirichlet` and `by_quantity`: how alike clients are; small is unlike", None, least=0
-    )
+    alpha: float | None = key("of `dirichlet` and `by_quantity`: how alike clients are; small is unlike", None, least=0)
     sigma: float | None = key("of `by_quantity`: how much sizes differ, in place of `alpha`", None, least=0)
     shards_per_client: int | None = key("of `shards`", None, least=1)
     labels_per_client: int | None = key("of `by_label`", None, least=1)
@@ -59,8 +56,8 @@ class DataTable:
     path: Path | None = key("instead of `name`, a file, or a folder, of clients' examples", None)
     format: FileFormat | None = key("of `path`, where its ending does not tell", None)
     function: Function | None = key(
-        "instead of `name`, a Python file and a function in it, `data.py:load`, which returns a "
-        "`hansa.simulation.ClientData`, or a pair of them: to train on, and to evaluate on",
+        "instead of `name`, a function that returns a `hansa.simulation.ClientData`, or a pair of them: to train on, "
+        "and to evaluate on",
         None,
     )
     options: dict[str, Any] = key("arguments of the function, or of the reader, by name", {})
@@ -74,7 +71,9 @@ class DataTable:
     max_clients: int | None = key("only the first so many clients", None, least=1)
     examples_per_client: int | None = key("only the first so many examples of each client", None, least=1)
     held_out: float = key("the fraction that is held out, to evaluate on", 0.0, least=0, most=0.99)
-    held_out_by: Literal["examples", "clients"] = key("whether a part of each client's examples, or clients", "examples")
+    held_out_by: Literal["examples", "clients"] = key(
+        "whether a part of each client's examples, or clients", "examples"
+    )
     batch_size: int = key("examples per batch of a client", 20, least=1)
     epochs: int = key("how often a client goes through its examples in a round", 1, least=1)
     shuffle: bool = key("whether in another order each time", True)
