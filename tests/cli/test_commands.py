@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
+import signal
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from hansa.cli import app
+from hansa.cli._train import JsonProgress
 from hansa.program import load_checkpoint
 from hansa.program.run_folder import RunFolder
 from tests.program.digits import assert_same_bits
@@ -115,8 +119,42 @@ def test_a_finished_run_goes_further_if_it_is_asked_to(project: Path, tmp_path: 
     assert_same_bits(load_checkpoint(tmp_path / "run").state, load_checkpoint(project / "runs" / "first").state)
     (listed,) = objects("runs", tmp_path)
     assert (listed["state"], listed["done"], listed["rounds"]) == ("finished", 20, 20)
+    assert "has 20 rounds already" in refused(2, *run(19))
     changed = refused(1, *run(20), "--set", "training.seed=2")
     assert "training.seed was 1, and is now 2" in changed
+
+
+def test_ctrl_c_stops_after_the_round_and_the_run_goes_on(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    add = JsonProgress.add
+
+    def interrupted(self: JsonProgress, record: Any, seconds: float) -> None:
+        add(self, record, seconds)
+        if record["round"] == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JsonProgress, "add", interrupted)
+        result = hansa("train", project / "run.toml", "--json", "--set", f"output.folder={tmp_path / 'run'}")
+    assert result.exit_code == 130
+    assert json.loads(result.stdout.splitlines()[-1])["rounds"] == 3
+    (listed,) = objects("runs", tmp_path)
+    assert (listed["state"], listed["reason"], listed["done"]) == ("stopped", "by Ctrl-C", 3)
+    assert "The run goes on after round 3." in succeeded("resume", tmp_path / "run")
+    assert_same_bits(load_checkpoint(tmp_path / "run").state, load_checkpoint(project / "runs" / "first").state)
+
+
+def test_the_commands_of_the_page_work(project: Path, monkeypatch: pytest.MonkeyPatch):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text("utf-8")
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+    assert lines[0] == "hansa new first"  # which the fixture has done
+    monkeypatch.chdir(project.parent)
+    for line in lines[1:]:
+        succeeded(*shlex.split(line)[1:])
+    tables = [tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL)]
+    whole = tomllib.loads((project / "run.toml").read_text())
+    assert all(whole[name].items() >= table.items() for name, table in tables[0].items())
 
 
 def test_a_run_whose_model_has_changed_is_refused(project: Path):
@@ -133,7 +171,7 @@ def test_a_run_whose_model_has_changed_is_refused(project: Path):
 
 
 def test_runs_say_what_became_of_them(project: Path, tmp_path: Path):
-    (run,) = objects("runs", project)
+    (run,) = objects("runs", project / "runs" / "first")
     assert (run["state"], run["done"], run["rounds"]) == ("finished", 20, 20)
     assert run["metrics"]["evaluation/accuracy"] > 0.7
     assert "first" in succeeded("runs", project) and "20 of 20" in succeeded("runs", project)

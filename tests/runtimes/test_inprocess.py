@@ -150,6 +150,19 @@ def test_cohorts_of_a_population_compile_once() -> None:
     assert runtime.compilations == 1
 
 
+def test_cohorts_that_are_read_anew_compile_at_most_twice() -> None:
+    rng = np.random.default_rng(0)
+    owners = np.repeat(np.arange(50), rng.integers(1, 30, 50))
+    arrays = {"x": rng.normal(size=(len(owners), 3)).astype(np.float32), "y": np.ones(len(owners), np.int32)}
+    population = hansa.simulation.ClientData.from_arrays(arrays, owners).shuffle(seed=1).batch(8)
+    runtime = hansa.InProcessRuntime()
+    with using(runtime):
+        for i in range(60):
+            chosen = rng.choice(50, rng.integers(1, 12), replace=False)
+            assert int(work(population.cohort(chosen, i))[1]) == np.isin(owners, chosen).sum()
+    assert runtime.compilations <= 2
+
+
 def test_ragged_lists_compile_at_most_twice() -> None:
     rng = np.random.default_rng(0)
     runtime = hansa.InProcessRuntime()

@@ -94,10 +94,11 @@ def _mlp(shape: tuple[int, ...], classes: int) -> Callable[..., Any]:
 
 
 def _cnn(shape: tuple[int, ...], classes: int) -> Callable[..., Any]:
+    sides = _image(shape)
+
     def cnn(hidden: int = 128) -> Any:
         import keras
 
-        sides = _image(shape)
         layers: list[Any] = [] if sides == shape else [keras.layers.Reshape(sides)]
         for filters in (16, 32):
             layers += [keras.layers.Conv2D(filters, 3, padding="same", activation="relu"), keras.layers.MaxPooling2D()]

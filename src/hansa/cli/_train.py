@@ -17,7 +17,7 @@ from hansa._files import replacing
 from hansa.cli._experiment import Experiment, identity
 from hansa.cli._output import print_json
 from hansa.cli.config import ConfigError, RunConfig, differences, read_config, restore_config
-from hansa.program import BestModel, RunError, TrainingResult
+from hansa.program import BestModel, RunError, TrainingResult, load_checkpoint
 from hansa.program.interrupt import BY_USER
 from hansa.program.metrics import Record
 from hansa.program.progress import TableProgress, is_shown
@@ -98,7 +98,17 @@ def _refuse_another(folder: Path, now: dict[str, Any]) -> None:
         )
 
 
+def _refuse_fewer(folder: Path, rounds: int) -> None:
+    """Refuse to take a run to fewer rounds than it has."""
+    if not (folder / "checkpoints").is_dir():
+        return
+    done = load_checkpoint(folder).round
+    if done > rounds:
+        raise ConfigError(folder, [f"the run has {done} rounds already; ask for as many, or more, instead of {rounds}"])
+
+
 def _run(config: RunConfig, folder: Path, known: dict[str, Any], rounds: int, as_json: bool) -> bool:
+    _refuse_fewer(folder, rounds)
     experiment = Experiment(config)
     progress: Any
     if as_json:

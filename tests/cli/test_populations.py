@@ -1,0 +1,102 @@
+"""Whose data and which model a configuration says: each partition, files of arrays, each model by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hansa.cli._models import ModelError, ModelSource
+from hansa.cli._populations import DataError, class_count, load
+from hansa.cli.config.schema import DataTable, ModelTable, PartitionTable
+from hansa.simulation import load_digits
+
+
+@pytest.mark.parametrize(
+    ("options", "clients"),
+    [
+        ({"method": "iid", "clients": 7}, 7),
+        ({"method": "dirichlet", "clients": 7, "alpha": 0.5, "equal_sizes": True}, 7),
+        ({"method": "shards", "clients": 7, "shards_per_client": 3}, 7),
+        ({"method": "by_label"}, 10),
+        ({"method": "by_label", "clients": 5, "labels_per_client": 2}, 5),
+        ({"method": "by_quantity", "clients": 7, "sigma": 1.0, "min_examples": 9}, 7),
+    ],
+)
+def test_each_partition_deals_every_example_out_once(options: dict[str, Any], clients: int):
+    data = load(DataTable(name="digits", partition=PartitionTable(**options))).examples
+    found, digits = data.centralized(), load_digits()
+    assert len(data) == clients
+    assert np.array_equal(np.sort(found["x"].sum(1)), np.sort(digits.train_images.sum(1)))
+    assert np.bincount(found["y"]).tolist() == np.bincount(digits.train_labels).tolist()
+
+
+def test_what_is_held_out_is_not_trained_on():
+    table = DataTable(name="digits", partition=PartitionTable("iid", 10), held_out=0.25, epochs=2, batch_size=10)
+    populations = load(table)
+    evaluation = populations.evaluation
+    assert evaluation is not None and populations.by_client
+    assert int(populations.training.sizes.sum()) == 2 * int(populations.examples.sizes.sum())
+    assert int(populations.examples.sizes.sum() + evaluation.sizes.sum()) == 1797
+    assert list(evaluation.client_ids) == list(populations.examples.client_ids)
+    assert populations.examples.client(3)["x"].shape[0] == len(populations.examples.client(3)["y"])
+
+
+def test_only_some_clients_and_examples():
+    table = DataTable(name="digits", partition=PartitionTable("iid", 10), max_clients=3, examples_per_client=5)
+    assert load(table).training.sizes.tolist() == [5, 5, 5]
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_files_of_arrays(tmp_path: Path, owned: bool):
+    rng = np.random.default_rng(1)
+    images, labels, owner = rng.normal(size=(30, 4)), np.arange(30) % 3, np.arange(30) % 5
+    np.savez(tmp_path / "data.npz", images=images, labels=labels, owner=owner)
+    table = DataTable(
+        path=tmp_path / "data.npz",
+        client="owner" if owned else None,
+        partition=None if owned else PartitionTable("by_label"),
+        features={"x": "images", "y": "labels"},
+        types={"x": "float32", "y": "int32"},
+    )
+    data = load(table).examples
+    assert str(data.example_type) == "<x=float32[?,4],y=int32[?]>"
+    assert len(data) == (5 if owned else 3)
+    rows = owner == 2 if owned else labels == 2
+    assert np.array_equal(data.client(2)["x"], images[rows].astype(np.float32))
+    assert class_count(data, "y") == 3
+
+
+def test_what_a_file_does_not_have(tmp_path: Path):
+    np.savez(tmp_path / "data.npz", x=np.zeros((3, 2)), y=np.zeros(3, int))
+    with pytest.raises(DataError, match=r'data\.client = "who": .*data\.npz has the arrays x, y'):
+        load(DataTable(path=tmp_path / "data.npz", client="who"))
+    with pytest.raises(DataError, match=r"data\.features\.x: .* has the arrays x, y"):
+        load(DataTable(path=tmp_path / "data.npz", partition=PartitionTable("iid", 2), features={"x": "images"}))
+    with pytest.raises(DataError, match="clients must be at most the number of examples, 3"):
+        load(DataTable(path=tmp_path / "data.npz", partition=PartitionTable("iid", 9)))
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp", "cnn"])
+@pytest.mark.parametrize("kind", ["<x=float32[?,64],y=int32[?]>", "<x=float32[?,28,28],y=int32[?]>"])
+def test_models_by_name_have_an_output_for_each_label(name: Any, kind: str):
+    import hansa
+
+    def weights() -> list[Any]:
+        source = ModelSource(ModelTable(name=name), 3, hansa.to_type(kind), 10)
+        model = source.make()
+        assert model.output_shape == (None, 10)
+        return [np.asarray(weight) for weight in model.get_weights()]
+
+    assert all(np.array_equal(first, second) for first, second in zip(weights(), weights(), strict=True))
+
+
+def test_models_by_name_take_labelled_examples_only():
+    import hansa
+
+    with pytest.raises(ModelError, match=r"write a model of your own, and name it by model\.function"):
+        ModelSource(ModelTable(name="mlp"), 0, hansa.to_type("<x=int32[?,80],y=int32[?,80],z=int32[?]>"), None).make()
+    with pytest.raises(ModelError, match="the model cnn takes images, and x has the shape"):
+        ModelSource(ModelTable(name="cnn"), 0, hansa.to_type("<x=float32[?,5],y=int32[?]>"), 3).make()
