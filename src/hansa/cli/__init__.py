@@ -17,7 +17,7 @@ _WHERE_NEXT = """
 [bold]Begin here[/bold]
   hansa demo                         ten clients train a model, offline
   hansa demo --data mnist            the same with MNIST
-  hansa new first                    a project of your own, in the folder first
+  hansa new first                    a project of your own, in a folder
   hansa train first/run.toml         train it; run.toml says what and how
   hansa runs first                   how far runs are
   hansa COMMAND --help               what a command takes and leaves
@@ -27,8 +27,8 @@ _WHERE_NEXT = """
   hansa.federated_computation(lambda: 'Hello, World!')()
 
 [bold]Exit codes[/bold]
-  0 done; 1 an error in the run; 2 a mistake in what was asked for; 130 Ctrl-C.
-  HANSA_TRACEBACK=1 shows where an error came from.
+  0 done; 1 an error in the run; 2 a mistake in what was asked for;
+  130 Ctrl-C. HANSA_TRACEBACK=1 shows where an error came from.
 """
 
 _AFTER_DEMO = """
@@ -37,7 +37,7 @@ _AFTER_DEMO = """
   hansa demo --data mnist                   MNIST, downloaded if need be
   hansa demo --json | tail -n 1             the result for a program
 
-MNIST is looked for in the folder that HANSA_DATA_DIR names, then in the cache.
+MNIST is looked for in the folder HANSA_DATA_DIR names, then in the cache.
 
 [bold]It leaves[/bold] metrics.csv (every round), curves.png and model.keras, which
 keras.models.load_model reads. Ctrl-C stops after the running round and keeps
@@ -46,8 +46,8 @@ what was made; the exit code is then 130.
 
 _AFTER_NEW = """
 [bold]Examples[/bold]
-  hansa new first                    writes model.py, run.toml, data.py, README.md
-  hansa train first/run.toml         runs it at once, offline
+  hansa new first              writes model.py, run.toml, data.py, README.md
+  hansa train first/run.toml   runs it at once, offline
 """
 
 _AFTER_TRAIN = """
@@ -57,9 +57,9 @@ _AFTER_TRAIN = """
   hansa train run.toml --json | tail -n 1    the result for a program
 
 [bold]It leaves[/bold], in the run's folder, metrics.csv and metrics.jsonl (every round),
-curves.png, model.keras, and checkpoints. Ctrl-C stops after the running round.
-Stopped or killed, `hansa resume FOLDER`, or the same command again, goes on with
-it, and ends with the same model, to the bit.
+curves.png, model.keras, and checkpoints. Ctrl-C stops after the running
+round. Stopped or killed, `hansa resume FOLDER`, or the same command again,
+goes on with it, and ends with the same model, to the bit.
 """
 
 _AFTER_RESUME = """
@@ -67,8 +67,8 @@ _AFTER_RESUME = """
   hansa resume runs/first                 go on to the last round
   hansa resume runs/first --rounds 100    and then further
 
-The folder says all that is needed. A run whose model.py has changed is refused,
-with what has changed; --allow-changes takes it as it is now.
+The folder says all that is needed. A run whose model.py has changed is
+refused, with what has changed; --allow-changes takes it as it is now.
 """
 
 _AFTER_EVALUATE = """
