@@ -1,5 +1,7 @@
 """Batches of arrays are those that a loop over the epochs and examples makes."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -60,7 +62,7 @@ def test_runtimes_go_through_every_epoch(runtime, unrolled: bool, tmp_path) -> N
     on_disk[:] = rows
     columns = hansa.ClientBatches(rows, offsets, batch_size, epochs=epochs, unrolled=unrolled)
     mapped = hansa.ClientBatches(on_disk, offsets, batch_size, epochs=epochs, unrolled=unrolled)
-    lists = [hansa.Batches(rows[a:b], batch_size, epochs, unrolled) for a, b in zip(offsets, offsets[1:], strict=False)]
+    lists = [hansa.Batches(rows[a:b], batch_size, epochs, unrolled) for a, b in itertools.pairwise(offsets)]
     with hansa.runtime(runtime):
         for data in (columns, lists, mapped):
             assert [int(digest) for digest in digests(data)] == expected
