@@ -54,14 +54,14 @@ from hansa.types import (
 from hansa.types.batches import Batches, ClientBatches
 
 if _TYPE_CHECKING:
-    from hansa import learning, simulation, templates, utils
+    from hansa import learning, program, simulation, templates, utils
     from hansa.compiler.artifact import load, load_client_stage, save
     from hansa.compiler.artifact_file import ArtifactError
     from hansa.compiler.device import DeviceStage
 
 __version__ = "0.1.0"
 
-_LAZY = ("learning", "models", "simulation", "templates", "utils")
+_LAZY = ("learning", "models", "program", "simulation", "templates", "utils")
 _LAZY_NAMES = {
     "ArtifactError": "hansa.compiler.artifact_file",
     "DeviceStage": "hansa.compiler.device",
@@ -128,6 +128,7 @@ __all__ = [
     "load",
     "load_client_stage",
     "parse_type",
+    "program",
     "runtime",
     "save",
     "sequence_map",

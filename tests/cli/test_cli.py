@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from hansa._files import replacing
 from hansa.cli._curves import draw_curves
 from hansa.cli._history import Round, write_csv
-from hansa.cli._interrupt import StopRequest
-from hansa.cli._run_folder import RunFolderError, claimed, replacing
+from hansa.cli._run_folder import RunFolderError, claimed
 from hansa.cli._type_layout import lay_out
+from hansa.program.interrupt import StopRequest
 
 HANSA = [sys.executable, "-m", "hansa.cli"]
 

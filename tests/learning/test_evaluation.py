@@ -329,7 +329,9 @@ def test_random_draws_in_inference_are_a_clients_own():
 
 def test_errors_name_what_is_wrong(model, evaluate):
     other = mlp().initial_weights
-    with pytest.raises(TypeError, match=r"'evaluate'\.weights\.trainable: expected the fields .* 'norm/beta' is missing"):
+    with pytest.raises(
+        TypeError, match=r"'evaluate'\.weights\.trainable: expected the fields .* 'norm/beta' is missing"
+    ):
         evaluate(other, [])
     state = build_federated_averaging_process(model).initialize()
     with pytest.raises(TypeError, match=r"its part \.model is one: pass that"):

@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hansa._files import replacing
 from hansa.cli import _demo_data, _run_folder
 from hansa.cli._demo_data import DemoData, Setting
 from hansa.cli._history import Round, write_csv
-from hansa.cli._interrupt import StopRequest
 from hansa.cli._report import Plan, Reporter, Result
+from hansa.program.interrupt import StopRequest
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,6 @@ def _leave(folder: Path, setting: Setting, rounds: list[Round], model: Any, seed
     # To save a model, Keras imports TensorFlow where it is installed; its greetings are not for here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    with _run_folder.replacing(folder / "model.keras") as part:
+    with replacing(folder / "model.keras") as part:
         model.save(part)
     return [folder / name for name in ("metrics.csv", "curves.png", "model.keras")]

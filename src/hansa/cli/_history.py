@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hansa.cli._run_folder import replacing
+from hansa._files import replacing
 
 
 class Round(NamedTuple):

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from hansa.cli._history import Round
 from hansa.cli._type_layout import lay_out
+from hansa.program.progress import RoundTable, caption, is_shown
 
 _COLUMNS = ("round", "loss", "accuracy", "held-out accuracy", "seconds")
-# As many rounds as fit a small terminal are shown; the others are in the CSV.
-_SHOWN_ROUNDS = 16
+_BAR_WIDTH = 24
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class PlainReporter:
 
     def add(self, record: Round) -> None:
         """Print a line for a round that is shown."""
-        if _is_shown(record.round, self._rounds):
+        if is_shown(record.round, self._rounds):
             cells = zip(_COLUMNS, _cells(record), strict=True)
             print("  ".join(f"{cell:>{_width(name)}}" for name, cell in cells), flush=True)
 
@@ -118,13 +117,13 @@ class TerminalReporter:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._shown: list[Round] = []
-        self._last: Round | None = None
+        self._done = 0
         self._plan: Plan | None = None
         self._ended = False
         self._stopping: Callable[[], bool] = lambda: False
+        self._table = RoundTable(1)
         # Last, because it asks for the table at once.
-        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=8)
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=8)
 
     def __enter__(self) -> Self:
         return self
@@ -135,7 +134,7 @@ class TerminalReporter:
 
     def begin(self, plan: Plan, stopping: Callable[[], bool]) -> None:
         """Print the plan and start the table."""
-        self._plan, self._stopping = plan, stopping
+        self._plan, self._stopping, self._table = plan, stopping, RoundTable(plan.rounds)
         self._console.print(Text(plan.title, style="bold"), Text(plan.setting), sep="\n")
         self._console.print("\nOne round has the type\n")
         width = min(self._console.width, 120)
@@ -146,10 +145,8 @@ class TerminalReporter:
 
     def add(self, record: Round) -> None:
         """Update the table; every few rounds a line stays."""
-        assert self._plan is not None, "begin() comes first"
-        self._last = record
-        if _is_shown(record.round, self._plan.rounds):
-            self._shown.append(record)
+        self._done = record.round
+        self._table.add(record.round, [*_cells(record), _bar(record.held_out_accuracy)])
 
     def end(self, result: Result) -> None:
         """Leave the table as it is and print the result below."""
@@ -158,29 +155,11 @@ class TerminalReporter:
         for line in _closing(result):
             self._console.print(Text(line, style="bold" if line[:1].strip() else ""), soft_wrap=True)
 
-    def _table(self) -> RenderableType:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for name in _COLUMNS:
-            table.add_column(name, justify="right")
-        table.add_column("", width=24)
-        rows = self._shown
-        if self._last is not None and (not rows or rows[-1] is not self._last):
-            rows = [*rows, self._last]
-        for record in rows:
-            table.add_row(*_cells(record), _bar(record.held_out_accuracy))
-        return Group(table, Text(self._caption(), style="dim"))
-
-    def _caption(self) -> str:
-        if self._ended or self._plan is None:
-            return ""
-        done = self._last.round if self._last else 0
-        if done == self._plan.rounds:
-            return "Writing the run's files ..."
-        if self._stopping():
-            return "Stopping after this round; Ctrl-C again stops at once."
-        if not done:
-            return "Compiling the first round ..."
-        return f"Round {done} of {self._plan.rounds}; Ctrl-C stops and keeps what there is."
+    def _render(self) -> RenderableType:
+        below = ""
+        if self._plan is not None and not self._ended:
+            below = caption(self._done, self._plan.rounds, self._stopping(), "Writing the run's files ...")
+        return self._table.render(_COLUMNS, below, bar_width=_BAR_WIDTH)
 
 
 class JsonReporter:
@@ -221,10 +200,6 @@ class JsonReporter:
         sys.stdout.flush()
 
 
-def _is_shown(number: int, rounds: int) -> bool:
-    return number in (1, rounds) or number % math.ceil(rounds / _SHOWN_ROUNDS) == 0
-
-
 def _cells(record: Round) -> tuple[str, ...]:
     return (
         str(record.round),
@@ -249,5 +224,5 @@ def _closing(result: Result) -> list[str]:
 def _bar(share: float) -> ProgressBar:
     completed = share if math.isfinite(share) else 0.0
     return ProgressBar(
-        total=1.0, completed=completed, width=24, style="grey37", complete_style="cyan", finished_style="cyan"
+        total=1.0, completed=completed, width=_BAR_WIDTH, style="grey37", complete_style="cyan", finished_style="cyan"
     )

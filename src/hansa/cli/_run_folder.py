@@ -1,10 +1,8 @@
-"""The folder a run leaves behind. Each of its files is there whole or not at all."""
+"""The folder a demo leaves behind."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,27 +32,3 @@ def claimed(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             for path in missing:
                 path.rmdir()
-
-
-@contextlib.contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside `target` to write to; at the end without an error it becomes `target`.
-
-    Its name ends as the target's does, because Keras and matplotlib choose the format by it.
-    """
-    descriptor, name = tempfile.mkstemp(prefix=".part-", suffix=f"-{target.name}", dir=target.parent)
-    os.close(descriptor)
-    part = Path(name)
-    try:
-        yield part
-        part.chmod(0o666 & ~_umask())
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    # The mask can only be read by setting it.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -11,7 +11,6 @@ import io
 import json
 import math
 import os
-import uuid
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
+
+from hansa._files import replacing
 
 FORMAT = "hansa artifact"
 VERSION = 1
@@ -61,19 +62,10 @@ class Writer:
         listed = {name: {"size": len(data), "sha256": _digest(data)} for name, data in sorted(self.entries.items())}
         whole = {"format": FORMAT, "version": VERSION, **manifest, "entries": listed}
         text = json.dumps(whole, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            with open(temporary, "xb") as file:
-                with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                    archive.writestr(zipfile.ZipInfo(_MANIFEST), text)
-                    for name, data in sorted(self.entries.items()):
-                        archive.writestr(zipfile.ZipInfo(name), data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with replacing(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr(zipfile.ZipInfo(_MANIFEST), text)
+            for name, data in sorted(self.entries.items()):
+                archive.writestr(zipfile.ZipInfo(name), data)
 
 
 class Reader:

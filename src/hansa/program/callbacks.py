@@ -1,0 +1,170 @@
+"""What is done after each round: stop early, keep the best state, or a function of one's own."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from hansa.program._adapting import adapted
+from hansa.program.metrics import Record, metric_value
+from hansa.types import Struct
+
+Mode = Literal["min", "max"]
+
+
+class Callback(Protocol):
+    """Called after each round. What it remembers is part of each checkpoint, so a run that goes on has it again."""
+
+    def after_round(self, round_number: int, state: Any, metrics: Record) -> str | None:
+        """Called after each round, numbered from 1; gives the reason to stop, if there is one."""
+
+    def save(self) -> Any:
+        """What it remembers: numbers and arrays, or a container of them; None if nothing."""
+
+    def restore(self, saved: Any) -> None:
+        """Called at the beginning with what it remembered, as a `Struct` of arrays; with None if nothing."""
+
+
+class EarlyStopping:
+    """Stops a run when a metric has not improved for some rounds.
+
+    Only rounds that have the metric count: with `evaluate_every=5`, a patience of 2 is that of two evaluations. NaN is
+    no improvement.
+
+    Args:
+        metric: its name, such as `evaluation/loss`.
+        patience: how many rounds with no improvement are borne; the next of them stops the run.
+        min_delta: how much is an improvement: more than this.
+        mode: whether the metric is to become small or large.
+    """
+
+    def __init__(self, metric: str, patience: int = 0, *, min_delta: float = 0.0, mode: Mode = "min") -> None:
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 0:
+            raise ValueError(f"patience must be a number of rounds, 0 or more; found {patience!r}")
+        if not min_delta >= 0:
+            raise ValueError(f"min_delta must be 0 or more, found {min_delta!r}")
+        self._metric, self._patience, self._min_delta, self._mode = metric, patience, min_delta, _mode(mode)
+        self._best, self._best_round, self._waited = _worst(mode), 0, 0
+
+    def __repr__(self) -> str:
+        return f"EarlyStopping({self._metric!r}, {self._patience}, min_delta={self._min_delta}, mode={self._mode!r})"
+
+    def after_round(self, round_number: int, state: Any, metrics: Record) -> str | None:
+        """Look at the metric."""
+        value = metric_value(metrics, self._metric)
+        if value is None:
+            return None
+        if _improves(value, self._best, self._mode, self._min_delta):
+            self._best, self._best_round, self._waited = value, round_number, 0
+            return None
+        self._waited += 1
+        if self._waited <= self._patience:
+            return None
+        return f"{self._metric} has not improved since round {self._best_round}, when it was {self._best:.6g}"
+
+    def save(self) -> Any:
+        """The best value, its round, and for how many rounds it has been the best."""
+        return Struct.of(
+            best=np.float64(self._best), best_round=np.int64(self._best_round), waited=np.int64(self._waited)
+        )
+
+    def restore(self, saved: Any) -> None:
+        """Begin with what was remembered."""
+        self._best, self._best_round, self._waited = _worst(self._mode), 0, 0
+        if saved is not None:
+            self._best, self._best_round, self._waited = float(saved.best), int(saved.best_round), int(saved.waited)
+
+
+class BestModel:
+    """Keeps the state of the round with the best value of a metric; the earliest, if several have it.
+
+    Args:
+        metric: its name, such as `evaluation/accuracy`; rounds without it are not considered.
+        mode: whether the metric is to become small or large.
+
+    Attributes:
+        state: the best state so far; None before there is one.
+        round: its round.
+        value: the metric's value in it.
+    """
+
+    def __init__(self, metric: str, *, mode: Mode = "min") -> None:
+        self._metric, self._mode = metric, _mode(mode)
+        self.state: Any = None
+        self.round: int | None = None
+        self.value = _worst(mode)
+
+    def __repr__(self) -> str:
+        return f"BestModel({self._metric!r}, mode={self._mode!r})"
+
+    def after_round(self, round_number: int, state: Any, metrics: Record) -> str | None:
+        """Look at the metric."""
+        value = metric_value(metrics, self._metric)
+        if value is not None and _improves(value, self.value, self._mode):
+            self.state, self.round, self.value = state, round_number, value
+        return None
+
+    def save(self) -> Any:
+        """The best state, its round and its value."""
+        if self.round is None:
+            return None
+        return Struct.of(state=self.state, round=np.int64(self.round), value=np.float64(self.value))
+
+    def restore(self, saved: Any) -> None:
+        """Begin with what was remembered."""
+        self.state, self.round, self.value = None, None, _worst(self._mode)
+        if saved is not None:
+            self.state, self.round, self.value = saved.state, int(saved.round), float(saved.value)
+
+
+class FunctionCallback:
+    """A function `(round_number, state, metrics)` of one's own; what it returns, if a string, is a reason to stop.
+
+    Args:
+        function: called after each round.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def after_round(self, round_number: int, state: Any, metrics: Record) -> str | None:
+        """Call the function."""
+        reason = self.function(round_number, state, metrics)
+        if reason is None or isinstance(reason, str):
+            return reason
+        raise TypeError(
+            f"a callback returns None, or a string that says why the run is to stop; {self.function!r} returned "
+            f"{reason!r}"
+        )
+
+    def save(self) -> Any:
+        """A function remembers nothing."""
+
+    def restore(self, saved: Any) -> None:
+        """A function remembers nothing."""
+
+
+def to_callbacks(values: Any) -> list[Callback]:
+    """Callbacks, of which functions are made some.
+
+    Raises:
+        TypeError: if one is neither.
+    """
+    expected = "a callback has the methods {}, or is a function of a round's number, the state and the metrics"
+    return adapted("callbacks", values, ("after_round", "save", "restore"), FunctionCallback, expected)
+
+
+def _mode(mode: str) -> str:
+    if mode not in ("min", "max"):
+        raise ValueError(f"mode must be 'min' or 'max', found {mode!r}")
+    return mode
+
+
+def _worst(mode: str) -> float:
+    return math.inf if mode == "min" else -math.inf
+
+
+def _improves(value: float, best: float, mode: str, by: float = 0.0) -> bool:
+    return value < best - by if mode == "min" else value > best + by

@@ -1,0 +1,211 @@
+"""Checkpoints: the state after a round in a file, there whole or not at all, with the exact bits of every array.
+
+The file is one of Hansa's artifacts: a ZIP archive with a checksum of each entry, which are all checked before anything
+is taken from it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hansa._files import remove_parts
+from hansa.compiler.artifact_file import ArtifactError, Reader, Writer
+from hansa.compiler.artifact_types import decode_type, decode_value, encode_type, encode_value
+from hansa.types import FederatedType, Type, infer_type, is_tensor_structure, to_value
+
+_KIND = "checkpoint"
+_NAME = re.compile(r"round-(\d+)\.hansa")
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be used: it is damaged, or of another process."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a run stands.
+
+    Attributes:
+        round: how many rounds are finished.
+        state: the process's state after them.
+        saved: what the callbacks remember, by a name for each.
+        stopped: the reason for which a callback has stopped the run, if one has.
+    """
+
+    round: int
+    state: Any
+    saved: Mapping[str, Any] = field(default_factory=dict)
+    stopped: str | None = None
+
+
+def state_member(kind: Type) -> Type:
+    """The type of a state's value, if it can be saved.
+
+    Raises:
+        TypeError: if it is not made of tensors and structs, at the server or without a placement.
+    """
+    member = kind.member if isinstance(kind, FederatedType) else kind
+    if not is_tensor_structure(member) or (isinstance(kind, FederatedType) and not kind.all_equal):
+        raise TypeError(
+            f"a state that is saved must be one value of tensors and structs, found {kind}; leave out run_dir, or keep "
+            "what is at the clients out of the state"
+        )
+    return member
+
+
+def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, state_type: Type) -> None:
+    """Write a file; one that is there is replaced at once.
+
+    Args:
+        path: the file.
+        checkpoint: what it is to hold.
+        state_type: the type of the state, which is kept with it.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    writer = Writer()
+    saved = {}
+    for name, value in checkpoint.saved.items():
+        kind = infer_type(value, f"what {name} remembers")
+        saved[name] = _encode(to_value(value, kind), kind, writer)
+    manifest = {
+        "kind": _KIND,
+        "round": checkpoint.round,
+        "stopped": checkpoint.stopped,
+        "state": _encode(checkpoint.state, state_member(state_type), writer),
+        "saved": saved,
+    }
+    writer.write(Path(path), manifest)
+
+
+def load_checkpoint(path: str | os.PathLike[str], state_type: Type | None = None) -> Checkpoint:
+    """Read a file of `save_checkpoint`, or the newest whole one of a run's folder.
+
+    Args:
+        path: the file, or the folder of a run.
+        state_type: the type that the state must have, such as `process.state_type`; by default any.
+
+    Raises:
+        CheckpointError: if the file is damaged, or its state has another type, or the folder has no checkpoint.
+        OSError: if it cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = Checkpoints(path / "checkpoints").newest(state_type)
+        if found is None:
+            raise CheckpointError(f"{path} has no checkpoints in a folder `checkpoints`")
+        return found
+    try:
+        reader = Reader(path)
+        manifest = reader.manifest
+        if manifest.get("kind") != _KIND:
+            raise CheckpointError(f"{path} is no checkpoint, but a saved {manifest.get('kind')}: read it by hansa.load")
+        kind = decode_type(manifest["state"])
+    except (ArtifactError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if state_type is not None:
+        expected = state_member(state_type)
+        if str(expected) != str(kind):
+            raise StateTypeError(
+                f"{path} is of another process: its state has the type {kind}, and that of this process is {expected}"
+            )
+        kind = expected
+    try:
+        saved = {name: _decode(found, decode_type(found), reader) for name, found in manifest["saved"].items()}
+        return Checkpoint(manifest["round"], _decode(manifest["state"], kind, reader), saved, manifest["stopped"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} does not hold what a checkpoint does: {error}") from error
+
+
+class StateTypeError(CheckpointError, TypeError):
+    """A checkpoint whose state has another type than the process's."""
+
+
+class Checkpoints:
+    """A folder of checkpoints of one run, `round-00000012.hansa` after twelve rounds.
+
+    Args:
+        folder: the folder, which is made when the first one is written.
+        keep: how many to keep, the newest; more than one, so that there is another if one is damaged.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self._folder, self._keep = folder, keep
+
+    def save(self, checkpoint: Checkpoint, state_type: Type) -> None:
+        """Write one, and remove those that are not kept."""
+        self._folder.mkdir(exist_ok=True)
+        save_checkpoint(self._folder / f"round-{checkpoint.round:08d}.hansa", checkpoint, state_type)
+        self._remove_old()
+
+    def newest(self, state_type: Type | None) -> Checkpoint | None:
+        """The newest whole one; None if there is none at all.
+
+        Raises:
+            CheckpointError: if there are some and all are damaged, or the state has another type.
+        """
+        paths = self._paths()
+        for path in reversed(paths):
+            try:
+                return load_checkpoint(path, state_type)
+            except StateTypeError:
+                raise
+            except CheckpointError as error:
+                warnings.warn(f"{error}; the checkpoint before it is used", stacklevel=2)
+        if paths:
+            raise CheckpointError(
+                f"none of the checkpoints in {self._folder} can be read; remove the folder of the run to begin anew"
+            )
+        return None
+
+    def clean(self, round_number: int) -> None:
+        """Remove what was left of writing and removing, and put aside damaged checkpoints of later rounds."""
+        if self._folder.is_dir():
+            remove_parts(self._folder)
+            for path in self._paths():
+                if _number(path) > round_number:
+                    os.replace(path, path.with_suffix(".damaged"))
+            self._remove_old()
+
+    def _remove_old(self) -> None:
+        for path in self._paths()[: -self._keep]:
+            path.unlink(missing_ok=True)
+
+    def _paths(self) -> list[Path]:
+        if not self._folder.is_dir():
+            return []
+        return sorted((path for path in self._folder.iterdir() if _NAME.fullmatch(path.name)), key=_number)
+
+
+def _number(path: Path) -> int:
+    found = _NAME.fullmatch(path.name)
+    assert found is not None
+    return int(found[1])
+
+
+def _encode(value: Any, kind: Type, writer: Writer) -> dict[str, Any]:
+    """What `_decode` reads, and `decode_type` for the type."""
+    on_device = [isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value)]
+    return {**encode_type(kind), "value": encode_value(value, writer), "on_device": on_device}
+
+
+def _decode(found: dict[str, Any], kind: Type, reader: Reader) -> Any:
+    """The value, in the kinds of arrays that it was in: JAX's, NumPy's, NumPy's scalars."""
+    leaves, tree = jax.tree.flatten(decode_value(found["value"], kind, reader))
+    with jax.enable_x64(True):
+        restored = [
+            jnp.asarray(leaf) if on_device else leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+            for leaf, on_device in zip(leaves, found["on_device"], strict=True)
+        ]
+    return jax.tree.unflatten(tree, restored)

@@ -1,0 +1,131 @@
+"""Whose data a round is given: a function of the round's number, from what `train` is passed."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hansa.simulation import UniformSampler
+from hansa.types.mismatch import describe
+
+Positions = npt.NDArray[np.int64]
+
+
+class Population(Protocol):
+    """Clients of which each round is given some; `hansa.simulation.ClientData` is one."""
+
+    def __len__(self) -> int:
+        """How many clients there are."""
+
+    def cohort(self, clients: Any, round_number: int = 0) -> Any:
+        """The data of those at these positions, int64 [cohort], as `next` takes it."""
+
+
+class EveryClient:
+    """All clients in every round.
+
+    Args:
+        clients: how many there are.
+    """
+
+    def __init__(self, clients: int) -> None:
+        self._clients = clients
+
+    def __call__(self, round_number: int) -> Positions:
+        """The positions of all clients; int64 [clients]."""
+        return np.arange(self._clients, dtype=np.int64)
+
+    def __repr__(self) -> str:
+        return f"EveryClient(clients={self._clients})"
+
+
+class Cohorts:
+    """The data of each round, and what a run says about where it comes from.
+
+    Args:
+        data: a population, or a function from a round's number to its data.
+        cohort_size: how many clients to draw, uniformly.
+        sampler: a function from a round's number to positions, int64 [cohort].
+        seed: of the draws.
+
+    Raises:
+        TypeError, ValueError: if they do not go together.
+    """
+
+    def __init__(self, data: Any, cohort_size: int | None, sampler: Any, seed: int) -> None:
+        self._data = data
+        self._sampler: Callable[[int], Any] | None = None
+        if not hasattr(data, "cohort"):
+            self._refuse(cohort_size, sampler)
+            return
+        if sampler is not None and cohort_size is not None:
+            raise ValueError("a sampler says how many clients take part; leave out cohort_size")
+        if sampler is not None and not callable(sampler):
+            raise TypeError(
+                f"sampler must be a function from a round's number to the positions of clients, found {sampler!r}"
+            )
+        size = len(data)
+        if sampler is not None:
+            self._sampler = sampler
+        elif cohort_size is None:
+            self._sampler = EveryClient(size)
+        else:
+            self._sampler = UniformSampler(size, _cohort_size(cohort_size, size), seed)
+
+    def __call__(self, round_number: int) -> Any:
+        """The data of a round."""
+        if self._sampler is None:
+            return self._data(round_number)
+        return self._data.cohort(self._sampler(round_number), round_number)
+
+    def described(self) -> dict[str, Any]:
+        """What a run that goes on must have asked the same."""
+        if self._sampler is None:
+            return {"data": described(self._data)}
+        data = {"data": described(self._data, own=False), "clients": len(self._data)}
+        kind = getattr(self._data, "example_type", None)
+        if kind is not None:
+            data["examples"] = str(kind)
+        return {**data, "sampler": described(self._sampler)}
+
+    def _refuse(self, cohort_size: int | None, sampler: Any) -> None:
+        if not callable(self._data):
+            raise TypeError(
+                "data must be a hansa.simulation.ClientData, or a function from a round's number to its data, such as "
+                f"lambda round_number: clients; found {describe(self._data)}"
+            )
+        for name, value in (("cohort_size", cohort_size), ("sampler", sampler)):
+            if value is not None:
+                raise ValueError(f"data is a function, which says itself whose data a round is given; leave out {name}")
+
+
+def described(value: Any, own: bool = True) -> str:
+    """A value in a line that is the same in another process: what it prints as if it says so itself, else its class.
+
+    Args:
+        value: the value.
+        own: whether what it prints as is asked for.
+    """
+    kind = type(value)
+    name = getattr(value, "__qualname__", None)
+    if isinstance(name, str):  # a function or a class
+        return f"{value.__module__}.{name}"
+    plain = f"{kind.__module__}.{kind.__qualname__}"
+    if not own or "__repr__" not in {name for base in kind.__mro__[:-1] for name in vars(base)}:
+        return plain
+    text = repr(value)
+    return plain if " at 0x" in text else text
+
+
+def _cohort_size(value: Any, clients: int) -> int:
+    try:
+        size = operator.index(value)
+    except TypeError:
+        raise TypeError(f"cohort_size must be a number of clients, found {value!r}") from None
+    if not 1 <= size <= clients:
+        raise ValueError(f"cohort_size must be from 1 to the number of clients, {clients}; found {size}")
+    return size

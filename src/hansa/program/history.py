@@ -1,0 +1,120 @@
+"""`History`: what was measured in the rounds of a run, as a table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hansa._files import replacing
+from hansa.program.metrics import EVALUATION, Record, Scalar
+from hansa.types import names as _names
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+
+class History(Sequence[Record]):
+    """The records of a run's rounds, in order: each a dict of numbers by name, with its number under `round`.
+
+    Iterating gives records, `history["loss"]` a column, `history.columns` all of them.
+
+    Args:
+        records: those of the rounds.
+    """
+
+    def __init__(self, records: Sequence[Record] = ()) -> None:
+        self._records = tuple(dict(record) for record in records)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns, in the order in which they first occur."""
+        return tuple(dict.fromkeys(name for record in self._records for name in record))
+
+    @property
+    def columns(self) -> dict[str, list[Scalar | None]]:
+        """The columns by name; None where a round has no such value."""
+        return {name: [record.get(name) for record in self._records] for name in self.names}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, str):
+            return self._records[key]
+        if key not in self.names:
+            raise KeyError(_names.unknown(key, self.names))
+        return [record.get(key) for record in self._records]
+
+    def __eq__(self, other: object) -> bool:
+        return self._records == other._records if isinstance(other, History) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"History({len(self)} rounds: {', '.join(self.names)})"
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The table as a `pandas.DataFrame` whose index is the round; NaN where a round has no value.
+
+        Raises:
+            ModuleNotFoundError: without pandas: `pip install 'hansa[pandas]'`.
+        """
+        from hansa.program._extras import imported
+
+        table = imported("pandas", "pandas").DataFrame(list(self._records), columns=list(self.names))
+        return table.set_index("round") if "round" in self.names else table
+
+    def plot(self, *metrics: str, path: str | os.PathLike[str] | None = None, title: str = "Training") -> Figure:
+        """Curves of metrics over the rounds, a panel for each; the evaluation's beside the process's own.
+
+        Args:
+            *metrics: names, without `evaluation/`; by default those of the evaluation, or, where there was none, the
+                process's floats, four at most.
+            path: a file to draw the picture to, such as `curves.png`.
+            title: above the picture.
+
+        Returns:
+            The figure, which a notebook shows.
+
+        Raises:
+            KeyError: if there is no metric of a name.
+            ValueError: if there is nothing to draw.
+        """
+        from hansa.program.curves import Line, Panel, draw
+
+        numbers = [int(number) for number in self["round"]] if len(self) else []
+        names = metrics or self._main_metrics()
+        if not numbers or not names:
+            raise ValueError("there is nothing to draw: the history has no rounds, or no floats in them")
+        panels = []
+        for name in names:
+            lines = [
+                Line(label, *_points(numbers, self[column]), main=column != name)
+                for column, label in ((name, "in training"), (EVALUATION + name, "evaluated"))
+                if column in self.names
+            ]
+            if not lines:
+                self[name]  # raises, with the names that there are
+            panels.append(Panel(name.replace("_", " ").capitalize(), lines))
+        rounds = f"{numbers[-1]} round{'' if numbers[-1] == 1 else 's'}"
+        figure = draw(panels, title, rounds)
+        if path is not None:
+            with replacing(Path(path)) as part:
+                figure.savefig(part)
+        return figure
+
+    def _main_metrics(self) -> list[str]:
+        floats = [name for name, column in self.columns.items() if any(isinstance(value, float) for value in column)]
+        evaluated = [name.removeprefix(EVALUATION) for name in floats if name.startswith(EVALUATION)]
+        return (evaluated or [name for name in floats if not name.startswith("num_")])[:4]
+
+
+def _points(numbers: list[int], column: Sequence[Any]) -> tuple[list[int], list[float]]:
+    found = [(number, float(value)) for number, value in zip(numbers, column, strict=True) if value is not None]
+    return [number for number, _ in found], [value for _, value in found]

@@ -1,0 +1,114 @@
+"""Metrics as flat records: a name such as `evaluation/accuracy` for each number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from hansa.types import FederatedType, StructType, TensorType, Type
+from hansa.types import names as _names
+from hansa.types.members import members
+from hansa.types.mismatch import describe
+
+Scalar: TypeAlias = bool | int | float | str
+Record: TypeAlias = Mapping[str, Scalar]
+
+_LARGEST = 1000
+"""The most elements that an array among the metrics may have, each of which becomes a number with a name."""
+
+
+def flatten(metrics: Any, prefix: str = "") -> dict[str, Scalar]:
+    """The numbers in a value, by the path to each, in the value's order.
+
+    Fields of structs, dicts and named tuples go by their names, elements of lists and arrays by their index:
+    `{"recall": [0.5, 1.0]}` is `{"recall/0": 0.5, "recall/1": 1.0}`. Arrays become Python's numbers, which hold those
+    of every dtype exactly.
+
+    Args:
+        metrics: numbers, strings, arrays, or a container of them.
+        prefix: what the names begin with.
+
+    Raises:
+        TypeError: if something is no such value.
+        ValueError: if an array is too large to be metrics.
+    """
+    found = members(metrics)
+    if found is not None:
+        result: dict[str, Scalar] = {}
+        for index, (name, value) in enumerate(zip(found.names, found.values, strict=True)):
+            result.update(flatten(value, _joined(prefix, str(index) if name is None else name)))
+        return result
+    if isinstance(metrics, bool | int | float | str) and not isinstance(metrics, np.generic):
+        return {prefix or "value": metrics}
+    what = f"the metric {prefix!r}" if prefix else "the metrics"
+    if not hasattr(metrics, "__array__"):
+        raise TypeError(f"{what} must be numbers, or arrays or containers of numbers; found {describe(metrics)}")
+    array = np.asarray(metrics)
+    if array.ndim == 0:
+        return {prefix or "value": _scalar(array, what)}
+    _check_size(array.size, what)
+    return {_joined(prefix, "/".join(map(str, index))): _scalar(value, what) for index, value in np.ndenumerate(array)}
+
+
+def check_type(kind: Type) -> None:
+    """Checks before the first round that a process's metrics can be recorded.
+
+    Raises:
+        ValueError: if an array among them is too large.
+    """
+    _check_type(kind, "")
+
+
+def metric_value(metrics: Record, name: str) -> float | None:
+    """A metric of a round; None where it is one of the evaluation and the round has none.
+
+    Raises:
+        KeyError: if there is no metric of this name.
+        TypeError: if it is no number.
+    """
+    if name in metrics:
+        value = metrics[name]
+        if isinstance(value, str):
+            raise TypeError(f"the metric {name!r} must be a number, found {value!r}")
+        return float(value)
+    if name.startswith(EVALUATION) and not any(known.startswith(EVALUATION) for known in metrics):
+        return None
+    raise KeyError(_names.unknown(name, tuple(metrics)))
+
+
+EVALUATION = "evaluation/"
+"""What the names of an evaluation's metrics begin with."""
+
+
+def _joined(prefix: str, name: str) -> str:
+    return f"{prefix}/{name}" if prefix else name
+
+
+def _scalar(value: Any, what: str) -> Scalar:
+    if value.dtype.kind == "V":  # bfloat16 and the like
+        value = np.asarray(value).astype(np.float32)
+    number = value.item()
+    if not isinstance(number, bool | int | float | str):
+        raise TypeError(f"{what} must be numbers, found {describe(value)}")
+    return number
+
+
+def _check_size(size: int, what: str) -> None:
+    if size > _LARGEST:
+        raise ValueError(
+            f"{what} has {size:,} elements, and each would be recorded by itself; at most {_LARGEST:,} are: leave it "
+            "out, or reduce it in the computation"
+        )
+
+
+def _check_type(kind: Type, path: str) -> None:
+    if isinstance(kind, FederatedType):
+        _check_type(kind.member, path)
+    elif isinstance(kind, StructType):
+        for index, (name, member) in enumerate(kind.fields):
+            _check_type(member, _joined(path, str(index) if name is None else name))
+    elif isinstance(kind, TensorType):
+        _check_size(math.prod(size or 1 for size in kind.shape), f"the metric {path!r}" if path else "the metrics")

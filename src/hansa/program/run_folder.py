@@ -1,0 +1,157 @@
+"""The folder of a run: what was asked, checkpoints, metrics, and a lock, so that one process writes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from hansa._files import is_part, remove_parts, replacing
+from hansa.program.checkpoints import Checkpoints
+
+_RUN, _LOCK = "run.json", "lock"
+
+
+class RunError(RuntimeError):
+    """A run's folder cannot be used: it is in use, is of another run, or has something else in it."""
+
+
+class RunFolder:
+    """The folder, locked while in a `with` block.
+
+    Attributes:
+        path: the folder.
+        resumed: whether the run had begun before.
+        checkpoints: of the run.
+
+    Args:
+        path: the folder; made if it is not there.
+        asked: what the run is, by name, of which a run that goes on must have asked the same.
+        facts: what else is noted.
+        resume: whether a run is to go on: True, False, or "auto", if it has begun.
+        keep_checkpoints: how many.
+
+    Raises:
+        RunError: from the `with` statement, if the folder cannot be used.
+    """
+
+    def __init__(
+        self, path: Path, asked: Mapping[str, Any], facts: Mapping[str, Any], resume: bool | str, keep_checkpoints: int
+    ) -> None:
+        self.path, self.resumed = path, False
+        self.checkpoints = Checkpoints(path / "checkpoints", keep_checkpoints)
+        # As it is read back.
+        self._asked = json.loads(json.dumps(asked))
+        self._facts, self._resume = facts, resume
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> RunFolder:
+        if self._resume is True and not (self.path / _RUN).is_file():
+            raise RunError(f"{self.path} has no run to resume: there is no {_RUN} in it; write resume='auto' to begin")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(self.path / _LOCK)
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be used as a run folder: {error}") from error
+        try:
+            self._open()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _open(self) -> None:
+        run = self.path / _RUN
+        self.resumed = run.is_file()
+        if self.resumed:
+            if self._resume is False:
+                raise RunError(f"{self.path} has a run already, and resume=False begins a new one; name another folder")
+            self._check(run)
+            remove_parts(self.path)
+            return
+        others = sorted(path.name for path in self.path.iterdir() if not _is_of_a_beginning(path))
+        if others:
+            raise RunError(
+                f"{self.path} is no folder of a run, and is not empty: it has {others[0]}; name another folder"
+            )
+        remove_parts(self.path)
+
+    def begin(self) -> None:
+        """Note that the run has begun, if it had not."""
+        if not self.resumed:
+            whole = {"format": 1, "asked": self._asked, **self._facts}
+            with replacing(self.path / _RUN) as part:
+                part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+    def _check(self, run: Path) -> None:
+        try:
+            before = json.loads(run.read_text("utf-8"))["asked"]
+            names = [*self._asked, *(name for name in before if name not in self._asked)]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{run} cannot be read: {error}; name another folder") from error
+        missing = "nothing"
+        changes = [
+            f"  {name} was {_shown(before.get(name, missing))}, and is now {_shown(self._asked.get(name, missing))}"
+            for name in names
+            if before.get(name, missing) != self._asked.get(name, missing)
+        ]
+        if changes:
+            raise RunError(
+                f"the run in {self.path} is another one, and cannot be resumed as this:\n" + "\n".join(changes) + "\n"
+                "Ask for the same, or name another folder."
+            )
+
+
+def _is_of_a_beginning(path: Path) -> bool:
+    """Whether a run that was killed before its first round may have left it."""
+    made = path.name == _LOCK or is_part(path) or path.match("sink-*.json")
+    return made or (path.is_file() and path.stat().st_size == 0)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _locked(path: Path) -> IO[str]:
+    """The file, locked for this process. The lock goes with the process, however it ends.
+
+    Raises:
+        RunError: if another process has it.
+        OSError: if it cannot be opened.
+    """
+    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (as long as the run)
+    try:
+        _lock(file)
+    except OSError:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        file.close()
+        raise RunError(f"{path.parent} is in use by {owner}; wait for its end, or name another folder") from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return file
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: IO[str]) -> None:
+        file.seek(1 << 20)  # what is locked cannot be read by others
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        file.seek(0)
+
+else:
+    import fcntl
+
+    def _lock(file: IO[str]) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

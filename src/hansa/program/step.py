@@ -1,0 +1,60 @@
+"""One round of any process: a state and data to the next state and a flat record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hansa.program.metrics import Scalar, check_type, flatten
+from hansa.templates import IterativeProcess, MeasuredProcess
+from hansa.types import FederatedType, Struct, StructType, Type
+
+
+class Step:
+    """Calls `next` of a process.
+
+    What `next` returns beside the state are its metrics: if it is one struct, its fields are; of a `MeasuredProcess`
+    the measurements are, and the result is not.
+
+    Attributes:
+        process: the process.
+        state_type: the type of its state.
+
+    Raises:
+        TypeError: if `next` does not take a state and data.
+        ValueError: if an array among the metrics is too large to be recorded.
+    """
+
+    def __init__(self, process: IterativeProcess) -> None:
+        if not isinstance(process, IterativeProcess):
+            raise TypeError(f"process must be a process of hansa.templates, found {process!r}")
+        signature = process.next.type_signature
+        parameter = signature.parameter
+        if parameter == process.state_type or not isinstance(parameter, StructType) or len(parameter) != 2:
+            raise TypeError(
+                "next of the process must take the state and a round's data, and nothing else; found the parameter "
+                f"{parameter}; for a process that takes more, write a federated_computation that calls its next"
+            )
+        self.process, self.state_type = process, process.state_type
+        self._is_alone = process.state_type.is_assignable_from(signature.result)
+        self._fields: tuple[int, ...] = ()
+        if self._is_alone:
+            return
+        result = signature.result
+        assert isinstance(result, StructType)  # which begins with the state
+        self._fields = (2,) if isinstance(process, MeasuredProcess) else tuple(range(1, len(result)))
+        self._is_one = len(self._fields) == 1 and _is_struct(result[self._fields[0]])
+        for index in self._fields:
+            check_type(result[index])
+
+    def __call__(self, state: Any, data: Any) -> tuple[Any, dict[str, Scalar]]:
+        """The state after a round, and its metrics."""
+        output = self.process.next(state, data)
+        if self._is_alone:
+            return output, {}
+        if self._is_one:
+            return output[0], flatten(output[self._fields[0]])
+        return output[0], flatten(Struct((output._fields[index], output[index]) for index in self._fields))
+
+
+def _is_struct(kind: Type) -> bool:
+    return isinstance(kind.member if isinstance(kind, FederatedType) else kind, StructType)
