@@ -87,7 +87,7 @@ def images(shape: tuple[int, ...], test: bool = False) -> tuple[np.ndarray, np.n
 def convolutional(batch: int, name: str) -> Task:
     """The CNN of McMahan et al. (2017, arXiv:1602.05629, section 3), 1,663,370 weights, on four clients of 600."""
     x, y = images((28, 28, 1))
-    return task_of(Workload(name, cnn, clients(x, y, [600] * 4, batch), 0.05, CNN_FLOPS))
+    return task_of(Workload(name, cnn, clients(x, y, [600] * 4, batch), 0.01, CNN_FLOPS))
 
 
 def speeches(path: Path) -> list[str]:

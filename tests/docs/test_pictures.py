@@ -42,3 +42,10 @@ def test_the_picture_of_the_accuracy_of_clients_is_up_to_date(tmp_path: Path) ->
     assert drawn.shape == now.shape
     # Letters are drawn a little differently by other versions of Matplotlib.
     assert abs(drawn - now).mean() < 0.01, "draw it anew: python docs/images/client_accuracy.py"
+
+
+def test_the_picture_of_who_has_what_is_up_to_date(tmp_path: Path) -> None:
+    script("clients").figure().savefig(tmp_path / "now.png")
+    drawn, now = (matplotlib.image.imread(path) for path in (IMAGES / "clients.png", tmp_path / "now.png"))
+    assert drawn.shape == now.shape
+    assert abs(drawn - now).mean() < 0.01, "draw it anew: python docs/images/clients.py"

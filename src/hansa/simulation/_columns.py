@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hansa.simulation._steps import Arrays, Sizes
+from hansa.simulation._steps import Arrays, Sizes, rows
 from hansa.types import Type, infer_type
 from hansa.types.batches import Examples
 
@@ -37,6 +37,17 @@ class Columns:
         start = int(self.starts[position])
         stop = start + int(self.counts[position])
         return {name: array[start:stop] for name, array in self.arrays.items()}
+
+
+def of_clients(clients: Sequence[Arrays], client_ids: Sequence[Hashable]) -> Columns:
+    """The columns of these clients' arrays, which are to be of the type of the first one's; copies them.
+
+    Raises:
+        TypeError: if a client's arrays have other names, dtypes or shapes; the message says whose.
+    """
+    counts = np.array([rows(arrays) for arrays in clients], np.int64)
+    arrays = joined(clients, client_ids, Examples(clients[0]).kind)
+    return Columns(arrays, Examples(arrays), np.cumsum(counts) - counts, counts)
 
 
 def joined(clients: Sequence[Arrays], client_ids: Sequence[Hashable], kind: Type) -> Arrays:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hansa.simulation._columns import Columns, joined
+from hansa.simulation._columns import Columns, of_clients
 from hansa.simulation._steps import Arrays, Sizes, Step, Visit, checked_arrays, rows
 from hansa.types import Type
 from hansa.types.batches import Examples
@@ -86,10 +86,7 @@ class Source:
         """All clients' examples, if they are the same in every round and in memory, or on disk one after another."""
         if not self.in_memory or self.varies:
             return None
-        everyone = [self.read(position) for position in range(len(self.client_ids))]
-        counts = np.array([rows(arrays) for arrays in everyone], np.int64)
-        arrays = joined(everyone, self.client_ids, self.batch_type)
-        return Columns(arrays, Examples(arrays), np.cumsum(counts) - counts, counts)
+        return of_clients([self.read(position) for position in range(len(self.client_ids))], self.client_ids)
 
     @cached_property
     def batch_type(self) -> Type:
@@ -235,10 +232,15 @@ class Kept(Source):
 
     @cached_property
     def batch_type(self) -> Type:
-        return self._parent.batch_type
+        kept = self.__dict__.get("columns")
+        return self._parent.batch_type if kept is None else kept.examples.kind
+
+    @cached_property
+    def columns(self) -> Columns:
+        return of_clients([self._parent.read(position) for position in range(len(self.client_ids))], self.client_ids)
 
     def _read(self, position: int) -> Arrays:
-        return self._parent.read(position)
+        return self.columns.rows_of(position)
 
 
 class Chosen(Source):

@@ -91,7 +91,8 @@ def partition_dirichlet(
     - With `equal_sizes`, each client draws its proportions of labels from Dir(alpha * p), where p are those of the data
       set, and takes as many examples as any other, without replacement; what has run out is left out of the proportions
       (Hsu, Qi and Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification"
-      (2019), arXiv:1909.06335; its alpha is that of this form).
+      (2019), arXiv:1909.06335). Its alpha counts for all labels together: with ten labels, ten times as much is as even
+      as by default.
 
     Args:
         labels: the examples' labels, integers or strings, [examples].

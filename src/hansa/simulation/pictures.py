@@ -26,7 +26,7 @@ def count_labels(data: ClientData, label: str = "y") -> tuple[npt.NDArray[Any], 
 
     Args:
         data: the population.
-        label: the name of the array of labels, integers or strings, [examples] or [examples, 1].
+        label: the name of the array of labels, integers, [examples] or [examples, 1].
 
     Returns:
         The labels in ascending order, [labels], and their numbers, int64 [clients, labels].
