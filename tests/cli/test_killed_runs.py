@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from hansa.cli import app
@@ -33,38 +34,36 @@ checkpoint_every = 3
 """
 
 
-def hansa(*arguments: object) -> subprocess.Popen[str]:
+# On the worker that has tests/cli/test_commands.py, where all is imported.
+pytestmark = pytest.mark.xdist_group("project")
+
+
+def hansa(*arguments: object) -> list[dict[str, Any]]:
+    result = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def killed_after(rounds: int, *arguments: object) -> None:
     command = [sys.executable, "-m", "hansa.cli", *map(str, arguments), "--json"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finished(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    return [json.loads(line) for line in output.splitlines()]
-
-
-def killed_after(process: subprocess.Popen[str], rounds: int) -> None:
-    output: IO[str] | None = process.stdout
-    assert output is not None
-    for line in output:
-        if json.loads(line).get("round") == rounds:
-            process.kill()
-            break
-    process.communicate()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if json.loads(line).get("round") == rounds:
+                process.kill()
+                break
     assert process.returncode == -signal.SIGKILL
 
 
 def test_a_killed_run_ends_with_the_model_of_one_left_alone(tmp_path: Path, mnist: ImageData):
     (tmp_path / "run.toml").write_text(CONFIG)
-    alone = hansa("train", tmp_path / "run.toml", "--set", "output.folder=alone")
-    killed_after(hansa("train", tmp_path / "run.toml", "--set", "output.folder=killed"), 8)
-    listed = CliRunner().invoke(app, ["runs", str(tmp_path / "killed"), "--json"])
-    assert json.loads(listed.stdout)["state"] == "killed"
-    lines = finished(hansa("resume", tmp_path / "killed"))
+    killed_after(8, "train", tmp_path / "run.toml", "--set", "output.folder=killed")
+    assert [run["state"] for run in hansa("runs", tmp_path)] == ["killed"]
+    lines = hansa("resume", tmp_path / "killed")
     assert 6 <= lines[0]["done"] < 20 and lines[0]["done"] % 3 == 0
     assert [line["round"] for line in lines if line["event"] == "round"] == list(range(lines[0]["done"] + 1, 21))
-    assert finished(alone)[-1]["rounds"] == lines[-1]["rounds"] == 20
+    assert lines[-1]["rounds"] == 20
+    hansa("train", tmp_path / "run.toml", "--set", "output.folder=alone")
     left, resumed = tmp_path / "alone", tmp_path / "killed"
     assert_same_bits(load_checkpoint(resumed).state, load_checkpoint(left).state)
     assert (resumed / "metrics.csv").read_text() == (left / "metrics.csv").read_text()

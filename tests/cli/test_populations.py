@@ -61,12 +61,14 @@ def test_files_of_arrays(tmp_path: Path, owned: bool):
         features={"x": "images", "y": "labels"},
         types={"x": "float32", "y": "int32"},
     )
-    data = load(table).examples
+    populations = load(table)
+    data = populations.examples
     assert str(data.example_type) == "<x=float32[?,4],y=int32[?]>"
     assert len(data) == (5 if owned else 3)
     rows = owner == 2 if owned else labels == 2
     assert np.array_equal(data.client(2)["x"], images[rows].astype(np.float32))
-    assert class_count(data, "y") == 3
+    assert class_count(populations, "y") == 3
+    assert class_count(populations, "x") is None
 
 
 def test_what_a_file_does_not_have(tmp_path: Path):

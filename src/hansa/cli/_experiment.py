@@ -40,9 +40,9 @@ class Experiment:
     @cached_property
     def source(self) -> ModelSource:
         """What makes the model."""
-        model, data = self.config.model, self.populations.training
-        classes = _populations.class_count(data, self.config.data.label) if model.name is not None else None
-        return ModelSource(model, self.config.training.seed, data.example_type, classes)
+        model, populations = self.config.model, self.populations
+        classes = None if model.name is None else _populations.class_count(populations, self.config.data.label)
+        return ModelSource(model, self.config.training.seed, populations.training.example_type, classes)
 
     @cached_property
     def process(self) -> IterativeProcess:
@@ -175,7 +175,12 @@ class Evaluation:
 
     def __call__(self, state: Any) -> Any:
         """The metrics."""
-        return self._evaluate(state.model, everyone(self._population))
+        return self._evaluate(state.model, self._clients)
+
+    @cached_property
+    def _clients(self) -> Any:
+        # Read once, where they are read at all.
+        return everyone(self._population)
 
 
 def everyone(population: ClientData) -> Any:

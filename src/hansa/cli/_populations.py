@@ -55,13 +55,17 @@ def load(table: DataTable) -> Populations:
         raise DataError(f"data: {error.args[0] if error.args else error}") from error
 
 
-def class_count(data: ClientData, label: str) -> int | None:
+def class_count(populations: Populations, label: str) -> int | None:
     """How many labels there are, if they are integers from 0; None if there are none."""
-    arrays = data.centralized()
-    found = arrays.get(label)
-    if found is None or found.dtype.kind not in "iu" or not found.size:
-        return None
-    return int(found.max()) + 1
+    highest = -1
+    evaluation = [] if populations.evaluation is None else [populations.evaluation]
+    for population in (populations.examples, *evaluation):
+        for client_id in population.client_ids:
+            found = population.client(client_id).get(label)
+            if found is None or found.dtype.kind not in "iu":
+                return None
+            highest = max(highest, int(found.max(initial=-1)))
+    return highest + 1 if highest >= 0 else None
 
 
 def _load(table: DataTable) -> Populations:
