@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ import hansa
 from hansa.program import BestModel, CheckpointError, EarlyStopping, RunError, load_checkpoint, train
 from hansa.program.metrics import flatten
 from tests.program.digits import Evaluation, assert_same_bits, averaging, population
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own answer to Ctrl-C, which a process that was started in the background may not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +240,7 @@ def test_a_learning_rate_by_the_round_goes_on_where_it_was(data: Any, tmp_path: 
     assert constant.history[2] != whole.history[2]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_finishes_the_round_and_saves(process: Any, data: Any, tmp_path: Path) -> None:
     states, _ = plain_loop(process, data, 4)
 
@@ -250,6 +260,7 @@ def test_ctrl_c_finishes_the_round_and_saves(process: Any, data: Any, tmp_path: 
     assert_same_bits(found.state, states[3])
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_stops_at_once_and_damages_nothing(process: Any, data: Any, tmp_path: Path) -> None:
     states, _ = plain_loop(process, data, 5)
 
