@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 
 import hansa
+from hansa.compiler.sequences import Columns
 from hansa.language.context import runtime as using
+from hansa.runtimes.columns import Packed
 
 BATCH = "<x=float32[?,3],y=int32[?]>"
 SIZES = [[4, 4, 2], [], [4, 1, 4], [3]]
@@ -353,3 +356,17 @@ def test_arrays_of_clients_may_have_their_fields_in_another_order():
     arrays = {"y": np.arange(4, dtype="int32"), "x": np.zeros((4, 1), "float32")}
     assert total(hansa.ClientBatches(arrays, [0, 1, 4], 2)) == 6
     assert total([hansa.Batches(arrays, 3)]) == 6
+
+
+def test_nothing_of_a_call_is_left_to_the_garbage_collector() -> None:
+    rows = OrderedDict(x=np.ones((5, 3), np.float32), y=np.ones(5, np.int32))
+    gc.collect()
+    gc.disable()
+    try:
+        for data in (hansa.ClientBatches(rows, [0, 2, 5], 2), clients()):
+            work(data)
+        del data
+        left = [each for each in gc.get_objects() if type(each) in (Columns, Packed, hansa.ClientBatches)]
+    finally:
+        gc.enable()
+    assert left == []

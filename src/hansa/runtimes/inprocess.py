@@ -228,23 +228,8 @@ class InProcessRuntime:
 
     def _put(self, arguments: Arguments, mesh: Mesh) -> Any:
         """The packed argument on every device of a mesh; arrays of `ClientBatches` stay there for the next call."""
-        layouts, everywhere = iter(arguments.sequences), NamedSharding(mesh, P())
-
-        def place(value: Any) -> Any:
-            if isinstance(value, Columns):
-                packed = next(layouts)
-                if packed.resident is not None:
-                    value = Columns(
-                        self._residents(packed, everywhere), value.starts, value.lengths, value.first, value.counts
-                    )
-                return value
-            if isinstance(value, Struct):
-                return Struct((name, place(part)) for name, part in value._items())
-            if isinstance(value, np.ndarray):
-                return value.copy()  # The caller may write to it before the devices have read it.
-            return None if isinstance(value, str) else value
-
-        leaves, tree = jax.tree.flatten(place(arguments.packed))
+        everywhere = NamedSharding(mesh, P())
+        leaves, tree = jax.tree.flatten(self._place(arguments.packed, iter(arguments.sequences), everywhere))
         # The program takes arrays in host memory to the devices itself, at a fraction of the cost of a put.
         on_device = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and leaf.sharding != everywhere]
         if on_device:
@@ -253,6 +238,20 @@ class InProcessRuntime:
             for i, leaf in zip(on_device, moved, strict=True):
                 leaves[i] = leaf
         return jax.tree.unflatten(tree, leaves)
+
+    # Not a function in `_put`: one that calls itself is a cycle, which keeps what it sees until garbage is collected.
+    def _place(self, value: Any, layouts: Iterator[Packed], everywhere: NamedSharding) -> Any:
+        if isinstance(value, Columns):
+            packed = next(layouts)
+            if packed.resident is not None:
+                arrays = self._residents(packed, everywhere)
+                value = Columns(arrays, value.starts, value.lengths, value.first, value.counts)
+            return value
+        if isinstance(value, Struct):
+            return Struct((name, self._place(part, layouts, everywhere)) for name, part in value._items())
+        if isinstance(value, np.ndarray):
+            return value.copy()  # The caller may write to it before the devices have read it.
+        return None if isinstance(value, str) else value
 
     def _residents(self, packed: Packed, everywhere: NamedSharding) -> tuple[Any, ...]:
         assert packed.resident is not None
