@@ -161,9 +161,11 @@ class InProcessRuntime:
         if not compiled.outputs:
             return []
 
+        # It is kept with what it sees, which must not be the data of this call.
+        outputs, devices, at_once = compiled.outputs, len(call.turns), self._at_once(compiled)
+
         def whole(packed: Any, cohort: rounds.Cohort) -> list[Any]:
-            at_once = self._at_once(compiled)
-            return rounds.whole(program, packed, cohort, static, compiled.outputs, len(call.turns), at_once)
+            return rounds.whole(program, packed, cohort, static, outputs, devices, at_once)
 
         cohort = self._cohort(call, call.turns, np.arange(size)) if compiled.at_clients else rounds.NOBODY
         values: list[Any] = self._execute(compiled, ("whole", static), whole, (packed, cohort), (P(), P()), P())
