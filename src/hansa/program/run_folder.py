@@ -6,14 +6,15 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from hansa._files import is_part, remove_parts, replacing
 from hansa.program.checkpoints import Checkpoints
 
-_RUN, _LOCK = "run.json", "lock"
+RUN, POPULATION = "run.json", "population.json"
+_LOCK = "lock"
 
 
 class RunError(RuntimeError):
@@ -50,8 +51,8 @@ class RunFolder:
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> RunFolder:
-        if self._resume is True and not (self.path / _RUN).is_file():
-            raise RunError(f"{self.path} has no run to resume: there is no {_RUN} in it; write resume='auto' to begin")
+        if self._resume is True and not (self.path / RUN).is_file():
+            raise RunError(f"{self.path} has no run to resume: there is no {RUN} in it; write resume='auto' to begin")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(self.path / _LOCK)
@@ -70,7 +71,7 @@ class RunFolder:
             self._lock = None
 
     def _open(self) -> None:
-        run = self.path / _RUN
+        run = self.path / RUN
         self.resumed = run.is_file()
         if self.resumed:
             if self._resume is False:
@@ -85,12 +86,19 @@ class RunFolder:
             )
         remove_parts(self.path)
 
-    def begin(self) -> None:
-        """Note that the run has begun, if it had not."""
+    def begin(self, population: Callable[[], Mapping[str, Any]]) -> None:
+        """Note that the run has begun, and with whom, if that had not been done.
+
+        Args:
+            population: gives what is known of the clients.
+        """
         if not self.resumed:
             whole = {"format": 1, "asked": self._asked, **self._facts}
-            with replacing(self.path / _RUN) as part:
+            with replacing(self.path / RUN) as part:
                 part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        if not (self.path / POPULATION).exists():
+            with replacing(self.path / POPULATION) as part:
+                part.write_text(json.dumps(population(), ensure_ascii=False) + "\n", "utf-8")
 
     def _check(self, run: Path) -> None:
         try:
