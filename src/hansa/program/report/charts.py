@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from hansa.program.report.elements import Element, element, shown
 
 _WIDTH, _HEIGHT = 400, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 22, 18, 26
 _MOST_POINTS = 400
 _MOST_BARS = 200
 _MOST_COLUMNS = 60
@@ -48,7 +48,9 @@ def line_chart(title: str, series: Sequence[Series], unit: str = "") -> Element:
         legend.append(element("span", element("i", class_="main" if line.main else "side"), text, bold))
     lost = sum(not math.isfinite(value) for line in series for value in line.values)
     if lost:
-        legend.append(element("span", f"{lost:,} {'value is' if lost == 1 else 'values are'} not finite", class_="warn"))
+        legend.append(
+            element("span", f"{lost:,} {'value is' if lost == 1 else 'values are'} not finite", class_="warn")
+        )
     figure = element("figure", element("figcaption", element("h3", title), legend))
     if not finite:
         figure.append(element("p", "There is no finite value to draw.", class_="note"))
@@ -80,7 +82,7 @@ def line_chart(title: str, series: Sequence[Series], unit: str = "") -> Element:
     _draw_ticks(chart, ticks, y)
     numbers = [first] if first == last else [tick for tick in _integers(first, last) if first <= tick <= last]
     for number in numbers:
-        _text(chart, f"{number:,}", x(number), _HEIGHT - 9, "middle" if x(number) < _WIDTH - 28 else "end")
+        _text(chart, f"{number:,}", x(number), _HEIGHT - 9, "middle")
     chart.extend(drawn)
     figure.append(chart)
     return figure
@@ -100,9 +102,10 @@ def bar_chart(title: str, note: str, values: Sequence[float], axis: str, labels:
     kept = [values[index] for index in _even(len(values), _MOST_BARS)]
     ticks = _ticks(0, max(*kept, 1), whole=True)
     chart = _svg(f"{title}: {note}")
+    top = max(ticks[-1], *kept)
 
     def y(value: float) -> float:
-        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * value / max(ticks[-1], *kept)
+        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * value / top
 
     _draw_ticks(chart, ticks, y)
     step = (_WIDTH - _LEFT - _RIGHT) / len(kept)
@@ -158,7 +161,8 @@ def label_map(counts: Any, labels: Sequence[Any]) -> Element:
             if table[client, row]:
                 cell = element(
                     "rect", x=f"{_LEFT + column * width:.1f}", y=f"{at:.1f}", width=f"{0.94 * width:.1f}",
-                    height=f"{0.92 * height:.1f}", class_="cell", fill_opacity=f"{0.08 + 0.92 * shares[client, row]:.2f}",
+                    height=f"{0.92 * height:.1f}", class_="cell",
+                    fill_opacity=f"{0.08 + 0.92 * shares[client, row]:.2f}",
                 )  # fmt: skip
                 chart.append(cell)
     _text(chart, "clients, by the label that they have most of", (_LEFT + _WIDTH) / 2, _HEIGHT - 8, "middle")
@@ -175,16 +179,22 @@ def _text(chart: Element, text: str, x: float, y: float, anchor: str) -> None:
 
 
 def _draw_ticks(chart: Element, ticks: Sequence[float], y: Any) -> None:
+    power = _power(ticks)
     for tick in ticks:
         at = f"{y(tick):.1f}"
         chart.append(element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=at, y2=at, class_="grid"))
-        _text(chart, _tick_text(tick), _LEFT - 6, y(tick) + 3.5, "end")
+        _text(chart, f"{tick / 10.0**power:.6g}", _LEFT - 6, y(tick) + 3.5, "end")
+    if power:
+        _text(chart, f"× 10{str(power).translate(_RAISED)}", _LEFT, 9, "start")
 
 
-def _tick_text(value: float) -> str:
-    if value and not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.2g}"
-    return f"{value:,.6g}"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _power(ticks: Sequence[float]) -> int:
+    """That of ten, three or a multiple, by which large or small ticks are divided."""
+    largest = max(map(abs, ticks))
+    return 0 if not largest or 0.02 <= largest < 1e4 else 3 * math.floor(math.log10(largest) / 3)
 
 
 def _ticks(low: float, high: float, whole: bool = False) -> list[float]:

@@ -66,4 +66,4 @@ def titled(name: str) -> str:
 
 
 # Those that HTML does not allow would end the text for some readers.
-_CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(9), 11, 12, *range(14, 32), 127)}
+_CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127), "�")

@@ -46,8 +46,8 @@ def _verbatim(tag: str, text: str) -> Element:
 def _header(run: Run) -> Element:
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     about = " · ".join(part for part in (run.data, f"seed {run.asked.get('seed')}", versions) if part)
-    title = element("div", element("h1", run.name), element("p", about, class_="about"))
-    return element("header", title, element("button", "Light / dark", id="theme", type="button", hidden="hidden"))
+    button = element("button", "Light / dark", id="theme", type="button", hidden="hidden")
+    return element("header", element("h1", run.name), button, element("p", about, class_="about"))
 
 
 def _tiles(run: Run) -> Element:
@@ -61,11 +61,17 @@ def _tiles(run: Run) -> Element:
     for name in _main_metrics(run)[:_MOST_TILES]:
         rounds, values = _points(run.history, name)
         finite = [(value, number) for number, value in zip(rounds, values, strict=True) if math.isfinite(value)]
-        label = titled(name.removeprefix(EVALUATION)) + (", evaluated" if name.startswith(EVALUATION) else ", in training")
+        label = titled(name.removeprefix(EVALUATION)) + (
+            ", evaluated" if name.startswith(EVALUATION) else ", in training"
+        )
         best = ""
         if finite:
-            value, number = (min if _lower_is_better(name) else max)(finite, key=lambda pair: pair[0])
-            best = f"best {shown(value)} in round {number:,}"
+            better = _better(name)
+            if better is None:
+                best = f"from {shown(min(finite)[0])} to {shown(max(finite)[0])}"
+            else:
+                value, number = better(finite, key=lambda pair: pair[0])
+                best = f"best {shown(value)} in round {number:,}"
         add(label, shown(values[-1]), best)
     seconds = [float(record["seconds"]) + float(record["evaluation_seconds"]) for record in run.log]
     if seconds:
@@ -84,8 +90,12 @@ def _main_metrics(run: Run) -> list[str]:
     return evaluated or varied or names
 
 
-def _lower_is_better(name: str) -> bool:
-    return any(word in name.rsplit("/", 1)[-1].lower() for word in ("loss", "error"))
+def _better(name: str) -> Any:
+    """`min` or `max`, where a metric's name tells which is better; else None."""
+    words = name.lower()
+    if any(word in words for word in ("loss", "error", "perplexity")):
+        return min
+    return max if any(word in words for word in ("accuracy", "auc", "precision", "recall", "f1")) else None
 
 
 def _curves(run: Run) -> Iterable[Element]:
@@ -124,13 +134,19 @@ def _rounds(run: Run) -> Iterable[Element]:
     if not len(run.log):
         return
     charts = element("div", class_="charts")
-    numbers = [int(record["round"]) for record in run.log]
-    training = [float(record["seconds"]) for record in run.log]
-    evaluation = [float(record["evaluation_seconds"]) for record in run.log]
+    # The first round is compiled, and the others would lie on the axis beside it.
+    later = run.log[1:] if len(run.log) > 2 else run.log[:]
+    numbers = [int(record["round"]) for record in later]
+    training = [float(record["seconds"]) for record in later]
+    evaluation = [float(record["evaluation_seconds"]) for record in later]
     series = [Series("training", numbers, training, main=True)]
     if run.asked.get("evaluate") is not None:
         series.append(Series("evaluation", numbers, evaluation, main=False))
-    charts.append(line_chart("Seconds of each round", series, " s"))
+    first = float(run.log[0]["seconds"]) + float(run.log[0]["evaluation_seconds"])
+    title = "Seconds of each round"
+    if len(later) < len(run.log):
+        title += f" after the first, which took {duration(first)} with compilation"
+    charts.append(line_chart(title, series, " s"))
     sizes = [(int(record["round"]), float(record["clients"])) for record in run.log if "clients" in record]
     if len({size for _, size in sizes}) > 1:
         rounds, clients = zip(*sizes, strict=True)
@@ -150,10 +166,10 @@ def _clients(run: Run) -> Iterable[Element]:
         quantiles, total = population["sizes"]["quantiles"], population["sizes"]["total"]
         note = f"{total:,} in all: {quantiles[0]:,.0f} to {quantiles[-1]:,.0f}, {quantiles[5]:,.0f} at the median"
         if "examples" in population:
-            values, axis = sorted(population["examples"], reverse=True), "clients, the largest first"
+            each, axis = sorted(population["examples"], reverse=True), "clients, the largest first"
         else:
-            values, axis = quantiles[::-1], "deciles of clients, the largest first"
-        charts.append(bar_chart("Examples of each client", note, values, axis))
+            each, axis = quantiles[::-1], "deciles of clients, the largest first"
+        charts.append(bar_chart("Examples of each client", note, each, axis))
     if "label_counts" in population:
         charts.append(label_map(population["label_counts"], population["labels"]))
     for name, values in list(run.client_metrics.items())[:_MOST_METRICS]:
@@ -181,7 +197,11 @@ def _table_of_clients(run: Run) -> Element:
         found = dict(zip(run.client_metrics_ids, values.tolist(), strict=True))
         columns[name] = [found.get(client_id) for client_id in ids]
     rows = list(zip(*columns.values(), strict=True))
-    name = f"Table of {len(rows):,} clients" if len(rows) <= _MOST_ROWS else f"The first {_MOST_ROWS} of {len(rows):,} clients"
+    name = (
+        f"Table of {len(rows):,} clients"
+        if len(rows) <= _MOST_ROWS
+        else f"The first {_MOST_ROWS} of {len(rows):,} clients"
+    )
     return _folded(name, list(columns), rows[:_MOST_ROWS])
 
 

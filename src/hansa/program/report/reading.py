@@ -75,7 +75,9 @@ def read_run(folder: Path) -> Run:
         run = json.loads((folder / RUN).read_text("utf-8"))
         asked = dict(run["asked"])
     except FileNotFoundError:
-        raise RunError(f"{folder} has no run: there is no {RUN} in it; name the run_dir that was passed to train") from None
+        raise RunError(
+            f"{folder} has no run: there is no {RUN} in it; name the run_dir that was passed to train"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder / RUN} cannot be read: {error}") from error
     try:
