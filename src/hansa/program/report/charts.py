@@ -102,7 +102,7 @@ def bar_chart(title: str, note: str, values: Sequence[float], axis: str, labels:
     kept = [values[index] for index in _even(len(values), _MOST_BARS)]
     ticks = _ticks(0, max(*kept, 1), whole=True)
     chart = _svg(f"{title}: {note}")
-    top = max(ticks[-1], *kept)
+    top = float(max(ticks[-1], *kept))
 
     def y(value: float) -> float:
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * value / top
@@ -135,7 +135,7 @@ def histogram(title: str, note: str, values: Sequence[float], axis: str) -> Elem
 
 
 def label_map(counts: Any, labels: Sequence[Any]) -> Element:
-    """The share of each label at a client, darker where it is larger, with clients beside each other.
+    """The share of each label at a client, in a stronger colour where it is larger, with clients beside each other.
 
     Args:
         counts: [clients, labels].
@@ -145,7 +145,9 @@ def label_map(counts: Any, labels: Sequence[Any]) -> Element:
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     order = np.lexsort((-shares.max(1), shares.argmax(1)))
     order = order[_even(len(order), _MOST_COLUMNS)]
-    note = f"the darker, the larger the share of a client's examples; {len(order)} of {len(table):,} clients"
+    note = (
+        f"the stronger the colour, the larger the share of a client's examples; {len(order)} of {len(table):,} clients"
+    )
     figure = element(
         "figure",
         element("figcaption", element("h3", "Labels of each client"), element("p", note, class_="legend")),

@@ -138,10 +138,14 @@ def _rounds(run: Run) -> Iterable[Element]:
     later = run.log[1:] if len(run.log) > 2 else run.log[:]
     numbers = [int(record["round"]) for record in later]
     training = [float(record["seconds"]) for record in later]
-    evaluation = [float(record["evaluation_seconds"]) for record in later]
+    every = int(run.asked.get("evaluate_every", 1))
+    evaluation = [
+        (n, float(record["evaluation_seconds"])) for n, record in zip(numbers, later, strict=True) if n % every == 0
+    ]
     series = [Series("training", numbers, training, main=True)]
-    if run.asked.get("evaluate") is not None:
-        series.append(Series("evaluation", numbers, evaluation, main=False))
+    if run.asked.get("evaluate") is not None and evaluation:
+        evaluated, seconds = zip(*evaluation, strict=True)
+        series.append(Series("evaluation", evaluated, seconds, main=False))
     first = float(run.log[0]["seconds"]) + float(run.log[0]["evaluation_seconds"])
     title = "Seconds of each round"
     if len(later) < len(run.log):
