@@ -1,6 +1,6 @@
 """How many clients should take part in a round? Federated averaging of MNIST with cohorts of 1 to 100 clients.
 
-    python docs/examples/cohort_size.py            measures all, some minutes on two cores
+    python docs/examples/cohort_size.py            measures what is not in the table yet
     python docs/examples/cohort_size.py --seconds  measures the seconds per round anew, and keeps the rounds
     python docs/examples/cohort_size.py --draw     draws the picture from what was measured
 
@@ -146,13 +146,16 @@ def draw(rows):
 
 
 def read():
+    """What was measured until now, a row for each cohort size; None where something was not."""
+    if not TABLE.exists():
+        return []
     with TABLE.open(newline="") as file:
         return [
             {
                 "cohort_size": int(row["cohort_size"]),
                 "rounds": int(row["rounds"]) if row["rounds"] else None,
                 "examples": int(row["examples"]),
-                "seconds": float(row["seconds"]),
+                "seconds": float(row["seconds"]) if row["seconds"] else None,
             }
             for row in csv.DictReader(file)
         ]
@@ -162,30 +165,31 @@ def write(rows):
     with TABLE.open("w", newline="") as file:
         table = csv.DictWriter(file, ["cohort_size", "rounds", "examples", "seconds"], lineterminator="\n")
         table.writeheader()
-        table.writerows({**row, "seconds": f"{row['seconds']:.4f}"} for row in rows)
+        table.writerows(rows)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", action="store_true", help="measure the seconds per round only")
+    parser.add_argument("--seconds", action="store_true", help="measure the seconds per round anew")
     parser.add_argument("--draw", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
     if not arguments.draw:
         mnist = hansa.simulation.load_mnist()
         data = population(mnist.train_images, mnist.train_labels)
         process = averaging(data)
-        if arguments.seconds:
-            rows = read()
-        else:
-            rows = []
-            for size in COHORT_SIZES:
+        rows = read()
+        known = [row["cohort_size"] for row in rows]
+        for size in COHORT_SIZES:
+            if size not in known:
                 rounds, examples = rounds_to_target(process, data, size, mnist.test_images, mnist.test_labels)
-                rows.append({"cohort_size": size, "rounds": rounds, "examples": examples})
+                rows.append({"cohort_size": size, "rounds": rounds, "examples": examples, "seconds": None})
                 print(rows[-1], flush=True)
+                write(rows)
         for row in rows:
-            row["seconds"] = seconds_per_round(process, data, row["cohort_size"])
-            print(row, flush=True)
-        write(rows)
+            if arguments.seconds or row["seconds"] is None:
+                row["seconds"] = round(float(seconds_per_round(process, data, row["cohort_size"])), 4)
+                print(row, flush=True)
+                write(rows)
     draw(read()).savefig(PICTURE)
     print(PICTURE)
 
