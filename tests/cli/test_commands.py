@@ -22,7 +22,7 @@ from hansa.program import load_checkpoint
 from hansa.program.run_folder import RunFolder
 from tests.program.digits import assert_same_bits
 
-COMMANDS = ("demo", "new", "train", "resume", "evaluate", "runs", "data", "explain", "doctor")
+COMMANDS = ("demo", "new", "train", "resume", "evaluate", "runs", "report", "data", "explain", "doctor")
 
 # On one worker, which trains the project that several tests look at once.
 pytestmark = pytest.mark.xdist_group("project")
@@ -177,15 +177,29 @@ def test_runs_say_what_became_of_them(project: Path, tmp_path: Path):
     assert "first" in succeeded("runs", project) and "20 of 20" in succeeded("runs", project)
     assert "no runs" in succeeded("runs", tmp_path)
     with RunFolder(tmp_path / "a", {}, {"rounds": 5}, "auto", 2) as folder:
-        folder.begin()
+        folder.begin(dict)
         assert objects("runs", tmp_path)[0]["state"] == "running"
     assert objects("runs", tmp_path)[0]["state"] == "killed"
     with RunFolder(tmp_path / "a", {}, {"rounds": 5}, "auto", 2) as folder:
-        folder.begin()
+        folder.begin(dict)
         folder.end(3, "by Ctrl-C")
     (stopped,) = objects("runs", tmp_path)
     assert (stopped["state"], stopped["reason"], stopped["done"]) == ("stopped", "by Ctrl-C", 3)
     assert "there is no folder" in refused(1, "runs", tmp_path / "none")
+
+
+def test_a_page_about_a_run_has_what_was_evaluated(project: Path, tmp_path: Path):
+    run = project / "runs" / "first"
+    assert succeeded("report", run).strip() == str(run / "report.html")
+    (evaluated,) = objects("evaluate", run, "--worst", "1")
+    (found,) = objects("report", run, "--to", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text("utf-8")
+    assert found == {"page": str(tmp_path / "page.html")}
+    assert "<title>" in text and "20" in text
+    ids, sizes, accuracies = zip(*(row.split(",")[:3] for row in (run / "client_metrics.csv").read_text().splitlines()))
+    assert (ids[0], sizes[0], accuracies[0]) == ("client_id", "num_examples", "accuracy")
+    assert min(map(float, accuracies[1:])) == pytest.approx(evaluated["worst"][0]["value"])
+    assert "there is no run.json" in refused(1, "report", tmp_path)
 
 
 def test_data_tells_who_the_clients_are(project: Path, tmp_path: Path):

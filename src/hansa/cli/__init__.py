@@ -20,6 +20,7 @@ _WHERE_NEXT = """
   hansa new first                    a project of your own, in a folder
   hansa train first/run.toml         train it; run.toml says what and how
   hansa runs first                   how far runs are
+  hansa report RUN                   a page about one
   hansa COMMAND --help               what a command takes and leaves
 
 [bold]Or[/bold], in Python
@@ -88,6 +89,16 @@ _AFTER_RUNS = """
   finished   all its rounds are done
   stopped    by Ctrl-C, or early for the reason that is shown
   killed     it did not come to its end: hansa resume goes on with it
+"""
+
+_AFTER_REPORT = """
+[bold]Examples[/bold]
+  hansa report runs/first                 writes runs/first/report.html
+  hansa report runs/first --to page.html
+
+The page loads nothing, so it can be opened and sent anywhere. It can be
+written while the run is under way. How a model does at each client is in it
+once hansa evaluate has been run.
 """
 
 _AFTER_DATA = """
@@ -296,6 +307,28 @@ def runs(
 
     with _output.errors_of("runs", json):
         _runs.runs(folder, json)
+
+
+@app.command(epilog=_AFTER_REPORT)
+def report(
+    run: _Run,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="The page to write.", show_default="report.html in the run's folder", dir_okay=False),
+    ] = None,
+    json: _Json = False,
+) -> None:
+    """Write one HTML page about a run: curves, who took part, how clients differ, and what was asked."""
+    from hansa.cli import _output
+
+    with _output.errors_of("report", json):
+        from hansa.program import write_report
+
+        page = write_report(run, to)
+    if json:
+        _output.print_json({"page": page})
+    else:
+        print(page)
 
 
 @app.command(epilog=_AFTER_DATA)

@@ -17,13 +17,14 @@ from hansa.cli._train import refuse_changes, restored
 from hansa.learning import ClientMetrics, Distribution
 from hansa.program import load_checkpoint
 from hansa.program.metrics import flatten
+from hansa.program.report.reading import CLIENT_METRICS
 from hansa.types import names
 
 Whose = Literal["auto", "evaluation", "training"]
 
 
 def evaluate(folder: Path, on: Whose, metric: str | None, worst: int, allow_changes: bool, as_json: bool) -> None:
-    """Evaluate the newest checkpoint of a run.
+    """Evaluate the newest checkpoint of a run, and leave each client's metrics in its folder.
 
     Args:
         folder: the run's.
@@ -51,6 +52,7 @@ def evaluate(folder: Path, on: Whose, metric: str | None, worst: int, allow_chan
     each = _each(experiment, checkpoint.state, population) if held_out is None or populations.by_client else None
     if each is not None:
         metric = _metric(metric, each)
+        each.to_csv(folder / CLIENT_METRICS)
     if as_json:
         result: dict[str, Any] = {"run": folder, "round": checkpoint.round, "on": what, "metrics": metrics}
         if each is not None and metric is not None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from hansa._files import replacing
 from hansa.types import Struct
 from hansa.types.mismatch import describe
 from hansa.types.names import listing, suggestion
@@ -195,6 +198,13 @@ class ClientMetrics:
             raise ImportError("ClientMetrics.to_pandas needs pandas: pip install 'hansa[pandas]'") from error
         index = pandas.Index(list(self.client_ids), name="client_id", tupleize_cols=False)
         return pandas.DataFrame({"num_examples": self.num_examples, **self.values}, index=index)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Writes the same table as a CSV file; `hansa.program.write_report` shows `client_metrics.csv` of a run's folder."""
+        with replacing(Path(path)) as part, part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["client_id", "num_examples", *self.values])
+            writer.writerows(zip(self.client_ids, self.num_examples, *self.values.values(), strict=True))
 
     def plot(self, name: str, path: str | os.PathLike[str] | None = None, *, num_worst: int = 5) -> Figure:
         """Draws how a metric is distributed: how many clients have which value, and the share that has at most it.

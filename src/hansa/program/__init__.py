@@ -5,6 +5,7 @@ from hansa.program.checkpoints import Checkpoint, CheckpointError, load_checkpoi
 from hansa.program.history import History
 from hansa.program.loop import TrainingResult, train
 from hansa.program.progress import Progress
+from hansa.program.report import write_report
 from hansa.program.run_folder import RunError
 from hansa.program.sinks import CSV, JsonLines, Sink
 from hansa.program.trackers import MLflow, TensorBoard, WeightsAndBiases
@@ -28,4 +29,5 @@ __all__ = [
     "load_checkpoint",
     "save_checkpoint",
     "train",
+    "write_report",
 ]

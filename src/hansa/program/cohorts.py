@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hansa.program.population import summary
 from hansa.simulation import UniformSampler
 from hansa.types.mismatch import describe
 
@@ -76,11 +77,16 @@ class Cohorts:
         else:
             self._sampler = UniformSampler(size, _cohort_size(cohort_size, size), seed)
 
-    def __call__(self, round_number: int) -> Any:
-        """The data of a round."""
+    def __call__(self, round_number: int) -> tuple[Any, Positions | None]:
+        """The data of a round, and the positions of its clients, int64 [cohort], where they are known."""
         if self._sampler is None:
-            return self._data(round_number)
-        return self._data.cohort(self._sampler(round_number), round_number)
+            return self._data(round_number), None
+        positions = self._sampler(round_number)
+        return self._data.cohort(positions, round_number), np.asarray(positions)
+
+    def summary(self) -> dict[str, Any]:
+        """Who there is, for the run's folder; see `hansa.program.population.summary`."""
+        return {} if self._sampler is None else summary(self._data)
 
     def described(self) -> dict[str, Any]:
         """What a run that goes on must have asked the same."""

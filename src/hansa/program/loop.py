@@ -20,7 +20,7 @@ from typing import Any
 
 from hansa.program.callbacks import Callback, to_callbacks
 from hansa.program.checkpoints import Checkpoint, state_member
-from hansa.program.cohorts import Cohorts, described
+from hansa.program.cohorts import Cohorts, Positions, described
 from hansa.program.history import History
 from hansa.program.interrupt import BY_USER, StopRequest
 from hansa.program.metrics import EVALUATION, Record, Scalar, flatten
@@ -31,7 +31,9 @@ from hansa.program.step import Step
 from hansa.templates import IterativeProcess
 from hansa.types import FederatedType, is_tensor_structure, to_value
 
-_RECORDS = "metrics.jsonl"
+RECORDS, ROUNDS = "metrics.jsonl", "rounds.jsonl"
+_MOST_LISTED = 100
+"""So many clients of a round are listed in the run's folder at most; of more, their number is noted."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,9 @@ def train(
         initial_state: the state to begin with; by default `process.initialize()`.
         evaluate: from a state to metrics, which are recorded as `evaluation/…`.
         evaluate_every: after which rounds: this one, twice this, and so on.
-        run_dir: a folder for checkpoints, `metrics.csv`, `metrics.jsonl` and `run.json`; without one nothing is saved.
+        run_dir: a folder for checkpoints, metrics (`metrics.csv`, `metrics.jsonl`), what was asked (`run.json`), who
+            the clients are (`population.json`), and each round's seconds and clients (`rounds.jsonl`); without one
+            nothing is saved.
         resume: "auto" goes on with the run in `run_dir`, if there is one; True demands one; False refuses one.
         checkpoint_every: how many rounds may be lost at most, if the process is killed.
         keep_checkpoints: how many, the newest.
@@ -136,7 +140,7 @@ def train(
             state_member(process.state_type)
             facts = {"rounds": plan.rounds, "data": repr(data), "versions": _versions()}
             folder = stack.enter_context(RunFolder(Path(run_dir), asked, facts, resume, keep))
-            run_sinks = [JsonLines(folder.path / _RECORDS), CSV(folder.path / "metrics.csv"), *own_sinks]
+            run_sinks = [JsonLines(folder.path / RECORDS), CSV(folder.path / "metrics.csv"), *own_sinks]
         run = _Run(plan, folder, run_sinks)
         run.restore(initial_state)
         stop = stack.enter_context(StopRequest())
@@ -203,6 +207,7 @@ class _Run:
 
     def __init__(self, plan: _Plan, folder: RunFolder | None, sinks: Sequence[Sink]) -> None:
         self._plan, self._folder, self._sinks = plan, folder, sinks
+        self._log = None if folder is None else JsonLines(folder.path / ROUNDS)
         self._names = [f"{index}-{type(callback).__name__}" for index, callback in enumerate(plan.callbacks)]
         self.state: Any = None
         self.done = self._saved = 0
@@ -227,10 +232,10 @@ class _Run:
             assert self._folder is not None
             self.state, self.done, self.stopped = found.state, found.round, found.stopped
             self._saved = self.done
-            self.records = read_json_lines(self._folder.path / _RECORDS, self.done)
+            self.records = read_json_lines(self._folder.path / RECORDS, self.done)
             if [record["round"] for record in self.records] != list(range(1, self.done + 1)):
                 warnings.warn(
-                    f"{self._folder.path / _RECORDS} does not have the metrics of each of the {self.done} rounds; the "
+                    f"{self._folder.path / RECORDS} does not have the metrics of each of the {self.done} rounds; the "
                     "run goes on, and its history lacks some",
                     stacklevel=3,
                 )
@@ -241,12 +246,12 @@ class _Run:
     def start(self, stack: contextlib.ExitStack) -> None:
         """Open the sinks, which are closed with the stack, and note that the run has begun."""
         resumed = self._folder is not None and self._folder.resumed
-        for sink in self._sinks:
+        for sink in self._all_sinks():
             stack.callback(sink.close)
             sink.start(self.done if resumed else None, None if self._folder is None else self._folder.path)
         if self._folder is not None:
             # Only now, as a sink may drop what it finds in a run that has begun.
-            self._folder.begin()
+            self._folder.begin(self._plan.cohorts.summary)
 
     def execute(self, stop: StopRequest, shown: Progress) -> None:
         """Run the rounds that are to be run, or those until a stop is asked for."""
@@ -263,10 +268,16 @@ class _Run:
 
     def _round(self, number: int) -> Record:
         plan = self._plan
-        state, metrics = plan.step(self.state, plan.cohorts(number))
+        begin = time.perf_counter()
+        data, positions = plan.cohorts(number)
+        state, metrics = plan.step(self.state, data)
+        trained = time.perf_counter()
         if plan.evaluate is not None and number % plan.evaluate_every == 0:
             metrics = _merged(metrics, flatten(plan.evaluate(state), EVALUATION.rstrip("/")))
         record = _merged({"round": number}, metrics)
+        if self._log is not None:
+            seconds = {"seconds": trained - begin, "evaluation_seconds": time.perf_counter() - trained}
+            self._log.write(number, {**seconds, **_listed(positions)})
         for callback in plan.callbacks:
             self.stopped = callback.after_round(number, state, metrics) or self.stopped
         for sink in self._sinks:
@@ -275,9 +286,12 @@ class _Run:
         self.state, self.done = state, number
         return record
 
+    def _all_sinks(self) -> list[Sink]:
+        return [*self._sinks] if self._log is None else [self._log, *self._sinks]
+
     def _save(self) -> None:
         """Save a checkpoint, after the metrics of the rounds before it."""
-        for sink in self._sinks:
+        for sink in self._all_sinks():
             sink.flush()
         if self._folder is not None:
             saved = {name: callback.save() for name, callback in zip(self._names, self._plan.callbacks, strict=True)}
@@ -285,6 +299,15 @@ class _Run:
             checkpoint = Checkpoint(self.done, self.state, known, self.stopped)
             self._folder.checkpoints.save(checkpoint, self._plan.step.state_type)
         self._saved = self.done
+
+
+def _listed(positions: Positions | None) -> dict[str, Scalar]:
+    """How many clients took part, and which, if they are few: their positions in a string, by spaces."""
+    if positions is None:
+        return {}
+    if len(positions) > _MOST_LISTED:
+        return {"clients": len(positions)}
+    return {"clients": len(positions), "positions": " ".join(map(str, positions))}
 
 
 def _merged(first: Mapping[str, Scalar], second: Mapping[str, Scalar]) -> dict[str, Scalar]:

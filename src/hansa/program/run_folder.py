@@ -6,14 +6,15 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from hansa._files import is_part, remove_parts, replacing
 from hansa.program.checkpoints import Checkpoints
 
-_RUN, _LOCK = "run.json", "lock"
+RUN, POPULATION = "run.json", "population.json"
+_LOCK = "lock"
 
 
 class RunError(RuntimeError):
@@ -50,8 +51,8 @@ class RunFolder:
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> RunFolder:
-        if self._resume is True and not (self.path / _RUN).is_file():
-            raise RunError(f"{self.path} has no run to resume: there is no {_RUN} in it; write resume='auto' to begin")
+        if self._resume is True and not (self.path / RUN).is_file():
+            raise RunError(f"{self.path} has no run to resume: there is no {RUN} in it; write resume='auto' to begin")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(self.path / _LOCK)
@@ -70,7 +71,7 @@ class RunFolder:
             self._lock = None
 
     def _open(self) -> None:
-        run = self.path / _RUN
+        run = self.path / RUN
         self.resumed = run.is_file()
         if self.resumed:
             if self._resume is False:
@@ -85,20 +86,26 @@ class RunFolder:
             )
         remove_parts(self.path)
 
-    def begin(self) -> None:
-        """Note that the run has begun, or that it goes on."""
+    def begin(self, population: Callable[[], Mapping[str, Any]]) -> None:
+        """Note that the run has begun, or that it goes on; and with whom, if that had not been done.
+
+        Args:
+            population: gives what is known of the clients.
+        """
         if self.resumed:
-            self._note({**read_run(self.path), "rounds": self._facts["rounds"], "ended": None})
+            self._note(RUN, {**read_run(self.path), "rounds": self._facts["rounds"], "ended": None})
         else:
-            self._note({"format": 1, "asked": self._asked, **self._facts, "ended": None})
+            self._note(RUN, {"format": 1, "asked": self._asked, **self._facts, "ended": None})
+        if not (self.path / POPULATION).exists():
+            self._note(POPULATION, population(), indent=None)
 
     def end(self, rounds: int, stopped: str | None) -> None:
         """Note that the run has ended, after so many rounds, and why before its last one, if it did."""
-        self._note({**read_run(self.path), "ended": {"rounds": rounds, "stopped": stopped}})
+        self._note(RUN, {**read_run(self.path), "ended": {"rounds": rounds, "stopped": stopped}})
 
-    def _note(self, whole: Mapping[str, Any]) -> None:
-        with replacing(self.path / _RUN) as part:
-            part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    def _note(self, name: str, whole: Mapping[str, Any], indent: int | None = 2) -> None:
+        with replacing(self.path / name) as part:
+            part.write_text(json.dumps(whole, indent=indent, ensure_ascii=False) + "\n", "utf-8")
 
     def _check(self, run: Path) -> None:
         try:
@@ -128,11 +135,11 @@ def read_run(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: if there is no run in it, or the file is damaged.
     """
-    path = folder / _RUN
+    path = folder / RUN
     try:
         found = json.loads(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise RunError(f"{folder} has no run: there is no {_RUN} in it") from None
+        raise RunError(f"{folder} has no run: there is no {RUN} in it") from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
     if not isinstance(found, dict):

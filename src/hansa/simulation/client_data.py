@@ -150,6 +150,16 @@ class ClientData:
         sizes.flags.writeable = False
         return sizes
 
+    @property
+    def known_sizes(self) -> Sizes | None:
+        """`sizes`, if no client need be read for them; else None."""
+        return None if self._source.counted is None else self.sizes
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the examples are in memory, so that going through them reads no files."""
+        return self._source.in_memory
+
     @cached_property
     def example_type(self) -> Type:
         """The type of a batch of examples, such as `<x=float32[?,784],y=int32[?]>`; may read the first client."""
