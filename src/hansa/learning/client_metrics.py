@@ -200,7 +200,10 @@ class ClientMetrics:
         return pandas.DataFrame({"num_examples": self.num_examples, **self.values}, index=index)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Writes the same table as a CSV file; `hansa.program.write_report` shows `client_metrics.csv` of a run's folder."""
+        """Writes the same table as CSV.
+
+        `hansa.program.write_report` shows it where it is `client_metrics.csv` in a run's folder.
+        """
         with replacing(Path(path)) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["client_id", "num_examples", *self.values])
