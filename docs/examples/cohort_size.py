@@ -13,11 +13,13 @@ import statistics
 import time
 from pathlib import Path
 
+import hansa  # before keras: it then runs on JAX
+
+# isort: split
 import keras
 import numpy as np
 from matplotlib.figure import Figure
 
-import hansa  # before keras: it then runs on JAX
 from hansa.simulation import ClientData, UniformSampler, partition_dirichlet
 
 TABLE = Path(__file__).with_suffix(".csv")
