@@ -18,7 +18,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench bench-quick clean
+.PHONY: help demo test lint bench bench-quick docs clean
 
 help: ## show these targets
 	@echo "Hansa: federated learning as typed programs."
@@ -45,8 +45,11 @@ bench: $(VENV)/.dev ## measure speed against this machine's own matrix product
 bench-quick: $(VENV)/.dev ## print ratios to the matrix product and to bare loops, in under three minutes
 	@$(BIN)/python -m benchmarks.quick $(ARGS)
 
+docs: $(VENV)/.dev ## build the documentation as a site in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean: ## remove the virtual environment and what tools leave behind; runs/ stays
-	rm -rf $(VENV) build dist src/*.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site src/*.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(VENV)/pyvenv.cfg:

@@ -114,7 +114,7 @@ def draw(rows):
     panels = (
         ("Seconds per round", "seconds", "{:.2g}"),
         ("Rounds to the target", "rounds", "{:.0f}"),
-        ("Examples trained on until then, in millions", "examples", "{:.2g}"),
+        ("Examples until then, in millions", "examples", "{:.2g}"),
     )
     for axes, (title, name, form) in zip(figure.subplots(1, 3), panels, strict=True):
         values = [None if row["rounds"] is None and name != "seconds" else row[name] for row in rows]
@@ -135,7 +135,8 @@ def draw(rows):
         axes.spines["bottom"].set_color("#cbd2d9")
         for size, value in known:
             axes.annotate(
-                form.format(value), (size, value), xytext=(0, 9), textcoords="offset points", ha="center",
+                form.format(value), (size, value), xytext=(0 if name == "rounds" else -9, 9),
+                textcoords="offset points", ha="center",
                 fontsize=9.5, color=ink,
             )  # fmt: skip
         for size, value in zip(sizes, values, strict=True):
