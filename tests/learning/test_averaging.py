@@ -1,6 +1,7 @@
 """Federated averaging against an independent NumPy version, and what a round does with clients it cannot use."""
 
 from collections import OrderedDict
+from functools import partial
 
 import jax.numpy as jnp
 import keras
@@ -481,3 +482,37 @@ def test_constraints_hold_with_an_optimizer_of_ones_own():
         kernels.append(weights_of(state)[0])
     np.testing.assert_allclose(np.linalg.norm(kernels[0], axis=0), 1, rtol=1e-5)
     np.testing.assert_allclose(*kernels, rtol=1e-5, atol=1e-6)
+
+
+def test_a_schedule_of_the_clients_steps_equals_numpy_with_other_rates():
+    clients, schedule = make_clients([12, 5, 20]), optax.exponential_decay(1.0, 1, 0.5)
+    process = hansa.learning.build_federated_averaging_process(logistic, client_schedule=schedule)
+    state = process.initialize()
+    w, b = (np.asarray(state.model.trainable[name], "float64") for name in ("dense/kernel", "dense/bias"))
+    for number in range(3):
+        state, metrics = process.next(state, clients)
+        w, b, loss = numpy_round(w, b, clients, 0.3 * 0.5**number)
+        np.testing.assert_allclose(metrics.loss, loss, rtol=1e-6)
+    np.testing.assert_allclose(state.model.trainable["dense/kernel"], w, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(state.model.trainable["dense/bias"], b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("optimizer", [partial(optax.sgd, momentum=0.9), optax.adam], ids=["momentum", "adam"])
+def test_a_schedule_is_a_factor_of_the_learning_rate(optimizer):
+    clients, build = make_clients([12, 5, 20]), hansa.learning.build_federated_averaging_process
+    halved = build(
+        logistic, client_optimizer=optimizer(0.2), client_schedule=lambda number: jnp.where(number < 9, 0.5, 0)
+    )
+    plain = build(logistic, client_optimizer=optimizer(0.1))
+    start = plain.initialize()
+    (found, _), (expected, _) = halved.next(start, clients), plain.next(start, clients)
+    for x, y in zip(found.model.trainable, expected.model.trainable, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+
+
+def test_a_schedule_that_is_none_is_refused():
+    build = hansa.learning.build_federated_averaging_process
+    with pytest.raises(TypeError, match=r"client_schedule must be a function from the number of a round .* found 0\.5"):
+        build(logistic, client_schedule=0.5)
+    with pytest.raises(TypeError, match=r"client_schedule must return a number, and returns an array of shape \[2\]"):
+        build(logistic, client_schedule=lambda number: jnp.ones(2))

@@ -10,6 +10,7 @@ models.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -50,6 +51,7 @@ def build_federated_averaging_process(
     *,
     server_optimizer: Any = None,
     client_optimizer: Any = None,
+    client_schedule: Callable[[Any], Any] | None = None,
     client_weighting: str | Callable[[Any], Any] = "num_examples",
     non_trainable: str = "mean",
     seed: int = 0,
@@ -62,6 +64,10 @@ def build_federated_averaging_process(
         server_optimizer: an Optax or Keras optimizer for the server's step; by default SGD with learning rate 1.
         client_optimizer: an Optax or Keras optimizer for the clients' steps, with new state for each client and round;
             by default the model's own, or its own training step.
+        client_schedule: by what the clients' steps are multiplied in a round, as a function of its number, an int32
+            scalar from 0 (as the state counts rounds): an Optax schedule such as
+            `optax.cosine_decay_schedule(1.0, 100)`. For SGD, with or without momentum, and the usual adaptive
+            optimizers that is a factor of the learning rate.
         client_weighting: "num_examples", "uniform", or a function from a client's local outputs (a `Struct`; with
             `num_examples`, unless the model's metrics are `MetricSums`) to its weight, a scalar. A client with a
             negative one is left out, and counted, like one that is not finite.
@@ -89,7 +95,8 @@ def build_federated_averaging_process(
     weights_type = type_of(model.initial_weights)
     initialize = _initialize(model, server)
     state_type = initialize.type_signature.result
-    work = _client_work(model, training, weights_type, _weighting(client_weighting))
+    schedule = None if client_schedule is None else _schedule(client_schedule)
+    work = _client_work(model, training, weights_type, _weighting(client_weighting), schedule is not None)
     report = struct_of(work.type_signature.result)
     update_server = _server_update(server, struct_of(state_type), report, non_trainable == "mean")
     combine = _round_metrics(model, struct_of(report["counts"]))
@@ -100,6 +107,9 @@ def build_federated_averaging_process(
     def next(state: Any, data: Any) -> Any:
         key = on.federated_map(round_key, state.optimizer_state[0])
         keys = on.federated_map(client_key, [on.federated_broadcast(key), on.federated_client_id()])
+        if schedule is not None:
+            factor = on.federated_map(schedule, state.optimizer_state[0])
+            keys = on.federated_zip({"key": keys, "factor": on.federated_broadcast(factor)})
         trained = on.federated_map(work, [on.federated_broadcast(state.model), data, keys])
         average = on.federated_mean(trained.update, trained.weight)
         weight = on.federated_sum(trained.used)
@@ -145,15 +155,41 @@ def _constant(value: Struct, wide: bool) -> Any:
     return decorate()(lambda: jax.tree.map(jnp.asarray, value))
 
 
-def _client_work(
-    model: FunctionalModel, training: TrainingStep, weights_type: Type, weighting: Callable[[Struct, Any], Any]
-) -> Computation:
-    """(model's weights, batches, key) -> what the client reports."""
-    local = wide_computation if model.wide else narrow_computation
+def _schedule(function: Callable[[Any], Any]) -> Computation:
+    """(rounds so far) -> the factor of the clients' steps."""
+    if not callable(function):
+        raise TypeError(
+            "client_schedule must be a function from the number of a round to a factor of the clients' steps, such as "
+            f"optax.exponential_decay(1.0, 10, 0.5); found {function!r}"
+        )
 
-    @local(weights_type, _KEY)
-    def start(weights: Any, key: Any) -> Any:
+    @jax_computation(_COUNT)
+    def client_schedule(rounds: Any) -> Any:
+        with jax.enable_x64(False):
+            factor = jnp.asarray(function(rounds.astype(jnp.int32)), jnp.float32)
+        if factor.shape:
+            raise TypeError(f"client_schedule must return a number, and returns an array of shape {list(factor.shape)}")
+        return factor
+
+    return cast(Computation, client_schedule)
+
+
+def _client_work(
+    model: FunctionalModel,
+    training: TrainingStep,
+    weights_type: Type,
+    weighting: Callable[[Struct, Any], Any],
+    scheduled: bool,
+) -> Computation:
+    """(model's weights, batches, key, with the factor of steps if scheduled) -> what the client reports."""
+    local = wide_computation if model.wide else narrow_computation
+    given_type = StructType([("key", _KEY), ("factor", TensorType("float32"))]) if scheduled else _KEY
+
+    @local(weights_type, given_type)
+    def start(weights: Any, given: Any) -> Any:
+        key, factor = (given.key, {"factor": given.factor}) if scheduled else (given, {})
         return {
+            **factor,
             "weights": weights,
             "slots": training.initial(weights),
             "local": model.initial_local,
@@ -167,8 +203,13 @@ def _client_work(
         key = jax.random.fold_in(jax.random.wrap_key_data(carry.key), carry.step)
         after = training.apply(carry.weights, carry.local, carry.slots, batch, key)
         count = after.output.num_examples
+        weights = after.weights
+        if scheduled:
+            trainable = jax.tree.map(partial(_part_of_step, carry.factor), carry.weights.trainable, weights.trainable)
+            weights = ModelWeights.create(trainable, weights.non_trainable)
         return {
-            "weights": after.weights,
+            **({"factor": carry.factor} if scheduled else {}),
+            "weights": weights,
             "slots": after.slots,
             "local": after.local,
             "key": carry.key,
@@ -200,11 +241,16 @@ def _client_work(
             "counts": counters(has_data, finite),
         }
 
-    @federated_computation(weights_type, SequenceType(model.batch_type), _KEY)
-    def client_work(weights: Any, data: Any, key: Any) -> Any:
-        return finish(weights, on.sequence_reduce(data, start(weights, key), step))
+    @federated_computation(weights_type, SequenceType(model.batch_type), given_type)
+    def client_work(weights: Any, data: Any, given: Any) -> Any:
+        return finish(weights, on.sequence_reduce(data, start(weights, given), step))
 
     return cast(Computation, client_work)
+
+
+def _part_of_step(factor: Any, before: Any, after: Any) -> Any:
+    """A weight after a part of its step."""
+    return (before + factor * (after - before)).astype(before.dtype) if is_float(before) else after
 
 
 def _changing_statistics(step: Computation) -> set[str | None]:
