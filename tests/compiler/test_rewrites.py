@@ -106,6 +106,31 @@ def test_convolutions_and_their_gradients(case):
             assert tuple(eqn.params["dimension_numbers"].lhs_spec) == (0, rank - 1, *range(1, rank - 1))
 
 
+@pytest.mark.parametrize("layout", [LAYOUTS[2], OTHER_LAYOUTS[2]])
+@pytest.mark.parametrize(("batch", "strides", "sizes"), [(7, (1, 1), {2, 3}), (9, (2, 1), {4, 5}), (3, (1, 1), {3})])
+def test_gradients_of_kernels_are_summed_over_parts_of_a_batch(layout, batch, strides, sizes):
+    rng = np.random.default_rng(4)
+    numbers = lax.conv_dimension_numbers((1,) * 4, (1,) * 4, layout)
+
+    def shaped(spec, *sizes):
+        return [sizes[spec.index(axis)] for axis in range(4)]
+
+    x = rng.normal(size=shaped(numbers.lhs_spec, batch, 2, 60, 60))
+    w = rng.normal(size=shaped(numbers.rhs_spec, 5, 2, 3, 3))
+
+    def gradients(x, w):
+        def loss(x, w):
+            return jnp.sum(jnp.sin(lax.conv_general_dilated(x, w, strides, "SAME", dimension_numbers=layout)))
+
+        return jax.grad(loss, (0, 1))(x, w)
+
+    expected, found, equations = both(gradients, x, w)
+    assert_same(expected, found)
+    convolutions = [eqn for eqn in equations if eqn.primitive.name == "conv_general_dilated"]
+    contracted = {eqn.invars[0].aval.shape[-1] for eqn in convolutions if eqn.outvars[0].aval.shape[1:3] == (3, 3)}
+    assert contracted == sizes
+
+
 @pytest.mark.parametrize("batches", [2, 3])
 def test_convolutions_whose_batch_is_in_groups(batches):
     rng = np.random.default_rng(1)

@@ -24,8 +24,9 @@ from hansa.runtimes.arguments import Static
 Chunk = tuple[Any, rounds.Cohort, Static, npt.NDArray[np.int64]]
 """A chunk's packed argument, its cohort, its layout, and the positions of its clients in the whole cohort."""
 
-Run = Callable[[Any, Callable[..., Any], tuple[Any, ...], tuple[Any, ...], Any], Any]
-"""Runs a function, known by a key, on arguments with these specs: (key, function, args, in_specs, out_specs)."""
+Run = Callable[..., Any]
+"""Runs a function, known by a key, on arguments with these specs: (key, function, args, in_specs, out_specs), and the
+positions of arguments that are not used again."""
 
 
 def run(
@@ -79,7 +80,8 @@ def run(
             given = (part, cohort, packed, list(server.values()), list(own.values()), states)
             fold = _fold(program, clients, layout, static, list(server), list(own), at_once)
             jax.block_until_ready(states)  # of the chunk before: no more than this one's data and the next's is there
-            states, stacks = run(("fold", i, layout), fold, given, (*[everywhere] * 5, each), (each, everywhere))
+            lying = (*[everywhere] * 5, each)
+            states, stacks = run(("fold", i, layout), fold, given, lying, (each, everywhere), donated=(5,))
             for node, stack in zip(clients.kept, stacks, strict=True):
                 kept[node] = _placed(kept.get(node), stack, positions)
         for source, node in clients.collected:

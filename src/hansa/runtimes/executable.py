@@ -29,6 +29,7 @@ class Executable:
         on_compile: called each time the function is compiled.
         collective: whether the function is to know of the mesh. If not, and the mesh is the default device, JAX calls
             it with less ado.
+        donated: the positions of arguments whose memory the result may take. They cannot be used after a call.
     """
 
     def __init__(
@@ -39,13 +40,14 @@ class Executable:
         out_specs: Any,
         on_compile: Callable[[], None],
         collective: bool = True,
+        donated: tuple[int, ...] = (),
     ) -> None:
         self._function, self._mesh, self._in_specs, self._out_specs = function, mesh, in_specs, out_specs
         self._collective = collective or mesh.size > 1 or mesh.devices.flat[0] != jax.devices()[0]
         # A device per core needs no threads of its own. Set here only: the user's other JAX code keeps its threads.
         alone = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
         self._options = {"xla_cpu_multi_thread_eigen": False} if alone else None
-        self._on_compile = on_compile
+        self._on_compile, self._donated = on_compile, donated
         self._compiled: dict[Any, Callable[..., Any]] = {}
 
     def __call__(self, *args: Any) -> Any:
@@ -60,6 +62,8 @@ class Executable:
     def _compile(self, args: tuple[Any, ...], leaves: list[Any], tree: Any) -> Callable[..., Any]:
         specs = [spec for spec, arg in zip(self._in_specs, args, strict=True) for _ in jax.tree.leaves(arg)]
         parcel = Parcel(leaves, [spec == PartitionSpec() for spec in specs])
+        gone = [i in self._donated for i, arg in enumerate(args) for _ in jax.tree.leaves(arg)]
+        gone = [gone[i] for i in parcel.others]
 
         def unpacked(buffers: list[Any], others: list[Any]) -> Any:
             return self._function(*jax.tree.unflatten(tree, parcel.open(buffers, others)))
@@ -74,12 +78,22 @@ class Executable:
             closed = faster(closed)
         result, consts = jax.tree.structure(shape), closed.consts
 
-        def run(consts: list[Any], buffers: list[Any], others: list[Any]) -> Any:
+        def run(given: list[Any], consts: list[Any], buffers: list[Any], kept: list[Any]) -> Any:
+            both = {True: iter(given), False: iter(kept)}
+            others = [next(both[mine]) for mine in gone]
             return jax.tree.unflatten(result, jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*buffers, *others))
 
         self._on_compile()
-        compiled = jax.jit(run, compiler_options=self._options)
-        return lambda leaves: compiled(consts, *parcel.pack(leaves))
+        compiled = jax.jit(run, compiler_options=self._options, donate_argnums=0)
+
+        def call(leaves: list[Any]) -> Any:
+            buffers, others = parcel.pack(leaves)
+            if not self._donated:
+                return compiled([], consts, buffers, others)
+            given = [leaf for leaf, mine in zip(others, gone, strict=True) if mine]
+            return compiled(given, consts, buffers, [leaf for leaf, mine in zip(others, gone, strict=True) if not mine])
+
+        return call
 
 
 class Parcel:

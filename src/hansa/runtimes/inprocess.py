@@ -201,12 +201,13 @@ class InProcessRuntime:
         args: tuple[Any, ...],
         in_specs: Any,
         out_specs: Any,
+        donated: tuple[int, ...] = (),
     ) -> Any:
         if key not in compiled.executables:
             function.__name__ = f"hansa_{compiled.program.name}"
             mesh = self._mesh_of(compiled)
             compiled.executables[key] = Executable(
-                function, mesh, in_specs, out_specs, self._count_compilation, compiled.at_clients
+                function, mesh, in_specs, out_specs, self._count_compilation, compiled.at_clients, donated
             )
         return compiled.executables[key](*args)
 
