@@ -49,9 +49,10 @@ class Capacity:
 @dataclass
 class Room:
     """The capacities of one program's arguments: rows and elements may have much slack, since what is not used costs
-    address space only; the rows of a batch are computed with, so they have none."""
+    address space, or a few bytes; the rows of a batch are computed with, so they have none."""
 
     rows: Capacity = field(default_factory=lambda: Capacity(slack=3.0, waste=32.0, least=1024))
+    elements: Capacity = field(default_factory=lambda: Capacity(slack=4.0, waste=64.0, least=1024))
     batch: Capacity = field(default_factory=lambda: Capacity(slack=1.0, waste=2.0, least=8))
     clients: Capacity = field(default_factory=lambda: Capacity(slack=2.0, waste=32.0, least=32))
 
@@ -109,7 +110,7 @@ def pack_sequences(kind: SequenceType, values: Any, names: list[str], room: Room
 
 
 def _index(arrays: list[Any], starts: Array, lengths: Array, counts: Array, room: Room, key: Any) -> Columns:
-    elements = room.clients((key, "elements"), len(starts))
+    elements = room.elements(key, len(starts))
     sequences = room.clients((key, "sequences"), len(counts))
     first = np.cumsum(counts) - counts
     return Columns(

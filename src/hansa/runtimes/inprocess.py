@@ -25,6 +25,7 @@ from hansa.runtimes.ahead import ahead
 from hansa.runtimes.arguments import Arguments, Static, pack, settle, survey
 from hansa.runtimes.columns import Packed, Room, pad_rows
 from hansa.runtimes.executable import Executable
+from hansa.runtimes.replicas import whole_of
 from hansa.runtimes.results import assemble, computed_parts
 from hansa.runtimes.schedule import schedule
 from hansa.runtimes.vectorise import clients_at_once
@@ -234,11 +235,18 @@ class InProcessRuntime:
         everywhere = NamedSharding(mesh, P())
         leaves, tree = jax.tree.flatten(self._place(arguments.packed, iter(arguments.sequences), everywhere))
         # The program takes arrays in host memory to the devices itself, at a fraction of the cost of a put.
-        on_device = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and leaf.sharding != everywhere]
-        if on_device:
+        on_one = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and leaf.sharding != everywhere]
+        moving = []
+        for i in on_one:
+            whole = whole_of(leaves[i], everywhere)
+            if whole is None:
+                moving.append(i)
+            else:
+                leaves[i] = whole
+        if moving:
             with jax.enable_x64(True):
-                moved = jax.device_put([leaves[i] for i in on_device], everywhere)
-            for i, leaf in zip(on_device, moved, strict=True):
+                moved = jax.device_put([leaves[i] for i in moving], everywhere)
+            for i, leaf in zip(moving, moved, strict=True):
                 leaves[i] = leaf
         return jax.tree.unflatten(tree, leaves)
 

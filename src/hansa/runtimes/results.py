@@ -14,6 +14,7 @@ from hansa.compiler.partition import collected_from, is_collect, is_passed, is_s
 from hansa.compiler.program import Program
 from hansa.language.graph import Literal, MakeStruct, Node, Parameter, Select
 from hansa.language.values import select
+from hansa.runtimes.replicas import first_part
 from hansa.runtimes.round import is_stacked
 from hansa.types import CLIENTS, FederatedType, Struct, StructType, Type, is_federated, to_value
 
@@ -68,8 +69,9 @@ def _is_listed(kind: Type) -> bool:
 def _fetch(leaf: Any) -> Any:
     """A scalar or a 64-bit array in host memory; any other array on its (first) device."""
     alone = isinstance(leaf, np.ndarray) or isinstance(leaf.sharding, SingleDeviceSharding)
-    array = leaf if alone else leaf.addressable_data(0)
-    return np.asarray(array) if array.ndim == 0 or array.dtype.itemsize > 4 else array
+    if leaf.ndim == 0 or leaf.dtype.itemsize > 4:
+        return np.asarray(leaf if alone else leaf.addressable_data(0))
+    return leaf if alone else first_part(leaf)
 
 
 def _finish(value: Any, kind: Type) -> Any:
