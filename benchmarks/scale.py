@@ -8,6 +8,8 @@ memory       the most memory that a process needs for cohorts of 10 and of 10,00
 rounds       resident memory over 500 rounds of cohorts that differ in everything
 streaming    data on disk: seconds of reading alone, of computing alone, of both, and how much of them overlaps
 population   choosing a cohort out of a million clients and starting its round
+parts        where a round's time goes: load (checking and packing the argument), transfer (giving it to the devices),
+             compute (the clients' work), reduce (adding up over the devices), and the rest (giving back the result)
 
 Each line is measured in a process of its own.
 """
@@ -17,6 +19,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import mmap
+import os
 import statistics
 import subprocess
 import sys
@@ -77,12 +81,14 @@ def examples(count: int) -> dict[str, Any]:
     return {"x": rng.random((count, FEATURES), "float32"), "y": rng.integers(0, CLASSES, count).astype("int32")}
 
 
-def seconds(call: Callable[[], object], repeat: int) -> float:
-    """The median time of a call, after one that does not count."""
+def seconds(call: Callable[[], object], repeat: int, before: Callable[[], None] | None = None) -> float:
+    """The median time of a call, after one that does not count; `before` each, something that does not count either."""
     import jax
 
     times = []
     for _ in range(repeat + 1):
+        if before is not None:
+            before()
         start = time.perf_counter()
         jax.block_until_ready(call())
         times.append(time.perf_counter() - start)
@@ -124,7 +130,8 @@ def many_rounds(count: int = 500) -> dict[str, Any]:
 
 
 def streaming(clients: int = 400, each: int = 2000) -> dict[str, float]:
-    """A population on disk, of 2.5 GB: reading it, computing with as much in memory, and both."""
+    """A population on disk, of 2.5 GB: reading it, computing with as much in memory, and both together; with the file
+    in the system's cache, where reading takes a core's time, and not in it, where it is waiting too."""
     import hansa
 
     averaging = process([200])
@@ -134,8 +141,8 @@ def streaming(clients: int = 400, each: int = 2000) -> dict[str, float]:
         for first in range(0, count, 10_000):
             x[first : first + 10_000] = examples(10_000)["x"]
         x.flush()
-        rows = {"x": np.load(f"{folder}/x.npy", mmap_mode="r"), "y": np.zeros(count, "int32")}
-        on_disk = hansa.ClientBatches(rows, np.arange(0, count + 1, each), 50)
+        mapped = np.load(f"{folder}/x.npy", mmap_mode="r")
+        on_disk = hansa.ClientBatches({"x": mapped, "y": np.zeros(count, "int32")}, np.arange(0, count + 1, each), 50)
         few = hansa.ClientBatches(examples(40 * each), np.arange(0, 40 * each + 1, each), 50)
         in_memory = few.select(np.arange(clients) % 40)
         state = averaging.initialize()
@@ -149,13 +156,27 @@ def streaming(clients: int = 400, each: int = 2000) -> dict[str, float]:
             read.append(time.perf_counter() - start)
             return packed
 
+        def forget() -> None:
+            for array in (x, mapped):
+                array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+            with open(f"{folder}/x.npy", "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+        def a_round() -> object:
+            return averaging.next(state, on_disk)
+
         with hansa.runtime(runtime):
-            computing = seconds(lambda: averaging.next(state, in_memory), 2)
+            computing = seconds(lambda: averaging.next(state, in_memory), 3)
+            found = {"computing": computing}
             runtime._pack = timed  # type: ignore[method-assign]
-            both = seconds(lambda: averaging.next(state, on_disk), 2)
-        reading = sum(read) / 3
-        hidden = (reading + computing - both) / min(reading, computing)
-        return {"reading": reading, "computing": computing, "both": both, "overlap": hidden, "peak_mb": peak()}
+            for name, before in (("cached", None), ("from disk", forget)):
+                alone = seconds(lambda: mapped.sum(dtype="float32"), 3, before)
+                read.clear()
+                both = seconds(a_round, 3, before)
+                reading = sum(read) / 4
+                found |= {f"{name}: reading alone": alone, f"{name}: packing": reading, f"{name}: both": both}
+                found[f"{name}: overlap"] = (reading + computing - both) / min(reading, computing)
+        return found | {"peak_mb": peak()}
 
 
 def population(count: int = 1_000_000) -> dict[str, float]:
@@ -179,6 +200,74 @@ def population(count: int = 1_000_000) -> dict[str, float]:
     return {"made": made, "choosing": choosing, "choosing_and_round": whole}
 
 
+def parts(clients: int = 100, each: int = 600) -> dict[str, dict[str, float]]:
+    """Seconds by what they are spent on, in a round of the 2NN: with data that is resident, with lists of batches, and
+    from disk; medians of five rounds. Reducing is what an all-reduce takes on the device that comes last to it."""
+    import jax
+
+    import hansa
+
+    averaging = process([200, 200])
+    rows = examples(clients * each)
+    resident = hansa.ClientBatches(rows, np.arange(0, clients * each + 1, each), 10)
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/x.npy", rows["x"])
+        mapped = {"x": np.load(f"{folder}/x.npy", mmap_mode="r"), "y": rows["y"]}
+        on_disk = hansa.ClientBatches(mapped, np.arange(0, clients * each + 1, each), 10)
+        lists = [list(resident[i]) for i in range(clients)]
+        for name, data in (("resident", resident), ("lists", lists), ("disk", on_disk)):
+            runtime = hansa.InProcessRuntime()
+            spent: dict[str, float] = {}
+            pack, execute = runtime._pack, runtime._execute
+
+            def timed_pack(*args: Any, pack: Any = pack, spent: dict[str, float] = spent) -> Any:
+                start = time.perf_counter()
+                packed = pack(*args)
+                spent["load"] = time.perf_counter() - start
+                return packed
+
+            def timed_execute(*args: Any, execute: Any = execute, spent: dict[str, float] = spent, **more: Any) -> Any:
+                start = time.perf_counter()
+                result = execute(*args, **more)
+                given = time.perf_counter()
+                jax.block_until_ready(result)
+                spent["transfer"], spent["compute"] = given - start, time.perf_counter() - given
+                return result
+
+            runtime._pack, runtime._execute = timed_pack, timed_execute  # type: ignore[method-assign]
+            rounds = []
+            with hansa.runtime(runtime):
+                state, _ = averaging.next(averaging.initialize(), data)
+                for _ in range(5):
+                    start = time.perf_counter()
+                    state, _ = averaging.next(state, data)
+                    spent["rest"] = time.perf_counter() - start - sum(spent.values())
+                    rounds.append(dict(spent))
+                    spent.clear()
+                reducing = reduction(averaging.next, state, data)
+            median = {part: statistics.median(each[part] for each in rounds) for part in rounds[0]}
+            found[name] = median | {"compute": median["compute"] - reducing, "reduce": reducing}
+    return found
+
+
+def reduction(call: Callable[..., object], *args: Any) -> float:
+    """Seconds that a call spends adding up over the devices, from a profile."""
+    import jax
+
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            jax.block_until_ready(call(*args))
+        (file,) = Path(folder).rglob("*.xplane.pb")
+        took: dict[str, list[float]] = {}
+        for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
+            for line in plane.lines:
+                for event in line.events:
+                    if event.name.startswith("all-reduce"):
+                        took.setdefault(event.name, []).append(event.duration_ns / 1e9)
+    return sum(map(min, took.values()))
+
+
 def apart(call: str) -> Any:
     """What a call of this module gives, in a process of its own."""
     program = f"import json; from benchmarks import scale; print('RESULT', json.dumps(scale.{call}))"
@@ -198,20 +287,28 @@ def draw(found: dict[str, Any], path: str) -> None:
     """Seconds a round by clients and by examples."""
     import matplotlib.pyplot as plt
 
+    from hansa._figure_style import BLUE, DPI, GREY, QUIET, style
+
     series = [name for name in ("clients", "examples") if name in found]
-    figure, axes = plt.subplots(1, len(series), figsize=(4.5 * len(series), 3.4), squeeze=False, layout="constrained")
-    labels = {"clients": "clients of 20 examples", "examples": "examples of each of 10 clients"}
+    figure, axes = plt.subplots(1, len(series), figsize=(4.8 * len(series), 3.6), squeeze=False, layout="constrained")
+    of = {
+        "clients": "clients of 20 examples, logistic regression",
+        "examples": "examples of each of 10 clients, 784-200-10",
+    }
     for axis, name in zip(axes[0], series, strict=True):
         points = found[name]
         slope, start = line(points, name)
         size = np.array([point[name] for point in points])
-        axis.loglog(size, [point["seconds"] for point in points], "o", label="measured")
-        each = f"{1e6 * slope:.1f} µs each" if slope < 1e-3 else f"{1e3 * slope:.2f} ms each"
-        axis.loglog(size, start + slope * size, label=f"{each}, and {1e3 * start:.1f} ms")
-        axis.set_xlabel(labels[name])
-        axis.set_ylabel("seconds a round")
-        axis.legend(frameon=False)
-    figure.savefig(path, dpi=110)
+        style(axis, f"{1e6 * slope:.0f} µs for each of the {name}, and {1e3 * start:.0f} ms", of[name])
+        between = np.geomspace(size.min(), size.max(), 100)
+        axis.plot(between, start + slope * between, color=GREY, linewidth=1.5)
+        axis.plot(size, [point["seconds"] for point in points], "o", color=BLUE)
+        axis.set(xscale="log", yscale="log")
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.minorticks_off()
+        axis.set_ylabel("seconds a round", fontsize=10, color=QUIET)
+    figure.savefig(path, dpi=DPI)
 
 
 def main() -> None:
@@ -221,9 +318,8 @@ def main() -> None:
     parser.add_argument("--plot", help="where to draw seconds by clients and examples")
     parser.add_argument("--json", type=Path, help="where to write what was found")
     args = parser.parse_args()
-    parts = args.parts or ["clients", "examples", "memory", "rounds", "streaming", "population"]
     found: dict[str, Any] = {}
-    for part in parts:
+    for part in args.parts or ["clients", "examples", "memory", "rounds", "streaming", "population", "parts"]:
         print(f"\n{part}")
         if part == "clients":
             found[part] = [apart(f"a_round({n}, 20, [])") for n in (10, 100, 1000, 10_000, 100_000)]
@@ -236,6 +332,11 @@ def main() -> None:
                 print(
                     f"  {point['clients']:>7.0f} clients: {point['peak_mb']:.0f} MB at most, {needed:.0f} for the round"
                 )
+        elif part == "parts":
+            found[part] = apart("parts()")
+            for name, spent in found[part].items():
+                shown = (f"{what} {1e3 * took:.1f} ms" for what, took in spent.items())
+                print(f"  {name:10} {sum(spent.values()):.4f} s: {', '.join(shown)}")
         else:
             found[part] = apart({"rounds": "many_rounds()"}.get(part, f"{part}()"))
             for name, value in found[part].items():

@@ -8,6 +8,9 @@ import numpy as np
 
 # Sums are taken in other orders, and each round multiplies what that changes.
 LIMITS = {"first": 1e-3, "later": 3e-2}
+# Where max-pooling chooses between elements that are all but equal, rounding decides which weight moves: the models of
+# PyTorch with one thread and with two differ by 1 % after a round of the CNN, with losses that are the same.
+LIMITS_WITH_TIES = {"first": 1e-1, "later": 1e-1}
 
 
 def loss_difference(found: float, expected: float) -> float:
@@ -25,9 +28,15 @@ def model_difference(
     return _distance(found, expected) / _distance(expected, initial)
 
 
-def agrees(difference: float, when: str) -> bool:
-    """Whether a difference in the "first" round, or a "later" one, is within its limit; one that is NaN is not."""
-    return difference <= LIMITS[when]
+def agrees(difference: float, when: str, ties: bool = False) -> bool:
+    """Whether a difference in the "first" round, or a "later" one, is within its limit; one that is NaN is not.
+
+    Args:
+        difference: of losses or of models.
+        when: `first` or `later`.
+        ties: whether it is one of models with max-pooling.
+    """
+    return difference <= (LIMITS_WITH_TIES if ties else LIMITS)[when]
 
 
 def _distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:

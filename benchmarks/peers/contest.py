@@ -42,8 +42,9 @@ class Kind:
     joined: bool = False
 
 
-HANSA = Kind("benchmarks.peers.run_hansa")
-HANSA_JOINED = Kind("benchmarks.peers.run_hansa", options=("joined",), joined=True)
+HANSA = Kind("benchmarks.peers.run_hansa", "hansa")
+HANSA_JOINED = Kind("benchmarks.peers.run_hansa", "hansa", ("joined",), joined=True)
+SOURCE = Path(__file__).parents[2] / "src"
 PEERS = {
     "tff": Kind("benchmarks.peers.run_tff", "tff"),
     "fedjax-jit": Kind("benchmarks.peers.run_fedjax", "fedjax", ("jit",)),
@@ -101,7 +102,7 @@ class Contest:
 
     def start(self, name: str, kind: Kind) -> None:
         """Starts a peer, and compares its first round with the reference's."""
-        row = Row(self.task.name, name)
+        row = Row(self.task.name, name, ties=any(layer["kind"] == "pool" for layer in self.task.layers))
         self.rows.append(row)
         try:
             entrant = Entrant(kind, self._worker(name, kind), row)
@@ -179,9 +180,11 @@ class Contest:
 
     def _surroundings(self, kind: Kind) -> dict[str, str]:
         """The environment variables of a worker. Hansa, too, has no compiled programs from earlier processes."""
+        cache = {"HANSA_CACHE_DIR": str(self.folder / "cache")}
         if kind.environment is None:
-            return os.environ | {"HANSA_CACHE_DIR": str(self.folder / "cache")}
-        return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+            return os.environ | cache
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        return kept | cache | {"PYTHONPATH": str(SOURCE)}
 
     def _weights(self, entrant: Entrant) -> list[np.ndarray]:
         path = self.folder / f"{entrant.row.peer}.npz"

@@ -23,6 +23,7 @@ class Row:
         loss_difference: from Hansa's, the largest of all rounds; None where it was not compared.
         model_difference: from Hansa's, the largest of the rounds after which it was compared.
         agrees: whether all differences are within their limits.
+        ties: whether the model has max-pooling, with which models may differ more.
     """
 
     workload: str
@@ -35,6 +36,7 @@ class Row:
     loss_difference: float | None = None
     model_difference: float | None = None
     agrees: bool = True
+    ties: bool = False
 
     def note(self, of: str, difference: float, when: str) -> None:
         """Keeps a difference of the "loss" or the "model", in the "first" or a "later" round, if it is the largest."""
@@ -42,7 +44,7 @@ class Row:
         largest = getattr(self, name)
         if largest is None or not difference <= largest:
             setattr(self, name, difference)
-        self.agrees = self.agrees and agreement.agrees(difference, when)
+        self.agrees = self.agrees and agreement.agrees(difference, when, self.ties and of == "model")
 
 
 HEADER = (
