@@ -7,6 +7,7 @@ WORKERS ?= 2
 ARGS ?=
 
 BIN := $(VENV)/bin
+# Byte code is written as modules are first imported; doing it for all that is installed takes as long as the rest.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Tests that need MNIST look here, and are skipped (with the reason) where there is none.
@@ -62,10 +63,10 @@ $(VENV)/pyvenv.cfg:
 
 $(VENV)/.base: pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "Installing Hansa into $(VENV): once, about a minute ..."
-	@$(PIP) install -e .
+	@$(PIP) install --no-compile -e .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "Installing Hansa and its development tools into $(VENV): once, a few minutes ..."
-	@$(PIP) install -e '.[dev]'
+	@$(PIP) install --no-compile -e '.[dev]'
 	@touch $(VENV)/.base $@

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from hansa.simulation import ImageData, load_mnist
 
 # No deadlines: an example's time depends on what else the machine does, and on JAX's first calls.
-settings.register_profile("hansa", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("hansa", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("hansa"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "hansa")
 

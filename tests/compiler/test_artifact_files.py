@@ -73,7 +73,7 @@ class TestDamage:
         path = saved.with_name("damaged.hansa")
         refused = 0
 
-        @settings(max_examples=200)
+        @settings(max_examples=100)
         @given(st.lists(edits(len(data)), min_size=1, max_size=3))
         def check(changes):
             nonlocal refused
@@ -96,7 +96,7 @@ class TestDamage:
         assert refused > 60
 
     @given(st.binary(max_size=300))
-    @settings(max_examples=50)
+    @settings(max_examples=30)
     def test_bytes_that_are_no_file_of_ours(self, tmp_path_factory, data):
         path = tmp_path_factory.getbasetemp() / "noise.hansa"
         path.write_bytes(data)
