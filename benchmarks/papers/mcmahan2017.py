@@ -145,30 +145,33 @@ def plot(results: dict[str, Any], file: Path) -> None:
     """Draws the curves of the best learning rates."""
     import matplotlib.pyplot as plt
 
+    from hansa._figure_style import BLUE, DPI, GREY, INK, QUIET, RED, style
+
     panels = {
         "2NN, IID": [each for each in EXPERIMENTS if each.model == "2NN" and each.iid],
         "2NN, two shards each": [each for each in EXPERIMENTS if each.model == "2NN" and not each.iid],
         "CNN, IID, E=5": [each for each in EXPERIMENTS if each.model == "CNN"],
     }
-    colours = {0.0: "#9a9a9a", 0.1: "#1f6fb4", 0.5: "#d1730f"}
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+    colours = {0.0: GREY, 0.1: BLUE, 0.5: RED}
+    figure, axes = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
     for ax, (title, experiments) in zip(axes, panels.items(), strict=True):
         for experiment in experiments:
             rounds, rate = best_of(experiment, results)
             if rounds is None:
                 continue
             curve = np.maximum.accumulate(results[f"{experiment.name} {rate:g}"])
-            label = f"C={experiment.fraction:g}: {rounds:.0f} rounds (paper {experiment.paper})"
+            label = f"C={experiment.fraction:g}: {rounds:.0f} ({experiment.paper})"
             ax.plot(np.arange(1, len(curve) + 1), curve, color=colours[experiment.fraction], label=label)
         target = experiments[0].target
-        ax.axhline(target, color="black", linewidth=0.8, linestyle=":")
-        ax.set(title=title, xlabel="rounds", ylim=(target - 0.1, target + 0.012), xscale="log")
-        ax.xaxis.set_major_formatter("{x:g}")
+        style(ax, title, "rounds; in brackets, those of the paper")
+        ax.axhline(target, color=INK, linewidth=0.8, linestyle=":")
+        ax.set(ylim=(target - 0.1, target + 0.005), xscale="log")
+        ax.xaxis.set_major_formatter("{x:,g}")
         ax.yaxis.set_major_formatter("{x:.0%}")
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False, loc="lower right", fontsize=8)
-    axes[0].set_ylabel("test accuracy, the best so far")
-    figure.savefig(file, dpi=120)
+        ax.minorticks_off()
+        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.92), fontsize=8.5, labelcolor=INK)
+    axes[0].set_ylabel("test accuracy, the best so far", fontsize=10, color=QUIET)
+    figure.savefig(file, dpi=DPI)
 
 
 def main() -> None:
