@@ -7,7 +7,6 @@ WORKERS ?= 2
 ARGS ?=
 
 BIN := $(VENV)/bin
-# Byte code is written as modules are first imported; doing it for all that is installed takes as long as the rest.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Tests that need MNIST look here, and are skipped (with the reason) where there is none.
@@ -19,7 +18,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench bench-quick docs clean
+.PHONY: help demo test test-slow lint bench bench-quick docs clean
 
 help: ## show these targets
 	@echo "Hansa: federated learning as typed programs."
@@ -31,8 +30,11 @@ help: ## show these targets
 demo: $(VENV)/.base ## train a model on ten clients and draw the curves; needs no network once installed
 	@$(BIN)/hansa demo $(ARGS)
 
-test: $(VENV)/.dev ## run the tests on WORKERS processes
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+test: $(VENV)/.dev ## run the tests on WORKERS processes, but for those that take longest
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow' $(ARGS)
+
+test-slow: $(VENV)/.dev ## run the tests that take longest: kills, the tutorial, other backends
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow $(ARGS)
 
 lint: $(VENV)/.dev ## check style, format, types and the direction of imports
 	$(BIN)/ruff check .
@@ -63,10 +65,10 @@ $(VENV)/pyvenv.cfg:
 
 $(VENV)/.base: pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "Installing Hansa into $(VENV): once, about a minute ..."
-	@$(PIP) install --no-compile -e .
+	@$(PIP) install -e .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "Installing Hansa and its development tools into $(VENV): once, a few minutes ..."
-	@$(PIP) install --no-compile -e '.[dev]'
+	@$(PIP) install -e '.[dev]'
 	@touch $(VENV)/.base $@

@@ -35,7 +35,7 @@ checkpoint_every = 3
 
 
 # On the worker that has tests/cli/test_commands.py, where all is imported.
-pytestmark = pytest.mark.xdist_group("project")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("project")]
 
 
 def hansa(*arguments: object) -> list[dict[str, Any]]:

@@ -170,6 +170,7 @@ def executed() -> Executed:
     return execute(ROOT / "docs" / "tutorial.ipynb", _VALUES)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("notebook")
 class TestTutorial:
     def test_the_type_of_the_process_is_the_tutorials(self, executed: Executed) -> None:

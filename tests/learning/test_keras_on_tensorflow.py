@@ -219,6 +219,7 @@ def on_tensorflow():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("keras_on_tensorflow")
 def test_both_backends_give_the_same(on_tensorflow, capsys, monkeypatch):
     assert on_tensorflow.stdout, on_tensorflow.stderr[-4000:]
@@ -232,6 +233,7 @@ def test_both_backends_give_the_same(on_tensorflow, capsys, monkeypatch):
             np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("keras_on_tensorflow")
 def test_dropout_optimizers_of_variable_models_and_metrics_of_ones_own(on_tensorflow):
     assert on_tensorflow.returncode == 0, on_tensorflow.stderr[-4000:]

@@ -14,7 +14,7 @@ from hansa.program import load_checkpoint
 from tests.program.digits import assert_same_bits, averaging
 from tests.program.killed_runs import ROUNDS
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the runs are forked")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="the runs are forked")]
 
 PROGRAM = Path(__file__).with_name("killed_runs.py")
 

@@ -90,7 +90,8 @@ def check(case: Case) -> None:
 
 
 # An example that fails is shown as it is: to shrink it means to compile hundreds of others.
-@settings(max_examples=15, derandomize=True, phases=[Phase.generate])
+@pytest.mark.slow
+@settings(max_examples=20, derandomize=True, phases=[Phase.generate])
 @given(cases())
 def test_random_computations_have_the_same_result_in_both_runtimes(case: Case) -> None:
     check(case)
