@@ -8,6 +8,8 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Byte code, on every core, which pip would write on one; packages hold files that no Python of today can compile.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 # Tests that need MNIST look here, and are skipped (with the reason) where there is none.
 ifeq ($(HANSA_DATA_DIR),)
@@ -65,10 +67,12 @@ $(VENV)/pyvenv.cfg:
 
 $(VENV)/.base: pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "Installing Hansa into $(VENV): once, about a minute ..."
-	@$(PIP) install -e .
+	@$(PIP) install --no-compile -e .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "Installing Hansa and its development tools into $(VENV): once, a few minutes ..."
-	@$(PIP) install -e '.[dev]'
+	@$(PIP) install --no-compile -e '.[dev]'
+	@$(COMPILE)
 	@touch $(VENV)/.base $@
