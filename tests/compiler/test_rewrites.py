@@ -208,3 +208,60 @@ def test_loops_branches_and_functions_within_are_rewritten_too():
     expected, found, equations = both(trained, w)
     assert_same(jax.tree.leaves(expected), jax.tree.leaves(found))
     assert "select_and_scatter_add" not in {eqn.primitive.name for eqn in equations}
+
+
+def losses(kind):
+    """Functions of a narrow matrix `w` and a batch, as layers, regularisers and clipping use it."""
+
+    def outer(a, b):
+        return lax.dot_general(a, b, (((), ()), ((), ())))
+
+    return {
+        "linear": lambda w, x, y: jnp.mean((x @ w - y) ** 2),
+        "softmax": lambda w, x, y: -jnp.mean(jnp.sum(jax.nn.log_softmax(x @ w) * y, 1)),
+        "regularised": lambda w, x, y: jnp.mean((x @ w - y) ** 2) + 0.1 * jnp.sum(w**2) + 0.1 * jnp.abs(w).sum(),
+        "both ways": lambda w, x, y: jnp.mean((x - jnp.tanh(x @ w) @ w.T) ** 2),
+        "columns": lambda w, x, y: jnp.mean((x @ (w * w.sum(0)) - y) ** 2) + jnp.sum(w[3] ** 2) + w.max(0).sum(),
+        "outer": lambda w, x, y: jnp.mean((x @ w - y) ** 2) + jnp.tanh(outer(w, y[0]) @ y[0]).sum(),
+        "branch": lambda w, x, y: lax.cond(x[0, 0] > 0.5, lambda w: jnp.sum(w**2), lambda w: jnp.sum(w @ y[0]) ** 2, w),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["linear", "softmax", "regularised", "both ways", "columns", "outer", "branch"])
+@pytest.mark.parametrize("update", ["SGD", "clipped", "momentum"])
+def test_narrow_matrices_are_transposed_in_loops(kind, update):
+    rng = np.random.default_rng(5)
+    x, y = rng.random((20, 7, 150)), rng.random((20, 7, 3))
+    loss = losses(kind)
+
+    def client(start, first):
+        def step(i, carry):
+            w, trace = carry
+            gradient = jax.grad(loss)(w, x_[i], y_[i])
+            if update == "clipped":
+                gradient = gradient * jnp.minimum(1.0, 0.5 / jnp.linalg.norm(gradient))
+            trace = 0.9 * trace + gradient if update == "momentum" else gradient
+            return w - 0.01 * trace, trace
+
+        x_, y_ = jnp.asarray(x), jnp.asarray(y)
+        return lax.fori_loop(first, first + 5, step, (start, jnp.zeros_like(start)))[0]
+
+    def clients(start, count):
+        def add(i, total):
+            delta = client(start, 5 * i) - start
+            usable = jnp.isfinite(delta).all()
+            return total + jnp.where(usable, delta, 0.0)
+
+        return lax.fori_loop(0, count, add, jnp.zeros_like(start)), start
+
+    expected, found, equations = both(clients, rng.normal(size=(150, 3)) * 0.1, 4)
+    assert_same(expected, found)
+    inside = [
+        eqn
+        for loop in equations
+        if loop.primitive.name == "while"
+        for eqn in primitives(loop.params["body_jaxpr"].jaxpr)
+        if (150, 3) in [atom.aval.shape for atom in (*eqn.invars, *eqn.outvars)]
+    ]
+    slow = {eqn.primitive.name for eqn in inside} & {"dot_general", "transpose"}
+    assert not slow or kind in ("columns", "outer", "branch")

@@ -64,10 +64,15 @@ def finite_difference(after: Any, before: Any) -> Any:
     exact = all_finite([x - y for x, y in both if x.size < 1024 or x.dtype != jnp.float32])
     if not large:
         return exact
-    squared = sum(jnp.vdot(x, x) + jnp.vdot(y, y) for x, y in large)
+    squared = sum(_squared_norm(x) + _squared_norm(y) for x, y in large)
     return exact & lax.cond(
         jnp.isfinite(squared), lambda: jnp.bool_(True), lambda: all_finite([x - y for x, y in large])
     )
+
+
+def _squared_norm(x: Any) -> Any:
+    axes = tuple(range(x.ndim))
+    return lax.dot_general(x, x, ((axes, axes), ((), ())))
 
 
 def zero_unless(condition: Any, tree: Any) -> Any:

@@ -19,6 +19,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from hansa.compiler.rewrites.contraction import contraction
 from hansa.compiler.rewrites.convolution import convolution
 from hansa.compiler.rewrites.loops import products_outside
+from hansa.compiler.rewrites.narrow import transposed_in_loops
 from hansa.compiler.rewrites.pooling import maximum_gradient
 
 Rule = Callable[[Any], Callable[..., Any] | None]
@@ -40,7 +41,9 @@ def faster(closed: ClosedJaxpr, portable: bool = False) -> ClosedJaxpr:
         portable: whether it is for other platforms too, and its sizes may be symbolic. The faster forms are then those
             of a CPU only, and operations that have none for every size stay as they are.
     """
-    return ClosedJaxpr(_jaxpr(closed.jaxpr, _portable if portable else _fast), closed.consts)
+    if portable:
+        return ClosedJaxpr(_jaxpr(closed.jaxpr, _portable), closed.consts)
+    return ClosedJaxpr(_jaxpr(_jaxpr(closed.jaxpr, _while), _fast), closed.consts)
 
 
 def with_products_outside(closed: ClosedJaxpr) -> ClosedJaxpr:
@@ -55,6 +58,10 @@ _REWRITTEN: WeakKeyDictionary[ClosedJaxpr, ClosedJaxpr] = WeakKeyDictionary()
 
 def _scan(eqn: Any) -> Callable[..., Any] | None:
     return products_outside(eqn) if eqn.primitive.name == "scan" else None
+
+
+def _while(eqn: Any) -> Callable[..., Any] | None:
+    return transposed_in_loops(eqn) if eqn.primitive.name == "while" else None
 
 
 def _fast(eqn: Any) -> Callable[..., Any] | None:

@@ -26,10 +26,10 @@ def contraction(eqn: Any) -> Callable[[Any, Any], Any] | None:
         return None
 
     def product(a: Any, b: Any) -> Any:
-        rows = math.prod(a.shape[:count])
+        rows = (math.prod(a.shape[:count]),)
         result = lax.dot_general(
-            a.reshape(rows, math.prod(a.shape[count:])),
-            b.reshape(rows, math.prod(b.shape[count:])),
+            a.reshape(rows + _size(a.shape[count:])),
+            b.reshape(rows + _size(b.shape[count:])),
             (((0,), (0,)), ((), ())),
             precision=params["precision"],
             preferred_element_type=params["preferred_element_type"],
@@ -37,3 +37,7 @@ def contraction(eqn: Any) -> Callable[[Any, Any], Any] | None:
         return result.reshape(*a.shape[count:], *b.shape[count:])
 
     return product
+
+
+def _size(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (math.prod(shape),) if shape else ()
