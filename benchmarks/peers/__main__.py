@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+import hansa  # noqa: F401  it chooses Keras's backend, and so comes before what imports Keras
 from benchmarks.peers.contest import PEERS, WARM_UP_ROUNDS, Contest
 from benchmarks.peers.protocol import Task
 from benchmarks.peers.table import HEADER, Row, line
