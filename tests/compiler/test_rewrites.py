@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import jax
@@ -265,3 +266,53 @@ def test_narrow_matrices_are_transposed_in_loops(kind, update):
     ]
     slow = {eqn.primitive.name for eqn in inside} & {"dot_general", "transpose"}
     assert not slow or kind in ("columns", "outer", "branch")
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_hidden_weights_are_updated_in_place(momentum):
+    rng = np.random.default_rng(6)
+    x = rng.random((20, 100), "float32")
+    sizes = [100, 150, 250, 120]
+    shapes = list(itertools.pairwise(sizes))
+    start = [rng.normal(size=shape).astype("float32") * 0.1 for shape in shapes]
+
+    def loss(weights):
+        y = x
+        for weight in weights:
+            y = jnp.tanh(y @ weight)
+        return jnp.mean(y**2)
+
+    def step(i, carry):
+        weights, traces = carry
+        traces = [momentum * trace + g for trace, g in zip(traces, jax.grad(loss)(weights), strict=True)]
+        return [w - 0.5 * trace for w, trace in zip(weights, traces, strict=True)], traces
+
+    def trained(weights, count):
+        return lax.fori_loop(0, count, step, (weights, [jnp.zeros_like(w) for w in weights]))[0]
+
+    closed = jax.make_jaxpr(trained)(start, 7)
+    rewritten = faster(closed)
+
+    def copies(closed):
+        compiled = jax.jit(jaxpr_as_fun(closed)).lower(*start, 7).compile().as_text()
+        copies = [line for line in compiled.splitlines() if " copy(" in line]
+        return [sum(f"f32[{rows},{columns}]" in line for line in copies) for rows, columns in shapes]
+
+    before, after = copies(closed), copies(rewritten)
+    assert [b - a for b, a in zip(before, after, strict=True)] == [0, 1, 1]
+    expected, found = (jax.jit(jaxpr_as_fun(each))(*start, 7) for each in (closed, rewritten))
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_updates_that_others_need_stay_where_they_are():
+    def step(i, carry):
+        w, total = carry
+        new = w - 0.1 * jnp.tanh(w)
+        return new, total + jnp.sum(new @ w)
+
+    def run(w):
+        return lax.fori_loop(0, 3, step, (w, 0.0))
+
+    expected, found, _ = both(run, np.random.default_rng(7).normal(size=(120, 120)))
+    assert_same(expected, found)

@@ -18,6 +18,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from hansa.compiler.rewrites.contraction import contraction
 from hansa.compiler.rewrites.convolution import convolution
+from hansa.compiler.rewrites.in_place import updated_in_place
 from hansa.compiler.rewrites.loops import products_outside
 from hansa.compiler.rewrites.narrow import transposed_in_loops
 from hansa.compiler.rewrites.pooling import maximum_gradient
@@ -43,25 +44,25 @@ def faster(closed: ClosedJaxpr, portable: bool = False) -> ClosedJaxpr:
     """
     if portable:
         return ClosedJaxpr(_jaxpr(closed.jaxpr, _portable), closed.consts)
-    return ClosedJaxpr(_jaxpr(_jaxpr(closed.jaxpr, _while), _fast), closed.consts)
+    jaxpr = closed.jaxpr
+    for form in (_rule("while", transposed_in_loops), _fast, _rule("while", updated_in_place)):
+        jaxpr = _jaxpr(jaxpr, form)
+    return ClosedJaxpr(jaxpr, closed.consts)
 
 
 def with_products_outside(closed: ClosedJaxpr) -> ClosedJaxpr:
     """A function with the products in its scans taken out where they can be: faster on any platform, of any size."""
     if closed not in _REWRITTEN:
-        _REWRITTEN[closed] = ClosedJaxpr(_jaxpr(closed.jaxpr, _scan), closed.consts)
+        _REWRITTEN[closed] = ClosedJaxpr(_jaxpr(closed.jaxpr, _rule("scan", products_outside)), closed.consts)
     return _REWRITTEN[closed]
 
 
 _REWRITTEN: WeakKeyDictionary[ClosedJaxpr, ClosedJaxpr] = WeakKeyDictionary()
 
 
-def _scan(eqn: Any) -> Callable[..., Any] | None:
-    return products_outside(eqn) if eqn.primitive.name == "scan" else None
-
-
-def _while(eqn: Any) -> Callable[..., Any] | None:
-    return transposed_in_loops(eqn) if eqn.primitive.name == "while" else None
+def _rule(name: str, rule: Rule) -> Rule:
+    """A rule for the equations of one primitive."""
+    return lambda eqn: rule(eqn) if eqn.primitive.name == name else None
 
 
 def _fast(eqn: Any) -> Callable[..., Any] | None:
