@@ -80,6 +80,7 @@ def test_keras_on_another_backend_is_refused_with_the_remedy():
     assert "KERAS_BACKEND=jax" in done.stderr
 
 
+@pytest.mark.slow
 def test_tf_keras_and_tf_data_work_when_keras_runs_on_jax():
     pytest.importorskip("tensorflow")
     done = run("""

@@ -90,6 +90,7 @@ def test_it_prints_the_type_the_rounds_and_the_files(finished):
     assert result.stderr == ""
 
 
+@pytest.mark.slow
 def test_json_is_one_object_a_line_and_the_same_seed_gives_the_same_run(finished, tmp_path: Path):
     result = hansa(tmp_path, "demo", "--json", "--rounds", "2", "--seed", "1", "--run-dir", "again")
     assert result.returncode == 0, result.stderr
@@ -103,6 +104,7 @@ def test_json_is_one_object_a_line_and_the_same_seed_gives_the_same_run(finished
         )
 
 
+@pytest.mark.slow
 def test_in_a_terminal_the_table_is_live(tmp_path: Path):
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
