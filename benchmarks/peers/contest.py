@@ -102,7 +102,7 @@ class Contest:
 
     def start(self, name: str, kind: Kind) -> None:
         """Starts a peer, and compares its first round with the reference's."""
-        row = Row(self.task.name, name, ties=any(layer["kind"] == "pool" for layer in self.task.layers))
+        row = Row(self.task.name, name, model_limits=agreement.model_limits(self.task.layers))
         self.rows.append(row)
         try:
             entrant = Entrant(kind, self._worker(name, kind), row)

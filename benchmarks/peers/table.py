@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.peers import agreement
@@ -23,7 +23,7 @@ class Row:
         loss_difference: from Hansa's, the largest of all rounds; None where it was not compared.
         model_difference: from Hansa's, the largest of the rounds after which it was compared.
         agrees: whether all differences are within their limits.
-        ties: whether the model has max-pooling, with which models may differ more.
+        model_limits: how much models may differ in the first round and in later ones.
     """
 
     workload: str
@@ -36,7 +36,7 @@ class Row:
     loss_difference: float | None = None
     model_difference: float | None = None
     agrees: bool = True
-    ties: bool = False
+    model_limits: Mapping[str, float] = field(default_factory=lambda: agreement.LIMITS)
 
     def note(self, of: str, difference: float, when: str) -> None:
         """Keeps a difference of the "loss" or the "model", in the "first" or a "later" round, if it is the largest."""
@@ -44,7 +44,8 @@ class Row:
         largest = getattr(self, name)
         if largest is None or not difference <= largest:
             setattr(self, name, difference)
-        self.agrees = self.agrees and agreement.agrees(difference, when, self.ties and of == "model")
+        limits = self.model_limits if of == "model" else agreement.LIMITS
+        self.agrees = self.agrees and difference <= limits[when]  # which NaN is not
 
 
 HEADER = (

@@ -130,17 +130,38 @@ class TestAgreement:
         with pytest.raises(ValueError, match="shapes"):
             agreement.model_difference([np.zeros(2)], [np.zeros(3)], [np.ones(3)])
 
-    def test_nan_never_agrees(self):
-        assert agreement.agrees(1e-4, "first") and not agreement.agrees(0.01, "first")
-        assert agreement.agrees(0.01, "later") and not agreement.agrees(0.1, "later")
-        assert not agreement.agrees(float("nan"), "later")
+    @pytest.mark.parametrize(
+        ("when", "of", "difference", "agrees"),
+        [
+            ("first", "loss", 1e-4, True),
+            ("first", "loss", 5e-3, False),
+            ("first", "model", 5e-3, False),
+            ("later", "model", 1e-2, True),
+            ("later", "model", 1e-1, False),
+            ("later", "loss", float("nan"), False),
+        ],
+    )
+    def test_later_rounds_may_differ_more_and_nan_never_agrees(self, when, of, difference, agrees):
+        row = Row("work", "peer")
+        row.note(of, difference, when)
+        assert row.agrees is agrees
 
-    def test_models_with_pooling_may_differ_more_and_their_losses_may_not(self):
-        row, plain = Row("work", "peer", ties=True), Row("work", "peer")
-        for each in (row, plain):
-            each.note("model", 0.02, "first")
-        assert row.agrees and not plain.agrees
-        row.note("loss", 0.02, "first")
+    @pytest.mark.parametrize(
+        ("layers", "largest"),
+        [
+            ([{"kind": "dense", "activation": None}], 1e-3),
+            ([{"kind": "dense", "activation": "relu"}, {"kind": "lstm"}], 1e-2),
+            ([{"kind": "conv", "activation": "relu"}, {"kind": "pool", "size": 2}], 1e-1),
+        ],
+    )
+    def test_models_in_which_rounding_decides_may_differ_more_and_their_losses_may_not(self, layers, largest):
+        limits = agreement.model_limits(layers)
+        for difference, agrees in ((0.9 * largest, True), (1.1 * largest, False)):
+            row = Row("work", "peer", model_limits=limits)
+            row.note("model", difference, "first")
+            assert row.agrees is agrees
+        row = Row("work", "peer", model_limits=limits)
+        row.note("loss", 2e-3, "first")
         assert not row.agrees
 
 
