@@ -8,8 +8,9 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Byte code, on every core, which pip would write on one; packages hold files that no Python of today can compile.
-COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+# Byte code, on every core, which pip would write on one; packages hold files that no Python of today can compile, and
+# many that nothing here imports.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/(tests|pip|mypy|setuptools)/' $(VENV)/lib || true
 
 # Tests that need MNIST look here, and are skipped (with the reason) where there is none.
 ifeq ($(HANSA_DATA_DIR),)

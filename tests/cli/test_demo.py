@@ -135,6 +135,7 @@ def read_terminal(terminal: int, seconds: float) -> str:
     return output.decode()
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_made(tmp_path: Path):
     command = [*HANSA, "demo", "--rounds", "100000", "--json", "--run-dir", "run"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:

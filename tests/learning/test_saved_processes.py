@@ -90,6 +90,7 @@ np.savez(result, *[np.asarray(leaf) for leaf in (*state.model.trainable, *state.
 """
 
 
+@pytest.mark.slow
 def test_another_python_process_without_the_model_gives_the_same_bits(folder):
     process = keras_process(
         keras.layers.Dense(12, "relu"), keras.layers.BatchNormalization(), keras.layers.Dropout(0.3)

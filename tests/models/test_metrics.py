@@ -100,21 +100,27 @@ CASES = {
 }
 
 
-def renamed(metric):
-    return Metric(metric.function, metric.aggregation, metric.finalize, name="own")
+def renamed(metric, name):
+    return Metric(metric.function, metric.aggregation, metric.finalize, name)
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("make", [jax_model, keras_model, compiled_keras_model])
-def test_a_metric_is_that_of_all_examples(make, case):
+def test_a_metric_is_that_of_all_examples(case):
     metric, expected = CASES[case]
-    found = run(make([renamed(metric)]))
+    found = run(jax_model([renamed(metric, "own")]))
     assert found.own == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [keras_model, compiled_keras_model])
+def test_metrics_of_a_keras_model_are_those_of_all_examples(make):
+    found = run(make([renamed(metric, case) for case, (metric, _) in CASES.items()]))
+    for case, (_, expected) in CASES.items():
+        assert found[case] == pytest.approx(expected, rel=1e-5), case
 
 
 @pytest.mark.parametrize("make", [jax_model, keras_model])
 def test_clients_that_are_left_out_count_for_nothing(make):
-    named = [Metric(m.function, m.aggregation, m.finalize, name) for name, (m, _) in CASES.items()]
+    named = [renamed(metric, case) for case, (metric, _) in CASES.items()]
     process = build_federated_averaging_process(make(named))
     bad = make_client(12)
     bad["x"][5] = np.nan
