@@ -208,3 +208,20 @@ def test_of_any_step(data: st.DataObject) -> None:
 
     _, found, expected = both(function, list(start), list(zeros), [xs[:, i] for i in range(inputs)])
     assert_equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
+def test_random_bits_are_those_of_each_step(kind: str) -> None:
+    x, w = arrays((STEPS, ROWS, UNITS), (UNITS, UNITS), seed=3)
+    keys = jax.random.split(jax.random.key(0, impl=kind), STEPS)
+
+    def function(w: Any, x: Any, keys: Any) -> Any:
+        def step(state: Any, inputs: Any) -> Any:
+            row, key = inputs
+            return jnp.tanh((row * jax.random.bernoulli(key, 0.5, row.shape)) @ w + state), None
+
+        return lax.scan(step, x[0], (x, keys))[0]
+
+    after, found, expected = both(function, w, x, keys)
+    assert_equal(found, expected)
+    assert products_in_scans(after.jaxpr) == (1 if kind == "rbg" else 0)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
+from jax.sharding import PartitionSpec as P
 
 from hansa.compiler.rewrites import faster
 
@@ -316,3 +317,77 @@ def test_updates_that_others_need_stay_where_they_are():
 
     expected, found, _ = both(run, np.random.default_rng(7).normal(size=(120, 120)))
     assert_same(expected, found)
+
+
+def test_loops_of_several_at_once_with_bounds_of_their_own():
+    rng = np.random.default_rng(8)
+    x, start = rng.normal(size=(20, 150)), rng.normal(size=(4, 150, 3))
+
+    def run(start, counts):
+        def one(w, count):
+            return lax.fori_loop(0, count, lambda i, w: w - 0.01 * x.T @ jnp.tanh(x @ w), w)
+
+        return jax.vmap(one)(start, counts)
+
+    expected, found, _ = both(run, start, np.arange(4))
+    assert_same(expected, found)
+
+
+def test_loops_whose_end_all_devices_find_together():
+    x = np.random.default_rng(9).normal(size=(20, 150))
+    mesh = jax.make_mesh((1,), ("devices",))
+
+    def run(w, count):
+        def more(state):
+            return lax.psum(state[1], "devices") < count
+
+        return lax.while_loop(more, lambda state: (state[0] - 0.01 * x.T @ (x @ state[0]), state[1] + 1), (w, 0))[0]
+
+    mapped = jax.shard_map(run, mesh=mesh, in_specs=(P(), P()), out_specs=P(), check_vma=False)
+    expected, found, _ = both(mapped, np.ones((150, 3)), 5)
+    assert_same(expected, found)
+
+
+def test_what_is_chosen_by_platform_stays_so_in_loops():
+    x = np.random.default_rng(10).normal(size=(20, 150))
+
+    def step(i, w):
+        decay = lax.platform_dependent(w, cpu=lambda w: 0.9 * w, tpu=lambda w: 0.8 * w)
+        return decay - 0.01 * x.T @ jnp.tanh(x @ w)
+
+    expected, found, equations = both(lambda w: lax.fori_loop(0, 3, step, w), np.ones((150, 3)))
+    assert_same(expected, found)
+    assert [eqn.params["branches_platforms"] for eqn in equations if eqn.primitive.name == "cond"]
+
+
+def unchanged(function, *args):
+    closed = jax.make_jaxpr(function)(*args)
+    return faster(closed).jaxpr is closed.jaxpr
+
+
+def test_tables_of_which_steps_read_rows_and_what_is_only_read_are_not_transposed():
+    def factorised(tables, users, items, count):
+        def loss(tables, i):
+            left, right = tables[0][users[i]], tables[1][items[i]]
+            return jnp.mean((jnp.sum(left * right, 1) - 1) ** 2) + 0.001 * jnp.sum(tables[0].T @ tables[0])
+
+        def step(i, tables):
+            return jax.tree.map(lambda w, g: w - 0.1 * g, tables, jax.grad(loss)(tables, i))
+
+        return lax.fori_loop(0, count, step, tables)
+
+    tables, rows = [np.ones((5000, 16), "float32")] * 2, np.zeros((10, 32), "int32")
+    assert unchanged(factorised, tables, rows, rows, 10)
+
+    def full_batch(w, x, y, count):
+        return lax.fori_loop(0, count, lambda i, w: w - 0.01 * jax.grad(lambda w: jnp.mean((x @ w - y) ** 2))(w), w)
+
+    assert unchanged(full_batch, np.ones((16, 4), "float32"), np.ones((500, 16), "float32"), np.ones((500, 4)), 10)
+
+
+def test_what_nothing_needs_is_not_computed_for_an_updates_sake():
+    def step(i, w):
+        jnp.sum(w @ w)  # as the value of a loss of which only the gradient is used
+        return w - 0.1 * jnp.tanh(w)
+
+    assert unchanged(lambda w: lax.fori_loop(0, 3, step, w), np.ones((200, 200), "float32"))

@@ -23,13 +23,15 @@ def updated_in_place(eqn: Any) -> Callable[..., list[Any]] | None:
     """The rule for `while`."""
     body: Any = eqn.params["body_jaxpr"]
     carry = body.jaxpr.invars[eqn.params["body_nconsts"] :]
-    equations = list(body.jaxpr.eqns)
     if body.jaxpr.effects:
         return None
+    needed = _ancestors(body.jaxpr.eqns, body.jaxpr.outvars)  # what nothing needs must not become needed
+    live = [eqn for eqn in body.jaxpr.eqns if id(eqn) in needed]
+    equations = live
     for before, after in zip(carry, body.jaxpr.outvars, strict=True):
         if _bytes(before) >= _LEAST_BYTES and before not in body.jaxpr.outvars:
             equations = _with_update_last(equations, before, after)
-    if all(new is old for new, old in zip(equations, body.jaxpr.eqns, strict=True)):
+    if equations is live:
         return None
     params = eqn.params | {"body_jaxpr": ClosedJaxpr(body.jaxpr.replace(eqns=equations), body.consts)}
 
@@ -49,7 +51,7 @@ def _with_update_last(equations: list[Any], before: Any, after: Any) -> list[Any
     avals = [atom.aval for atom in update.invars]
     if len({(aval.shape, aval.dtype) for aval in avals}) > 1 or update.invars[0] is update.invars[1]:
         return equations
-    needed, later = _ancestors(equations, update), _descendants(equations, update)
+    needed, later = _ancestors(equations, update.invars), _descendants(equations, update)
     others = [eqn for eqn in readers if eqn is not update and id(eqn) not in needed]
     results = [next((var for var in eqn.outvars if _is_floating(var)), None) for eqn in others]
     if not others or None in results or any(id(eqn) in later for eqn in others):
@@ -76,9 +78,9 @@ def _depending(update: Any, weight: int, results: list[Any]) -> Any:
     return call.replace(invars=atoms, outvars=update.outvars)
 
 
-def _ancestors(equations: list[Any], eqn: Any) -> set[int]:
-    """The equations that one needs, by identity."""
-    wanted, found = set(_variables(eqn.invars)), set()
+def _ancestors(equations: list[Any], atoms: Any) -> set[int]:
+    """The equations that some results need, by identity."""
+    wanted, found = set(_variables(atoms)), set()
     for other in reversed(equations):
         if wanted & set(other.outvars):
             wanted.update(_variables(other.invars))

@@ -95,9 +95,10 @@ class _Body:
         self.carried, self.ys = self.jaxpr.outvars[: m - n], self.jaxpr.outvars[m - n :]
         self._depends: dict[Any, int] = dict.fromkeys(self.xs, _GIVEN) | dict.fromkeys(self.carry, _RECURRENT)
         for equation in self.jaxpr.eqns:
-            self._depends.update(
-                dict.fromkeys(equation.outvars, max(map(self.depends, equation.invars), default=_FIXED))
-            )
+            level = max(map(self.depends, equation.invars), default=_FIXED)
+            if level > _FIXED and _draws_for_all(equation):
+                level = _RECURRENT
+            self._depends.update(dict.fromkeys(equation.outvars, level))
         self.sums = self._sums()
         summed = {id(equation) for each in self.sums for equation in each.removed}
         rest = [equation for equation in self.jaxpr.eqns if id(equation) not in summed]
@@ -311,6 +312,17 @@ def _run_steps(equations: Sequence[Any], fixed: dict[Any, Any], steps: dict[Any,
 
 def _value(atom: Any, env: dict[Any, Any]) -> Any:
     return atom.val if isinstance(atom, Literal) else env[atom]
+
+
+def _draws_for_all(equation: Any) -> bool:
+    """Whether it draws random bits that are others if several keys' are drawn at once, as those of all but Threefry."""
+    for value in equation.params.values():
+        for part in value if isinstance(value, tuple | list) else [value]:
+            inner = getattr(part, "jaxpr", part)
+            if isinstance(inner, Jaxpr) and any(map(_draws_for_all, inner.eqns)):
+                return True
+    name = equation.primitive.name
+    return name == "rng_bit_generator" or (name == "random_bits" and str(equation.invars[0].aval.dtype) != "key<fry>")
 
 
 def _is_product(equation: Any) -> bool:

@@ -31,8 +31,11 @@ _CALLS = frozenset({"jit", "pjit", "closed_call"})
 def transposed_in_loops(eqn: Any) -> Callable[..., list[Any]] | None:
     """The rule for `while`. The loops in its body come first."""
     loop = _Loop(eqn)
+    parts = [loop.condition.jaxpr, loop.body.jaxpr]
+    if any(part.effects for part in parts) or parts[0].outvars[0].aval.shape:  # a bound for each of several, under vmap
+        return None
     now = _narrow_work(loop.body.jaxpr)
-    if not now or loop.body.jaxpr.effects or loop.work() >= now:
+    if not now or not any(loop.turned) or loop.work() >= now:
         return None
     return loop.run
 
@@ -66,7 +69,7 @@ class _Matrix:
         """The array in a form."""
         if turned not in self._forms:
             if self._forms:
-                self._work.count += 1
+                self._work.count += 2  # which takes longer than a product that is slow for it
                 self._forms[turned] = lax.transpose(self._forms[not turned], (1, 0))
             else:
                 assert self._make is not None
@@ -199,7 +202,7 @@ def _results(eqn: Any, inputs: list[Any], leans: list[bool], work: _Work) -> lis
     if any(x.either for x in matrices):
         if name in _CALLS:
             return _evaluate(eqn.params["jaxpr"], inputs, leans, work)
-        if name == "cond" and not eqn.effects:
+        if name == "cond" and not eqn.effects and not eqn.params.get("branches_platforms"):
             return _branches(eqn, inputs, leans, work)
     return [_matrix(x, work) for x in _bound(eqn, [_array(x, False) for x in inputs])]
 
