@@ -355,9 +355,10 @@ def test_what_is_chosen_by_platform_stays_so_in_loops():
         decay = lax.platform_dependent(w, cpu=lambda w: 0.9 * w, tpu=lambda w: 0.8 * w)
         return decay - 0.01 * x.T @ jnp.tanh(x @ w)
 
-    expected, found, equations = both(lambda w: lax.fori_loop(0, 3, step, w), np.ones((150, 3)))
+    expected, found, equations = both(lambda w, count: lax.fori_loop(0, count, step, w), np.ones((150, 3)), 3)
     assert_same(expected, found)
-    assert [eqn.params["branches_platforms"] for eqn in equations if eqn.primitive.name == "cond"]
+    choices = [eqn.params["branches_platforms"] for eqn in equations if eqn.primitive.name == "cond"]
+    assert choices == [(("cpu",), ("tpu",))]
 
 
 def unchanged(function, *args):
@@ -390,4 +391,4 @@ def test_what_nothing_needs_is_not_computed_for_an_updates_sake():
         jnp.sum(w @ w)  # as the value of a loss of which only the gradient is used
         return w - 0.1 * jnp.tanh(w)
 
-    assert unchanged(lambda w: lax.fori_loop(0, 3, step, w), np.ones((200, 200), "float32"))
+    assert unchanged(lambda w, count: lax.fori_loop(0, count, step, w), np.ones((200, 200), "float32"), 3)
