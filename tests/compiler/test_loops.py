@@ -226,3 +226,23 @@ def test_random_bits_are_those_of_each_step(kind: str) -> None:
     after, found, expected = both(function, w, x, keys)
     assert_equal(found, expected)
     assert products_in_scans(after.jaxpr) == (1 if kind == "rbg" else 0)
+
+
+@pytest.mark.parametrize("kind", ["rbg", "unsafe_rbg", "threefry2x32"])
+def test_random_bits_behind_a_product_are_those_of_each_step(kind: str) -> None:
+    x, w = arrays((STEPS, ROWS, UNITS), (UNITS, UNITS), seed=3)
+    keys = jax.random.split(jax.random.key(0, impl=kind), STEPS)
+
+    @jax.jit
+    def dropout(y: Any, key: Any) -> Any:
+        return jnp.where(jax.random.bernoulli(key, 0.5, y.shape), y, 0)
+
+    def function(w: Any, x: Any, keys: Any) -> Any:
+        def step(state: Any, inputs: Any) -> Any:
+            row, key = inputs
+            return jnp.tanh(row + state), dropout(state @ w, key) @ w
+
+        return lax.scan(step, x[0], (x, keys))[1]
+
+    _, found, expected = both(function, w, x, keys)
+    assert_equal(found, expected)

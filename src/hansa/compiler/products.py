@@ -9,7 +9,9 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import export, lax
-from jax.extend.core import Jaxpr, Literal
+from jax.extend.core import Jaxpr
+
+from hansa.compiler.jaxprs import is_variable, operands, variables
 
 # Up to this many rows, and from this many elements of the result on, a sum of outer products is faster on a CPU.
 # Measured for 5 to 32 rows and 784x10 to 784x512 elements: 0.3 to 0.8 of the time at 5 and 10 rows, more than 1 at 32.
@@ -73,15 +75,13 @@ def without_transposes(jaxpr: Jaxpr) -> list[Any]:
 
     JAX writes the gradient of `x @ w` as the transpose of `d.T @ x`; what is fused with it wants the layout of `w`.
     """
-    uses = Counter[Any](
-        atom for atoms in (*(eqn.invars for eqn in jaxpr.eqns), jaxpr.outvars) for atom in atoms if _is_variable(atom)
-    )
+    uses = Counter[Any](variables([*operands(jaxpr.eqns), *jaxpr.outvars]))
     transposed = {
         eqn.invars[0]: eqn.outvars[0]
         for eqn in jaxpr.eqns
         if eqn.primitive.name == "transpose"
         and eqn.params["permutation"] == (1, 0)
-        and _is_variable(eqn.invars[0])
+        and is_variable(eqn.invars[0])
         and uses[eqn.invars[0]] == 1
     }
     found, equations = set(), []
@@ -90,7 +90,7 @@ def without_transposes(jaxpr: Jaxpr) -> list[Any]:
             if is_plain_product(eqn):
                 found.add(eqn.outvars[0])
                 eqn = transposed_product(eqn, transposed[eqn.outvars[0]])
-        elif eqn.primitive.name == "transpose" and _is_variable(eqn.invars[0]) and eqn.invars[0] in found:
+        elif eqn.primitive.name == "transpose" and is_variable(eqn.invars[0]) and eqn.invars[0] in found:
             continue
         equations.append(eqn)
     return equations
@@ -107,10 +107,6 @@ def transposed_product(eqn: Any, out: Any) -> Any:
 def is_plain_product(eqn: Any) -> bool:
     """Whether an equation is a product of two matrices, of which one axis each is contracted."""
     return eqn.primitive.name == "dot_general" and _is_plain([atom.aval for atom in eqn.invars], eqn.params)
-
-
-def _is_variable(atom: Any) -> bool:
-    return not isinstance(atom, Literal)
 
 
 def _is_plain(avals: Sequence[Any], params: dict[str, Any]) -> bool:

@@ -13,7 +13,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr
+
+from hansa.compiler.jaxprs import variables
 
 # A copy of so many bytes takes longer than the few scalar operations that save it.
 _LEAST_BYTES = 2**16
@@ -43,7 +45,7 @@ def updated_in_place(eqn: Any) -> Callable[..., list[Any]] | None:
 
 def _with_update_last(equations: list[Any], before: Any, after: Any) -> list[Any]:
     """The equations of a step, with that which updates a weight behind all others that read it."""
-    readers = [eqn for eqn in equations if before in _variables(eqn.invars)]
+    readers = [eqn for eqn in equations if before in variables(eqn.invars)]
     updates = [eqn for eqn in readers if after in eqn.outvars and eqn.primitive.name in ("add", "sub", "add_any")]
     if not updates:
         return equations
@@ -80,10 +82,10 @@ def _depending(update: Any, weight: int, results: list[Any]) -> Any:
 
 def _ancestors(equations: list[Any], atoms: Any) -> set[int]:
     """The equations that some results need, by identity."""
-    wanted, found = set(_variables(atoms)), set()
+    wanted, found = set(variables(atoms)), set()
     for other in reversed(equations):
         if wanted & set(other.outvars):
-            wanted.update(_variables(other.invars))
+            wanted.update(variables(other.invars))
             found.add(id(other))
     return found
 
@@ -92,7 +94,7 @@ def _descendants(equations: list[Any], eqn: Any) -> set[int]:
     """The equations that need one, by identity."""
     made, found = set(eqn.outvars), set()
     for other in equations:
-        if made & set(_variables(other.invars)):
+        if made & set(variables(other.invars)):
             made.update(other.outvars)
             found.add(id(other))
     return found
@@ -104,7 +106,3 @@ def _is_floating(var: Any) -> bool:
 
 def _bytes(var: Any) -> int:
     return int(math.prod(var.aval.shape)) * int(var.aval.dtype.itemsize) if hasattr(var.aval.dtype, "itemsize") else 0
-
-
-def _variables(atoms: Any) -> list[Any]:
-    return [atom for atom in atoms if not isinstance(atom, Literal)]

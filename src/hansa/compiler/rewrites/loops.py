@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,8 +19,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import export, lax
-from jax.extend.core import Jaxpr, Literal
+from jax.extend.core import Jaxpr
 
+from hansa.compiler.jaxprs import is_variable, operands, variables, within
 from hansa.compiler.products import is_plain_product, transposed_product
 
 # What the loop leaves of all steps, in bytes, is at most so much; a symbolic size counts as so many.
@@ -94,10 +95,12 @@ class _Body:
         self.consts, self.carry, self.xs = self.jaxpr.invars[:n], self.jaxpr.invars[n:m], self.jaxpr.invars[m:]
         self.carried, self.ys = self.jaxpr.outvars[: m - n], self.jaxpr.outvars[m - n :]
         self._depends: dict[Any, int] = dict.fromkeys(self.xs, _GIVEN) | dict.fromkeys(self.carry, _RECURRENT)
+        self._kept: set[int] = set()
         for equation in self.jaxpr.eqns:
             level = max(map(self.depends, equation.invars), default=_FIXED)
-            if level > _FIXED and _draws_for_all(equation):
+            if level > _FIXED and _draws_step_by_step(equation):
                 level = _RECURRENT
+                self._kept.add(id(equation))
             self._depends.update(dict.fromkeys(equation.outvars, level))
         self.sums = self._sums()
         summed = {id(equation) for each in self.sums for equation in each.removed}
@@ -114,21 +117,21 @@ class _Body:
         self.fixed = [*fixed, *turns]
 
     def depends(self, atom: Any) -> int:
-        return _FIXED if isinstance(atom, Literal) else self._depends.get(atom, _FIXED)
+        return self._depends.get(atom, _FIXED) if is_variable(atom) else _FIXED
 
     def _sums(self) -> list[_Sum]:
-        uses = Counter(_variables([*_read(self.jaxpr.eqns), *self.jaxpr.outvars]))
+        uses = Counter(variables([*operands(self.jaxpr.eqns), *self.jaxpr.outvars]))
         made = {var: equation for equation in self.jaxpr.eqns for var in equation.outvars}
         found = []
         for i, (carry, out) in enumerate(zip(self.carry, self.carried, strict=True)):
-            add = None if isinstance(out, Literal) else made.get(out)
-            if add is None or add.primitive.name not in ("add", "add_any") or carry not in _variables(add.invars):
+            add = made.get(out) if is_variable(out) else None
+            if add is None or add.primitive.name not in ("add", "add_any") or carry not in variables(add.invars):
                 continue
             if uses[out] != 1 or uses[carry] != 1 or out.aval.shape != carry.aval.shape:
                 continue
             term = add.invars[1] if add.invars[0] is carry else add.invars[0]
             removed, orders = [add], []
-            while not isinstance(term, Literal) and uses[term] == 1 and term in made:
+            while is_variable(term) and uses[term] == 1 and term in made:
                 equation = made[term]
                 removed.append(equation)
                 if equation.primitive.name != "transpose":
@@ -147,35 +150,35 @@ class _Body:
         for equation in reversed(equations):
             level = max(map(self.depends, equation.invars), default=_FIXED)
             if level == _GIVEN and (self._is_weighting(equation) or wanted & set(equation.outvars)):
-                wanted.update(_variables(equation.invars))
+                wanted.update(variables(equation.invars))
                 found.append(equation)
         return found[::-1]
 
     def _after(self, equations: list[Any]) -> list[Any]:
         """The products with what is fixed that no later step needs, and what is computed from them."""
         summed = {each.carry for each in self.sums}
-        needed = set(_variables(out for i, out in enumerate(self.carried) if i not in summed))
-        needed.update(_variables(_read(each.product for each in self.sums)))
+        needed = set(variables(out for i, out in enumerate(self.carried) if i not in summed))
+        needed.update(variables(operands(each.product for each in self.sums)))
         later = []
         for equation in reversed(equations):
-            if needed & set(equation.outvars):
-                needed.update(_variables(equation.invars))
+            if needed & set(equation.outvars) or id(equation) in self._kept:
+                needed.update(variables(equation.invars))
             else:
                 later.append(equation)
         made: set[Any] = set()
         found = []
         for equation in reversed(later):
-            if self._is_weighting(equation) or made & set(_variables(equation.invars)):
+            if self._is_weighting(equation) or made & set(variables(equation.invars)):
                 made.update(equation.outvars)
                 found.append(equation)
         return found
 
     def _fixed(self) -> list[Any]:
-        wanted = set(_variables(_read([*self.before, *self.after])))
+        wanted = set(variables(operands([*self.before, *self.after])))
         found = []
         for equation in reversed(self.jaxpr.eqns):
             if wanted & set(equation.outvars) and max(map(self.depends, equation.invars), default=_FIXED) == _FIXED:
-                wanted.update(_variables(equation.invars))
+                wanted.update(variables(equation.invars))
                 found.append(equation)
         return found[::-1]
 
@@ -203,8 +206,8 @@ class _Body:
     @cached_property
     def before_out(self) -> list[Any]:
         read = {
-            *_variables(_read([*self.loop, *self.after, *(each.product for each in self.sums)])),
-            *_variables(self.ys),
+            *variables(operands([*self.loop, *self.after, *(each.product for each in self.sums)])),
+            *variables(self.ys),
         }
         return [var for equation in self.before for var in equation.outvars if var in read]
 
@@ -212,23 +215,23 @@ class _Body:
     def left(self) -> list[Any]:
         """What is computed in the loop (or carried into it), read after it."""
         outside = {var for equation in [*self.before, *self.after, *self.fixed] for var in equation.outvars}
-        read = _variables(_read([*self.after, *(each.product for each in self.sums)]))
+        read = variables(operands([*self.after, *(each.product for each in self.sums)]))
         here = [var for var in read if self.depends(var) > _FIXED and var not in outside and var not in self.xs]
         return list(dict.fromkeys(here))
 
 
-def _evaluate(body: _Body, operands: Sequence[Any]) -> list[Any]:
+def _evaluate(body: _Body, inputs: Sequence[Any]) -> list[Any]:
     n, m = len(body.consts), len(body.consts) + len(body.carry)
-    fixed = dict(zip([*body.jaxpr.constvars, *body.consts], [*body.values, *operands[:n]], strict=True))
+    fixed = dict(zip([*body.jaxpr.constvars, *body.consts], [*body.values, *inputs[:n]], strict=True))
     _run(body.fixed, fixed)
-    steps = dict(zip(body.xs, operands[m:], strict=True))
+    steps = dict(zip(body.xs, inputs[m:], strict=True))
     _run_steps(body.before, fixed, steps)
 
     summed = {each.carry for each in body.sums}
     kept = [i for i in range(len(body.carry)) if i not in summed]
     later = {var for equation in body.after for var in equation.outvars}
-    left = list(dict.fromkeys([*body.left, *(y for y in _variables(body.ys) if y not in later and y not in steps)]))
-    read = set(_variables([*_read(body.loop), *(body.carried[i] for i in kept)]))
+    left = list(dict.fromkeys([*body.left, *(y for y in variables(body.ys) if y not in later and y not in steps)]))
+    read = set(variables([*operands(body.loop), *(body.carried[i] for i in kept)]))
     given = [var for var in steps if var in read]
 
     def step(state: list[Any], rows: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -239,7 +242,7 @@ def _evaluate(body: _Body, operands: Sequence[Any]) -> list[Any]:
             env[var] for var in left
         ]
 
-    start = [lax.convert_element_type(operands[n + i], body.carry[i].aval.dtype) for i in kept]
+    start = [lax.convert_element_type(inputs[n + i], body.carry[i].aval.dtype) for i in kept]
     last, stacks = lax.scan(
         step,
         start,
@@ -251,11 +254,11 @@ def _evaluate(body: _Body, operands: Sequence[Any]) -> list[Any]:
     steps.update(zip(left, stacks, strict=True))
     _run_steps(body.after, fixed, steps)
     carried = dict(zip(kept, last, strict=True))
-    carried.update((each.carry, operands[n + each.carry] + _total(each, steps)) for each in body.sums)
+    carried.update((each.carry, inputs[n + each.carry] + _total(each, steps)) for each in body.sums)
     results = [carried[i] for i in range(len(body.carry))]
     for y in body.ys:
         length = body.params["length"]
-        of_each = not isinstance(y, Literal) and y in steps
+        of_each = is_variable(y) and y in steps
         results.append(steps[y] if of_each else jnp.broadcast_to(_value(y, fixed), (length, *y.aval.shape)))
     return results
 
@@ -298,7 +301,7 @@ def _run(equations: Sequence[Any], env: dict[Any, Any]) -> None:
 
 def _run_steps(equations: Sequence[Any], fixed: dict[Any, Any], steps: dict[Any, Any]) -> None:
     """Adds what equations compute for all steps to the values of variables in all steps."""
-    read = [var for var in dict.fromkeys(_variables(_read(equations))) if var in steps]
+    read = [var for var in dict.fromkeys(variables(operands(equations))) if var in steps]
     made = [var for equation in equations for var in equation.outvars]
 
     def of_step(*values: Any) -> list[Any]:
@@ -311,16 +314,14 @@ def _run_steps(equations: Sequence[Any], fixed: dict[Any, Any], steps: dict[Any,
 
 
 def _value(atom: Any, env: dict[Any, Any]) -> Any:
-    return atom.val if isinstance(atom, Literal) else env[atom]
+    return env[atom] if is_variable(atom) else atom.val
 
 
-def _draws_for_all(equation: Any) -> bool:
-    """Whether it draws random bits that are others if several keys' are drawn at once, as those of all but Threefry."""
-    for value in equation.params.values():
-        for part in value if isinstance(value, tuple | list) else [value]:
-            inner = getattr(part, "jaxpr", part)
-            if isinstance(inner, Jaxpr) and any(map(_draws_for_all, inner.eqns)):
-                return True
+def _draws_step_by_step(equation: Any) -> bool:
+    """Whether it draws bits that differ where those of several keys are drawn at once, as all but Threefry's do."""
+    inner = (jaxpr for param in equation.params.values() for jaxpr in within(param))
+    if any(_draws_step_by_step(each) for jaxpr in inner for each in jaxpr.eqns):
+        return True
     name = equation.primitive.name
     return name == "rng_bit_generator" or (name == "random_bits" and str(equation.invars[0].aval.dtype) != "key<fry>")
 
@@ -332,14 +333,6 @@ def _is_product(equation: Any) -> bool:
 
 def _among(equation: Any, others: Sequence[Any]) -> bool:
     return any(equation is other for other in others)
-
-
-def _read(equations: Iterable[Any]) -> list[Any]:
-    return [atom for equation in equations for atom in equation.invars]
-
-
-def _variables(atoms: Iterable[Any]) -> list[Any]:
-    return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
 def _bytes(var: Any) -> int:

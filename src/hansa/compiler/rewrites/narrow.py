@@ -14,8 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from hansa.compiler.jaxprs import is_variable, operands, variables
 from hansa.compiler.products import is_narrow
 
 _ELEMENTWISE = frozenset({
@@ -31,11 +32,10 @@ _CALLS = frozenset({"jit", "pjit", "closed_call"})
 def transposed_in_loops(eqn: Any) -> Callable[..., list[Any]] | None:
     """The rule for `while`. The loops in its body come first."""
     loop = _Loop(eqn)
-    parts = [loop.condition.jaxpr, loop.body.jaxpr]
-    if any(part.effects for part in parts) or parts[0].outvars[0].aval.shape:  # a bound for each of several, under vmap
+    (more,) = loop.condition.out_avals
+    if loop.condition.effects or loop.body.effects or more.shape:  # under vmap, each of several loops has its own end
         return None
-    now = _narrow_work(loop.body.jaxpr)
-    if not now or not any(loop.turned) or loop.work() >= now:
+    if not any(loop.turned) or loop.work() >= _narrow_work(loop.body.jaxpr):
         return None
     return loop.run
 
@@ -69,7 +69,7 @@ class _Matrix:
         """The array in a form."""
         if turned not in self._forms:
             if self._forms:
-                self._work.count += 2  # which takes longer than a product that is slow for it
+                self._work.count += 2
                 self._forms[turned] = lax.transpose(self._forms[not turned], (1, 0))
             else:
                 assert self._make is not None
@@ -78,13 +78,13 @@ class _Matrix:
 
 
 class _Work:
-    """How many transposes of narrow matrices there are in a step, and products that are slow for them."""
+    """How much there is to do in a step for narrow matrices: one for a product that is slow, two for a transpose."""
 
     count = 0
 
 
 def _narrow_work(jaxpr: Any) -> int:
-    """The same for a jaxpr as it is."""
+    """The same for a jaxpr as it is, whose transposes XLA takes into the products beside them: one for each."""
     count = 0
     for eqn in jaxpr.eqns:
         if eqn.primitive.name in _CALLS:
@@ -103,7 +103,7 @@ class _Loop:
         self.body: ClosedJaxpr = params["body_jaxpr"]
         self.asked, self.consts = params["cond_nconsts"], params["body_nconsts"]
         self.carry: list[Any] = self.body.jaxpr.invars[self.consts :]
-        in_condition = set(_variables(_read(self.condition.jaxpr)))
+        in_condition = set(variables([*operands(self.condition.jaxpr.eqns), *self.condition.jaxpr.outvars]))
         self.turned = [
             is_narrow(var.aval.shape) and asked not in in_condition
             for var, asked in zip(self.carry, self.condition.jaxpr.invars[self.asked :], strict=True)
@@ -164,7 +164,7 @@ def _evaluate(closed: ClosedJaxpr, given: Sequence[Any], wanted: Sequence[bool],
     env: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *given], strict=True))
 
     def value(atom: Any) -> Any:
-        return _matrix(atom.val, work) if isinstance(atom, Literal) else env[atom]
+        return env[atom] if is_variable(atom) else _matrix(atom.val, work)
 
     for eqn in jaxpr.eqns:
         inputs = [value(atom) for atom in eqn.invars]
@@ -176,11 +176,11 @@ def _evaluate(closed: ClosedJaxpr, given: Sequence[Any], wanted: Sequence[bool],
 
 def _reaching(jaxpr: Any, outs: Iterable[Any]) -> set[Any]:
     """The narrow matrices from which some results are computed element by element."""
-    found = set(_variables(outs))
+    found = set(variables(outs))
     for eqn in reversed(jaxpr.eqns):
         if eqn.primitive.name in _ELEMENTWISE | _CALLS and any(out in found for out in eqn.outvars):
             shapes = {out.aval.shape for out in eqn.outvars if out in found}
-            found.update(var for var in _variables(eqn.invars) if var.aval.shape in shapes)
+            found.update(var for var in variables(eqn.invars) if var.aval.shape in shapes)
     return found
 
 
@@ -305,11 +305,3 @@ def _bound(eqn: Any, arrays: list[Any]) -> list[Any]:
 
 def _array(value: Any, turned: bool) -> Any:
     return value.get(turned) if isinstance(value, _Matrix) else value
-
-
-def _read(jaxpr: Any) -> list[Any]:
-    return [*(atom for eqn in jaxpr.eqns for atom in eqn.invars), *jaxpr.outvars]
-
-
-def _variables(atoms: Iterable[Any]) -> list[Any]:
-    return [atom for atom in atoms if not isinstance(atom, Literal)]
