@@ -20,24 +20,41 @@ def run(program, **environment):
 
 def test_keras_runs_on_jax_and_jax_has_a_device_per_core():
     done = run("""
-        import os, hansa, jax, keras, sys
+        import importlib.util, os, hansa, jax, keras, sys
         assert keras.backend.backend() == "jax"
         assert len(jax.devices()) == len(os.sched_getaffinity(0))
         assert jax.config.jax_compilation_cache_dir.endswith("xla")
+        plugins = importlib.util.find_spec("jax_plugins") is not None
+        assert plugins or os.environ["XLA_FLAGS"] == "--xla_backend_optimization_level=2"
     """)
     assert done.returncode == 0, done.stderr
+
+
+def test_weights_are_drawn_as_without_hansa():
+    draw = """
+        import jax, numpy as np
+        draws = [
+            jax.random.uniform(jax.random.key(1), (512, 10), minval=-0.1, maxval=0.1),
+            jax.random.truncated_normal(jax.random.key(2), -2.0, 2.0, (3, 3, 16, 32)) * 0.05,
+        ]
+        print([np.asarray(draw).tobytes().hex() for draw in draws])
+    """
+    plain, with_hansa = run(draw), run("import hansa\n" + textwrap.dedent(draw))
+    assert plain.returncode == 0, plain.stderr
+    assert plain.stdout == with_hansa.stdout
 
 
 def test_the_users_choices_are_kept():
     done = run(
         """
-        import jax
+        import jax, os
         jax.config.update("jax_compilation_cache_dir", "/nowhere")
         import hansa
         assert len(jax.devices()) == 3
         assert jax.config.jax_compilation_cache_dir == "/nowhere"
+        assert os.environ["XLA_FLAGS"].endswith("level=1")
         """,
-        XLA_FLAGS="--xla_force_host_platform_device_count=3",
+        XLA_FLAGS="--xla_force_host_platform_device_count=3 --xla_backend_optimization_level=1",
     )
     assert done.returncode == 0, done.stderr
 
