@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hansa import stablehlo
+from hansa._extras import require
 from hansa.language.local import NotCompilable, tensors
 from hansa.stablehlo.sizes import is_symbolic
 from hansa.types import StructType, TensorType, Type
@@ -34,14 +35,10 @@ def import_tensorflow(what: str) -> ModuleType:
         what: what needs it, for the message.
 
     Raises:
-        ImportError: if it is not installed, with the command that installs it.
+        ModuleNotFoundError: if it is not installed, with the command that installs it.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        import tensorflow
-    except ImportError as error:
-        raise ImportError(f"{what} needs TensorFlow: pip install 'hansa[tensorflow]'") from error
-    module: ModuleType = tensorflow
+    module: ModuleType = require("tensorflow", "tensorflow", what)
     return module
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hansa._extras import require
 from hansa._files import replacing
 from hansa.types import Struct
 from hansa.types.mismatch import describe
@@ -190,12 +191,9 @@ class ClientMetrics:
         """A table with a row per client, by its id, and columns `num_examples` and the metrics.
 
         Raises:
-            ImportError: if pandas is not installed.
+            ModuleNotFoundError: without pandas: `pip install 'hansa[pandas]'`.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("ClientMetrics.to_pandas needs pandas: pip install 'hansa[pandas]'") from error
+        pandas = require("pandas", "pandas", "ClientMetrics.to_pandas")
         index = pandas.Index(list(self.client_ids), name="client_id", tupleize_cols=False)
         return pandas.DataFrame({"num_examples": self.num_examples, **self.values}, index=index)
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from hansa._extras import require
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct, StructType, TensorType, Type, infer_type
 from hansa.types.mismatch import describe
@@ -43,7 +44,7 @@ def save_weights(
             raise TypeError(
                 f"metadata are strings by name, found {key!r}: {value!r}; write {str(key)!r}: {str(value)!r}"
             )
-    numpy = _safetensors("save_weights")
+    numpy = require("safetensors.numpy", "safetensors", "hansa.learning.save_weights")
     arrays = {name: np.require(leaf, requirements="C") for name, leaf in _flat(weights).items()}
     target = Path(path)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -67,7 +68,7 @@ def load_weights(path: str | os.PathLike[str], like: ModelWeights | Type | None 
         ImportError: if safetensors is not installed.
         OSError: if the file cannot be read.
     """
-    numpy = _safetensors("load_weights")
+    numpy = require("safetensors.numpy", "safetensors", "hansa.learning.load_weights")
     try:
         found = numpy.load_file(path)
     except OSError:
@@ -127,11 +128,3 @@ def _check_weights(value: Any, what: str) -> None:
             f"{what} takes the weights of a model, such as the field `model` of an averaging process's state; "
             f"found {describe(value)}"
         )
-
-
-def _safetensors(what: str) -> Any:
-    try:
-        import safetensors.numpy as numpy
-    except ImportError as error:
-        raise ImportError(f"hansa.learning.{what} needs safetensors: pip install 'hansa[safetensors]'") from error
-    return numpy

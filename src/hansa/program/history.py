@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hansa._extras import require
 from hansa._files import replacing
 from hansa.program.metrics import EVALUATION, Record, Scalar
 from hansa.types import names as _names
@@ -65,9 +66,9 @@ class History(Sequence[Record]):
         Raises:
             ModuleNotFoundError: without pandas: `pip install 'hansa[pandas]'`.
         """
-        from hansa.program._extras import imported
-
-        table = imported("pandas", "pandas").DataFrame(list(self._records), columns=list(self.names))
+        table = require("pandas", "pandas", "History.to_pandas").DataFrame(
+            list(self._records), columns=list(self.names)
+        )
         return table.set_index("round") if "round" in self.names else table
 
     def plot(self, *metrics: str, path: str | os.PathLike[str] | None = None, title: str = "Training") -> Figure:

@@ -9,8 +9,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from hansa._extras import require
 from hansa._files import replacing
-from hansa.program._extras import imported
 from hansa.program.metrics import Record
 
 
@@ -34,7 +34,7 @@ class TensorBoard:
 
     def start(self, last_round: int | None, run_dir: Path | None) -> None:
         """Look for events of another run; the event file begins with the first round."""
-        imported("tensorboardX", "tensorboard")
+        require("tensorboardX", "tensorboard", "TensorBoard")
         if last_round is None and list(self.folder.glob("events.out.tfevents.*")):
             raise FileExistsError(f"{self.folder} has the events of another run; name another folder")
         self._writer, self._purge = None, {} if last_round is None else {"purge_step": last_round + 1}
@@ -44,7 +44,7 @@ class TensorBoard:
         if self._writer is None:
             # Files are named by the second, and one would overwrite another of the same.
             suffix = f".{time.time_ns()}"
-            writer = imported("tensorboardX", "tensorboard").SummaryWriter
+            writer = require("tensorboardX", "tensorboard", "TensorBoard").SummaryWriter
             self._writer = writer(str(self.folder), filename_suffix=suffix, **self._purge)
         for name, value in metrics.items():
             if not isinstance(value, str):
@@ -91,8 +91,8 @@ class MLflow:
 
     def start(self, last_round: int | None, run_dir: Path | None) -> None:
         """Create a run, or go on with the one that the run folder remembers."""
-        imported("mlflow", "mlflow")
-        self._client = imported("mlflow.tracking", "mlflow").MlflowClient(tracking_uri=self._uri)
+        require("mlflow", "mlflow", "MLflow")
+        self._client = require("mlflow.tracking", "mlflow", "MLflow").MlflowClient(tracking_uri=self._uri)
         self.run_id, self._logged = (None, {}) if last_round is None else (_remembered(run_dir, "mlflow"), {})
         if self.run_id is None:
             found = self._client.get_experiment_by_name(self._experiment)
@@ -145,7 +145,7 @@ class WeightsAndBiases:
 
     def start(self, last_round: int | None, run_dir: Path | None) -> None:
         """Create a run, or go on with the one that the run folder remembers."""
-        wandb = imported("wandb", "wandb")
+        wandb = require("wandb", "wandb", "WeightsAndBiases")
         self.run_id = None if last_round is None else _remembered(run_dir, "wandb")
         if self.run_id is None:
             self.run_id = uuid.uuid4().hex[:12]

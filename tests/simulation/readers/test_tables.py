@@ -397,4 +397,4 @@ def test_a_missing_library_says_what_to_install(tmp_path: Path):
         f"hansa.simulation.from_parquet({str(tmp_path / 't.parquet')!r}, 'who')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "from_parquet needs pyarrow: pip install 'hansa[parquet]'" in done.stderr
+    assert "from_parquet needs pyarrow, which is not installed: pip install 'hansa[parquet]'" in done.stderr

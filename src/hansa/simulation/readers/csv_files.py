@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from hansa._cache import cache_dir
+from hansa._extras import require
 from hansa.simulation._files import DatasetError
 from hansa.simulation.client_data import ClientData
-from hansa.simulation.readers._extras import require
 from hansa.simulation.readers.columns import Convert, Features, Selection, select
 from hansa.simulation.readers.parquet import ParquetTable, check_schema, from_table
 from hansa.types.mismatch import describe

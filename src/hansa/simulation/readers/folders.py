@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hansa._extras import require
 from hansa.simulation._files import DatasetError
 from hansa.simulation.client_data import ClientData
-from hansa.simulation.readers._extras import require
 from hansa.types import names
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")

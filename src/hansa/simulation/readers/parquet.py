@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from hansa._extras import require
 from hansa.simulation._files import DatasetError
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers import arrow
-from hansa.simulation.readers._extras import require
 from hansa.simulation.readers.columns import Convert, Features, Selection, select
 from hansa.simulation.readers.grouping import Integers, group
 

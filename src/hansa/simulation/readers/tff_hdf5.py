@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hansa._extras import require
 from hansa.simulation._files import DatasetError
 from hansa.simulation.client_data import ClientData
-from hansa.simulation.readers._extras import require
 from hansa.simulation.readers.columns import Convert, Features, select
 from hansa.types import names
 
