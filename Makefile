@@ -68,7 +68,7 @@ $(VENV)/pyvenv.cfg:
 
 $(VENV)/.base: pyproject.toml | $(VENV)/pyvenv.cfg
 	@echo "Installing Hansa into $(VENV): once, about a minute ..."
-	@$(PIP) install --no-compile -e .
+	@$(PIP) install --no-compile -e '.[plots]'
 	@$(COMPILE)
 	@touch $@
 

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import signal
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,20 @@ def test_data_tells_who_the_clients_are(project: Path, tmp_path: Path):
     assert (tmp_path / "who.png").read_bytes().startswith(b"\x89PNG")
     assert "10 clients with 1,797 examples" in succeeded("data", "digits")
     assert "did you mean 'digits'" in refused(2, "data", "digit")
+
+
+def test_without_matplotlib_only_pictures_are_missing(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    run = ("train", project / "run.toml", "--set", "training.rounds=2", "--set", f"output.folder={tmp_path / 'run'}")
+    result = hansa(*run)
+    assert result.exit_code == 0, result.output
+    assert "curves.png was not drawn, for which matplotlib is needed: pip install 'hansa[plots]'" in result.stderr
+    assert (tmp_path / "run" / "model.keras").exists() and not (tmp_path / "run" / "curves.png").exists()
+    succeeded("report", tmp_path / "run")
+    told = refused(1, "data", "digits", "--plot", tmp_path / "who.png")
+    assert "--plot needs matplotlib, which is not installed: pip install 'hansa[plots]'" in told
 
 
 def test_explain_tells_the_type_of_a_round(project: Path, tmp_path: Path):

@@ -104,6 +104,17 @@ def test_json_is_one_object_a_line_and_the_same_seed_gives_the_same_run(finished
         )
 
 
+def test_without_matplotlib_only_the_picture_is_missing(tmp_path: Path):
+    program = "import sys; sys.modules['matplotlib'] = None; from hansa.cli import main; main()"
+    command = [sys.executable, "-c", program, "demo", "--rounds", "2", "--run-dir", "run"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["metrics.csv", "model.keras"]
+    assert "curves.png" not in result.stdout
+    hint = "curves.png was not drawn, for which matplotlib is needed: pip install 'hansa[plots]'\n"
+    assert result.stderr == hint
+
+
 @pytest.mark.slow
 def test_in_a_terminal_the_table_is_live(tmp_path: Path):
     ours, theirs = pty.openpty()

@@ -98,6 +98,9 @@ def test_a_missing_extra_is_named(made, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"pip install 'hansa\[pandas\]'"):
         made[0].to_pandas()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'hansa\[plots\]'"):
+        made[0].plot("loss")
 
 
 def test_the_picture_has_every_client_that_counts_and_marks_the_worst(made, tmp_path):

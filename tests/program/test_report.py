@@ -10,10 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from hansa.program import RunError, train, write_report
+from hansa.program.report.charts import round_numbers
 from tests.program.digits import Evaluation, averaging, population
 
+FINITE = st.floats(-1e30, 1e30)
 EVIL = '</script><script>alert("1")</script><img src=x onerror=alert(2)>'
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -187,3 +191,32 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", [], client_metrics__csv="client_id,accuracy\nx,good\n")
     with pytest.raises(RunError, match="no table of clients and their metrics"):
         write_report(folder)
+
+
+@given(FINITE, FINITE, st.integers(2, 6), st.booleans())
+def test_ticks_are_a_few_round_numbers_around_a_range(low: float, high: float, most: int, whole: bool) -> None:
+    low, high = sorted((low, high))
+    assume(high - low > 1e-3 * max(abs(low), abs(high), 1e-20))
+    ticks = round_numbers(low, high, most, whole)
+    step = (ticks[-1] - ticks[0]) / (len(ticks) - 1)
+    margin = 1e-6 * step + 1e-9 * max(abs(low), abs(high))
+    assert 2 <= len(ticks) <= most + 1
+    assert ticks[0] <= low + margin and high - margin <= ticks[-1]
+    np.testing.assert_allclose(np.diff(ticks), step, atol=margin)
+    digits = f"{step:.6e}".partition("e")[0].rstrip("0").rstrip(".")
+    assert whole or digits in ("1", "2", "2.5", "5")
+    assert not whole or (step >= 0.999 and step == pytest.approx(round(step)))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "whole", "expected"),
+    [
+        (0.31, 2.4, False, [0, 1, 2, 3]),
+        (0.912, 0.957, False, [0.9, 0.92, 0.94, 0.96]),
+        (0, 7, True, [0, 2, 4, 6, 8]),
+        (0, 1, True, [0, 1]),
+        (-3, 3, False, [-4, -2, 0, 2, 4]),
+    ],
+)
+def test_ticks_by_hand(low: float, high: float, whole: bool, expected: list[float]) -> None:
+    assert round_numbers(low, high, 4, whole) == expected

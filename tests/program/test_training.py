@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -328,3 +329,9 @@ def test_the_history_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
     with pytest.raises(KeyError, match="loss"):
         history.plot("los")
+
+
+def test_without_matplotlib_a_history_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ModuleNotFoundError, match=r"History.plot needs matplotlib.*pip install 'hansa\[plots\]'"):
+        hansa.program.History([{"round": 1, "loss": 2.0}]).plot()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import matplotlib.image
@@ -69,3 +70,9 @@ def test_mistakes_are_told() -> None:
     many = ClientData.from_arrays({"y": np.arange(300)}, np.arange(300) % 3)
     with pytest.raises(ValueError, match="'y' has 300 different values; a picture has room for 1 to 200"):
         plot_clients(many)
+
+
+def test_a_missing_matplotlib_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ModuleNotFoundError, match=r"plot_clients needs matplotlib.*pip install 'hansa\[plots\]'"):
+        plot_clients(population(30)[0])

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 
 from hansa import simulation
+from hansa._extras import require
 from hansa.cli import _populations
 from hansa.cli._output import print_json
 from hansa.cli.config import ConfigError, read_config
@@ -28,6 +29,8 @@ def show(what: str, overrides: list[str], plot: Path | None, as_json: bool) -> N
         plot: a picture to draw of who has which labels.
         as_json: whether to print JSON.
     """
+    if plot is not None:
+        require("matplotlib", "plots", "--plot")
     table = _table(what, overrides)
     populations = _populations.load(table)
     data = populations.examples

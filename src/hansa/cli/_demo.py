@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from hansa._files import replacing
 from hansa.cli import _demo_data, _run_folder
 from hansa.cli._demo_data import DemoData, Setting
 from hansa.cli._history import Round, write_csv
+from hansa.cli._output import NO_PICTURE, can_draw
 from hansa.cli._report import Plan, Reporter, Result
 from hansa.program.interrupt import StopRequest
 
@@ -77,6 +79,8 @@ def run(options: Options, reporter: Reporter) -> bool:
         elapsed = time.perf_counter() - started
         stopped = len(rounds) < total
         reporter.end(Result(len(rounds), rounds[-1].held_out_accuracy, elapsed, files, stopped))
+    if not can_draw():
+        sys.stderr.write(NO_PICTURE + "\n")
     return not stopped
 
 
@@ -150,6 +154,19 @@ def _plan(setting: Setting, options: Options, data: DemoData, total: int, proces
 
 def _leave(folder: Path, setting: Setting, rounds: list[Round], model: Any, seed: int) -> list[Path]:
     """Write what a finished or stopped run leaves; the table is there already."""
+    files = [folder / "metrics.csv"]
+    if can_draw():
+        files.append(folder / "curves.png")
+        _draw(setting, rounds, seed, files[-1])
+    # To save a model, Keras imports TensorFlow where it is installed; its greetings are not for here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    with replacing(folder / "model.keras") as part:
+        model.save(part)
+    return [*files, folder / "model.keras"]
+
+
+def _draw(setting: Setting, rounds: list[Round], seed: int, target: Path) -> None:
     # Slow to import, and needed only here.
     from hansa.cli._curves import draw_curves
 
@@ -162,11 +179,5 @@ def _leave(folder: Path, setting: Setting, rounds: list[Round], model: Any, seed
             f"batches of {setting.batch_size} · {setting.optimizers} · seed {seed} · "
             f"held-out accuracy {last.held_out_accuracy:.3f} after {last.round} round{'' if last.round == 1 else 's'}"
         ),
-        target=folder / "curves.png",
+        target=target,
     )
-    # To save a model, Keras imports TensorFlow where it is installed; its greetings are not for here.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    with replacing(folder / "model.keras") as part:
-        model.save(part)
-    return [folder / name for name in ("metrics.csv", "curves.png", "model.keras")]

@@ -17,6 +17,7 @@ from hansa.cli._output import print_json
 
 _EXTRAS = {
     "tensorflow": "tensorflow",
+    "plots": "matplotlib",
     "pandas": "pandas",
     "polars": "polars",
     "parquet": "pyarrow",

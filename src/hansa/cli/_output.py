@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import math
 import os
@@ -14,6 +15,14 @@ import typer
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 """Exit codes: an error in the run, in what was asked for, and Ctrl-C."""
+
+
+NO_PICTURE = "curves.png was not drawn, for which matplotlib is needed: pip install 'hansa[plots]'"
+
+
+def can_draw() -> bool:
+    """Whether Matplotlib is installed, which `hansa[plots]` installs."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def print_json(values: Mapping[str, Any]) -> None:

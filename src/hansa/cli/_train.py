@@ -15,7 +15,7 @@ from rich.console import Console
 from hansa import learning
 from hansa._files import replacing
 from hansa.cli._experiment import Experiment, identity
-from hansa.cli._output import print_json
+from hansa.cli._output import NO_PICTURE, can_draw, print_json
 from hansa.cli.config import ConfigError, RunConfig, differences, read_config, restore_config
 from hansa.program import BestModel, RunError, TrainingResult, load_checkpoint
 from hansa.program.interrupt import BY_USER
@@ -156,7 +156,9 @@ def _leave(experiment: Experiment, result: TrainingResult) -> list[Path]:
     assert result.run_dir is not None
     folder = result.run_dir
     files = [folder / "metrics.csv"]
-    if len(result.history):
+    if not can_draw():
+        sys.stderr.write(NO_PICTURE + "\n")
+    elif len(result.history):
         result.history.plot(path=folder / "curves.png", title=folder.name)
         files.append(folder / "curves.png")
     models = [("model", result.state)]

@@ -217,7 +217,9 @@ class ClientMetrics:
 
         Raises:
             KeyError, ValueError: as `distribution`.
+            ModuleNotFoundError: without Matplotlib: `pip install 'hansa[plots]'`.
         """
+        require("matplotlib", "plots", "ClientMetrics.plot")
         from hansa.learning._distribution_plot import draw_distribution
 
         figure = draw_distribution(self, name, num_worst)

@@ -86,7 +86,9 @@ class History(Sequence[Record]):
         Raises:
             KeyError: if there is no metric of a name.
             ValueError: if there is nothing to draw.
+            ModuleNotFoundError: without Matplotlib: `pip install 'hansa[plots]'`.
         """
+        require("matplotlib", "plots", "History.plot")
         from hansa.program.curves import Line, Panel, draw
 
         numbers = [int(number) for number in self["round"]] if len(self) else []

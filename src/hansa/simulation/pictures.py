@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hansa._extras import require
 from hansa.simulation.client_data import ClientData
 from hansa.types.mismatch import describe
 
@@ -71,7 +72,9 @@ def plot_clients(data: ClientData, label: str = "y", title: str = "Who has what"
     Raises:
         KeyError, TypeError, ValueError: if there is no such array, or it holds no labels, or too many or no different
             ones.
+        ModuleNotFoundError: without Matplotlib: `pip install 'hansa[plots]'`.
     """
+    require("matplotlib", "plots", "plot_clients")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from hansa.program.report.elements import Element, element, shown
 
@@ -80,8 +80,8 @@ def line_chart(title: str, series: Sequence[Series], unit: str = "") -> Element:
         data_frame=json.dumps([x(first), x(last), first, last, low, high, _TOP, _HEIGHT - _BOTTOM]),
     )  # fmt: skip
     _draw_ticks(chart, ticks, y)
-    numbers = [first] if first == last else [tick for tick in _integers(first, last) if first <= tick <= last]
-    for number in numbers:
+    numbers = [first] if first == last else round_numbers(first, last, 5, whole=True)
+    for number in (int(number) for number in numbers if first <= number <= last):
         _text(chart, f"{number:,}", x(number), _HEIGHT - 9, "middle")
     chart.extend(drawn)
     figure.append(chart)
@@ -205,12 +205,21 @@ def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
         low = 0.0
     if low == high:
         low, high = (0.0, 1.0) if low == 0 else (low - abs(low) / 2, high + abs(high) / 2)
-    ticks = MaxNLocator(nbins=4, integer=whole, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    return [float(f"{tick:.10g}") for tick in ticks]
+    return round_numbers(low, high, 4, whole)
 
 
-def _integers(first: int, last: int) -> list[int]:
-    return sorted({int(tick) for tick in MaxNLocator(nbins=5, integer=True).tick_values(first, last)})
+def round_numbers(low: float, high: float, most: int, whole: bool) -> list[float]:
+    """Multiples of a round number around a range, in at most so many steps."""
+    least = math.floor(math.log10((high - low) / most))
+    for power in itertools.count(max(least, 0) if whole else least):
+        for factor in (1, 2, 2.5, 5):
+            step = factor * 10.0**power
+            if whole and step % 1:
+                continue
+            first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+            if last - first <= most:
+                return [float(f"{number * step:.10g}") for number in range(first, last + 1)]
+    raise AssertionError("some step is long enough")
 
 
 def _thinned(line: Series) -> list[tuple[int, float]]:
