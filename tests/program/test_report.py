@@ -122,6 +122,16 @@ def test_who_took_part_is_recorded_and_counted(run_dir: Path) -> None:
     assert np.sum(summary["label_counts"]) == summary["sizes"]["total"] == 1797
 
 
+def test_what_was_compiled_is_told_apart_from_the_other_seconds(run_dir: Path) -> None:
+    log = [json.loads(line) for line in (run_dir / "rounds.jsonl").open()]
+    page = read(write_report(run_dir))
+    curves = {name: points for name, points in page.series().items() if name.startswith("Seconds ")}
+    training, evaluation = curves.values()
+    assert training == {record["round"]: f"{record['seconds']:.6g}" for record in log[1:]}
+    assert evaluation == {n: f"{log[n - 1]['evaluation_seconds']:.6g}" for n in (4, 6)}
+    assert any("; the first evaluation took " in text for text in page.texts)
+
+
 def test_nothing_is_loaded_from_elsewhere(run_dir: Path) -> None:
     path = write_report(run_dir)
     for tag, attributes in read(path).tags:

@@ -134,22 +134,25 @@ def _rounds(run: Run) -> Iterable[Element]:
     if not len(run.log):
         return
     charts = element("div", class_="charts")
-    # The first round is compiled, and the others would lie on the axis beside it.
-    later = run.log[1:] if len(run.log) > 2 else run.log[:]
-    numbers = [int(record["round"]) for record in later]
-    training = [float(record["seconds"]) for record in later]
+    title = "Seconds of each round"
+    numbers = [int(record["round"]) for record in run.log]
+    training = [(number, float(record["seconds"])) for number, record in zip(numbers, run.log, strict=True)]
+    # The first of each is compiled, and the others would lie on the axis beside it.
+    if len(training) > 2:
+        title += f" after the first, which took {duration(training[0][1])} with compilation"
+        training = training[1:]
+    series = [_seconds("training", training, main=True)]
     every = int(run.asked.get("evaluate_every", 1))
     evaluation = [
-        (n, float(record["evaluation_seconds"])) for n, record in zip(numbers, later, strict=True) if n % every == 0
+        (number, float(record["evaluation_seconds"]))
+        for number, record in zip(numbers, run.log, strict=True)
+        if number % every == 0
     ]
-    series = [Series("training", numbers, training, main=True)]
     if run.asked.get("evaluate") is not None and evaluation:
-        evaluated, seconds = zip(*evaluation, strict=True)
-        series.append(Series("evaluation", evaluated, seconds, main=False))
-    first = float(run.log[0]["seconds"]) + float(run.log[0]["evaluation_seconds"])
-    title = "Seconds of each round"
-    if len(later) < len(run.log):
-        title += f" after the first, which took {duration(first)} with compilation"
+        if len(evaluation) > 2:
+            title += f"; the first evaluation took {duration(evaluation[0][1])}"
+            evaluation = evaluation[1:]
+        series.append(_seconds("evaluation", evaluation, main=False))
     charts.append(line_chart(title, series, " s"))
     sizes = [(int(record["round"]), float(record["clients"])) for record in run.log if "clients" in record]
     if len({size for _, size in sizes}) > 1:
@@ -162,6 +165,10 @@ def _rounds(run: Run) -> Iterable[Element]:
         charts.append(histogram("How often clients took part", note, times.tolist(), "rounds"))
     yield element("h2", "Rounds")
     yield charts
+
+
+def _seconds(label: str, times: Sequence[tuple[int, float]], main: bool) -> Series:
+    return Series(label, [number for number, _ in times], [seconds for _, seconds in times], main)
 
 
 def _clients(run: Run) -> Iterable[Element]:
