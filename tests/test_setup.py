@@ -59,6 +59,16 @@ def test_the_users_choices_are_kept():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("flags", ["", "  ", "--xla_cpu_enable_fast_math=false", "flags.txt"])
+def test_flags_of_the_user_stay(flags, tmp_path):
+    """A value that does not begin with a hyphen names a file of flags, to which nothing can be added."""
+    (tmp_path / "flags.txt").write_text("--xla_force_host_platform_device_count=3")
+    flags = str(tmp_path / flags) if flags.endswith("txt") else flags
+    done = run("import hansa, jax, os; jax.devices(); print(os.environ['XLA_FLAGS'])", XLA_FLAGS=flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(flags.strip())
+
+
 def test_a_jax_that_has_started_is_used_as_it_is_and_that_is_said_once():
     done = run("""
         import jax

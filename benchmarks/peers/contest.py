@@ -183,7 +183,7 @@ class Contest:
         cache = {"HANSA_CACHE_DIR": str(self.folder / "cache")}
         if kind.environment is None:
             return os.environ | cache
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "XLA_FLAGS"))}
         return kept | cache | {"PYTHONPATH": str(SOURCE)}
 
     def _weights(self, entrant: Entrant) -> list[np.ndarray]:

@@ -51,10 +51,10 @@ def compile_sooner() -> None:
     to six times as long to compile, for the same weights, and no round and no `fit` that was measured runs faster.
     Where JAX has a plugin for other devices, the level, which is that of their programs too, stays as it is.
     """
-    if importlib.util.find_spec("jax_plugins") is not None:
-        return
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_backend_optimization_level" not in flags:
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    in_file = flags and not flags.startswith("-")
+    chosen = in_file or "xla_backend_optimization_level" in flags
+    if not chosen and importlib.util.find_spec("jax_plugins") is None:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=2".lstrip()
 
 

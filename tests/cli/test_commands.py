@@ -223,7 +223,6 @@ def test_without_matplotlib_only_pictures_are_missing(
     assert result.exit_code == 0, result.output
     assert "curves.png was not drawn, for which matplotlib is needed: pip install 'hansa[plots]'" in result.stderr
     assert (tmp_path / "run" / "model.keras").exists() and not (tmp_path / "run" / "curves.png").exists()
-    succeeded("report", tmp_path / "run")
     told = refused(1, "data", "digits", "--plot", tmp_path / "who.png")
     assert "--plot needs matplotlib, which is not installed: pip install 'hansa[plots]'" in told
 

@@ -246,3 +246,24 @@ def test_random_bits_behind_a_product_are_those_of_each_step(kind: str) -> None:
 
     _, found, expected = both(function, w, x, keys)
     assert_equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["unsafe_rbg", "rbg", "threefry2x32"])
+def test_whatever_is_made_of_keys_is_that_of_each_step(kind: str) -> None:
+    x, w = arrays((STEPS, ROWS, UNITS), (UNITS, UNITS), seed=3)
+    keys = jax.random.split(jax.random.key(0, impl=kind), STEPS)
+
+    def function(w: Any, x: Any, keys: Any) -> Any:
+        def step(state: Any, inputs: Any) -> Any:
+            row, key = inputs
+            first, second = jax.random.split(key)
+            third = jax.random.fold_in(key, 7)
+            drawn = jax.random.gamma(first, 2.0, row.shape) + jax.random.normal(third, row.shape)
+            after = jax.random.gamma(second, jax.nn.softplus(state @ w))
+            return jnp.tanh(drawn @ w + state), after @ w
+
+        return lax.scan(step, x[0], (x, keys))
+
+    _, found, expected = both(function, w, x, keys)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert_equal(one, other)

@@ -176,7 +176,18 @@ def test_a_long_run_is_a_small_page_that_keeps_its_peaks(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "losses",
-    [[], [0.5], [float("nan")], [1.0, float("inf"), float("nan"), 2.0], [0.0, 0.0], [1e-30, 1e30], [-5.0, -5.0]],
+    [
+        [],
+        [0.5],
+        [float("nan")],
+        [1.0, float("inf"), float("nan"), 2.0],
+        [0.0, 0.0],
+        [1e-30, 1e30],
+        [-5.0, -5.0],
+        [1.7e308, 1.7e308],
+        [5e-324, 0.0],
+        [-1e308, 3.0],
+    ],
 )
 def test_any_numbers_have_a_page(tmp_path: Path, losses: list[float]) -> None:
     folder = write_run(tmp_path / "run", [{"round": n, "loss": loss} for n, loss in enumerate(losses, 1)])

@@ -40,9 +40,9 @@ _AFTER_DEMO = """
 
 MNIST is looked for in the folder HANSA_DATA_DIR names, then in the cache.
 
-[bold]It leaves[/bold] metrics.csv (every round), curves.png and model.keras, which
-keras.models.load_model reads. Ctrl-C stops after the running round and keeps
-what was made; the exit code is then 130.
+[bold]It leaves[/bold] metrics.csv (every round), curves.png (with Matplotlib) and
+model.keras, which keras.models.load_model reads. Ctrl-C stops after the running
+round and keeps what was made; the exit code is then 130.
 """
 
 _AFTER_NEW = """
@@ -58,9 +58,9 @@ _AFTER_TRAIN = """
   hansa train run.toml --json | tail -n 1    the result for a program
 
 [bold]It leaves[/bold], in the run's folder, metrics.csv and metrics.jsonl (every round),
-curves.png, model.keras, and checkpoints. Ctrl-C stops after the running
-round. Stopped or killed, `hansa resume FOLDER`, or the same command again,
-goes on with it, and ends with the same model, to the bit.
+curves.png (with Matplotlib), model.keras, and checkpoints. Ctrl-C stops after
+the running round. Stopped or killed, `hansa resume FOLDER`, or the same command
+again, goes on with it, and ends with the same model, to the bit.
 """
 
 _AFTER_RESUME = """

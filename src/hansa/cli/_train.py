@@ -156,7 +156,7 @@ def _leave(experiment: Experiment, result: TrainingResult) -> list[Path]:
     assert result.run_dir is not None
     folder = result.run_dir
     files = [folder / "metrics.csv"]
-    if not can_draw():
+    if len(result.history) and not can_draw():
         sys.stderr.write(NO_PICTURE + "\n")
     elif len(result.history):
         result.history.plot(path=folder / "curves.png", title=folder.name)

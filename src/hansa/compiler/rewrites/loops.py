@@ -318,12 +318,12 @@ def _value(atom: Any, env: dict[Any, Any]) -> Any:
 
 
 def _draws_step_by_step(equation: Any) -> bool:
-    """Whether it draws bits that differ where those of several keys are drawn at once, as all but Threefry's do."""
+    """Whether it makes of a key what differs where several keys are taken at once, as with all keys but Threefry's."""
     inner = (jaxpr for param in equation.params.values() for jaxpr in within(param))
     if any(_draws_step_by_step(each) for jaxpr in inner for each in jaxpr.eqns):
         return True
-    name = equation.primitive.name
-    return name == "rng_bit_generator" or (name == "random_bits" and str(equation.invars[0].aval.dtype) != "key<fry>")
+    keys = (str(atom.aval.dtype) for atom in equation.invars if jnp.issubdtype(atom.aval.dtype, jax.dtypes.prng_key))
+    return equation.primitive.name == "rng_bit_generator" or any(key != "key<fry>" for key in keys)
 
 
 def _is_product(equation: Any) -> bool:

@@ -18,6 +18,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 22, 18, 26
 _MOST_POINTS = 400
 _MOST_BARS = 200
 _MOST_COLUMNS = 60
+_LARGEST = 1e300
+"""Ticks are not farther from zero, and not closer together than its inverse."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def line_chart(title: str, series: Sequence[Series], unit: str = "") -> Element:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * ((number - first) / span if last > first else 0.5)
 
     def y(value: float) -> float:
-        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (value - low) / (high - low)
+        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * ((value - low) / (high - low))
 
     data, drawn = [], []
     for line in series:
@@ -201,10 +203,11 @@ def _power(ticks: Sequence[float]) -> int:
 
 def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
     """A few round numbers around a range; from zero where that leaves the curve at least half of the height."""
+    low, high = np.clip([low, high], -_LARGEST, _LARGEST).tolist()
     if 0 < low <= 0.5 * high:
         low = 0.0
-    if low == high:
-        low, high = (0.0, 1.0) if low == 0 else (low - abs(low) / 2, high + abs(high) / 2)
+    if high - low < 1 / _LARGEST:
+        low, high = (0.0, 1.0) if abs(low) < 1 / _LARGEST else (low - abs(low) / 2, high + abs(high) / 2)
     return round_numbers(low, high, 4, whole)
 
 
