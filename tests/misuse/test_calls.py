@@ -523,7 +523,8 @@ def _() -> None:
 @misuse(
     "a batch whose tensors have different numbers of examples",
     ValueError,
-    r"the argument of 'count'\[0\]\[0\] is a batch whose tensors have different numbers of examples: \[2, 3\]",
+    r"the argument of 'count'\[0\]\[0\] is a batch whose tensors have different numbers of examples: "
+    r"<x=float32\[3,2\],y=int32\[2\]>$",
 )
 def _() -> None:
     count([[{"x": np.ones((3, 2), np.float32), "y": np.zeros(2, np.int32)}]])  # wrong

@@ -195,7 +195,7 @@ def test_ragged_lists_compile_at_most_twice() -> None:
         ),
         (
             [[OrderedDict(x=np.ones((2, 3), np.float32), y=np.ones(1, np.int32))]],
-            r"\[0\]\[0\] is a batch whose tensors have different numbers of examples: \[1, 2\]",
+            r"\[0\]\[0\] is a batch whose tensors have different numbers of examples: <x=float32\[2,3\],y=int32\[1\]>",
         ),
         (
             OrderedDict(x=1),

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hansa.compiler.sequences import Columns, is_batched
 from hansa.language.local import tensors
-from hansa.types import SequenceType, Struct, StructType, to_value
+from hansa.types import SequenceType, Struct, StructType, infer_type, to_value
 from hansa.types.batches import Batches, ClientBatches, Examples
 from hansa.types.mismatch import describe
 
@@ -198,11 +198,12 @@ def _read(kind: SequenceType, value: Any, what: str) -> _Part:
     batched = [is_batched(leaf.shape) for leaf in tensors(kind.element)]
     counts: list[int] = []
     for i, element in enumerate(elements(value, what)):
-        found = _leaves(to_value(element, kind.element, f"{what}[{i}]"))
+        batch = to_value(element, kind.element, f"{what}[{i}]")
+        found = _leaves(batch)
         sizes = {leaf.shape[0] for leaf, rows in zip(found, batched, strict=True) if rows}
         if len(sizes) > 1:
             raise ValueError(
-                f"{what}[{i}] is a batch whose tensors have different numbers of examples: {sorted(sizes)}"
+                f"{what}[{i}] is a batch whose tensors have different numbers of examples: {infer_type(batch)}"
             )
         if sizes == {0}:
             continue
