@@ -15,8 +15,9 @@ from typing import Any
 import jax
 from jax._src import xla_bridge  # the only place that says, without starting them, whether the backends have started
 
-from hansa._cache import cache_dir
+from hansa._cache import can_be_written, named_cache_dir
 from hansa.language import context
+from hansa.runtimes import patience
 from hansa.runtimes.inprocess import InProcessRuntime
 
 
@@ -27,6 +28,7 @@ def prepare() -> None:
     if not late:
         use_every_core()
         compile_sooner()
+        wait_for_uneven_work()
     keep_compiled_programs()
     context.set_default_runtime(partial(_default_runtime, late))
 
@@ -51,18 +53,37 @@ def compile_sooner() -> None:
     to six times as long to compile, for the same weights, and no round and no `fit` that was measured runs faster.
     Where JAX has a plugin for other devices, the level, which is that of their programs too, stays as it is.
     """
-    flags = os.environ.get("XLA_FLAGS", "").strip()
-    in_file = flags and not flags.startswith("-")
-    chosen = in_file or "xla_backend_optimization_level" in flags
-    if not chosen and importlib.util.find_spec("jax_plugins") is None:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=2".lstrip()
+    if importlib.util.find_spec("jax_plugins") is None:
+        _add_flags(xla_backend_optimization_level=2)
+
+
+def wait_for_uneven_work() -> None:
+    """XLA's devices on CPUs wait for each other however long it takes, unless the user has chosen how long.
+
+    XLA ends the whole process when one device has waited 40 seconds for another in a reduction, and one large client
+    is enough for that. The limit is the process's: it cannot be given with a program, nor after JAX has started.
+    `hansa.runtimes.patience` says what becomes of rounds then.
+    """
+    if patience.flags_are_known():
+        _add_flags(**patience.FLAGS)
+
+
+def _add_flags(**flags: int) -> None:
+    """Adds to `XLA_FLAGS` what it does not name. A value that does not begin with a hyphen names a file, and stays."""
+    given = os.environ.get("XLA_FLAGS", "").strip()
+    if not given or given.startswith("-"):
+        added = [f"--{name}={value}" for name, value in flags.items() if name not in given]
+        os.environ["XLA_FLAGS"] = " ".join(filter(None, [given, *added]))
 
 
 def keep_compiled_programs() -> None:
-    """XLA's programs in a cache on disk, so that a second process need not compile them, unless the user has one."""
+    """XLA's programs in a cache on disk, so that a second process need not compile them, unless the user has one, or
+    nothing can be written there (of which `hansa doctor` tells)."""
     if _config("jax_compilation_cache_dir") is None and _config("jax_enable_compilation_cache"):
-        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        folder = named_cache_dir()
+        if folder is not None and can_be_written(folder / "xla"):
+            jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _config(name: str) -> Any:

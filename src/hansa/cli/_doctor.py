@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any, Literal
 
-from hansa._cache import cache_dir
+from hansa._cache import can_be_written, named_cache_dir
 from hansa.cli._output import print_json
 
 _EXTRAS = {
@@ -108,9 +107,10 @@ def _data() -> Finding:
 
 
 def _cache() -> Finding:
-    folder = cache_dir()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not os.access(existing, os.W_OK):
+    folder = named_cache_dir()
+    if folder is None:
+        return Finding("cache", "missing", "there is no home folder; name a folder that lasts: HANSA_CACHE_DIR")
+    if not can_be_written(folder):
         return Finding("cache", "missing", f"{folder} cannot be written; name another: HANSA_CACHE_DIR")
     return Finding("cache", "ok", f"{folder}")
 

@@ -1,12 +1,14 @@
 """A call whose cohort is worked through in chunks: only one chunk's data is packed and on the devices at a time.
 
 The stages are programs of their own, and the aggregates' states are carried from chunk to chunk, one per device. Each
-device folds the same clients in the same order as in one program for everything, so the result is the same.
+device folds the same clients in the same order as in one program for everything, so the result is the same. Devices
+meet in a program only where all have finished their clients: what clients keep is put together at the host.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -61,6 +63,7 @@ def run(
     everywhere, each = P(), P(rounds.AXIS)
     last = len(program.clients)
     for i, stage in enumerate(program.servers):
+        jax.block_until_ready(states)  # of all devices: they are merged in the next program, where they must not wait
         wanted = [*stage.outputs, *(node for node in outputs if i == last and not rounds.is_stacked(node))]
         advance = _advance(program, i, wanted, list(server), static, devices)
         args = (packed, list(server.values()), states)
@@ -81,9 +84,9 @@ def run(
             fold = _fold(program, clients, layout, static, list(server), list(own), at_once)
             jax.block_until_ready(states)  # of the chunk before: no more than this one's data and the next's is there
             lying = (*[everywhere] * 5, each)
-            states, stacks = run(("fold", i, layout), fold, given, lying, (each, everywhere), donated=(5,))
+            states, stacks = run(("fold", i, layout), fold, given, lying, (each, each), donated=(5,))
             for node, stack in zip(clients.kept, stacks, strict=True):
-                kept[node] = _placed(kept.get(node), stack, positions)
+                kept[node] = _placed(kept.get(node), jax.tree.map(partial(_ordered, cohort), stack), positions)
         for source, node in clients.collected:
             server[node] = _collected(kept.get(source), size, capacity)
     stacked = (_stacked(program, n, packed, static, chunks, server, kept, run) for n in outputs if rounds.is_stacked(n))
@@ -128,7 +131,7 @@ def _fold(
         broadcasts: Environment = {node: evaluate([source], env)[0] for source, node in stage.broadcasts}
         kept: Environment = dict(zip(own, values, strict=True))
         after, stacks = rounds.fold(program, stage, part, cohort, layout, broadcasts, kept, _one(states), at_once)
-        return _each(after), [rounds.gather_devices(stack, cohort) for stack in stacks]
+        return _each(after), stacks
 
     return fold
 
@@ -174,7 +177,8 @@ def _stacked(
         own = [_taken(value, positions, cohort) for value in kept.values()]
         args = (part, cohort, packed, list(server.values()), own)
         stack = run(("output", node, layout), compute, args, (P(),) * 5, P())
-        result = _placed(result, stack, positions)
+        values = jax.tree.map(partial(_first, len(positions)), stack)
+        result = _placed(result, values, positions)
     return result
 
 
@@ -199,9 +203,22 @@ def _taken(whole: Any, positions: npt.NDArray[np.int64], cohort: rounds.Cohort) 
     return jax.tree.map(take, whole)
 
 
-def _placed(whole: Any, stack: Any, positions: npt.NDArray[np.int64]) -> Any:
+def _first(count: int, stack: Any) -> npt.NDArray[Any]:
+    """The first values of a stack that all devices have."""
+    return np.asarray(stack.addressable_data(0))[:count]
+
+
+def _ordered(cohort: rounds.Cohort, stack: Any) -> npt.NDArray[Any]:
+    """What a chunk's clients keep, in the chunk's order, from each device's in its own: [devices * turns, ...]."""
+    turns = cohort.order.shape[1]
+    used = np.arange(turns) < cohort.lengths[:, None]
+    ordered = np.empty((int(cohort.lengths.sum()), *stack.shape[1:]), stack.dtype)
+    ordered[cohort.order[used]] = np.asarray(stack)[used.reshape(-1)]
+    return ordered
+
+
+def _placed(whole: Any, values: Any, positions: npt.NDArray[np.int64]) -> Any:
     """The clients' values so far, in the cohort's order, with those of a chunk put in their places."""
-    host = jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0))[: len(positions)], stack)
     size = int(positions.max(initial=-1)) + 1
 
     def place(before: Any, leaf: Any) -> Any:
@@ -212,5 +229,5 @@ def _placed(whole: Any, stack: Any, positions: npt.NDArray[np.int64]) -> Any:
         return grown
 
     if whole is None:
-        return jax.tree.map(lambda leaf: place(None, leaf), host)
-    return jax.tree.map(place, whole, host)
+        return jax.tree.map(lambda leaf: place(None, leaf), values)
+    return jax.tree.map(place, whole, values)

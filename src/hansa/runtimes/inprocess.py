@@ -25,6 +25,7 @@ from hansa.runtimes.ahead import ahead
 from hansa.runtimes.arguments import Arguments, Static, pack, settle, survey
 from hansa.runtimes.columns import Packed, Room, pad_rows
 from hansa.runtimes.executable import Executable
+from hansa.runtimes.patience import meets_in_programs
 from hansa.runtimes.replicas import whole_of
 from hansa.runtimes.results import assemble, computed_parts
 from hansa.runtimes.schedule import schedule
@@ -116,7 +117,7 @@ class InProcessRuntime:
         work = np.ones(size, np.int64) if cohort.work is None else cohort.work
         turns = schedule(work, len(self.devices)) if compiled.at_clients else [np.arange(0)]
         ids = np.arange(size) if cohort.ids is None else cohort.ids
-        call = Call(compiled, argument, what, ids, turns, self._per_chunk(size, cohort.on_disk))
+        call = Call(compiled, argument, what, ids, turns, self._turns_per_chunk(compiled, turns, cohort.on_disk))
         try:
             values = self._run(call)
         except NeedsSizes:
@@ -129,10 +130,16 @@ class InProcessRuntime:
     def _at_once(self, compiled: Compiled) -> int:
         return self.clients_at_once or clients_at_once(compiled.program, self.devices[0])
 
-    def _per_chunk(self, clients: int, on_disk: int) -> int | None:
-        if self.clients_per_chunk is not None or on_disk <= _AT_ONCE:
-            return self.clients_per_chunk
-        return max(len(self.devices), clients * _AT_ONCE // on_disk)
+    def _turns_per_chunk(self, compiled: Compiled, turns: list[npt.NDArray[np.int64]], on_disk: int) -> int | None:
+        """How many clients a device works on in a chunk; `None` if all stages are to be one program."""
+        size, per_chunk = sum(map(len, turns)), self.clients_per_chunk
+        if not compiled.program.clients or not size:
+            return None
+        if per_chunk is None and on_disk > _AT_ONCE:
+            per_chunk = max(len(self.devices), size * _AT_ONCE // on_disk)
+        if per_chunk is not None and size > per_chunk:
+            return -(-per_chunk // len(self.devices))
+        return None if meets_in_programs(self.devices) else max(map(len, turns))
 
     def _compile(self, computation: Computation) -> Compiled:
         if computation not in self._compiled:
@@ -143,7 +150,7 @@ class InProcessRuntime:
     def _run(self, call: Call) -> list[Any]:
         compiled, program = call.compiled, call.compiled.program
         size = sum(map(len, call.turns))
-        if program.clients and call.per_chunk is not None and size > call.per_chunk:
+        if call.turns_per_chunk is not None:
             none = np.zeros(0, np.int64)
             packed, static = self._pack(call, none)
             return chunks.run(
@@ -173,8 +180,8 @@ class InProcessRuntime:
         return values
 
     def _chunks(self, call: Call) -> Iterator[chunks.Chunk]:
-        assert call.per_chunk is not None
-        each = -(-call.per_chunk // len(self.devices))
+        assert call.turns_per_chunk is not None
+        each = call.turns_per_chunk
         for first in range(0, max(map(len, call.turns)), each):
             turns = [turn[first : first + each] for turn in call.turns]
             positions = np.sort(np.concatenate(turns))
@@ -278,14 +285,14 @@ class InProcessRuntime:
 @dataclass(frozen=True)
 class Call:
     """One call: the argument, the clients' numbers, each device's clients in order, by position in the cohort, and how
-    many clients are worked on at a time, if not all."""
+    many of these a device works on at a time, if the stages are to be programs of their own."""
 
     compiled: Compiled
     argument: Any
     what: str
     ids: npt.NDArray[Any]
     turns: list[npt.NDArray[np.int64]]
-    per_chunk: int | None
+    turns_per_chunk: int | None
 
 
 def _clients(number: int) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from hansa._cache import cache_dir
+from hansa._cache import cache_dir, named_cache_dir
 
 _CHUNK = 1 << 20
 _TIMEOUT_SECONDS = 30.0
@@ -121,7 +121,8 @@ def fingerprint(path: Path) -> str:
 
 
 def _folders(dataset: str, file: PublishedFile) -> list[Path]:
-    folders = [cache_dir() / dataset]
+    lasting = named_cache_dir()  # which may hold data for users who cannot write there
+    folders = [folder / dataset for folder in dict.fromkeys(filter(None, [lasting, cache_dir()]))]
     if (named := data_dir()) is not None:
         folders = [named / dataset, *([named] if file.name_is_unique else []), *folders]
     return folders
