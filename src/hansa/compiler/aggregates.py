@@ -149,8 +149,9 @@ def _mean(node: Intrinsic) -> Aggregate:
     kind = member(node.type)
 
     def zero(_: Any) -> Any:
-        totals = unflatten(kind, [jnp.zeros(leaf.shape, wide(leaf.dtype)) for leaf in tensors(kind)])
-        return Struct([("sum", totals), ("weight", jnp.zeros((), np.float64))])  # exact for counts up to 2**53
+        # In 64 bits weight * value and its sum stay in range wherever the mean does, and counts up to 2**53 are exact.
+        totals = [jnp.zeros(leaf.shape, np.promote_types(leaf.dtype, np.float64)) for leaf in tensors(kind)]
+        return Struct([("sum", unflatten(kind, totals)), ("weight", jnp.zeros((), np.float64))])
 
     def accumulate(state: Any, given: list[Any]) -> Any:
         value, *weights = given
@@ -164,7 +165,6 @@ def _mean(node: Intrinsic) -> Aggregate:
         nothing = state.weight == 0
 
         def mean(total: Any, leaf: Any) -> Any:
-            # In 64 bits, so that a total weight beyond float32's range divides as it should.
             divided = total / jnp.where(nothing, 1, state.weight)
             return lax.convert_element_type(jnp.where(nothing, jnp.zeros_like(total), divided), leaf.dtype)
 

@@ -110,11 +110,11 @@ def federated_mean(value: Any, weight: Any = None) -> Value:
 
     Args:
         value: tensors of float or complex dtype, or a struct of them.
-        weight: a scalar of an integer or float dtype per client, used as the value's dtype (float32 or wider); by
-            default every client counts the same.
+        weight: a scalar of an integer or float dtype per client; by default every client counts the same.
 
     Returns:
-        sum(weight * value) / sum(weight), and zero where the weights sum to zero or there are no clients.
+        sum(weight * value) / sum(weight), and zero where the weights sum to zero or there are no clients. Both sums are
+        added up in 64 bits: they may be larger or smaller than the value's dtype holds.
     """
     trace = operands.require_trace("federated_mean")
     node = operands.placed(value, "federated_mean", CLIENTS)

@@ -29,6 +29,7 @@ from hansa.learning.screening import (
     int64,
     is_float,
     reported_metrics,
+    stays_finite,
     struct_of,
     zero_unless,
 )
@@ -44,6 +45,7 @@ from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, Struct, St
 
 _KEY = TensorType("uint32", (2,))
 _COUNT = TensorType("int64")
+_FLAG = TensorType("bool")
 
 
 def build_federated_averaging_process(
@@ -81,7 +83,8 @@ def build_federated_averaging_process(
         `<model=<trainable=<…>,non_trainable=<…>>,optimizer_state=<int64,…>>@SERVER`, which counts the rounds that
         changed the model, and whose `next` takes the state and the clients' batches to the next state and the round's
         metrics. A client whose update or local outputs are not all finite, or that has no examples, has no part in
-        either; the metrics count it (`RoundMetrics`). Without any other client the state stays as it is.
+        either; the metrics count it (`RoundMetrics`). Without any other client the state stays as it is, and so it does
+        where the server's step would make NaN or infinity of finite numbers; the metrics say `model_unchanged`.
 
     Raises:
         TypeError, ValueError: if an argument is not what is said above.
@@ -112,11 +115,10 @@ def build_federated_averaging_process(
             keys = on.federated_zip({"key": keys, "factor": on.federated_broadcast(factor)})
         trained = on.federated_map(work, [on.federated_broadcast(state.model), data, keys])
         average = on.federated_mean(trained.update, trained.weight)
-        weight = on.federated_sum(trained.used)
-        after = on.federated_map(update_server, [state, average, weight])
+        after = on.federated_map(update_server, [state, average, on.federated_sum(trained.used)])
         counts = on.federated_sum(trained.counts)
-        metrics = on.federated_map(combine, [model.metrics(trained.outputs), counts, weight])
-        return Struct([("state", after), ("metrics", metrics)])
+        metrics = on.federated_map(combine, [model.metrics(trained.outputs), counts, after.changed])
+        return Struct([("state", after.state), ("metrics", metrics)])
 
     return IterativeProcess(initialize, next)
 
@@ -273,14 +275,17 @@ def _projected(optimizer: Optimizer, project: Callable[[Struct], Struct]) -> Opt
 
 
 def _server_update(optimizer: Optimizer, state: StructType, report: StructType, mean_statistics: bool) -> Computation:
-    """(state, average update, number of clients in it) -> next state."""
+    """(state, average update, number of clients in it) -> next state, and whether it is another.
+
+    It is the same where there is no client, and where a step from finite numbers would give NaN or infinity.
+    """
     kind = state["optimizer_state"]
     assert isinstance(kind, StructType)
     slots = StructType(kind.fields[1:])
 
-    @jax_computation(_COUNT, _COUNT)
-    def count_round(rounds: Any, used: Any) -> Any:
-        return rounds + (used > 0)
+    @jax_computation(_COUNT, _FLAG)
+    def count_round(rounds: Any, changed: Any) -> Any:
+        return rounds + changed
 
     local = wide_computation if optimizer.wide or is_wide(state["model"]) else narrow_computation
 
@@ -294,28 +299,29 @@ def _server_update(optimizer: Optimizer, state: StructType, report: StructType, 
         rest = Struct([(name, leaf + changes[name] if name in known else leaf) for name, leaf in statistics])
         new = {"model": ModelWeights.create(trainable, rest), "slots": after}
         old = {"model": weights, "slots": slots}
-        return jax.tree.map(lambda a, b: jnp.where(used > 0, a, b), new, old)
+        changed = (used > 0) & stays_finite(new, old)
+        return {**jax.tree.map(lambda a, b: jnp.where(changed, a, b), new, old), "changed": changed}
 
     @federated_computation(state, report["update"], _COUNT)
     def server_update(state: Any, average: Any, used: Any) -> Any:
         before = Struct(zip(slots.names, list(state.optimizer_state)[1:], strict=True))
         after = step(state.model, before, average, used)
-        counted = count_round(state.optimizer_state[0], used)
+        counted = count_round(state.optimizer_state[0], after.changed)
         optimizer_state = Struct(zip(kind.names, [counted, *after.slots], strict=True))
-        return Struct([("model", after.model), ("optimizer_state", optimizer_state)])
+        return Struct.of(state=Struct.of(model=after.model, optimizer_state=optimizer_state), changed=after.changed)
 
     return cast(Computation, server_update)
 
 
 def _round_metrics(model: FunctionalModel, counts: StructType) -> Computation:
     metrics = reported_metrics(model, [*counts.names, "model_unchanged"])
-    flag = jax_computation(_COUNT)(lambda used: used == 0)
+    negated = jax_computation(_FLAG)(lambda changed: ~changed)
 
-    @federated_computation(metrics, counts, _COUNT)
-    def round_metrics(metrics: Any, counts: Any, used: Any) -> Any:
+    @federated_computation(metrics, counts, _FLAG)
+    def round_metrics(metrics: Any, counts: Any, changed: Any) -> Any:
         fields = zip(metrics.type_signature.names, metrics, strict=True)
         return RoundMetrics(
-            [*fields, *zip(counts.type_signature.names, counts, strict=True), ("model_unchanged", flag(used))]
+            [*fields, *zip(counts.type_signature.names, counts, strict=True), ("model_unchanged", negated(changed))]
         )
 
     return cast(Computation, round_metrics)

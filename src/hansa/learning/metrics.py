@@ -13,7 +13,8 @@ class RoundMetrics(Struct):
     Fields, after the model's own:
         num_non_finite_clients: clients left out because their update or metrics held NaN or infinity.
         num_empty_clients: clients left out because they had no examples.
-        model_unchanged: whether no client was left, so that the model stayed as it was; not of an evaluation.
+        model_unchanged: whether the state stayed as it was, as no client was left, or as the server's step would have
+            made NaN or infinity of it; not of an evaluation.
     """
 
     __slots__ = ()

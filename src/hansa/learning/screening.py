@@ -70,6 +70,22 @@ def finite_difference(after: Any, before: Any) -> Any:
     )
 
 
+def stays_finite(after: Any, before: Any) -> Any:
+    """Whether each float of a pytree that was finite `before` is finite `after`.
+
+    What was not finite may stay so: an optimizer's state may begin with an infinite loss, to be the least so far.
+    """
+    both = [(x, y) for x, y in zip(*map(jax.tree.leaves, (after, before)), strict=True) if is_float(x)]
+    if not both:
+        return jnp.bool_(True)
+    squared = sum(_squared_norm(x) for x, _ in both)
+    return lax.cond(
+        jnp.isfinite(squared),
+        lambda: jnp.bool_(True),
+        lambda: jnp.stack([(jnp.isfinite(x) | ~jnp.isfinite(y)).all() for x, y in both]).all(),
+    )
+
+
 def _squared_norm(x: Any) -> Any:
     axes = tuple(range(x.ndim))
     return lax.dot_general(x, x, ((axes, axes), ((), ())))

@@ -193,7 +193,7 @@ class _Call:
         total = weights.astype(np.float64).sum()
 
         def mean(values: Array) -> Any:
-            wide = _wide(values.dtype)
+            wide = np.promote_types(values.dtype, np.float64)
             scale = weights.astype(wide).reshape(-1, *[1] * (values.ndim - 1))
             scaled = (values.astype(wide) * scale).sum(axis=0)
             return scaled / total if total != 0 else np.zeros_like(scaled)
