@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from hansa.simulation._files import DatasetError
+from hansa.simulation._errors import DatasetError
 
 Labelled: TypeAlias = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]
 """Images, uint8 [images, 32, 32, 3], and labels, int32 [images]."""

@@ -19,13 +19,10 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from hansa._cache import cache_dir, named_cache_dir
+from hansa.simulation._errors import DatasetError
 
 _CHUNK = 1 << 20
 _TIMEOUT_SECONDS = 30.0
-
-
-class DatasetError(RuntimeError):
-    """A dataset is not to be had, or is damaged; the message says which file and what to do."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hansa.simulation._cifar import read_cifar10
-from hansa.simulation._files import DatasetError, PublishedFile, obtain, obtain_path
+from hansa.simulation._errors import DatasetError
+from hansa.simulation._files import PublishedFile, obtain, obtain_path
 from hansa.simulation._idx import parse_idx
 
 __all__ = ["DatasetError", "ImageData", "load_cifar10", "load_digits", "load_fashion_mnist", "load_mnist"]

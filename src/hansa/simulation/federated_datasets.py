@@ -12,7 +12,8 @@ import numpy.typing as npt
 from hansa.simulation._files import PublishedFile, obtain, obtain_uncompressed
 from hansa.simulation._values import integer
 from hansa.simulation.client_data import ClientData
-from hansa.simulation.readers.tff_sqlite import TffDatabase, from_tff_sqlite
+from hansa.simulation.readers.tff_database import TffDatabase
+from hansa.simulation.readers.tff_sqlite import from_tff_sqlite
 from hansa.simulation.text import CharacterCoding
 
 _TFF_MIRRORS = ("https://storage.googleapis.com/tff-datasets-public/",)

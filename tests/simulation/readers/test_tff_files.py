@@ -189,7 +189,7 @@ class TestSqlite:
         with sqlite3.connect(other) as connection:
             connection.execute("CREATE TABLE t (a)")
         connection.close()
-        with pytest.raises(DatasetError, match=r"no database of TensorFlow Federated.*no such table: client_metadata"):
+        with pytest.raises(DatasetError, match=r"no database of TensorFlow Federated.*no table 'examples'"):
             from_tff_sqlite(other)
         other.write_bytes(b"<html>" * 400)
         with pytest.raises(DatasetError, match="file is not a database"):
@@ -249,7 +249,7 @@ class TestHdf5:
             from_tff_hdf5(tmp_path / "none.h5")
         with h5py.File(tmp_path / "other.h5", "w") as file:
             file["data"] = [1]
-        with pytest.raises(DatasetError, match="has no group 'examples' with the clients in it; it has: data"):
+        with pytest.raises(DatasetError, match="has no group 'examples'; it has: data"):
             from_tff_hdf5(tmp_path / "other.h5")
         path.write_bytes(b"no")
         with pytest.raises(DatasetError, match=f"{path} is damaged, or no HDF5 file"):

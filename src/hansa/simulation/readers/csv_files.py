@@ -15,7 +15,7 @@ import numpy as np
 
 from hansa._cache import cache_dir
 from hansa._extras import require
-from hansa.simulation._files import DatasetError
+from hansa.simulation._errors import DatasetError, reader
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.columns import Convert, Features, Selection, select
 from hansa.simulation.readers.parquet import ParquetTable, check_schema, from_table
@@ -28,6 +28,7 @@ _ROW_GROUP_ROWS = 1 << 14
 _DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
 
 
+@reader
 def from_csv(
     path: str | Path,
     client: str,
@@ -61,10 +62,9 @@ def from_csv(
         The clients, in ascending order of their ids; each one's rows are in the file's order.
 
     Raises:
-        DatasetError: the file is damaged.
-        FileNotFoundError: there is none.
+        DatasetError: the file is damaged. It is a FileNotFoundError if there is none, and a TypeError or a ValueError
+            if there is no such column, or it does not hold what it should, or the file is empty.
         ImportError: pyarrow is not installed.
-        TypeError, ValueError: there is no such column, or it does not hold what it should, or the file is empty.
     """
     require("pyarrow.csv", "parquet", "from_csv")
     file = _CsvFile(Path(path), delimiter)

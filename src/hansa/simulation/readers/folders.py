@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hansa._extras import require
-from hansa.simulation._files import DatasetError
+from hansa.simulation._errors import DatasetError, reader
 from hansa.simulation.client_data import ClientData
+from hansa.simulation.readers.clients import of_file
 from hansa.types import names
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
+@reader
 def from_folder(
     path: str | Path,
     *,
@@ -44,11 +46,10 @@ def from_folder(
         `y`, int32 `[images]`.
 
     Raises:
-        DatasetError: an image is damaged (when it is read).
-        FileNotFoundError: there is no such folder.
+        DatasetError: an image is damaged (when it is read). It is a FileNotFoundError if there is no such folder, and a
+            ValueError if there is no image in it, or some have labels and some have none, or `labels` lacks one; or
+            images have different sizes (when they are read).
         ImportError: Pillow is not installed.
-        ValueError: there is no image in it, or some have labels and some have none, or `labels` lacks one; or images
-            have different sizes (when they are read).
     """
     require("PIL.Image", "images", "from_folder")
     root = Path(path)
@@ -78,7 +79,7 @@ def from_folder(
             arrays["y"] = np.array([numbers[str(label)] for label, _ in images], np.int32)
         return arrays
 
-    return ClientData.from_function(list(found), read, [len(images) for images in found.values()])
+    return of_file(root, list(found), read, [len(images) for images in found.values()])
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from hansa.simulation._errors import reader
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers import arrow
+from hansa.simulation.readers.clients import of_file
 from hansa.simulation.readers.columns import Convert, Features, select
 from hansa.simulation.readers.grouping import group
 from hansa.types.mismatch import describe
@@ -15,6 +17,7 @@ from hansa.types.mismatch import describe
 _ROWS_AT_ONCE = 1 << 16
 
 
+@reader
 def from_huggingface(
     dataset: Any, client: str, features: Features | None = None, convert: Convert | None = None
 ) -> ClientData:
@@ -39,6 +42,7 @@ def from_huggingface(
     Raises:
         TypeError: `dataset` is another kind of dataset, or a column mixes types or holds no numbers.
         ValueError: there is no such column, or no row, or values are missing.
+        DatasetError: what the dataset is read from is damaged; the errors above are DatasetErrors, too.
     """
     if type(dataset).__name__ == "DatasetDict":
         raise TypeError(
@@ -79,4 +83,4 @@ def from_huggingface(
 
         return selection.arrays(values)
 
-    return ClientData.from_function(rows.client_ids, read, rows.sizes)
+    return of_file(None, rows.client_ids, read, rows.sizes, "the dataset")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hansa.simulation._files import DatasetError
+from hansa.simulation._errors import DatasetError, reader, reading
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.columns import Convert, Features, select
 
 
+@reader
 def from_leaf(
     path: str | Path | Iterable[str | Path], features: Features | None = None, convert: Convert | None = None
 ) -> ClientData:
@@ -31,23 +33,21 @@ def from_leaf(
         The clients, in the order of the files and of their `users`.
 
     Raises:
-        DatasetError: a file is damaged, or of another format.
-        FileNotFoundError: there is no such file.
-        TypeError, ValueError: there is no such feature, or it does not hold what it should, or a client is in two
-            files.
+        DatasetError: a file is damaged, or of another format. It is a FileNotFoundError if there is no such file, and a
+            TypeError or a ValueError if there is no such feature, or it does not hold what it should, or a client is in
+            two files.
     """
     clients: dict[str, dict[str, Any]] = {}
     origin: dict[str, Path] = {}
     for file in _files(path):
-        content = _content(file)
-        for user, count in zip(content["users"], content["num_samples"], strict=True):
-            if user in origin:
-                raise ValueError(
-                    f"client {user!r} is in {origin[user]} and in {file}; read what is for training and for testing "
-                    "apart from each other"
-                )
-            clients[user], origin[user] = _arrays(content["user_data"], user, count, file, features, convert), file
-            content["user_data"][user] = None  # the lists take many times the memory of the arrays
+        with reading(file):
+            for user, arrays in _read(file, features, convert):
+                if user in origin:
+                    raise ValueError(
+                        f"client {user!r} is in {origin[user]} and in {file}; read what is for training and for "
+                        "testing apart from each other"
+                    )
+                clients[user], origin[user] = arrays, file
     if not clients:
         raise ValueError(f"{path} has no users, so there are no clients")
     return ClientData.from_clients(clients)
@@ -64,9 +64,27 @@ def _files(path: str | Path | Iterable[str | Path]) -> list[Path]:
     return found
 
 
+def _read(file: Path, features: Features | None, convert: Convert | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each user of a file, and the user's arrays."""
+    content = _content(file)
+    user_data, seen = content["user_data"], set[str]()
+    for position, (user, count) in enumerate(zip(content["users"], content["num_samples"], strict=True)):
+        if not isinstance(user, str):
+            raise DatasetError(f"{file} is damaged: users[{position}] is to be a string, and is {user!r:.60}")
+        if type(count) is not int or count < 0:
+            raise DatasetError(f"{file} is damaged: num_samples[{position}] is no number of examples: {count!r:.60}")
+        if user in seen:
+            raise ValueError(f"client {user!r} is twice among the users of {file}")
+        seen.add(user)
+        with reading(file, f"client {user!r}"):
+            arrays = _arrays(user_data, user, count, file, features, convert)
+        yield user, arrays
+        user_data[user] = None  # the lists take many times the memory of the arrays
+
+
 def _content(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_bytes().decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
     except ValueError as error:  # of which both kinds of error here are
         raise DatasetError(f"{file} is damaged, or no JSON file: {error}") from error
     kinds = {"users": list, "num_samples": list, "user_data": dict}
@@ -81,6 +99,19 @@ def _content(file: Path) -> dict[str, Any]:
             "num_samples"
         )
     return dict(content)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, whose names are each there once."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the name {twice!r:.60} is twice in one object")
+    return made
+
+
+def _no_constant(constant: str) -> float:
+    raise ValueError(f"{constant} is no value of JSON")
 
 
 def _arrays(

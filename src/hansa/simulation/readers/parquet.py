@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from hansa._extras import require
-from hansa.simulation._files import DatasetError
+from hansa.simulation._errors import DatasetError, reader
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers import arrow
+from hansa.simulation.readers.clients import of_file
 from hansa.simulation.readers.columns import Convert, Features, Selection, select
 from hansa.simulation.readers.grouping import Integers, group
 
 _ROWS_AT_ONCE = 1 << 16
 
 
+@reader
 def from_parquet(
     path: str | Path, client: str, features: Features | None = None, convert: Convert | None = None
 ) -> ClientData:
@@ -42,10 +44,9 @@ def from_parquet(
         The clients, in ascending order of their ids; each one's rows are in the file's order.
 
     Raises:
-        DatasetError: the file is damaged, or no Parquet.
-        FileNotFoundError: there is none.
+        DatasetError: the file is damaged, or no Parquet. It is a FileNotFoundError if there is none, and a TypeError or
+            a ValueError if there is no such column, or it does not hold what it should.
         ImportError: pyarrow is not installed.
-        TypeError, ValueError: there is no such column, or it does not hold what it should.
     """
     return from_table(ParquetTable(Path(path), "from_parquet"), client, features, convert)
 
@@ -124,7 +125,7 @@ def from_table(
             lambda column: arrow.to_values(found.column(column), f"column {column!r} of {name}, client {client_id!r},")
         )
 
-    return ClientData.from_function(rows.client_ids, read, rows.sizes)
+    return of_file(table.path, rows.client_ids, read, rows.sizes, name)
 
 
 def check_schema(selection: Selection, schema: Any) -> None:

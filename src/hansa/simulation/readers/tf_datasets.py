@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hansa.simulation._errors import reading
 from hansa.simulation.client_data import ClientData
 from hansa.types.mismatch import describe
 
@@ -34,6 +35,7 @@ def from_tf_datasets(
         TypeError: `datasets` is neither, or gives something else than a dataset of examples.
         ValueError: a dataset has batches, or does not end, or its examples have different shapes; or `names` are not
             as many as an example has tensors. Datasets are looked at when they are first wanted.
+        DatasetError: a dataset cannot be run through, because a file of its is damaged, say.
     """
     if isinstance(datasets, Mapping):
         if client_ids is not None:
@@ -53,7 +55,12 @@ def from_tf_datasets(
             "datasets must be a dict from client ids to tf.data.Datasets, or a function from a client id to one; found "
             f"{describe(datasets)}"
         )
-    return ClientData.from_function(ids, lambda client_id: _read(make(client_id), client_id, names))
+
+    def read(client_id: Any) -> dict[str, Any]:
+        with reading("the dataset", f"client {client_id!r}"):
+            return _read(make(client_id), client_id, names)
+
+    return ClientData.from_function(ids, read)
 
 
 def _columns(dataset: Any, client_id: Any, names: Sequence[str]) -> list[str] | None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from hansa._extras import require
-from hansa.simulation._files import DatasetError
+from hansa.simulation._errors import DatasetError, reader
+from hansa.simulation._limits import too_much, unpacked_limit
 from hansa.simulation.client_data import ClientData
+from hansa.simulation.readers.clients import of_file
 from hansa.simulation.readers.columns import Convert, Features, select
 from hansa.types import names
 
 _EXAMPLES = "examples"
+_CHUNK_BYTES = 64 << 20
+_TEXTS_AT_ONCE = 64
 
 
+@reader
 def from_tff_hdf5(path: str | Path, features: Features | None = None, convert: Convert | None = None) -> ClientData:
     """The clients of an HDF5 file of TensorFlow Federated, such as `fed_emnist_train.h5`.
 
@@ -31,10 +37,10 @@ def from_tff_hdf5(path: str | Path, features: Features | None = None, convert: C
         The clients, in alphabetical order.
 
     Raises:
-        DatasetError: the file is damaged, or of another layout.
-        FileNotFoundError: there is no such file.
+        DatasetError: the file is damaged, or of another layout; it has links, data in other files, or more than a file
+            of its size may hold. It is a FileNotFoundError if there is no such file, and a TypeError or a ValueError if
+            there is no such feature, or it does not hold what it should.
         ImportError: h5py is not installed.
-        TypeError, ValueError: there is no such feature, or it does not hold what it should.
     """
     h5py = require("h5py", "hdf5", "from_tff_hdf5")
     file_path = Path(path)
@@ -48,37 +54,88 @@ def from_tff_hdf5(path: str | Path, features: Features | None = None, convert: C
             raise DatasetError(f"{file_path} is damaged, or no HDF5 file: {error}") from error
 
     with opened() as file:
-        if _EXAMPLES not in file or not isinstance(file[_EXAMPLES], h5py.Group):
-            raise DatasetError(
-                f"{file_path} has no group {_EXAMPLES!r} with the clients in it; it has: {names.listing(sorted(file))}"
-            )
-        groups = file[_EXAMPLES]
+        groups = _member(file, _EXAMPLES, h5py.Group, file_path)
         client_ids = sorted(groups)
         if not client_ids:
             raise ValueError(f"{file_path} has no clients in its group {_EXAMPLES!r}")
-        first = groups[client_ids[0]]
+        first = _member(groups, client_ids[0], h5py.Group, file_path)
         selection = select(str(file_path), sorted(first), features, convert)
         for column in selection.columns:
-            if first[column].dtype.kind in "OS" and not selection.takes_text(column):
+            if _member(first, column, h5py.Dataset, file_path).dtype.kind in "OS" and not selection.takes_text(column):
                 raise TypeError(
                     f"feature {column!r} of {file_path} holds text; leave it out of features, or give convert a "
                     "function that makes numbers of a list of bytes"
                 )
-        sizes = [_size(groups[client_id], client_id, file_path) for client_id in client_ids]
+        sizes = [_size(groups, client_id, selection.columns, file_path) for client_id in client_ids]
 
     def read(client_id: str) -> dict[str, Any]:
         with opened() as file:
-            group = file[_EXAMPLES][client_id]
-            for column in selection.columns:
-                if column not in group:
-                    raise DatasetError(f"{file_path} is damaged: client {client_id!r} has no feature {column!r}")
-            return selection.arrays(lambda column: group[column][()])
+            group = _member(_member(file, _EXAMPLES, h5py.Group, file_path), client_id, h5py.Group, file_path)
+            datasets = {name: _member(group, name, h5py.Dataset, file_path) for name in selection.columns}
+            _check_bytes(sum(dataset.nbytes for dataset in datasets.values()), client_id, file_path)
+            return selection.arrays(lambda column: _values(datasets[column], file_path))
 
-    return ClientData.from_function(client_ids, read, sizes)
+    return of_file(file_path, client_ids, read, sizes)
 
 
-def _size(group: Any, client_id: str, path: Path) -> int:
-    lengths = {name: dataset.shape[0] for name, dataset in group.items() if dataset.shape}
+def _member(group: Any, name: str, kind: type[Any], path: Path) -> Any:
+    """A member of a group, which must lie in the file itself.
+
+    Raises:
+        DatasetError: there is none of this kind, or it is elsewhere, or is not all there.
+    """
+    import h5py
+
+    where = f"{group.name.rstrip('/')}/{name}"
+    link = group.get(name, getlink=True)
+    if link is None:
+        inside = "" if group.name == "/" else f" in {group.name}"
+        raise DatasetError(
+            f"{path} has no {kind.__name__.lower()} {name!r}{inside}; it has: {names.listing(sorted(group)) or 'none'}"
+        )
+    if not isinstance(link, h5py.HardLink):
+        raise DatasetError(f"{path} is refused: {where} is a link; what is read must be in the file itself, once")
+    found = group[name]
+    if not isinstance(found, kind):
+        raise DatasetError(f"{path} is damaged: {where} is no {kind.__name__.lower()}")
+    if kind is h5py.Dataset:
+        if found.is_virtual or found.external:
+            raise DatasetError(f"{path} is refused: {where} has its values in other files")
+        if h5py.check_ref_dtype(found.dtype) is not None:
+            raise DatasetError(f"{path} is refused: {where} holds references, not values")
+        if found.shape is None or not found.shape:
+            raise DatasetError(f"{path} is damaged: {where} has no row for each example")
+        if math.prod(found.chunks or (0,)) * found.dtype.itemsize > max(_CHUNK_BYTES, 2 * found.nbytes):
+            raise DatasetError(f"{path} is refused: {where} has chunks of {list(found.chunks)} for {list(found.shape)}")
+    return found
+
+
+def _values(dataset: Any, path: Path) -> Any:
+    """The values of a dataset. Those of any length may lie in the same place many times, so they are read in parts."""
+    if dataset.dtype.kind != "O":
+        return dataset[()]
+    if len(dataset.shape) != 1:
+        raise TypeError(f"{dataset.name} has values of any length in {len(dataset.shape)} dimensions, and not in one")
+    limit, values, total = unpacked_limit(path), [], 0
+    for start in range(0, len(dataset), _TEXTS_AT_ONCE):
+        for value in dataset[start : start + _TEXTS_AT_ONCE]:
+            total += len(value) if isinstance(value, bytes | str) else value.nbytes
+            values.append(value)
+        if total > limit:
+            raise DatasetError(too_much(path, f"{dataset.name}, of more than {total:,} bytes"))
+    return values
+
+
+def _check_bytes(size: int, client_id: str, path: Path) -> None:
+    if size > unpacked_limit(path):
+        raise DatasetError(too_much(path, f"client {client_id!r}, of {size:,} bytes"))
+
+
+def _size(groups: Any, client_id: str, columns: list[str], path: Path) -> int:
+    import h5py
+
+    group = _member(groups, client_id, h5py.Group, path)
+    lengths = {name: _member(group, name, h5py.Dataset, path).shape[0] for name in columns}
     if len(set(lengths.values())) != 1:
         raise DatasetError(f"{path} is damaged: the features of client {client_id!r} have the lengths {lengths}")
     return int(next(iter(lengths.values())))

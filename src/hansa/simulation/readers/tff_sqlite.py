@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hansa._cache import cache_dir
-from hansa.simulation._files import DatasetError, fingerprint, unpack_lzma
+from hansa.simulation._errors import reader
+from hansa.simulation._files import fingerprint, unpack_lzma
 from hansa.simulation.client_data import ClientData
+from hansa.simulation.readers.clients import of_file
 from hansa.simulation.readers.columns import Convert, Features, select
-from hansa.simulation.readers.tf_example import parse_example
-from hansa.types import names
+from hansa.simulation.readers.tff_database import TffDatabase
 
 
+@reader
 def from_tff_sqlite(
     path: str | Path, split: str | None = None, features: Features | None = None, convert: Convert | None = None
 ) -> ClientData:
@@ -39,14 +38,14 @@ def from_tff_sqlite(
         The clients of the split, in alphabetical order; each one's examples are in the order of the table.
 
     Raises:
-        DatasetError: the database is damaged, or another one.
-        FileNotFoundError: there is no such file.
-        TypeError, ValueError: there is no such split or feature, or it does not hold what it should.
+        DatasetError: the database is damaged, or another one, or its tables are not plain ones. It is a
+            FileNotFoundError if there is no such file, and a TypeError or a ValueError if there is no such split or
+            feature, or it does not hold what it should.
     """
     database = TffDatabase(_uncompressed(Path(path)))
     counts = database.clients(split)
     split_name = split or database.splits()[0]
-    first = database.examples(split_name, next(iter(counts)))[:1]
+    first = database.examples(split_name, next(iter(counts)), most=1)
     what = f"{path} (split {split_name!r})"
     selection = select(what, list(first[0]) if first else [], features, convert)
     for column in selection.columns:
@@ -60,7 +59,7 @@ def from_tff_sqlite(
         examples = database.examples(split_name, client_id)
         return selection.arrays(lambda column: _column(examples, column, f"client {client_id!r} of {what}"))
 
-    return ClientData.from_function(list(counts), read, list(counts.values()))
+    return of_file(database.path, list(counts), read, list(counts.values()), path)
 
 
 def _uncompressed(path: Path) -> Path:
@@ -69,53 +68,6 @@ def _uncompressed(path: Path) -> Path:
     if path.suffix != ".lzma":
         return path
     return unpack_lzma(path, cache_dir() / "uncompressed" / fingerprint(path) / path.stem)
-
-
-class TffDatabase:
-    """A database of TensorFlow Federated, opened for each query, so several threads and processes may ask."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def splits(self) -> list[str]:
-        """The names of its splits."""
-        return [name for (name,) in self._ask("SELECT DISTINCT split_name FROM client_metadata ORDER BY split_name")]
-
-    def clients(self, split: str | None) -> dict[str, int]:
-        """The clients of a split, which may be None if there is only one, and how many examples they have."""
-        splits = self.splits()
-        if not splits:
-            raise ValueError(f"{self._path} has no clients")
-        if split is None and len(splits) > 1:
-            raise ValueError(f"{self._path} has several splits; say which with split=: {names.listing(splits)}")
-        if split is not None and split not in splits:
-            hint = names.suggestion(split, splits) or ";"
-            raise ValueError(f"{self._path} has no split {split!r}{hint} the splits are: {names.listing(splits)}")
-        query = "SELECT client_id, num_examples FROM client_metadata WHERE split_name = ? ORDER BY client_id"
-        return dict(self._ask(query, split or splits[0]))
-
-    def examples(self, split: str, client_id: str) -> list[dict[str, Any]]:
-        """The features of each of a client's examples."""
-        query = "SELECT serialized_example_proto FROM examples WHERE split_name = ? AND client_id = ? ORDER BY rowid"
-        try:
-            return [parse_example(message) for (message,) in self._ask(query, split, client_id)]
-        except ValueError as error:
-            raise DatasetError(f"{self._path} is damaged: an example of client {client_id!r} is {error}") from error
-
-    def _ask(self, query: str, *arguments: str) -> list[Any]:
-        try:
-            with self._connection() as connection:
-                return connection.execute(query, arguments).fetchall()
-        except sqlite3.Error as error:
-            raise DatasetError(
-                f"{self._path} is damaged, or no database of TensorFlow Federated, which has the tables "
-                f"'client_metadata' and 'examples': {error}"
-            ) from error
-
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        with contextlib.closing(sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            yield connection
 
 
 def _column(examples: list[dict[str, Any]], column: str, what: str) -> Any:
