@@ -22,8 +22,6 @@ from hansa.language.intrinsics import (
     federated_max,
     federated_mean,
     federated_min,
-    federated_secure_sum,
-    federated_secure_sum_bitwidth,
     federated_select,
     federated_sum,
     federated_value,
@@ -32,6 +30,7 @@ from hansa.language.intrinsics import (
     sequence_reduce,
     sequence_sum,
 )
+from hansa.language.protected_sums import federated_secure_sum, federated_secure_sum_bitwidth
 from hansa.language.tracing import federated_computation, jax_computation, tf_computation
 from hansa.language.values import Value
 from hansa.runtimes.inprocess import InProcessRuntime

@@ -638,8 +638,8 @@ def _() -> None:
 @misuse(
     "federated_secure_sum with a float bound",
     TypeError,
-    "the max_input of federated_secure_sum must be a non-negative integer, or an integer scalar at the server; "
-    "found float32",
+    "the max_input of federated_secure_sum must be a non-negative integer, an integer scalar at the server, or a "
+    "struct of one for each tensor of int32; found float32",
 )
 def _() -> None:
     made(lambda x: hansa.federated_secure_sum(x, 10.0), "{int32}@CLIENTS")  # wrong

@@ -515,8 +515,11 @@ def collect(build: Builder, value: hansa.Value) -> hansa.Value:
 def secure_sum(build: Builder, value: hansa.Value) -> hansa.Value:
     if build.draw(st.booleans()):
         return hansa.federated_secure_sum_bitwidth(value, 2)
+    if {leaf.dtype.name for leaf in tensor_leaves(_member(value))} != {"int64"}:
+        return hansa.federated_secure_sum(value, 5)
+    # Of 64 bits, so that no bound of 32 bits that the server computes lets the sum wrap.
     bounds = [v for v in build.at(SERVER) if is_integer(_member(v)) and _member(v) == TensorType("int32")]
-    return hansa.federated_secure_sum(value, build.choose([*bounds, 5]))
+    return hansa.federated_secure_sum(value, build.choose([*bounds, 5]), count_clipped=build.draw(st.booleans()))
 
 
 @on(at_clients(_is_plain))

@@ -28,7 +28,8 @@ class Aggregate:
     Attributes:
         node: its result, a value at the server.
         contributions: what each client gives, values at the clients.
-        start: the value that `zero` is made from, or None if it needs none.
+        start: the value that `zero` is made from, or None if it needs none; of a protected sum, the bounds of what each
+            client gives (`hansa.language.protected_sums`).
         collective: how partial states of several devices merge in one operation: "sum", "min", "max", or None.
         zero: from the value of `start` to the state of no clients.
         accumulate: (state, contributions) -> state.
@@ -108,16 +109,17 @@ def _sum(node: Intrinsic) -> Aggregate:
         totals = zip(jax.tree.leaves(state), tensors(kind), strict=True)
         return unflatten(kind, [lax.convert_element_type(total, leaf.dtype) for total, leaf in totals])
 
+    protected = node.name.startswith("federated_secure")
     return Aggregate(
         node,
-        node.arguments,
-        start=None,
+        node.arguments[:1],
+        start=node.arguments[1] if protected else None,
         collective="sum",
         zero=lambda _: unflatten(kind, [jnp.zeros(leaf.shape, wide(leaf.dtype)) for leaf in tensors(kind)]),
         accumulate=lambda state, given: _leafwise(lambda x, y: x + y.astype(x.dtype), state, given[0]),
         merge=_add,
         report=report,
-        protected=node.name.startswith("federated_secure"),
+        protected=protected,
     )
 
 

@@ -209,7 +209,7 @@ class ProgramEncoder:
             "name": name_of(aggregate.node),
             "type": encode_type(aggregate.node.type),
             "start": None if aggregate.start is None else self._expression(aggregate.start),
-            "start_type": None if aggregate.start is None else encode_type(aggregate.start.type),
+            "start_type": None if aggregate.start is None else encode_type(member(aggregate.start.type)),
             "collective": aggregate.collective,
             "protected": aggregate.protected,
             **self._folds[key],
@@ -220,14 +220,14 @@ class ProgramEncoder:
         trees: list[Any] = []
 
         def zero(*arrays: Any) -> list[Any]:
-            start = None if aggregate.start is None else unflatten(aggregate.start.type, iter(arrays))
+            start = None if aggregate.start is None else unflatten(member(aggregate.start.type), iter(arrays))
             leaves, tree = jax.tree.flatten(aggregate.zero(start))
             trees[:] = [tree]
             return [jnp.asarray(leaf) for leaf in leaves]
 
         name = f"{self._program.name}_{aggregate.name}"
         encoded, states = self._export_any_size(
-            f"{name}_zero", zero, [] if aggregate.start is None else [aggregate.start.type]
+            f"{name}_zero", zero, [] if aggregate.start is None else [member(aggregate.start.type)]
         )
         if any(export.is_symbolic_dim(dim) for state in states for dim in state.shape):
             raise ArtifactError(

@@ -12,7 +12,7 @@ from hansa.language import operands
 from hansa.language.computations import Computation, concrete
 from hansa.language.context import Trace
 from hansa.language.graph import Node
-from hansa.language.tracing import jax_computation, wide_computation
+from hansa.language.tracing import jax_computation
 from hansa.language.values import Value, to_node
 from hansa.types import (
     CLIENTS,
@@ -219,44 +219,6 @@ def federated_select(client_keys: Any, max_key: Any, server_value: Any, select_f
     return _value("federated_select", kind, trace, keys, *sent, functions=(function,))
 
 
-def federated_secure_sum(value: Any, max_input: Any) -> Value:
-    """`{T}@CLIENTS -> T@SERVER`: the sum of integers over the clients, of which nobody is to see a single summand.
-
-    Args:
-        value: integer tensors, or a struct of them. Each client brings its numbers into the range 0 to `max_input`,
-            whichever end is nearer, so that none can spoil the sum.
-        max_input: a non-negative integer, or one at the server.
-
-    Returns:
-        The sum, in the dtype of the value. In this process, the sum is computed like any other: it is simulated, and
-        `hansa.explain` marks what would be protected.
-    """
-    trace = operands.require_trace("federated_secure_sum")
-    node = _secure(value, "federated_secure_sum")
-    if isinstance(max_input, int | np.integer) and not isinstance(max_input, bool):
-        return _secure_sum("federated_secure_sum", trace, node, int(max_input))
-    bound = to_node(max_input, what="the max_input of federated_secure_sum")
-    kind = operands.member(bound)
-    if not isinstance(kind, TensorType) or kind.dtype.kind not in "iu" or kind.shape:
-        raise TypeError(
-            "the max_input of federated_secure_sum must be a non-negative integer, or an integer scalar at the server; "
-            f"found {bound.type}"
-        )
-    bound = operands.at_server(Value(bound, trace), "the max_input of federated_secure_sum")
-    return _secure_sum("federated_secure_sum", trace, node, bound)
-
-
-def federated_secure_sum_bitwidth(value: Any, bitwidth: int) -> Value:
-    """`federated_secure_sum` of integers of at most `bitwidth` bits, 1 to 62: 0 to 2**bitwidth - 1."""
-    trace = operands.require_trace("federated_secure_sum_bitwidth")
-    node = _secure(value, "federated_secure_sum_bitwidth")
-    if isinstance(bitwidth, bool) or not isinstance(bitwidth, int | np.integer) or not 1 <= bitwidth <= 62:
-        raise ValueError(
-            f"the bitwidth of federated_secure_sum_bitwidth must be a number of bits from 1 to 62, found {bitwidth!r}"
-        )
-    return _secure_sum("federated_secure_sum_bitwidth", trace, node, 2 ** int(bitwidth) - 1)
-
-
 def federated_client_key(key: Any) -> Value:
     """`uint32[2]@SERVER -> {uint32[2]}@CLIENTS`: a random key of each client's own, made of the server's and its id.
 
@@ -355,36 +317,3 @@ def _reduce(name: str, value: Any) -> Value:
     else:
         operands.numeric(operands.member(node), name, ("int", "float"), "integers or floats")
     return _value(name, FederatedType(operands.member(node), SERVER), trace, node)
-
-
-def _secure(value: Any, what: str) -> Node:
-    node = operands.placed(value, what, CLIENTS)
-    operands.numeric(operands.member(node), what, ("int",), "integers")
-    return node
-
-
-def _secure_sum(name: str, trace: Trace, node: Node, bound: int | Node) -> Value:
-    """The sum of what each client has brought into the range 0 to `bound`, which may be a value at the server."""
-    kind = operands.member(node)
-    if isinstance(bound, int):
-        if bound < 0:
-            raise ValueError(f"the max_input of {name} must not be negative, found {bound}")
-
-        def clipped(value: Any) -> Any:
-            return jax.tree.map(lambda x: jnp.clip(x, 0, min(bound, np.iinfo(x.dtype).max)), value)
-
-        clip, given = wide_computation(kind)(clipped), node
-    else:
-
-        def clipped_to(value: Any, most: Any) -> Any:
-            def clip(x: Any) -> Any:
-                limit = jnp.clip(most.astype(np.int64), 0, min(np.iinfo(x.dtype).max, np.iinfo(np.int64).max))
-                return jnp.clip(x, 0, limit.astype(x.dtype))
-
-            return jax.tree.map(clip, value)
-
-        clip = wide_computation(kind, operands.member(bound))(clipped_to)
-        sent = operands.operation("federated_broadcast", FederatedType(operands.member(bound), CLIENTS, True), bound)
-        given = to_node([Value(node, trace), Value(sent, trace)])
-    within = operands.placed(federated_map(clip, Value(given, trace)), name, CLIENTS)
-    return _value(name, FederatedType(kind, SERVER), trace, within)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from hansa.compiler.evaluate import evaluate
 from hansa.compiler.partition import compile_computation
 from hansa.compiler.program import Program
 from hansa.compiler.sequences import Columns, NeedsSizes
@@ -26,6 +27,7 @@ from hansa.runtimes.arguments import Arguments, Static, pack, settle, survey
 from hansa.runtimes.columns import Packed, Room, pad_rows
 from hansa.runtimes.executable import Executable
 from hansa.runtimes.patience import meets_in_programs
+from hansa.runtimes.protected_sums import ProtectedSums
 from hansa.runtimes.replicas import whole_of
 from hansa.runtimes.results import assemble, computed_parts
 from hansa.runtimes.schedule import schedule
@@ -48,6 +50,11 @@ class Compiled:
     def at_clients(self) -> bool:
         """Whether clients have any part in it; if not, one device does it all."""
         return bool(self.program.clients) or any(map(rounds.is_stacked, self.outputs))
+
+    @cached_property
+    def protected(self) -> ProtectedSums:
+        """Its protected sums."""
+        return ProtectedSums(self.program)
 
 
 class InProcessRuntime:
@@ -153,6 +160,7 @@ class InProcessRuntime:
         if call.turns_per_chunk is not None:
             none = np.zeros(0, np.int64)
             packed, static = self._pack(call, none)
+            self._check_sums(compiled, size, packed, static)
             return chunks.run(
                 program,
                 packed,
@@ -166,6 +174,7 @@ class InProcessRuntime:
                 partial(self._execute, compiled),
             )
         packed, static = self._pack(call, None)
+        self._check_sums(compiled, size, packed, static)
         if not compiled.outputs:
             return []
 
@@ -178,6 +187,16 @@ class InProcessRuntime:
         cohort = self._cohort(call, call.turns, np.arange(size)) if compiled.at_clients else rounds.NOBODY
         values: list[Any] = self._execute(compiled, ("whole", static), whole, (packed, cohort), (P(), P()), P())
         return values
+
+    def _check_sums(self, compiled: Compiled, clients: int, packed: Any, static: Static) -> None:
+        """Refuses a call whose protected sums might not fit, before any client works."""
+        program, asked = compiled.program, list(compiled.protected.asked)
+
+        def bounds(packed: Any) -> list[Any]:
+            return evaluate(asked, rounds.server_environment(program, packed, static))
+
+        values = self._execute(compiled, ("bounds", static), bounds, (packed,), (P(),), P()) if asked else []
+        compiled.protected.check(clients, values)
 
     def _chunks(self, call: Call) -> Iterator[chunks.Chunk]:
         assert call.turns_per_chunk is not None

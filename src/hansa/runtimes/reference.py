@@ -18,6 +18,7 @@ import numpy.typing as npt
 from hansa.language.computations import Computation, GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
 from hansa.language.local import tensors, type_of_arrays, unflatten
+from hansa.language.protected_sums import check_total
 from hansa.runtimes.arguments import fields, pack, settle, survey
 from hansa.runtimes.columns import Room, elements
 from hansa.types import CLIENTS, FederatedType, SequenceType, Struct, StructType, Type, is_tensor_structure, to_value
@@ -167,10 +168,16 @@ class _Call:
         return self.pointwise(node, slices, keys, count, source)
 
     def federated_sum(self, node: Intrinsic, value: Any) -> Any:
-        """The sum over the clients. Secure sums are given values that are clipped already."""
+        """The sum over the clients."""
         return _tensorwise(_sum, _member(node.type), self.at_each(value, node.arguments[0].type))
 
-    federated_secure_sum = federated_secure_sum_bitwidth = federated_sum
+    def federated_secure_sum(self, node: Intrinsic, value: Any, bounds: Any) -> Any:
+        """The sum of values that are in their ranges already, if the dtype holds it."""
+        most = [int(bound) for bound in jax.tree.leaves(bounds)]
+        check_total(node.name, _member(node.type), most, len(self.ids), node.where)
+        return self.federated_sum(node, value)
+
+    federated_secure_sum_bitwidth = federated_secure_sum
 
     def federated_min(self, node: Intrinsic, value: Any) -> Any:
         """The smallest or largest over the clients, and the last value that the dtype has, which is that of none."""
