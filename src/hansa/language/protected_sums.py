@@ -6,6 +6,7 @@ brings its values into a range, and the sum must hold the most that all clients 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -238,7 +239,7 @@ def _secure_sum(name: str, trace: Trace, node: Node, bounds: list[int] | Node, c
 
     if not count_clipped:
         return total(clipped, at_server)
-    most = sum(int(np.prod(leaf.shape, dtype=np.int64)) for leaf in tensor_leaves(kind))
+    most = sum(math.prod(n or 0 for n in leaf.shape) for leaf in tensor_leaves(kind))
     numbers = operands.at_server(Struct([(None, np.uint64(most))]), "the bound")
     parts = {"sum": total(select(clipped, 0), at_server), "num_clipped": total(select(clipped, 1), numbers)}
     return Value(to_node(parts), trace)
