@@ -10,6 +10,7 @@ import numpy as np
 from hansa.simulation._steps import Arrays, Sizes, rows
 from hansa.types import Type, infer_type
 from hansa.types.batches import Examples
+from hansa.types.values import how_to_cast
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ def check_kind(arrays: Arrays, client_id: Hashable, kind: Type) -> None:
         expected = kind[name]  # type: ignore[index]
         found = infer_type(arrays[name])
         if not expected.is_assignable_from(found):
-            cast = found.dtype != expected.dtype  # type: ignore[attr-defined]
-            remedy = f"convert it with .astype('{expected.dtype}')" if cast else "pad or crop it to one shape"
+            alike = found.dtype == expected.dtype  # type: ignore[attr-defined]
+            remedy = "pad or crop it to one shape" if alike else how_to_cast(arrays[name], expected.dtype)
             raise TypeError(
                 f"client {client_id!r} has {name!r} of type {found}, but the first client's are {expected}; {remedy}"
             )

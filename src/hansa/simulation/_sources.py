@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hansa.simulation._columns import Columns, of_clients
+from hansa.simulation._lazy_rows import LazyRows
 from hansa.simulation._steps import Arrays, Sizes, Step, Visit, checked_arrays, rows
 from hansa.types import Type
 from hansa.types.batches import Examples
@@ -98,7 +99,7 @@ class ArraySource(Source):
     """Rows of arrays, grouped by client: `order[starts[i] : starts[i] + counts[i]]` are the rows of client `i`.
 
     Args:
-        arrays: arrays `[examples, ...]`; on disk if one of them is a `np.memmap`.
+        arrays: arrays `[examples, ...]`, or `LazyRows` in place of some; on disk if one of them is a `np.memmap`.
         client_ids: the clients.
         order: int64 [rows]; None if the rows are one after another in the arrays.
         starts: int64 [clients].
@@ -115,8 +116,9 @@ class ArraySource(Source):
             starts,
             counts,
         )
-        examples = Examples(arrays)
-        self.in_memory, self.batch_type = not examples.on_disk, examples.kind
+        examples = Examples({name: array[:0] for name, array in arrays.items()})
+        self._lazy = any(isinstance(array, LazyRows) for array in arrays.values())
+        self.in_memory, self.batch_type = not (examples.on_disk or self._lazy), examples.kind
 
     @property
     def known_sizes(self) -> Sizes | None:
@@ -125,6 +127,8 @@ class ArraySource(Source):
     @cached_property
     def columns(self) -> Columns | None:
         arrays = self._arrays
+        if self._lazy:
+            return None
         if self._order is not None:
             if not self.in_memory:
                 return None

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hansa.simulation._lazy_rows import LazyRows, is_lazy
+from hansa.simulation._numbers import own_array
 from hansa.simulation._random import generator
 from hansa.types.mismatch import describe
 
@@ -165,8 +167,8 @@ def rows(arrays: Mapping[str, Any]) -> int:
     return len(next(iter(arrays.values())))
 
 
-def checked_arrays(value: Any, what: str) -> Arrays:
-    """The arrays of a dict, with one row per example in each.
+def checked_arrays(value: Any, what: str, lazily: bool = False) -> Arrays:
+    """The arrays of a dict, with one row per example in each; with `lazily`, some of them may be `LazyRows`.
 
     Raises:
         TypeError: if it is no dict of arrays; `what` names it.
@@ -182,14 +184,8 @@ def checked_arrays(value: Any, what: str) -> Arrays:
     for name, given in value.items():
         if not isinstance(name, str):
             raise TypeError(f"{what} must have strings for names; found {describe(name)}")
-        try:
-            array = given if isinstance(given, np.ndarray) else np.asarray(given)
-        except ValueError:  # nested lists of unequal lengths
-            array = np.asarray(None)
-        if array.dtype.kind not in "biufcV" or (array.dtype.kind == "V" and array.dtype.names is not None):
-            raise TypeError(
-                f"{what} must hold arrays of numbers; {name!r} is {describe(given)}; encode text and objects as numbers"
-            )
+        named = f"{what} must hold arrays of numbers; {name!r}"
+        array: Any = LazyRows(given, named) if lazily and is_lazy(given) else own_array(given, named)
         if not array.ndim:
             raise ValueError(f"{what} must hold arrays with one row per example; {name!r} is a scalar, {array.dtype}")
         arrays[name] = array

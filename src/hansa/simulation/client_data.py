@@ -21,7 +21,7 @@ from hansa.simulation._sources import (
     Source,
     Transformed,
 )
-from hansa.simulation._steps import Arrays, Filter, Map, Part, Shuffle, Sizes, Step, Take, checked_arrays
+from hansa.simulation._steps import Arrays, Filter, Map, Part, Shuffle, Sizes, Step, Take, checked_arrays, rows
 from hansa.simulation._values import fraction, integer, positions_within
 from hansa.types import Type
 from hansa.types.batches import ClientBatches, Examples
@@ -52,7 +52,8 @@ class ClientData:
         """A population from the examples of all clients together.
 
         Args:
-            arrays: arrays `[examples, ...]` by name. `np.memmap`s stay on disk: the rows of a cohort are read.
+            arrays: arrays `[examples, ...]` by name. `np.memmap`s stay on disk, and sparse matrices of SciPy sparse:
+                the rows of a cohort are read, or made dense. NaN is a number here, and may make a client drop out.
             client_of: [examples], whose each example is: integers, of which negative ones stand for nobody, or strings,
                 with None for nobody. The partitioners make such arrays; a column of a table may be one.
             client_ids: the clients in their order, some perhaps without examples; by default those in `client_of`, in
@@ -61,8 +62,8 @@ class ClientData:
         Raises:
             TypeError, ValueError: if the arrays differ in length, or `client_of` is no such array, or nobody has any.
         """
-        checked = checked_arrays(arrays, "arrays")
-        size = Examples(checked).size
+        checked = checked_arrays(arrays, "arrays", lazily=True)
+        size = rows(checked)
         owners, owned = owners_of(client_of, size)
         found, index = np.unique(owners[owned], return_inverse=True)
         ids: Sequence[Hashable] = found.tolist() if client_ids is None else unique(client_ids)

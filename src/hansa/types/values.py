@@ -255,9 +255,28 @@ def _found(value: Any) -> str:
     return describe(value)
 
 
+def how_to_cast(array: Any, dtype: DType) -> str:
+    """What to write so that an array of numbers gets a dtype; nothing that would make other numbers of those in it."""
+    name, wide = dtype_name(dtype), dtype_name(array.dtype)
+    if isinstance(array, jax.core.Tracer) or _keeps_values(np.asarray(array), dtype):
+        return f"convert it with .astype({name!r})"
+    return f"{name} cannot hold all of its numbers: make what was expected {wide}, or both a dtype that holds both"
+
+
+def _keeps_values(array: np.ndarray[Any, Any], dtype: DType) -> bool:
+    """Whether a cast changes no number, but for rounding floats, within their range."""
+    if kind(array.dtype) == "complex" and kind(dtype) != "complex":
+        return False
+    with np.errstate(all="ignore"):
+        cast = array.astype(dtype)
+        if kind(array.dtype) in ("float", "complex") and kind(dtype) in ("float", "complex"):
+            return not bool((np.isinf(cast) & ~np.isinf(array)).any())
+        return bool(((cast == array) if cast.dtype.kind in "iu" else (cast.astype(array.dtype) == array)).all())
+
+
 def _cast_hint(array: Any, dtype: DType) -> str:
     if "str" not in (dtype_name(array.dtype), dtype_name(dtype)) and dtype_name(array.dtype) in DTYPES:
-        return f"convert it with .astype({dtype_name(dtype)!r})"
+        return how_to_cast(array, dtype)
     if array.dtype == object and dtype != STR:
         return f"an array of Python objects is no array of numbers; convert it with .astype({dtype_name(dtype)!r})"
     if isinstance(array.dtype, np.dtype) and not array.dtype.isnative:

@@ -198,11 +198,13 @@ class TestSqlite:
     def test_examples_of_different_lengths_are_named(self, tmp_path: Path):
         path = database(tmp_path / "d.sqlite", {"train": {"a": [example(x=[1.0]), example(x=[1.0, 2.0])]}})
         with pytest.raises(
-            ValueError, match="has 1 values of 'x' in its example 0, but 2 in its example 1; pad or crop"
+            ValueError, match=r"client 'a', has rows of different shapes: row 0 is .1., row 1 .2.; pad or crop"
         ):
             from_tff_sqlite(path).client("a")
         path = database(tmp_path / "m.sqlite", {"train": {"a": [example(x=[1.0], y=1), example(x=[1.0])]}})
-        with pytest.raises(ValueError, match="has no feature 'y' in its example 1"):
+        with pytest.raises(
+            ValueError, match=r"column 'y' of .* client 'a', has no value in 1 rows, the first of which is row 1"
+        ):
             from_tff_sqlite(path, features=["x", "y"]).client("a")
 
 

@@ -6,51 +6,81 @@ from typing import Any
 
 import numpy as np
 
+from hansa.simulation.readers.columns import Selection
 
-def to_values(column: Any, what: str) -> Any:
-    """The values of an Arrow array or chunked array: an array `[rows, ...]`, or a list where they are text or mixed.
 
-    Raises:
-        ValueError: if values are missing.
-    """
+def to_values(column: Any) -> Any:
+    """The values of an Arrow array or chunked array: an array `[rows, ...]` where they are numbers or dates, of which
+    missing floats are NaN and dates NaT; else a list, in which missing ones are None."""
     import pyarrow
+    from pyarrow import types
 
     array = _whole(column)
-    if array.null_count:
-        row = int(np.flatnonzero(np.asarray(array.is_null()))[0])
-        raise ValueError(f"{what} has no value in {array.null_count} rows, the first of which is row {row}; fill it")
-    if isinstance(array, pyarrow.ExtensionArray):
-        return to_values(array.storage, what)
     kind = array.type
-    if pyarrow.types.is_fixed_size_list(kind):
-        return _nested(array, len(array), kind.list_size, what)
-    if pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind):
+    if isinstance(array, pyarrow.ExtensionArray):
+        if array.null_count or not hasattr(array, "to_numpy_ndarray"):
+            return to_values(array.storage)
+        return array.to_numpy_ndarray()
+    if types.is_run_end_encoded(kind):
+        return to_values(pyarrow.compute.run_end_decode(array))
+    if types.is_dictionary(kind):
+        return to_values(array.dictionary_decode())
+    if types.is_floating(kind) or types.is_timestamp(kind) or types.is_duration(kind) or types.is_date(kind):
+        return array.to_numpy(zero_copy_only=False)
+    if array.null_count:
+        return array.to_pylist()
+    if types.is_fixed_size_list(kind):
+        return _nested(array, kind.list_size)
+    if types.is_list(kind) or types.is_large_list(kind):
         sizes = np.diff(np.asarray(array.offsets))
         if len(sizes) and (sizes == sizes[0]).all():
-            return _nested(array, len(array), int(sizes[0]), what)
-        return array.to_pylist()
-    if pyarrow.types.is_dictionary(kind):
-        return to_values(array.dictionary_decode(), what)
-    if is_text(kind) or pyarrow.types.is_null(kind) or pyarrow.types.is_nested(kind):
-        return array.to_pylist()
-    return array.to_numpy(zero_copy_only=False)
+            return _nested(array, int(sizes[0]))
+    if types.is_integer(kind) or types.is_boolean(kind):
+        return array.to_numpy(zero_copy_only=False)
+    return array.to_pylist()
 
 
-def _nested(array: Any, rows: int, size: int, what: str) -> Any:
-    inner = to_values(array.flatten(), what)
-    if isinstance(inner, list):
-        return array.to_pylist()
-    return inner.reshape(rows, size, *inner.shape[1:])
+def _nested(array: Any, size: int) -> Any:
+    inner = to_values(array.flatten())
+    return inner.reshape(len(array), size, *inner.shape[1:]) if isinstance(inner, np.ndarray) else array.to_pylist()
 
 
-def is_text(kind: Any) -> bool:
-    """Whether an Arrow type is that of strings or bytes."""
+def check_schema(selection: Selection, schema: Any, apart: frozenset[str] = frozenset()) -> None:
+    """Checks, before a row is read, that what is no number is left to a function of the user's.
+
+    Args:
+        selection: what is made of the columns.
+        schema: the table's Arrow schema.
+        apart: columns that something else reads.
+
+    Raises:
+        TypeError: if it is not.
+    """
+    for column in selection.columns:
+        kind = schema.field(column).type
+        what = _no_number(kind)
+        if what and column not in apart and not selection.is_converted(column):
+            raise TypeError(
+                f"column {column!r} of {selection.table} holds {what} ({kind}); leave it out of features, or give "
+                "convert a function that makes numbers of "
+                + ("an array of them" if what == "dates or times" else "a list of them")
+            )
+
+
+def _no_number(kind: Any) -> str:
+    """What an Arrow type holds, if that is surely no number; else an empty string."""
     from pyarrow import types
 
     if types.is_dictionary(kind):
         kind = kind.value_type
-    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_binary, types.is_large_binary)
-    return any(test(kind) for test in tests)
+    kind = getattr(kind, "storage_type", kind)
+    text = (types.is_string, types.is_large_string, types.is_string_view)
+    data = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    if any(test(kind) for test in (*text, *data)):
+        return "text" if any(test(kind) for test in text) else "bytes"
+    if types.is_struct(kind) or types.is_map(kind) or types.is_union(kind):
+        return "structs"
+    return "dates or times" if types.is_temporal(kind) else ""
 
 
 def _whole(column: Any) -> Any:

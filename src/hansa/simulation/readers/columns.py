@@ -6,13 +6,14 @@ known here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from hansa.simulation._numbers import Values, as_numbers, as_read, cast, check_present, own_array
 from hansa.types import names
 from hansa.types.mismatch import describe
 
@@ -20,7 +21,12 @@ Features: TypeAlias = Sequence[str] | Mapping[str, str | Sequence[str]]
 """The arrays of examples: names of columns, or by name of the array a column, or columns that it stacks."""
 
 Convert: TypeAlias = Mapping[str, Any]
-"""By name of the array, the dtype that it is cast to, or a function from values to an array with a row for each."""
+"""By name of the array, the dtype that it is cast to, or a function from values to an array with a row for each.
+
+A function gets a column as it was read: an array where it holds numbers, in which NaN stands for a missing float, or
+dates; a list where it holds anything else, such as text, or has missing values that are no floats, which are None. Of
+several columns it gets one array `[examples, columns]`, of Python's objects if they are of several dtypes.
+"""
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,14 @@ class Selection:
         alike = all(isinstance(dtype, np.dtype) and dtype == wanted[0] for dtype in wanted)
         return wanted[0] if wanted and alike else None
 
-    def takes_text(self, column: str) -> bool:
-        """Whether a function of the user's reads this column, which may then hold text."""
-        return any(callable(self.convert.get(name)) for name, group in self.groups.items() if column in _several(group))
+    def is_converted(self, column: str) -> bool:
+        """Whether every array made of this column is made by a function of the user's, which may read anything."""
+        made = [self.convert.get(name) for name, group in self.groups.items() if column in _several(group)]
+        return all(map(callable, made))
+
+    def of_client(self, client_id: Hashable) -> Selection:
+        """The same, with a client to name in messages."""
+        return replace(self, table=f"{self.table}, client {client_id!r},")
 
     def arrays(self, values: Callable[[str], Any]) -> dict[str, Any]:
         """The arrays `[examples, ...]` of one client, or of all.
@@ -60,30 +71,33 @@ class Selection:
             values: gives the values of a column: an array, or a list.
 
         Raises:
-            TypeError, ValueError: if they are not numbers of one shape, or cannot be converted.
+            TypeError, ValueError: if they are not numbers of one shape, or are missing, or cannot be converted.
         """
-        read = {column: as_numbers(values(column), f"column {column!r} of {self.table}") for column in self.columns}
+        read = {column: as_read(values(column)) for column in self.columns}
         return {name: self._array(name, group, read) for name, group in self.groups.items()}
 
-    def _array(self, name: str, group: str | tuple[str, ...], read: Mapping[str, Any]) -> Any:
+    def _array(self, name: str, group: str | tuple[str, ...], read: Mapping[str, Values]) -> Any:
         conversion = self.convert.get(name)
-        what = f"{name!r}, of column {group!r} of {self.table}," if isinstance(group, str) else f"{name!r}"
-        text = [column for column in _several(group) if isinstance(read[column], list)]
-        if text and (not callable(conversion) or isinstance(group, tuple)):
-            raise TypeError(
-                f"column {text[0]!r} of {self.table} holds text; leave it out of features, or make numbers of it with "
-                f"convert={{{name!r}: function}}, where the function gets a list of values"
-            )
-        found = read[group] if isinstance(group, str) else self._stacked(name, group, read)
         if callable(conversion):
-            return _made(conversion(found), len(found), name)
-        return found if conversion is None else cast(found, conversion, what)
+            found = read[group] if isinstance(group, str) else _side_by_side([read[column] for column in group])
+            return self._made(conversion(found), len(found), name)
+        if isinstance(group, tuple):
+            return self._stacked(name, group, read)
+        if conversion is None:
+            return as_numbers(read[group], self._called(group))
+        return cast(read[group], conversion, f"{name!r}, of {self._called(group)},")
 
-    def _stacked(self, name: str, group: tuple[str, ...], read: Mapping[str, Any]) -> Any:
-        arrays = [read[column] for column in group]
+    def _called(self, column: str) -> str:
+        return f"column {column!r} of {self.table}"
+
+    def _stacked(self, name: str, group: tuple[str, ...], read: Mapping[str, Values]) -> Any:
         dtype = self.convert.get(name)
-        if isinstance(dtype, np.dtype):
-            arrays = [cast(array, dtype, f"column {column!r}") for column, array in zip(group, arrays, strict=True)]
+        arrays = [
+            as_numbers(read[column], self._called(column))
+            if dtype is None
+            else cast(read[column], dtype, self._called(column))
+            for column in group
+        ]
         for column, array in zip(group, arrays, strict=True):
             if array.dtype != arrays[0].dtype:
                 common = np.result_type(*arrays)
@@ -98,16 +112,36 @@ class Selection:
                 )
         return np.stack(arrays, axis=-1)
 
+    def _made(self, value: Any, rows: int, name: str) -> npt.NDArray[Any]:
+        """What a function of `convert` returned, as an array; checked, as only the user knows what it does."""
+        try:
+            array = own_array(value, "")
+        except (TypeError, ValueError):
+            array = np.asarray(None)
+        if array.dtype == object or array.shape[:1] != (rows,):
+            raise ValueError(
+                f"the function convert[{name!r}] must return an array of numbers with a row for each of the {rows} "
+                f"values that it gets; found {describe(value)}"
+            )
+        check_present(array, f"what convert[{name!r}] makes of {self.table}")
+        return array
 
-def _made(value: Any, rows: int, name: str) -> npt.NDArray[Any]:
-    """What a function of `convert` returned, as an array; checked, as only the user knows what it does."""
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
-    if array.dtype.kind not in "biufcV" or array.shape[:1] != (rows,):
-        raise ValueError(
-            f"the function convert[{name!r}] must return an array of numbers with a row for each of the {rows} values "
-            f"that it gets; found {describe(value)}"
-        )
-    return array
+
+def _side_by_side(columns: list[Values]) -> npt.NDArray[Any]:
+    """Columns as a function gets them, [rows, columns, ...]: of their dtype if it is one, else of Python's objects."""
+    arrays = [column for column in columns if isinstance(column, np.ndarray)]
+    if len(arrays) == len(columns) and len({(array.dtype, array.shape) for array in arrays}) == 1:
+        return np.stack(arrays, axis=-1)
+    table = np.empty((len(columns[0]), len(columns)), object)
+    for index, column in enumerate(columns):
+        for row, value in enumerate(column.tolist() if isinstance(column, np.ndarray) and column.ndim == 1 else column):
+            table[row, index] = value
+    return table
+
+
+def without_rows(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a client without rows, whose values have no types of their own: as another's, but for the rows."""
+    return {name: array[:0] for name, array in arrays.items()}
 
 
 def select(
@@ -183,91 +217,3 @@ def _known(column: str, columns: Sequence[str], table: str) -> None:
 
 def _several(group: str | tuple[str, ...]) -> tuple[str, ...]:
     return group if isinstance(group, tuple) else (group,)
-
-
-def cast(array: npt.NDArray[Any], dtype: np.dtype[Any], what: str) -> npt.NDArray[Any]:
-    """The array in another dtype; to integers only where that changes no value.
-
-    Raises:
-        ValueError: if it would; the message names the first such value.
-    """
-    if array.dtype == dtype:
-        return array
-    with np.errstate(invalid="ignore"):
-        made = array.astype(dtype)
-    if dtype.kind in "iub" and (changed := np.flatnonzero(made.ravel() != array.ravel())).size:
-        raise ValueError(f"{what} cannot be converted to {dtype}: it holds {array.ravel()[changed[0]]}")
-    return made
-
-
-def as_numbers(values: Any, what: str) -> npt.NDArray[Any] | list[Any]:
-    """The values of a column as an array `[rows, ...]` of numbers, or as a list if they are text.
-
-    Args:
-        values: an array or a list, one element per row, of numbers, of arrays or lists of one shape, or of text.
-        what: what to call the column in messages.
-
-    Raises:
-        TypeError: the values are of several types, or neither numbers nor text.
-        ValueError: values are missing, or of different shapes.
-    """
-    array = values if isinstance(values, np.ndarray) else _objects(values)
-    if array.dtype.kind in "biufcV":
-        return array
-    if array.dtype.kind == "O":
-        return _of_objects(array, what)
-    if array.dtype.kind in "US":
-        texts: list[Any] = array.tolist()
-        return texts
-    raise TypeError(f"{what} holds {array.dtype}, which is no number; convert it, or leave it out of features")
-
-
-def _objects(values: Iterable[Any]) -> npt.NDArray[Any]:
-    listed = list(values)
-    array = np.empty(len(listed), object)
-    for row, value in enumerate(listed):
-        array[row] = value
-    return array
-
-
-def _of_objects(array: npt.NDArray[Any], what: str) -> npt.NDArray[Any] | list[Any]:
-    if not len(array):
-        raise ValueError(f"{what} has no rows, so its type is unknown")
-    missing = [row for row, value in enumerate(array) if is_missing(value)]
-    if missing:
-        raise ValueError(f"{what} has no value in {len(missing)} rows, the first of which is row {missing[0]}; fill it")
-    first = _sort_of(array[0])
-    for row, value in enumerate(array):
-        if _sort_of(value) != first:
-            raise TypeError(
-                f"{what} mixes types: row 0 is {describe(array[0])}, row {row} {describe(value)}; make them the same"
-            )
-    if first in ("str", "bytes"):
-        return list(array)
-    elements: list[Any] = [np.asarray(value) for value in array]
-    elements = [as_numbers(element, what) if element.dtype.kind == "O" else element for element in elements]
-    elements = [np.asarray(element) for element in elements]
-    for row, element in enumerate(elements):
-        if element.shape != elements[0].shape:
-            raise ValueError(
-                f"{what} has rows of different shapes: row 0 is {list(elements[0].shape)}, row {row} "
-                f"{list(element.shape)}; pad or crop them to one"
-            )
-    stacked = np.stack(elements)
-    if stacked.dtype.kind not in "biufcV":
-        raise TypeError(f"{what} holds {describe(array[0])}, which is no number; leave it out of features")
-    return stacked
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a value stands for a missing one: None, NaN, or pandas' NA."""
-    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
-
-
-def _sort_of(value: Any) -> str:
-    """What may not be mixed in a column: text, bytes, sequences, numbers, each by itself."""
-    if isinstance(value, str | bytes):
-        return type(value).__name__
-    if isinstance(value, np.ndarray | list | tuple):
-        return "sequence"
-    return "number" if isinstance(value, int | float | complex | np.number | np.bool_) else type(value).__name__

@@ -17,8 +17,9 @@ from hansa._cache import cache_dir
 from hansa._extras import require
 from hansa.simulation._errors import DatasetError, reader
 from hansa.simulation.client_data import ClientData
+from hansa.simulation.readers.arrow import check_schema
 from hansa.simulation.readers.columns import Convert, Features, Selection, select
-from hansa.simulation.readers.parquet import ParquetTable, check_schema, from_table
+from hansa.simulation.readers.parquet import ParquetTable, from_table
 from hansa.types.mismatch import describe
 
 _BUCKET_BYTES = 1 << 26

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hansa._extras import require
-from hansa.simulation._errors import DatasetError, reader
+from hansa.simulation._errors import reader
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.clients import of_file
+from hansa.simulation.readers.columns import Convert, select
+from hansa.simulation.readers.images import Pixels, fitted, opened
 from hansa.types import names
+from hansa.types.mismatch import describe
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @reader
@@ -26,8 +28,9 @@ def from_folder(
     image_size: tuple[int, int] | None = None,
     greyscale: bool = False,
     labels: Sequence[str] | None = None,
+    convert: Convert | None = None,
 ) -> ClientData:
-    """The clients of a folder in which each has a folder of images (`.png`, `.jpg`).
+    """The clients of a folder in which each has a folder of images (`.png`, `.jpg`, `.gif`, `.bmp`, `.webp`, `.tif`).
 
     Either `path/client/image.png`, or `path/client/label/image.png` for labelled images. Only names are looked at now;
     a client's images are read when they are wanted.
@@ -36,19 +39,25 @@ def from_folder(
         path: the folder.
         image_size: height and width in pixels to which images are scaled (bilinearly); by default all must have the
             same.
-        greyscale: whether images are made grey, else they are made red, green and blue.
+        greyscale: whether images are made grey, else they are made red, green and blue, with alpha as a fourth channel
+            if they have transparency.
         labels: the names of the folders of labels, in the order of their numbers; by default all that occur, in
             alphabetical order.
+        convert: by name of the array, `x` or `y`, a dtype that it is cast to, or a function from values to an array
+            with a row for each. For `x` it gets a list of images, which may have several sizes, or one array if they
+            have one size and dtype.
 
     Returns:
         The clients, called as their folders, in alphabetical order, each with its images in the order of their names:
-        `x`, uint8 `[images, height, width]` if grey, else `[images, height, width, 3]`; and, with folders of labels,
-        `y`, int32 `[images]`.
+        `x`, `[images, height, width]` if grey, else `[images, height, width, 3]`, or 4 with transparency; uint8, but
+        uint16 if they have 16 bits; and, with folders of labels, `y`, int32 `[images]`. They are turned as their EXIF
+        orientation says.
 
     Raises:
         DatasetError: an image is damaged (when it is read). It is a FileNotFoundError if there is no such folder, and a
             ValueError if there is no image in it, or some have labels and some have none, or `labels` lacks one; or
-            images have different sizes (when they are read).
+            images have different sizes, several frames or 16 bits a colour, or are transparent and to be grey (when
+            they are read).
         ImportError: Pillow is not installed.
     """
     require("PIL.Image", "images", "from_folder")
@@ -71,13 +80,19 @@ def from_folder(
             "none"
         )
     numbers = _numbers({label for label, _ in everything if label is not None}, labels, root)
+    selection = select(str(root), ["x", "y"] if numbers else ["x"], None, convert)
 
     def read(client_id: str) -> dict[str, Any]:
-        images = found[client_id]
-        arrays: dict[str, Any] = {"x": _pixels([image for _, image in images], image_size, greyscale)}
-        if numbers:
-            arrays["y"] = np.array([numbers[str(label)] for label, _ in images], np.int32)
-        return arrays
+        def values(column: str) -> Any:
+            if column == "y":
+                return np.array([numbers[str(label)] for label, _ in found[client_id]], np.int32)
+            paths = [path for _, path in found[client_id]]
+            images = [fitted(opened(path, str(path)), str(path), greyscale, image_size) for path in paths]
+            if not selection.is_converted("x"):
+                _check_alike(paths, images)
+            return images
+
+        return selection.of_client(client_id).arrays(values)
 
     return of_file(root, list(found), read, [len(images) for images in found.values()])
 
@@ -111,29 +126,19 @@ def _numbers(occurring: set[str], labels: Sequence[str] | None, root: Path) -> d
     return {label: number for number, label in enumerate(labels)}
 
 
-def _pixels(paths: list[Path], image_size: tuple[int, int] | None, greyscale: bool) -> npt.NDArray[np.uint8]:
-    """The images as one array `[images, height, width]`, or `[images, height, width, 3]`."""
-    from PIL import Image
-
-    arrays: list[npt.NDArray[np.uint8]] = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                converted = image.convert("L" if greyscale else "RGB")
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for some broken PNGs
-            raise DatasetError(f"{path} is damaged, or no image: {error}") from error
-        if image_size is not None:
-            height, width = image_size
-            converted = converted.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(converted)
-        if arrays and pixels.shape != arrays[0].shape:
+def _check_alike(paths: list[Path], images: list[Pixels]) -> None:
+    for path, image in zip(paths, images, strict=True):
+        if image.shape[:2] != images[0].shape[:2]:
             raise ValueError(
-                f"{paths[0]} has {_size(arrays[0])} pixels, but {path} has {_size(pixels)}; give image_size=(height, "
-                "width) to scale them to one size"
+                f"{paths[0]} has {_size(images[0])} pixels, but {path} has {_size(image)}; give image_size=(height, "
+                "width) to scale them to one size, or a function for 'x' in convert, which gets a list of images"
             )
-        arrays.append(pixels)
-    return np.stack(arrays)
+        if (image.shape, image.dtype) != (images[0].shape, images[0].dtype):
+            raise ValueError(
+                f"{paths[0]} is {describe(images[0])}, but {path} is {describe(image)}: some are transparent, or have "
+                "more bits; give a function for 'x' in convert that makes them the same, which gets a list of images"
+            )
 
 
-def _size(pixels: npt.NDArray[np.uint8]) -> str:
-    return f"{pixels.shape[0]} by {pixels.shape[1]}"
+def _size(image: Pixels) -> str:
+    return f"{image.shape[0]} by {image.shape[1]}"

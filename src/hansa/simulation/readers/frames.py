@@ -59,6 +59,8 @@ def _pandas_column(frame: Any, column: str) -> Any:
     series = frame[column]
     if series.ndim > 1:
         raise ValueError(f"the frame has {series.shape[1]} columns called {column!r}; rename them")
+    if getattr(series.dtype, "tz", None) is not None:
+        return series.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
     if not isinstance(series.dtype, np.dtype) and series.isna().any():
         return series.astype(object).to_numpy()  # else NaN would stand for what is missing of integers
     return series.to_numpy()
@@ -66,5 +68,13 @@ def _pandas_column(frame: Any, column: str) -> Any:
 
 def _polars_column(frame: Any, column: str) -> Any:
     series = frame[column]
-    # Polars would make floats of integers of which some are missing.
-    return series.to_numpy() if not series.null_count() else series.to_list()
+    kind = series.dtype
+    # Polars would make floats of integers of which some are missing, and tables of structs.
+    if kind.is_float() or (kind.is_temporal() and kind.base_type().__name__ != "Time"):
+        return series.to_numpy()
+    inner, missing = series, series.null_count()
+    while inner.dtype.is_nested() and hasattr(inner.dtype, "inner"):
+        inner = inner.explode()
+        missing += inner.null_count()
+    as_objects = missing or inner.dtype.is_nested() or inner.dtype.is_decimal()
+    return series.to_list() if as_objects else series.to_numpy()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hansa.simulation.readers.columns import is_missing
+from hansa.simulation._numbers import is_missing
 
 Integers = npt.NDArray[np.int64]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from hansa.simulation._errors import reader
 from hansa.simulation.client_data import ClientData
@@ -12,6 +11,7 @@ from hansa.simulation.readers import arrow
 from hansa.simulation.readers.clients import of_file
 from hansa.simulation.readers.columns import Convert, Features, select
 from hansa.simulation.readers.grouping import group
+from hansa.simulation.readers.images import opened, pixels
 from hansa.types.mismatch import describe
 
 _ROWS_AT_ONCE = 1 << 16
@@ -24,7 +24,9 @@ def from_huggingface(
     """The clients of a `datasets.Dataset` of Hugging Face, one split of it.
 
     The column of clients is read once, to learn which rows are whose; a client's rows are read when they are wanted.
-    Images are decoded to uint8 arrays `[examples, height, width]`, or `[examples, height, width, 3]`.
+    Images are decoded to arrays `[height, width]`, or `[height, width, channels]`, as `from_folder` does it before it
+    makes them grey or coloured: uint8, uint16 if they have 16 bits, bool if they have 1. Those with a palette have 3
+    channels, those with transparency 4.
 
     Args:
         dataset: the dataset. `datasets.load_dataset(...)["train"]` is one.
@@ -34,7 +36,8 @@ def from_huggingface(
             holds lists of one shape; or a dict such as `{"x": "image", "y": "label"}`, in which a list of columns is
             stacked to one array `[examples, columns]`. By default every other column.
         convert: by name of the array, a dtype that it is cast to, or a function from values to an array with a row for
-            each, such as a tokenizer (it gets a list of strings).
+            each, such as a tokenizer (it gets a list of strings), or one that brings images to one size (it gets a list
+            of arrays, or one array if they have one size and dtype).
 
     Returns:
         The clients, in ascending order of their ids; each one's rows are in the dataset's order.
@@ -54,33 +57,51 @@ def from_huggingface(
             f"dataset must be a datasets.Dataset, of which rows can be read in any order; found {describe(dataset)}"
         )
     selection = select("the dataset", dataset.column_names, features, convert, client)
-    images = {column for column in selection.columns if type(dataset.features[column]).__name__ == "Image"}
-    for column in selection.columns:
-        if getattr(dataset.features[column], "dtype", "") == "string" and not selection.takes_text(column):
-            raise TypeError(
-                f"column {column!r} of the dataset holds text; leave it out of features, or give convert a function "
-                "that makes numbers of a list of strings"
-            )
+    features_of = dataset.features
+    images = frozenset(column for column in selection.columns if _has_image(features_of[column]))
+    arrow.check_schema(selection, features_of.arrow_schema, apart=images)
     ids = dataset.select_columns([client]).with_format("arrow")
     stretches = range(0, len(dataset), _ROWS_AT_ONCE)
     parts = (arrow.owners(ids[start : start + _ROWS_AT_ONCE].column(client)) for start in stretches)
     rows = group(parts, f"column {client!r} of the dataset")
     positions = {client_id: position for position, client_id in enumerate(rows.client_ids)}
-    plain = dataset.select_columns([column for column in selection.columns if column not in images])
-    plain = plain.with_format("arrow")
-    pictures = dataset.select_columns([column for column in selection.columns if column in images]).with_format(None)
+    stored = dataset.select_columns(selection.columns).with_format("arrow")
 
     def read(client_id: Any) -> dict[str, Any]:
         mine = rows.of(positions[client_id])
-        table = plain[mine] if plain.column_names else None
-        decoded = pictures[mine] if images else {}
+        table = stored[mine]
+        of_client = selection.of_client(client_id)
 
         def values(column: str) -> Any:
-            if column in images:
-                return [None if image is None else np.asarray(image) for image in decoded[column]]
-            assert table is not None
-            return arrow.to_values(table.column(column), f"column {column!r} of the dataset, client {client_id!r},")
+            if column not in images:
+                return arrow.to_values(table.column(column))
+            what = f"column {column!r} of {of_client.table} in row"
+            cells = zip(mine.tolist(), table.column(column).to_pylist(), strict=True)
+            return [_decoded(features_of[column], cell, f"{what} {row}") for row, cell in cells]
 
-        return selection.arrays(values)
+        return of_client.arrays(values)
 
     return of_file(None, rows.client_ids, read, rows.sizes, "the dataset")
+
+
+def _has_image(feature: Any) -> bool:
+    if isinstance(feature, dict):
+        return any(map(_has_image, feature.values()))
+    if isinstance(feature, list):
+        return any(map(_has_image, feature))
+    return type(feature).__name__ == "Image" or _has_image(getattr(feature, "feature", None) or [])
+
+
+def _decoded(feature: Any, stored: Any, what: str) -> Any:
+    """What is stored for a feature, with arrays for its images."""
+    if stored is None:
+        return None
+    if isinstance(feature, dict):
+        return {name: _decoded(part, stored[name], what) for name, part in feature.items()}
+    if type(feature).__name__ == "Image":
+        path = Path(stored["path"] or "")
+        if stored["bytes"] is not None or path.is_file():
+            return pixels(opened(path if stored["bytes"] is None else stored["bytes"], what, feature.mode))
+        return pixels(feature.decode_example(stored))  # from wherever else `datasets` can get it
+    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+    return [_decoded(inner, part, what) for part in stored] if _has_image(inner) else stored

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hansa.simulation._errors import DatasetError, reader, reading
+from hansa.simulation._numbers import as_one_dtype
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.columns import Convert, Features, select
 
@@ -26,18 +29,20 @@ def from_leaf(
         path: a file, several, or a folder, of which all files `*.json` are read in the order of their names.
         features: the arrays of examples: a list of names in a user's data, or a dict such as `{"image": "x"}`; by
             default all of them, which are `x` and `y`.
-        convert: by name of the array, a dtype that it is cast to (JSON's numbers come as int64 and float64), or a
-            function from values to an array with a row for each, such as one that makes numbers of text.
+        convert: by name of the array, a dtype that it is cast to (JSON's numbers come as int64, or as float64 where
+            one of any user has a fraction), or a function from values to an array with a row for each, such as one
+            that makes numbers of text.
 
     Returns:
-        The clients, in the order of the files and of their `users`.
+        The clients, in the order of the files and of their `users`. A user without samples is a client without
+        examples, whose values `convert` does not see.
 
     Raises:
         DatasetError: a file is damaged, or of another format. It is a FileNotFoundError if there is no such file, and a
             TypeError or a ValueError if there is no such feature, or it does not hold what it should, or a client is in
             two files.
     """
-    clients: dict[str, dict[str, Any]] = {}
+    clients: dict[str, dict[str, Any] | None] = {}
     origin: dict[str, Path] = {}
     for file in _files(path):
         with reading(file):
@@ -50,7 +55,7 @@ def from_leaf(
                 clients[user], origin[user] = arrays, file
     if not clients:
         raise ValueError(f"{path} has no users, so there are no clients")
-    return ClientData.from_clients(clients)
+    return ClientData.from_clients(_of_one_type(clients, str(path)))
 
 
 def _files(path: str | Path | Iterable[str | Path]) -> list[Path]:
@@ -116,7 +121,8 @@ def _no_constant(constant: str) -> float:
 
 def _arrays(
     user_data: dict[str, Any], user: str, count: int, file: Path, features: Features | None, convert: Convert | None
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
+    """A user's arrays; None if it has no samples, so that their types are unknown."""
     data = user_data.get(user)
     if not isinstance(data, dict):
         raise DatasetError(f"{file} is damaged: it has no data of the user {user!r}")
@@ -129,4 +135,17 @@ def _arrays(
                 f"{file} is damaged: num_samples says {count} for the user {user!r}, whose {column!r} has "
                 f"{len(data[column])}"
             )
-    return selection.arrays(data.__getitem__)
+    return selection.arrays(data.__getitem__) if count else None
+
+
+def _of_one_type(clients: dict[str, dict[str, Any] | None], what: str) -> dict[str, dict[str, Any]]:
+    """The arrays of all users, of one dtype where JSON has whole numbers of some and fractions of others."""
+    some = [arrays for arrays in clients.values() if arrays is not None]
+    if not some:
+        raise ValueError(f"{what} has users, but none of them has samples")
+    for name in some[0]:
+        having = [arrays for arrays in some if name in arrays]
+        for arrays, array in zip(having, as_one_dtype([arrays[name] for arrays in having]), strict=True):
+            arrays[name] = array
+    nothing = {name: np.zeros((0, *array.shape[1:]), array.dtype) for name, array in some[0].items()}
+    return {user: dict(nothing) if arrays is None else arrays for user, arrays in clients.items()}

@@ -13,7 +13,7 @@ from hansa.simulation._errors import DatasetError, reader
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers import arrow
 from hansa.simulation.readers.clients import of_file
-from hansa.simulation.readers.columns import Convert, Features, Selection, select
+from hansa.simulation.readers.columns import Convert, Features, select
 from hansa.simulation.readers.grouping import Integers, group
 
 _ROWS_AT_ONCE = 1 << 16
@@ -114,29 +114,13 @@ def from_table(
     """The clients of an opened Parquet file; `name` is what to call it in messages, by default its path."""
     name = name or str(table.path)
     selection = select(name, table.schema.names, features, convert, client)
-    check_schema(selection, table.schema)
+    arrow.check_schema(selection, table.schema)
     what = f"column {client!r} of {name}"
     rows = group((arrow.owners(batch.column(0)) for batch in table.batches([client])), what)
     positions = {client_id: position for position, client_id in enumerate(rows.client_ids)}
 
     def read(client_id: Any) -> dict[str, Any]:
         found = table.rows(rows.of(positions[client_id]), selection.columns)
-        return selection.arrays(
-            lambda column: arrow.to_values(found.column(column), f"column {column!r} of {name}, client {client_id!r},")
-        )
+        return selection.of_client(client_id).arrays(lambda column: arrow.to_values(found.column(column)))
 
     return of_file(table.path, rows.client_ids, read, rows.sizes, name)
-
-
-def check_schema(selection: Selection, schema: Any) -> None:
-    """Checks, before a row is read, that text is not taken for numbers.
-
-    Raises:
-        TypeError: if it would be.
-    """
-    for column in selection.columns:
-        if arrow.is_text(schema.field(column).type) and not selection.takes_text(column):
-            raise TypeError(
-                f"column {column!r} of {selection.table} holds text ({schema.field(column).type}); leave it out of "
-                "features, or give convert a function that makes numbers of a list of strings"
-            )

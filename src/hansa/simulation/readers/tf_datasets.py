@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hansa.simulation._errors import reading
+from hansa.simulation._numbers import check_present
 from hansa.simulation.client_data import ClientData
 from hansa.types.mismatch import describe
 
@@ -33,8 +34,8 @@ def from_tf_datasets(
 
     Raises:
         TypeError: `datasets` is neither, or gives something else than a dataset of examples.
-        ValueError: a dataset has batches, or does not end, or its examples have different shapes; or `names` are not
-            as many as an example has tensors. Datasets are looked at when they are first wanted.
+        ValueError: a dataset has batches, or does not end, or its examples have different shapes, or NaN in them; or
+            `names` are not as many as an example has tensors. Datasets are looked at when they are first wanted.
         DatasetError: a dataset cannot be run through, because a file of its is damaged, say.
     """
     if isinstance(datasets, Mapping):
@@ -106,7 +107,10 @@ def _read(dataset: Any, client_id: Any, names: Sequence[str]) -> dict[str, Any]:
         ) from error
     if not batches:
         columns = [np.zeros((0, *part.shape), part.dtype.as_numpy_dtype) for part in _tensors(spec)]
-    return dict(zip(named or list(spec), columns, strict=True))
+    arrays = dict(zip(named or list(spec), columns, strict=True))
+    for name, array in arrays.items():
+        check_present(array, f"{name!r} of client {client_id!r}")
+    return arrays
 
 
 def _tensors(element: Any) -> list[Any]:

@@ -6,12 +6,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hansa._extras import require
 from hansa.simulation._errors import DatasetError, reader
 from hansa.simulation._limits import too_much, unpacked_limit
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.clients import of_file
-from hansa.simulation.readers.columns import Convert, Features, select
+from hansa.simulation.readers.columns import Convert, Features, select, without_rows
 from hansa.types import names
 
 _EXAMPLES = "examples"
@@ -61,7 +63,8 @@ def from_tff_hdf5(path: str | Path, features: Features | None = None, convert: C
         first = _member(groups, client_ids[0], h5py.Group, file_path)
         selection = select(str(file_path), sorted(first), features, convert)
         for column in selection.columns:
-            if _member(first, column, h5py.Dataset, file_path).dtype.kind in "OS" and not selection.takes_text(column):
+            text = _member(first, column, h5py.Dataset, file_path).dtype.kind in "OS"
+            if text and not selection.is_converted(column):
                 raise TypeError(
                     f"feature {column!r} of {file_path} holds text; leave it out of features, or give convert a "
                     "function that makes numbers of a list of bytes"
@@ -73,7 +76,9 @@ def from_tff_hdf5(path: str | Path, features: Features | None = None, convert: C
             group = _member(_member(file, _EXAMPLES, h5py.Group, file_path), client_id, h5py.Group, file_path)
             datasets = {name: _member(group, name, h5py.Dataset, file_path) for name in selection.columns}
             _check_bytes(sum(dataset.nbytes for dataset in datasets.values()), client_id, file_path)
-            return selection.arrays(lambda column: _values(datasets[column], file_path))
+            if not len(datasets[selection.columns[0]]) and any(sizes):
+                return without_rows(read(client_ids[int(np.argmax(sizes))]))
+            return selection.of_client(client_id).arrays(lambda column: _values(datasets[column], file_path))
 
     return of_file(file_path, client_ids, read, sizes)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hansa._cache import cache_dir
 from hansa.simulation._errors import reader
 from hansa.simulation._files import fingerprint, unpack_lzma
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.clients import of_file
-from hansa.simulation.readers.columns import Convert, Features, select
+from hansa.simulation.readers.columns import Convert, Features, select, without_rows
 from hansa.simulation.readers.tff_database import TffDatabase
 
 
@@ -45,11 +43,14 @@ def from_tff_sqlite(
     database = TffDatabase(_uncompressed(Path(path)))
     counts = database.clients(split)
     split_name = split or database.splits()[0]
-    first = database.examples(split_name, next(iter(counts)), most=1)
+    some = next((client_id for client_id, count in counts.items() if count), None)
+    first = [] if some is None else database.examples(split_name, some, most=1)
     what = f"{path} (split {split_name!r})"
-    selection = select(what, list(first[0]) if first else [], features, convert)
+    if not first:
+        raise ValueError(f"{what} has no examples")
+    selection = select(what, list(first[0]), features, convert)
     for column in selection.columns:
-        if isinstance(first[0][column], list) and not selection.takes_text(column):
+        if isinstance(first[0][column], list) and not selection.is_converted(column):
             raise TypeError(
                 f"feature {column!r} of {what} holds bytes; leave it out of features, or give convert a function that "
                 "makes numbers of a list of bytes"
@@ -57,7 +58,10 @@ def from_tff_sqlite(
 
     def read(client_id: str) -> dict[str, Any]:
         examples = database.examples(split_name, client_id)
-        return selection.arrays(lambda column: _column(examples, column, f"client {client_id!r} of {what}"))
+        if not examples and client_id != some:
+            return without_rows(read(str(some)))
+        of_client = selection.of_client(client_id)
+        return of_client.arrays(lambda column: _column(examples, column))
 
     return of_file(database.path, list(counts), read, list(counts.values()), path)
 
@@ -70,18 +74,9 @@ def _uncompressed(path: Path) -> Path:
     return unpack_lzma(path, cache_dir() / "uncompressed" / fingerprint(path) / path.stem)
 
 
-def _column(examples: list[dict[str, Any]], column: str, what: str) -> Any:
+def _column(examples: list[dict[str, Any]], column: str) -> list[Any]:
     """A feature's values in each of the examples, without the axis of values where there is one in each."""
     values: list[Any] = [example.get(column) for example in examples]
-    for position, value in enumerate(values):
-        if value is None:
-            raise ValueError(f"{what} has no feature {column!r} in its example {position}")
-        if len(value) != len(values[0]):
-            raise ValueError(
-                f"{what} has {len(values[0])} values of {column!r} in its example 0, but {len(value)} in its example "
-                f"{position}; pad or crop them to one number, or leave {column!r} out of features"
-            )
-    if isinstance(values[0], list):
-        return [value[0] if len(value) == 1 else value for value in values]
-    array = np.stack(values)
-    return array[:, 0] if array.shape[1] == 1 else array
+    if all(value is not None and len(value) == 1 for value in values):
+        return [value[0] for value in values]
+    return values

@@ -1,0 +1,123 @@
+"""Images as arrays, for every reader that meets some.
+
+| the image is | the array is |
+|---|---|
+| grey, of 8 or 16 bits | uint8 or uint16 `[height, width]` |
+| black and white, of 1 bit | bool `[height, width]` |
+| grey, of 32-bit integers or floats | int32 or float32 `[height, width]` |
+| coloured, with a palette, or CMYK | uint8 `[height, width, 3]`: red, green, blue |
+| any of these, with transparency | uint8 `[height, width, 4]`: red, green, blue, alpha |
+
+It is turned as its EXIF orientation says. What Pillow would not read whole, 16 bits a colour or several frames, is
+refused.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hansa.simulation._files import DatasetError
+
+Pixels = npt.NDArray[Any]
+
+_GREY = ("1", "L", "I", "F", "I;16")
+
+
+def opened(source: Path | bytes, what: str, mode: str | None = None) -> Any:
+    """The image in a file, or in the bytes of one, as Pillow's, in one of the modes `1`, `L`, `I;16`, `I`, `F`, `RGB`
+    and `RGBA`, or in one that is asked for.
+
+    Raises:
+        DatasetError: it is damaged, or no image; `what` names it.
+        ValueError: it has more than Pillow can read.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            unread = _unread(image)
+            if not unread:
+                turned = ImageOps.exif_transpose(image)
+                made = turned.convert(mode) if mode else _plain(turned)
+    except Exception as error:  # Pillow raises nearly anything for broken files
+        raise DatasetError(f"{what} is damaged, or no image: {error}") from error
+    if unread:
+        raise ValueError(f"{what} {unread}")
+    return made
+
+
+def pixels(image: Any) -> Pixels:
+    """The pixels of an image of Pillow's."""
+    array = np.asarray(image)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def fitted(image: Any, what: str, greyscale: bool, size: tuple[int, int] | None) -> Pixels:
+    """The pixels of an image that is made grey, or else coloured, and of a size.
+
+    Args:
+        image: what `opened` gave.
+        what: what to call it in messages.
+        greyscale: whether it becomes grey, `[height, width]`, else coloured, `[height, width, 3]`, with 4 channels if
+            it has transparency; of as many bits as it has, but for those of 1 bit, which become uint8, 0 and 255.
+        size: its height and width afterwards, perhaps.
+
+    Raises:
+        ValueError: it is to be grey and has transparent parts.
+    """
+    from PIL import Image
+
+    if image.mode == "1":
+        image = image.convert("L")
+    if greyscale and image.mode == "RGBA":
+        if image.getextrema()[3][0] < 255:
+            raise ValueError(
+                f"{what} has transparent parts, whose grey is unknown; leave out greyscale, and make it grey by a "
+                "function in convert, which gets images with a fourth channel, alpha"
+            )
+        image = image.convert("RGB")
+    if greyscale and image.mode == "RGB":
+        image = image.convert("L")
+    dtype = pixels(image).dtype
+    if size is not None:
+        height, width = size
+        if image.mode in ("I", "I;16"):
+            image = image.convert("I").convert("F")  # which holds 24 bits
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    array = pixels(image)
+    if array.dtype != dtype:
+        array = np.rint(array).astype(dtype)
+    return array if greyscale or array.ndim == 3 else np.repeat(array[..., None], 3, axis=-1)
+
+
+def _plain(image: Any) -> Any:
+    """The image in a mode whose arrays mean what they say."""
+    if image.mode.startswith("I;16"):
+        return image.copy()
+    if image.has_transparency_data:
+        made = image.convert("RGBA")
+        if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or made.getextrema()[3][0] < 255:
+            return made
+    if image.mode in _GREY:
+        return image.copy()
+    return image.convert("RGB")
+
+
+def _unread(image: Any) -> str:
+    """What of an image that was just opened Pillow would leave out; empty if nothing."""
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # in which cameras add previews
+        return f"has {frames} frames; save the one that is meant, or each in a file of its own"
+    # Such as "RGB;16B" of PNG, or the same in a tuple.
+    raw = str([tile[3] for tile in getattr(image, "tile", ())])
+    if ";16" in raw and not image.mode.startswith("I"):
+        return (
+            "has 16 bits a channel, of which Pillow reads 8; read it with another library, in a function for "
+            "ClientData.from_function, or save it with 8 bits"
+        )
+    return ""
