@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hansa.simulation._files import DatasetError
+from hansa.simulation._errors import DatasetError
 
 Pixels = npt.NDArray[Any]
 
