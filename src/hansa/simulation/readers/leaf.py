@@ -69,7 +69,9 @@ def _files(path: str | Path | Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def _read(file: Path, features: Features | None, convert: Convert | None) -> Iterator[tuple[str, dict[str, Any] | None]]:
+def _read(
+    file: Path, features: Features | None, convert: Convert | None
+) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """Each user of a file, and the user's arrays."""
     content = _content(file)
     user_data, seen = content["user_data"], set[str]()
