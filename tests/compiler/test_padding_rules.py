@@ -25,7 +25,7 @@ class Case:
 
     def __init__(self, kinds: tuple[str, ...], function: Callable[..., Any]) -> None:
         self.kind = StructType([(None, parse_type(kind)) for kind in kinds])
-        self.local = LocalFunction(function, self.kind, True, "f")
+        self.local = LocalFunction(function, self.kind, tuple(range(len(self.kind))), "f")
         b = batch_symbols()[0]
         self.shapes = [(b, *leaf.shape[1:]) for leaf in tensors(self.kind)]
         self.plain = jax.jit(

@@ -251,12 +251,6 @@ def test_a_local_computation_called_in_another_gets_its_structs() -> None:
     assert float(outer(3.0)) == 10.0
 
 
-def test_a_struct_whose_fields_are_in_another_order_is_no_match() -> None:
-    takes = hansa.jax_computation(lambda s: s.a - s.b, "<a=float32,b=float32>")
-    with pytest.raises(TypeError, match=r"another order"):
-        hansa.federated_computation(lambda v: hansa.federated_map(takes, v), "{<b=float32,a=float32>}@CLIENTS")
-
-
 def test_the_line_that_wrote_a_node_is_kept() -> None:
     computation = hansa.federated_computation(lambda x: hansa.federated_sum(x), "{float32}@CLIENTS")
     assert __file__ in computation.result.where

@@ -124,9 +124,9 @@ def test_what_cannot_be_a_computation_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize("decorator", DECORATORS)
-def test_a_decorator_is_written_without_empty_parentheses(decorator: Any) -> None:
-    with pytest.raises(TypeError, match="without parentheses, or with the types of the parameters"):
-        decorator()
+def test_empty_parentheses_are_as_good_as_none(decorator: Any) -> None:
+    assert decorator()(lambda: 2)() == decorator(lambda: 2)() == 2
+    assert decorator()(lambda x: x)(3) == 3
 
 
 def test_a_local_computation_is_made_of_tensors_only() -> None:

@@ -38,6 +38,30 @@ def test_fields_are_reached_by_name_index_attribute_and_unpacking() -> None:
 
 
 @pytest.mark.parametrize(
+    "cut", [slice(1, 3), slice(None), slice(-2, None), slice(None, None, -2), slice(5, 9), slice(2)]
+)
+@pytest.mark.parametrize("kind", ["{}", "{}@SERVER", "{{{}}}@CLIENTS", "{}@CLIENTS"])
+def test_a_slice_of_a_struct_is_the_struct_of_these_fields(kind: str, cut: slice) -> None:
+    members = ["a=float32", "int32", "c=<int32>", "float32"]
+    value = hansa.Struct([("a", 1.0), (None, 2), ("c", hansa.Struct([(None, 3)])), (None, 4.0)])
+    each = kind == "{{{}}}@CLIENTS"
+    computation = hansa.federated_computation(lambda value: value[cut], kind.format(f"<{','.join(members)}>"))
+    found = computation([value, value] if each else value)
+    if each and not members[cut]:
+        each, kind = False, "{}@CLIENTS"  # of nothing, all have the same
+    assert str(computation.type_signature.result) == kind.format(f"<{','.join(members[cut])}>")
+    assert found == ([value[cut], value[cut]] if each else value[cut])
+
+
+def test_a_slice_can_be_mapped() -> None:
+    added = hansa.jax_computation(lambda b, c: b - c)
+    computation = hansa.federated_computation(
+        lambda value: hansa.federated_sum(hansa.federated_map(added, value[1:])), "{<a=int32,b=int32,c=int32>}@CLIENTS"
+    )
+    assert computation([{"c": 3, "b": 2, "a": 1}, [10, 20, 40]]) == -21
+
+
+@pytest.mark.parametrize(
     ("kind", "use", "error", "message"),
     [
         (CLIENT_STRUCT, lambda v: v.aa, AttributeError, "no field 'aa'; did you mean 'a'"),

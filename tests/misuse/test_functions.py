@@ -225,17 +225,6 @@ def _() -> None:
 
 
 @misuse(
-    "empty parentheses",
-    TypeError,
-    "write @hansa.jax_computation without parentheses, or with the types of the parameters",
-)
-def _() -> None:
-    @hansa.jax_computation()  # wrong
-    def squared(x: Any) -> Any:
-        return x * x
-
-
-@misuse(
     "a method",
     TypeError,
     r"'loss' has 2 parameters \(self, x\), but is given one type: float32; .*decorate a function without `self`",
@@ -286,8 +275,8 @@ def _() -> None:
 @misuse(
     "a partial function with keyword arguments",
     TypeError,
-    "the parameter 'exponent' of 'partial' has a default: a computation has none; close over the value "
-    "instead, or pass it",
+    "functools.partial gives '<lambda>' its 'exponent' as a default, and a computation has none; fix it in a lambda "
+    r"instead: lambda a: f\(a, exponent=…\)",
 )
 def _() -> None:
     power = functools.partial(lambda x, exponent: x**exponent, exponent=2)

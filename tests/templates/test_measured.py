@@ -270,3 +270,34 @@ def test_averaging_with_an_aggregation_of_ones_own_against_numpy() -> None:
         np.testing.assert_allclose([measurements.norm, measurements.below], [norm, below], rtol=1e-5)
         norm *= np.exp(-0.3 * (below - 0.5))
     np.testing.assert_allclose(state.aggregation, norm, rtol=1e-5)
+
+
+def test_named_fields_of_the_parameter_go_to_the_parameters_of_their_names() -> None:
+    def step(weight: Any, value: Any, state: Any) -> Any:
+        return MeasuredOutput(state, hansa.federated_mean(value, weight), nothing())
+
+    kind = "<state=float32@SERVER,value={float32}@CLIENTS,weight={float32}@CLIENTS>"
+    process = AggregationProcess(zero, hansa.federated_computation(step, kind))
+    assert process.next(0.0, [1.0, 2.0, 3.0], [6.0, 3.0, 1.0]).result == 1.5
+    assert process.next({"weight": [6.0, 3.0, 1.0], "state": 0.0, "value": [1.0, 2.0, 3.0]}).result == 1.5
+    chain = hansa.templates.chain_measured_processes(only=process)
+    assert chain.next({"only": 0.0}, [1.0, 2.0, 3.0], weight=[6.0, 3.0, 1.0]).result == 1.5
+
+
+def test_names_that_say_another_place_are_refused() -> None:
+    def weighted(state: Any, weight: Any, value: Any) -> Any:
+        return MeasuredOutput(state, hansa.federated_mean(value, weight), nothing())
+
+    kinds = ["float32@SERVER", "{float32}@CLIENTS", "{float32}@CLIENTS"]
+    step = hansa.federated_computation(weighted, *kinds)
+    with pytest.raises(TypeError, match=r"state, value, weight in this order.*'weight' is at the place 1 instead"):
+        AggregationProcess(zero, step)
+    with pytest.raises(TypeError, match=r"state, value in this order, but.*'value' is at the place 2 instead of 1"):
+        hansa.templates.chain_measured_processes(only=MeasuredProcess(zero, step))
+    swapped = hansa.jax_computation(lambda x, state: (x, state), "float32", "float32")
+    start = hansa.jax_computation(lambda: 1.0)
+    with pytest.raises(TypeError, match=r"next takes the state first.*'state' is at the place 1 instead of 0"):
+        hansa.templates.IterativeProcess(start, swapped)
+    swapped = hansa.jax_computation(lambda x, y: {"metric": y, "state": x}, "float32", "float32")
+    with pytest.raises(TypeError, match=r"next returns the state first.*'state' is at the place 1 instead of 0"):
+        hansa.templates.IterativeProcess(start, swapped)

@@ -15,10 +15,11 @@ import jax
 
 from hansa.language.context import Trace, current_runtime, current_trace, user_line
 from hansa.language.graph import Apply, Node, Parameter
-from hansa.language.local import LocalFunction, arranged, to_struct, type_of_arrays
-from hansa.language.values import Value, misplaced, to_node
+from hansa.language.local import LocalFunction, to_struct, type_of_arrays
+from hansa.language.values import Value, arranged_node, misplaced, to_node
 from hansa.types import FederatedType, FunctionType, Struct, StructType, Type, infer_type, is_federated
 from hansa.types import names as _names
+from hansa.types.arrangement import arranged, arranged_type
 from hansa.types.mismatch import describe
 
 
@@ -29,7 +30,11 @@ class Computation:
         type_signature: its type, such as `(<model=float32[10],batch=int32*> -> float32)`.
         name: the name of the Python function it was made from.
         where: `file:line` of the user's code that made it, or an empty string.
+
+    A computation that was made of a Python function has its docstring, `__module__` and `__wrapped__`.
     """
+
+    __wrapped__: Any
 
     def __init__(self, name: str, signature: FunctionType, where: str = "") -> None:
         self.name = name
@@ -106,15 +111,17 @@ class PolymorphicComputation:
 
     Attributes:
         name: the name of the Python function.
-        arity: how many parameters it has.
+        parameters: the names of its parameters.
         where: `file:line` of the user's code that made it, or an empty string.
     """
 
+    __wrapped__: Any
+
     def __init__(
-        self, name: str, arity: int, build: Callable[[tuple[Type, ...]], Computation], where: str = ""
+        self, name: str, parameters: tuple[str, ...], build: Callable[[tuple[Type, ...]], Computation], where: str = ""
     ) -> None:
         self.name = name
-        self.arity = arity
+        self.parameters = parameters
         self.where = where
         self.__name__ = name
         self._build = build
@@ -153,19 +160,20 @@ class PolymorphicComputation:
             )
 
     def specialize_to(self, parameter: Type | None) -> Computation:
-        """The computation for one parameter, whose fields go to the Python parameters in order if there are several."""
+        """The computation for one parameter, which is spread over the Python parameters if there are several."""
         if parameter is None:
             return self.specialize()
-        if self.arity != 1 and isinstance(parameter, StructType) and len(parameter) == self.arity:
-            return self.specialize(*parameter)
-        return self.specialize(parameter)
+        if not isinstance(parameter, StructType) or any(parameter.names):
+            return self.specialize(parameter)
+        one_for_each = len(parameter) == len(self.parameters) > 1
+        return self.specialize(*parameter) if one_for_each else self.specialize(parameter)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the computation for arguments of these types."""
         if kwargs:
             raise TypeError(f"{self.name!r} has no declared types, so it is called with positional arguments only")
-        if len(args) != self.arity:
-            raise TypeError(f"{self.name!r} takes {_count(self.arity)}, {_given(len(args))}")
+        if len(args) != len(self.parameters):
+            raise TypeError(f"{self.name!r} takes {_count(len(self.parameters))}, {_given(len(args))}")
         trace = current_trace()
         if trace is not None and trace.kind != "local computation":
             types = [to_node(arg, what=f"argument {i} of {self.name!r}").type for i, arg in enumerate(args)]
@@ -215,10 +223,10 @@ def _no_pickle(computation: Computation | PolymorphicComputation) -> TypeError:
 def concrete(function: Any, parameter: Type | None, what: str) -> Computation:
     """`function` as a computation that takes a `parameter`, or an error that says why not."""
     if isinstance(function, PolymorphicComputation):
-        if parameter is None and function.arity:
+        if parameter is None and function.parameters:
             raise TypeError(
-                f"{what}, {function.name!r}{made(function)}, takes {_count(function.arity)}, but is to be given "
-                "nothing; close over what it needs, or map it over a value"
+                f"{what}, {function.name!r}{made(function)}, takes {_count(len(function.parameters))}, but is to be "
+                "given nothing; close over what it needs, or map it over a value"
             )
         function = function.specialize_to(parameter)
     if not isinstance(function, Computation):
@@ -241,8 +249,18 @@ def concrete(function: Any, parameter: Type | None, what: str) -> Computation:
             f"{what} takes placed values, of type {expected}, but is to be given {parameter} at each member; call it "
             "on the value itself, without mapping"
         )
-    expected.check_assignable_from(parameter, what=f"{what} in its argument")
-    return function
+    given = arranged_type(parameter, expected)
+    expected.check_assignable_from(given, what=f"{what} in its argument")
+    return function if given == parameter else _taking(function, parameter)
+
+
+def _taking(function: Computation, parameter: Type) -> Computation:
+    """The function for an argument of a type whose named fields stand in another order."""
+    node = Parameter(parameter, where=function.where)
+    expected, result = function.type_signature.parameter, function.type_signature.result
+    assert expected is not None
+    called = Apply(result, function, arranged_node(node, expected), where=function.where)
+    return GraphComputation(function.name, node, called, function.where)
 
 
 def _no_computation(function: Any, what: str) -> str:
@@ -268,7 +286,7 @@ def apply(computation: Computation, argument: Any) -> Node:
     if expected is None:
         return Apply(computation.type_signature.result, computation, None, where=user_line())
     what = f"the argument of {computation.name!r}"
-    node = to_node(argument, expected, what=what)
+    node = arranged_node(to_node(argument, expected, what=what), expected)
     if is_federated(node.type) and not is_federated(expected):
         raise TypeError(
             f"{what} must be unplaced, {expected}, found {node.type}; apply it to the value at each member with "

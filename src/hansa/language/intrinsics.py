@@ -150,12 +150,11 @@ def federated_aggregate(value: Any, zero: Any, accumulate: Any, merge: Any, repo
     trace = operands.require_trace("federated_aggregate")
     node = operands.placed(value, "federated_aggregate", CLIENTS)
     start = to_node(zero, what="the zero of federated_aggregate")
-    state, contribution = start.type, operands.member(node)
-    operands.unplaced(
-        state, "the zero of federated_aggregate", "each worker starts from it, so it is data, not at a placement"
-    )
+    remedy = "each worker starts from it, so it is data, not at a placement"
+    operands.unplaced(start.type, "the zero of federated_aggregate", remedy)
     what = "the accumulate of federated_aggregate"
-    operands.check_zero(accumulate, zero, state, what, "federated_aggregate")
+    start = operands.arranged_zero(start, accumulate, zero, what, "federated_aggregate")
+    state, contribution = start.type, operands.member(node)
     folds = (
         concrete(accumulate, StructType([(None, state), (None, contribution)]), what),
         concrete(merge, StructType([(None, state), (None, state)]), "the merge of federated_aggregate"),
@@ -285,9 +284,9 @@ def sequence_reduce(sequence: Any, zero: Any, op: Any) -> Value:
         if not is_federated(start.type):
             start = operands.operation("federated_value", FederatedType(start.type, place, True), start)
         start = operands.placed(Value(start, trace), "the zero of sequence_reduce", place)
-    state = operands.member(start)
     what = "the op of sequence_reduce"
-    operands.check_zero(op, zero, state, what, "sequence_reduce")
+    start = operands.arranged_zero(start, op, zero, what, "sequence_reduce")
+    state = operands.member(start)
     fold = concrete(op, StructType([(None, state), (None, element)]), what)
     operands.check_fold(fold, state, what)
     return _value("sequence_reduce", _rewrap(node.type, state), trace, node, start, functions=(fold,))

@@ -36,6 +36,10 @@ class Traced:
     result: jax.tree_util.PyTreeDef
 
 
+Spread = tuple[int, ...] | None
+"""Which field of a struct each parameter of a Python function gets; None where its one parameter gets it all."""
+
+
 class NotCompilable(TypeError):
     """A function does something that cannot be compiled, for any size of batch."""
 
@@ -46,13 +50,21 @@ class LocalFunction:
     The function sees 32-bit JAX, as users have it, unless its argument holds 64-bit tensors: then it sees 64-bit JAX.
     With `bits` it always sees 32-bit JAX, and 64-bit tensors are converted for it, or always 64-bit JAX. What it is
     traced to may be used in a 64-bit program either way.
+
+    Args:
+        function: the Python function.
+        parameter: the type of its argument, or None.
+        spread: which field of the argument each of its parameters gets.
+        name: its name.
+        bits: see above.
+        where: `file:line` of the user's code that made it, or an empty string.
     """
 
     def __init__(
         self,
         function: Callable[..., Any],
         parameter: Type | None,
-        unpack: bool,
+        spread: Spread,
         name: str,
         bits: int | None = None,
         where: str = "",
@@ -60,7 +72,7 @@ class LocalFunction:
         self.function = function
         self.bits = bits
         self.parameter = parameter
-        self.unpack = unpack
+        self.spread = spread
         self.name = name
         self.where = where
         self._traced: dict[Any, Traced] = {}
@@ -124,7 +136,9 @@ class LocalFunction:
         if self.parameter is None:
             return self.function()
         argument = unflatten(self.parameter, list(leaves))
-        return self.function(*argument) if self.unpack else self.function(argument)
+        if self.spread is None:
+            return self.function(argument)
+        return self.function(*(argument[i] for i in self.spread))
 
     def __call__(self, argument: Any) -> Any:
         """The function's result on arrays or tracers; 64-bit mode must be on, as it is while a program is traced."""
@@ -220,16 +234,6 @@ def _arguments(kind: Type | None, size: Callable[[int, int], Any]) -> Any:
         jax.ShapeDtypeStruct(tuple(size(i, axis) if n is None else n for axis, n in enumerate(leaf.shape)), leaf.dtype)
         for i, leaf in enumerate(tensors(kind))
     ]
-
-
-def arranged(value: Any, kind: Type) -> Any:
-    """A value with the fields of its structs in the order of a type's, where they have the same names."""
-    if not isinstance(value, Struct) or not isinstance(kind, StructType) or len(value) != len(kind):
-        return value
-    by_name = set(value._fields) == set(kind.names) and None not in kind.names
-    parts = [value[name] for name in kind.names if name is not None] if by_name else list(value)
-    names = kind.names if by_name else value._fields
-    return Struct([(name, arranged(part, member)) for name, part, member in zip(names, parts, kind, strict=True)])
 
 
 def type_of_arrays(value: Any) -> Type:

@@ -11,7 +11,7 @@ from typing import Any, cast
 from hansa.language.computations import Computation, made
 from hansa.language.context import Trace, current_trace, user_line
 from hansa.language.graph import Intrinsic, MakeStruct, Node
-from hansa.language.values import Value, select, to_node
+from hansa.language.values import Value, arranged_node, select, to_node
 from hansa.types import (
     CLIENTS,
     SERVER,
@@ -232,18 +232,21 @@ def not_swapped(name: str, fn: Any, value: Any) -> None:
         raise TypeError(f"{name} takes the function first and the value second; they are swapped here")
 
 
-def check_zero(function: Any, zero: Any, state: Type, what: str, name: str) -> None:
-    """Checks that the zero of a fold has the type that its function, if it has one, declares for the state."""
+def arranged_zero(node: Node, function: Any, zero: Any, what: str, name: str) -> Node:
+    """The node of a fold's zero as its function, if that has declared types, takes the state; checks the type."""
     kind = function.type_signature.parameter if isinstance(function, Computation) else None
-    if not isinstance(kind, StructType) or len(kind) != 2 or kind[0].is_assignable_from(state):
-        return
+    if not isinstance(kind, StructType) or len(kind) != 2:
+        return node
+    node, state = arranged_node(node, kind[0]), kind[0]
     try:
-        kind[0].check_assignable_from(
-            state, what=f"the zero of {name}, which {function.name!r}{made(function)}, {what}, takes for the state"
+        state.check_assignable_from(
+            member(node),
+            what=f"the zero of {name}, which {function.name!r}{made(function)}, {what}, takes for the state",
         )
     except TypeError as error:
-        same = len(tensor_leaves(kind[0])) == len(tensor_leaves(state)) and not isinstance(zero, Value)
+        same = len(tensor_leaves(state)) == len(tensor_leaves(node.type)) and not isinstance(zero, Value)
         raise TypeError(f"{error}{'; in Python, 0 is int32 and 0.0 is float32' if same else ''}") from None
+    return node
 
 
 def check_fold(function: Computation, state: Type, what: str) -> None:

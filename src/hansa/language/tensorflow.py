@@ -20,7 +20,7 @@ import numpy as np
 
 from hansa import stablehlo
 from hansa._extras import require
-from hansa.language.local import NotCompilable, tensors
+from hansa.language.local import NotCompilable, Spread, tensors
 from hansa.stablehlo.sizes import is_symbolic
 from hansa.types import StructType, TensorType, Type
 
@@ -270,7 +270,9 @@ def _one_batch(types: Sequence[TensorType], shapes: Sequence[Sequence[Any]]) -> 
     return bool(sizes) and all(size is sizes[0] or str(size) == str(sizes[0]) for size in sizes)
 
 
-def local_function(function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool) -> Callable[..., Any]:
+def local_function(
+    function: Callable[..., Any], name: str, parameter: Type | None, spread: Spread
+) -> Callable[..., Any]:
     """A TensorFlow function of a type's parameters, as a JAX function of them."""
     user = converted(function)
 
@@ -278,7 +280,10 @@ def local_function(function: Callable[..., Any], name: str, parameter: Type | No
         if parameter is None:
             return user()
         argument = _as_python(parameter, list(leaves))
-        return user(*_parts(argument)) if unpack else user(argument)
+        if spread is None:
+            return user(argument)
+        parts = _parts(argument)
+        return user(*(parts[i] for i in spread))
 
     lowered = TensorFlowFunction(flat, tensors(parameter), name)
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial
-from typing import Any, overload
+from functools import partial, update_wrapper
+from typing import Any, TypeVar, overload
 
+from hansa.language.binding import fields_of_parameters, parameter_names
 from hansa.language.computations import Computation, GraphComputation, LocalComputation, PolymorphicComputation
 from hansa.language.context import Trace, explaining_recursion, tracing, user_line
 from hansa.language.graph import Parameter
-from hansa.language.local import LocalFunction, tensors
+from hansa.language.local import LocalFunction, Spread, tensors
 from hansa.language.values import Value, explaining_values, to_node
 from hansa.types import FunctionType, StructType, Type, to_type
 
 Decorated = Callable[[Callable[..., Any]], Any]
 
 
+@overload
+def federated_computation() -> Decorated: ...
 @overload
 def federated_computation(first: Type | str, /, *types: Any) -> Decorated: ...
 @overload
@@ -28,11 +31,15 @@ def federated_computation(*args: Any) -> Any:
     them record a graph. It may hold federated values, or be a local composition (`sequence_reduce` and the like).
 
     Use it as a decorator with the types of the parameters, `@federated_computation(float32, int32)`; without types,
-    `@federated_computation`, for a function without parameters, or one that takes its types from its arguments when it
-    is called; or as a function, `federated_computation(function, float32, int32)`.
+    `@federated_computation` or `@federated_computation()`, for a function without parameters, or one that takes its
+    types from its arguments when it is called; or as a function, `federated_computation(function, float32, int32)`.
+
+    One struct type for a function of several parameters is spread over them: a named field goes to the parameter of its
+    name, a field without a name to the parameter at its place. A function of one parameter gets the struct itself.
 
     Returns:
-        A computation with a `type_signature`. Several parameters are one struct parameter, named by the function's own.
+        A computation with a `type_signature`, and the function's docstring. Several parameters are one struct
+        parameter, named by the function's own.
 
     Raises:
         TypeError: if the function's parameters do not fit the types, or it returns None.
@@ -40,6 +47,8 @@ def federated_computation(*args: Any) -> Any:
     return _decorate(args, "federated_computation", _trace_graph)
 
 
+@overload
+def jax_computation() -> Decorated: ...
 @overload
 def jax_computation(first: Type | str, /, *types: Any) -> Decorated: ...
 @overload
@@ -60,14 +69,13 @@ def jax_computation(*args: Any) -> Any:
     return _decorate(args, "jax_computation", _trace_local)
 
 
-_Tracer = Callable[[Callable[..., Any], str, Type | None, bool, str], Computation]
+_Tracer = Callable[[Callable[..., Any], str, Type | None, Spread, str], Computation]
+_C = TypeVar("_C", Computation, PolymorphicComputation)
 
 
 def _decorate(args: tuple[Any, ...], decorator: str, tracer: _Tracer) -> Any:
     if args and _is_function(args[0]):
         return _build(args[0], args[1:], decorator, tracer)
-    if not args:
-        raise TypeError(f"write @hansa.{decorator} without parentheses, or with the types of the parameters")
     if any(_is_function(arg) for arg in args):
         raise TypeError(f"the function comes first, and its types after it: hansa.{decorator}(function, type, …)")
     types = tuple(to_type(spec) for spec in args)
@@ -85,68 +93,69 @@ def _build(function: Any, specs: tuple[Any, ...], decorator: str, tracer: _Trace
         )
     if not callable(function):
         raise TypeError(f"@hansa.{decorator} decorates a Python function, found {function!r}")
-    name = getattr(function, "__name__", type(function).__name__)
+    named = _named(function)
+    name = getattr(named, "__name__", type(named).__name__)
     for kind, test in (("generator", inspect.isgeneratorfunction), ("coroutine", inspect.iscoroutinefunction)):
         if test(function):
             raise TypeError(
                 f"{name!r} is a {kind} function: a computation is traced by one call, which returns a value; write it "
                 f"without `{'yield' if kind == 'generator' else 'async'}`"
             )
-    names = _parameter_names(function, name)
+    names = parameter_names(function, name)
     types = tuple(to_type(spec) for spec in specs)
     where = user_line()
 
     def typed(types: tuple[Type, ...]) -> Computation:
-        return _typed(function, name, names, types, tracer, where)
+        return _dressed(_typed(function, name, names, types, tracer, where), function)
 
-    return PolymorphicComputation(name, len(names), typed, where) if not types and names else typed(types)
+    if types or not names:
+        return typed(types)
+    return _dressed(PolymorphicComputation(name, names, typed, where), function)
+
+
+def _named(function: Any) -> Any:
+    """The function that a `functools.partial` was made of."""
+    while isinstance(function, partial):
+        function = function.func
+    return function
+
+
+def _dressed(computation: _C, function: Any) -> _C:
+    """The computation with what `help` and `inspect` ask for: the function's docstring, module, names and itself."""
+    update_wrapper(computation, _named(function), updated=())
+    computation.__wrapped__ = function
+    return computation
 
 
 def _typed(
-    function: Callable[..., Any], name: str, names: list[str], types: tuple[Type, ...], tracer: _Tracer, where: str
+    function: Callable[..., Any],
+    name: str,
+    names: tuple[str, ...],
+    types: tuple[Type, ...],
+    tracer: _Tracer,
+    where: str,
 ) -> Computation:
-    if len(types) == 1 and len(names) > 1 and isinstance(types[0], StructType) and len(types[0]) == len(names):
-        return tracer(function, name, types[0], True, where)
+    if len(types) == 1 and len(names) == 1:
+        return tracer(function, name, types[0], None, where)
+    if len(types) == 1 and len(names) > 1 and isinstance(types[0], StructType):
+        return tracer(function, name, types[0], fields_of_parameters(name, names, types[0]), where)
     if len(types) != len(names):
         has = f"{_plural(len(names), 'parameter')} ({', '.join(names)})" if names else "no parameters"
-        method = "; it seems to be a method: decorate a function without `self`" if names[:1] == ["self"] else ""
+        method = "; it seems to be a method: decorate a function without `self`" if names[:1] == ("self",) else ""
         raise TypeError(
             f"{name!r} has {has}, but is given {_plural(len(types), 'type')}: {', '.join(map(str, types))}{method}"
         )
     if not types:
-        return tracer(function, name, None, False, where)
-    if len(types) == 1:
-        return tracer(function, name, types[0], False, where)
-    return tracer(function, name, StructType(zip(names, types, strict=True)), True, where)
+        return tracer(function, name, None, None, where)
+    return tracer(function, name, StructType(zip(names, types, strict=True)), tuple(range(len(names))), where)
 
 
 def _plural(number: int, noun: str) -> str:
     return f"one {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _parameter_names(function: Callable[..., Any], name: str) -> list[str]:
-    names = []
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TypeError(
-                f"{name!r} takes {parameter}: a computation has a fixed number of typed parameters; name them "
-                "one by one, "
-                f"or wrap it: lambda a, b: {name if name.isidentifier() else 'f'}(a, b)"
-            )
-        if parameter.default is not parameter.empty:
-            raise TypeError(
-                f"the parameter {parameter.name!r} of {name!r} has a default: a computation has none; close over the "
-                "value instead, "
-                "or pass it"
-            )
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            raise TypeError(f"the parameter {parameter.name!r} of {name!r} is keyword-only; make it positional")
-        names.append(parameter.name)
-    return names
-
-
 def _trace_graph(
-    function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool, where: str
+    function: Callable[..., Any], name: str, parameter: Type | None, spread: Spread, where: str
 ) -> Computation:
     with tracing(Trace(name, "federated computation")) as trace:
         node = None if parameter is None else Parameter(parameter, where=where)
@@ -155,7 +164,7 @@ def _trace_graph(
                 result = function()
             else:
                 value = Value(node, trace)
-                result = function(*value) if unpack else function(value)
+                result = function(value) if spread is None else function(*(value[i] for i in spread))
         if result is None:
             raise TypeError(f"{name!r} returned None: a computation must return a value; is a `return` missing?")
         return GraphComputation(name, node, to_node(result, what=f"what {name!r} returns"), where)
@@ -192,23 +201,23 @@ def tf_computation(*args: Any) -> Any:
 
 
 def _trace_tensorflow(
-    function: Callable[..., Any], name: str, parameter: Type | None, unpack: bool, where: str
+    function: Callable[..., Any], name: str, parameter: Type | None, spread: Spread, where: str
 ) -> Computation:
     from hansa.language.tensorflow import local_function
 
-    return _trace_local(local_function(function, name, parameter, unpack), name, parameter, unpack, where, bits=64)
+    return _trace_local(local_function(function, name, parameter, spread), name, parameter, None, where, bits=64)
 
 
 def _trace_local(
     function: Callable[..., Any],
     name: str,
     parameter: Type | None,
-    unpack: bool,
+    spread: Spread,
     where: str,
     bits: int | None = None,
 ) -> Computation:
     _refuse_strings(name, parameter)
-    local = LocalFunction(function, parameter, unpack, name, bits, where)
+    local = LocalFunction(function, parameter, spread, name, bits, where)
     return LocalComputation(local, FunctionType(parameter, local.result_type()))
 
 

@@ -7,14 +7,15 @@ a value is refused with the remedy, since only a local computation may look insi
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from hansa.language.context import Trace, current_trace, user_line
-from hansa.language.graph import Literal, MakeStruct, Node, Select
+from hansa.language.graph import Intrinsic, Literal, MakeStruct, Node, Select
 from hansa.types import FederatedType, SequenceType, Struct, StructType, Type, infer_type, to_value
 from hansa.types import names as _names
+from hansa.types.arrangement import arranged_type, have_same_names
 from hansa.types.members import members
 from hansa.types.mismatch import Mismatch
 
@@ -48,6 +49,15 @@ class Value:
     def _field(self, index: int) -> Value:
         return Value(select(self._node, index), self._trace)
 
+    def _part(self, indices: Sequence[int]) -> Value:
+        """Some of the fields, as a struct; as one federated value, if this is one."""
+        kind, struct = self._node.type, self._struct()
+        assert struct is not None
+        names = [struct.names[i] for i in indices]
+        fields = [select(self._node, i) for i in indices]
+        node = zip_fields(names, fields, kind) if isinstance(kind, FederatedType) else make_struct(names, fields)
+        return Value(node, self._trace)
+
     def __getattr__(self, name: str) -> Value:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -60,7 +70,7 @@ class Value:
             raise AttributeError(_no_field(name, struct))
         return self._field(struct.names.index(name))
 
-    def __getitem__(self, key: int | str) -> Value:
+    def __getitem__(self, key: int | str | slice) -> Value:
         struct = self._struct()
         if struct is None:
             raise TypeError(f"a value of type {self._node.type} is no struct, and cannot be indexed; {_remedy(self)}")
@@ -68,6 +78,8 @@ class Value:
             if key not in struct.names:
                 raise KeyError(_no_field(key, struct))
             return self._field(struct.names.index(key))
+        if isinstance(key, slice):
+            return self._part(range(len(struct))[key])
         if not hasattr(key, "__index__"):
             raise TypeError(f"a field of {struct} is reached by its index or name, one at a time; found [{key!r}]")
         index = operator.index(key)
@@ -276,6 +288,36 @@ def make_struct(names: list[str | None], elements: list[Node], container: type[S
     if len(literals) == len(elements):
         return Literal(kind, (container or Struct)(zip(names, literals, strict=True)), where=user_line())
     return MakeStruct(kind, tuple(names), tuple(elements), where=user_line())
+
+
+def zip_fields(names: Sequence[str | None], fields: Sequence[Node], kind: FederatedType) -> Node:
+    """Some fields of a federated struct of the type `kind` as one federated value; no fields are the same for all."""
+    members = [(name, _member(field.type)) for name, field in zip(names, fields, strict=True)]
+    found = FederatedType(StructType(members), kind.placement, kind.all_equal or not fields)
+    if not fields:
+        empty = Literal(found.member, Struct(), where=user_line())
+        return Intrinsic(found, "federated_value", (empty,), where=user_line())
+    return Intrinsic(found, "federated_zip", tuple(fields), where=user_line())
+
+
+def arranged_node(node: Node, like: Type) -> Node:
+    """The node with its structs' fields in the order of those of `like`, wherever both have the same names.
+
+    Placements do not matter. The elements of sequences stay as they are.
+    """
+    kind = node.type
+    struct, other = _member(kind), _member(like)
+    if (
+        not isinstance(struct, StructType)
+        or not isinstance(other, StructType)
+        or arranged_type(struct, other) == struct
+    ):
+        return node
+    by_name = have_same_names(struct.names, other.names)
+    indices = [struct.names.index(name) for name in other.names] if by_name else range(len(struct))
+    fields = [arranged_node(select(node, i), part) for i, part in zip(indices, other, strict=True)]
+    names = [struct.names[i] for i in indices]
+    return zip_fields(names, fields, kind) if isinstance(kind, FederatedType) else make_struct(names, fields)
 
 
 def to_node(value: Any, expected: Type | None = None, what: str = "value") -> Node:

@@ -6,7 +6,7 @@ every array has a leading axis for the client. `unpack` reads one member's value
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ from hansa.types import (
     to_value,
 )
 from hansa.types.batches import Batches, ClientBatches
+from hansa.types.values import field_values
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _client_arguments(kind: Type, value: Any, what: str) -> Iterator[tuple[str, 
         if kind.placement is CLIENTS and not kind.all_equal:
             yield what, _clients(kind, value, what)
     elif isinstance(kind, StructType) and is_federated(kind):
-        for i, ((name, member), part) in enumerate(zip(kind.fields, fields(kind, value, what), strict=True)):
+        for i, ((name, member), part) in enumerate(zip(kind.fields, field_values(value, kind, what), strict=True)):
             yield from _client_arguments(member, part, _field_name(what, name, i))
 
 
@@ -107,7 +108,7 @@ def settle(kind: Type | None, value: Any, what: str) -> Any:
     if isinstance(kind, FederatedType):
         return settle(kind.member, value, what)
     if isinstance(kind, StructType) and not _plain(kind):
-        parts = zip(kind.fields, fields(kind, value, what), strict=True)
+        parts = zip(kind.fields, field_values(value, kind, what), strict=True)
         return (kind.container or Struct)(
             [(name, settle(member, part, _field_name(what, name, i))) for i, ((name, member), part) in enumerate(parts)]
         )
@@ -173,7 +174,7 @@ def _pack(
         into.sequences.append(packed)
         return packed.columns
     if isinstance(kind, StructType) and any(not _plain(member) for member in kind):
-        parts = fields(kind, value, what)
+        parts = field_values(value, kind, what)
         return Struct(
             (name, _pack(member, part, room, (*path, i), _field_name(what, name, i), into, only))
             for i, ((name, member), part) in enumerate(zip(kind.fields, parts, strict=True))
@@ -183,26 +184,6 @@ def _pack(
 
 def _plain(kind: Type) -> bool:
     return isinstance(kind, TensorType) or (isinstance(kind, StructType) and all(_plain(member) for member in kind))
-
-
-def fields(kind: StructType, value: Any, what: str) -> list[Any]:
-    """The fields of a value that is given for a struct type, in the type's order."""
-    if hasattr(value, "_asdict") and isinstance(value, tuple):
-        value = value._asdict()  # type: ignore[attr-defined]
-    if isinstance(value, dict) or (isinstance(value, Struct) and all(name is not None for name in value._fields)):
-        given = dict(value.items()) if isinstance(value, dict) else dict(value._items())
-        if None not in kind.names:
-            missing = [name for name in kind.names if name not in given]
-            extra = [name for name in given if name not in kind.names]
-            if missing or extra:
-                raise TypeError(
-                    f"{what} needs the fields {', '.join(map(str, kind.names))}; found "
-                    f"{', '.join(map(str, given)) or 'none'}"
-                )
-            return [given[name] for name in kind.names]
-    if isinstance(value, Sequence | Struct) and not isinstance(value, str) and len(value) == len(kind):
-        return list(value)
-    raise TypeError(f"{what} must be a struct of {len(kind)} fields, {kind}; found {_describe(value)}")
 
 
 def _describe(value: Any) -> str:
@@ -246,7 +227,7 @@ def _stack(kind: Type, entries: Any, names: list[str], room: Room, path: tuple[i
         if _plain(kind):
             rows = [to_value(entry, kind, name) for entry, name in zip(entries, names, strict=True)]
         else:
-            rows = [fields(kind, entry, name) for entry, name in zip(entries, names, strict=True)]
+            rows = [field_values(entry, kind, name) for entry, name in zip(entries, names, strict=True)]
         return Struct(
             (
                 field,

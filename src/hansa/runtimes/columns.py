@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from hansa.compiler.sequences import Columns, is_batched
 from hansa.language.local import tensors
-from hansa.types import SequenceType, Struct, StructType, infer_type, to_value
+from hansa.types import SequenceType, Struct, infer_type, to_value
+from hansa.types.arrangement import arranged, arranged_type
 from hansa.types.batches import Batches, ClientBatches, Examples
 from hansa.types.mismatch import describe
 
@@ -130,7 +131,7 @@ def _resident(kind: SequenceType, values: ClientBatches, room: Room, key: Any, w
     _check(kind, values.type_signature, what)
     starts, lengths, counts = values.batches
     capacity = min(values.batch_size, max(int(values.examples.size), 1))
-    arrays = _leaves(_in_order(values.examples.rows, kind.element))
+    arrays = _leaves(arranged(values.examples.rows, kind.element))
     columns = _index(arrays, starts, lengths, counts, room, key)
     return Packed(columns, capacity, frozenset(map(int, np.unique(lengths))), values.examples)
 
@@ -142,7 +143,7 @@ def _gathered(kind: SequenceType, values: ClientBatches, room: Room, key: Any, w
     capacity = room.batch((key, "batch"), int(lengths.max(initial=1)))
     places = np.cumsum(values.counts) - values.counts
     arrays = []
-    for i, leaf in enumerate(_leaves(_in_order(values.examples.rows, kind.element))):
+    for i, leaf in enumerate(_leaves(arranged(values.examples.rows, kind.element))):
         used = int(values.counts.sum()) + capacity
         column = aligned((room.rows((key, i), used), *leaf.shape[1:]), leaf.dtype)
         for place, start, count in zip(places.tolist(), values.starts.tolist(), values.counts.tolist(), strict=True):
@@ -155,12 +156,7 @@ def _gathered(kind: SequenceType, values: ClientBatches, room: Room, key: Any, w
 
 def _check(kind: SequenceType, found: SequenceType, what: str) -> None:
     """Checks the type of arrays, whose fields may be in another order."""
-    element = kind.element
-    given = found.element
-    named = isinstance(element, StructType) and isinstance(given, StructType) and None not in given.names
-    if named and set(element.names) == set(given.names):  # type: ignore[attr-defined]
-        found = SequenceType(StructType([(name, given[name]) for name in element.names]))  # type: ignore[attr-defined, index]
-    kind.check_assignable_from(found, what=what)
+    kind.check_assignable_from(arranged_type(found, kind), what=what)
 
 
 def pad_rows(array: Array, capacity: int) -> Array:
@@ -191,7 +187,7 @@ class _Part:
 def _read(kind: SequenceType, value: Any, what: str) -> _Part:
     if isinstance(value, Batches):
         _check(kind, value.type_signature, what)
-        whole = _in_order(value.examples.batch(value.start, value.start + value.count), kind.element)
+        whole = arranged(value.examples.batch(value.start, value.start + value.count), kind.element)
         turns = 1 if value.unrolled else value.epochs
         return _Part([[leaf] * turns for leaf in _leaves(whole)], value.batches[1])
     leaves: list[list[Any]] = [[] for _ in tensors(kind.element)]
@@ -258,16 +254,6 @@ def _fill(chunks: list[Any], batched: bool, size: int, shape: tuple[int, ...], d
         column[used : used + len(chunk)] = chunk
         used += len(chunk)
     return column
-
-
-def _in_order(value: Any, kind: Any) -> Any:
-    """A struct of arrays with its fields in the order of a type it is assignable to."""
-    if not isinstance(value, Struct):
-        return value
-    by_name = all(name is not None and name in kind.names for name in value._fields)
-    return Struct(
-        (name, _in_order(value[name] if by_name else value[i], member)) for i, (name, member) in enumerate(kind.fields)
-    )
 
 
 def _leaves(value: Any) -> list[Any]:

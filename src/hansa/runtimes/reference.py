@@ -19,10 +19,11 @@ from hansa.language.computations import Computation, GraphComputation, LocalComp
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
 from hansa.language.local import tensors, type_of_arrays, unflatten
 from hansa.language.protected_sums import check_total
-from hansa.runtimes.arguments import fields, pack, settle, survey
+from hansa.runtimes.arguments import pack, settle, survey
 from hansa.runtimes.columns import Room, elements
 from hansa.types import CLIENTS, FederatedType, SequenceType, Struct, StructType, Type, is_tensor_structure, to_value
 from hansa.types.dtypes import kind as kind_of
+from hansa.types.values import field_values
 
 Array = npt.NDArray[Any]
 OnNode = Callable[[Node, Any], None]
@@ -296,7 +297,7 @@ def _read(kind: Type, value: Any) -> Any:
         read = (_read(kind.element, element) for element in elements(value, "a sequence"))
         return [element for element in read if not _is_empty(element, kind.element)]
     if isinstance(kind, StructType) and not is_tensor_structure(kind):
-        return Struct(zip(kind.names, map(_read, kind, fields(kind, value, "a struct")), strict=True))
+        return Struct(zip(kind.names, map(_read, kind, field_values(value, kind, "a struct")), strict=True))
     return jax.tree.map(lambda leaf: leaf if isinstance(leaf, str) else np.asarray(leaf), to_value(value, kind))
 
 

@@ -17,6 +17,7 @@ from hansa.language.values import select
 from hansa.runtimes.replicas import first_part
 from hansa.runtimes.round import is_stacked
 from hansa.types import CLIENTS, FederatedType, Struct, StructType, Type, is_federated, to_value
+from hansa.types.values import field_values
 
 
 def computed_parts(program: Program) -> list[Node]:
@@ -108,15 +109,8 @@ def _pick(node: Node, argument: Any) -> Any:
     source, kind = _pick(node.source, argument), node.source.type
     member = kind.member if isinstance(kind, FederatedType) else kind
     assert isinstance(member, StructType)
-    name = member.names[node.index]
 
     def field(value: Any) -> Any:
-        if hasattr(value, "_asdict") and isinstance(value, tuple):
-            value = value._asdict()  # type: ignore[attr-defined]
-        if isinstance(value, dict):
-            return value[name] if name in value else list(value.values())[node.index]
-        if isinstance(value, Struct) and name is not None and name in value._fields:
-            return value[name]
-        return value[node.index]
+        return field_values(value, member)[node.index]
 
     return [field(value) for value in source] if is_stacked(node.source) else field(source)

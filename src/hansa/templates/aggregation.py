@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hansa.language.computations import Computation, PolymorphicComputation
+from hansa.templates.iterative import check_places
 from hansa.templates.measured import MeasuredProcess, at_server
 from hansa.types import CLIENTS, FederatedType, StructType, TensorType, Type
 from hansa.types.dtypes import kind as dtype_kind
@@ -31,6 +32,7 @@ class AggregationProcess(MeasuredProcess):
                 f"weight of each client: <{self.state_type},{{T}}@CLIENTS> or <{self.state_type},{{T}}@CLIENTS,"
                 f"{{float32}}@CLIENTS>; found {parameter}"
             )
+        check_places(parameter, ("state", "value", "weight"), "next of an AggregationProcess takes")
         self._value = _of_each_client(parameter[1], "the value that `next` takes, its second parameter,")
         if len(parameter) == 3:
             _check_weight(parameter[2])

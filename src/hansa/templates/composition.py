@@ -7,6 +7,7 @@ from typing import Any, cast
 from hansa.language.computations import Computation
 from hansa.language.intrinsics import federated_zip
 from hansa.language.tracing import federated_computation
+from hansa.templates.iterative import check_places
 from hansa.templates.measured import MeasuredOutput, MeasuredProcess
 from hansa.types import SERVER, FederatedType, Placement, Struct, StructType, Type
 
@@ -112,6 +113,7 @@ def _fields(name: str, process: MeasuredProcess) -> list[tuple[str | None, Type]
     parameter = process.next.type_signature.parameter
     if not isinstance(parameter, StructType) or len(parameter) < 2:
         raise TypeError(f"next of the process {name!r} must take a state and a value, found {parameter}")
+    check_places(parameter, ("state", "value"), f"next of the process {name!r} takes")
     return list(parameter.fields)
 
 

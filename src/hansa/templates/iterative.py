@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hansa.language.computations import Computation, PolymorphicComputation
@@ -26,7 +27,7 @@ class IterativeProcess:
             raise TypeError(
                 f"initialize must take no parameter, found the type {start}; close over what it needs instead"
             )
-        if isinstance(next, PolymorphicComputation) and next.arity == 1:
+        if isinstance(next, PolymorphicComputation) and len(next.parameters) == 1:
             next = next.specialize(start.result)
         next = _typed("next", next)
         step = next.type_signature
@@ -36,6 +37,8 @@ class IterativeProcess:
                 "which has none"
             )
         state = _first(step, start)
+        if state is not step.parameter:
+            check_places(step.parameter, ("state",), "next takes")
         state.check_assignable_from(start.result, what="the state that `initialize` returns and `next` takes")
         result = step.result
         if not state.is_assignable_from(result):
@@ -44,6 +47,7 @@ class IterativeProcess:
                     f"next must return the state, or a struct that begins with it; the state that it takes is {state}, "
                     f"but it returns {result}"
                 )
+            check_places(result, ("state",), "next returns")
             state.check_assignable_from(result[0], what="the state that `next` returns, first, and takes")
         self._initialize, self._next, self._state = initialize, next, state
 
@@ -66,6 +70,20 @@ class IterativeProcess:
         return (
             f"{type(self).__name__}(initialize: {self._initialize.type_signature}, next: {self._next.type_signature})"
         )
+
+
+def check_places(kind: Type, places: Sequence[str], what: str) -> None:
+    """Checks that a struct type does not give one of these names to a field at the place of another.
+
+    What a process takes is told by its place, as arguments are; a name that says another thing is a mistake.
+    """
+    for index, name in enumerate(kind.names if isinstance(kind, StructType) else ()):
+        if name in places and places.index(name) != index:
+            order = f"{', '.join(places)} in this order" if len(places) > 1 else f"the {places[0]} first"
+            raise TypeError(
+                f"{what} {order}, but in {kind} {name!r} is at the place {index} instead of {places.index(name)}; "
+                "reorder the fields, or give it another name"
+            )
 
 
 def _typed(name: str, value: Any) -> Computation:

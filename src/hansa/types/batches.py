@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from hansa.types.base import Type
 from hansa.types.conversion import infer_type
+from hansa.types.members import members
+from hansa.types.mismatch import Mismatch
 from hansa.types.structs import Struct
 from hansa.types.types import SequenceType, StructType, TensorType
 
@@ -244,14 +246,13 @@ def _positive(name: str, value: int) -> int:
 
 
 def _struct_of_arrays(value: Any) -> Any:
-    if isinstance(value, Struct):
-        return Struct((name, _struct_of_arrays(element)) for name, element in value._items())
-    if isinstance(value, dict):
-        return Struct((name, _struct_of_arrays(element)) for name, element in value.items())
-    if isinstance(value, list | tuple):
-        names = getattr(value, "_fields", (None,) * len(value))
-        return Struct((name, _struct_of_arrays(element)) for name, element in zip(names, value, strict=True))
-    return np.asarray(value)
+    try:
+        found = members(value)
+    except Mismatch as mismatch:
+        raise mismatch.error("arrays") from None
+    if found is None:
+        return np.asarray(value)
+    return Struct((name, _struct_of_arrays(part)) for name, part in zip(found.names, found.values, strict=True))
 
 
 def _is_mapped(array: Any) -> bool:

@@ -119,11 +119,12 @@ class StructType(Type):
         if not isinstance(source, StructType):
             yield Difference(path, str(self), str(source))
             return
-        if len(self) != len(source):
-            yield Difference(path, str(self), str(source), self._length_reason(source))
-            return
-        if self.names != source.names and set(self.names) == set(source.names) and None not in self.names:
+        named = None not in self.names and None not in source.names
+        if named and self.names != source.names and set(self.names) == set(source.names):
             yield Difference(path, str(self), str(source), "the fields are the same, but in another order")
+            return
+        if len(self) != len(source) or (named and self.names != source.names):
+            yield Difference(path, str(self), str(source), self._fields_reason(source))
             return
         for index, ((name, mine), (source_name, theirs)) in enumerate(zip(self.fields, source.fields, strict=True)):
             if source_name is None or source_name == name:
@@ -133,7 +134,7 @@ class StructType(Type):
                 found = _field_notation(source_name, theirs)
                 yield Difference(f"{path}[{index}]", _field_notation(name, mine), found, reason)
 
-    def _length_reason(self, source: StructType) -> str:
+    def _fields_reason(self, source: StructType) -> str:
         if None not in self.names and None not in source.names:
             missing = [name for name in self.names if name not in source.names]
             surplus = [name for name in source.names if name not in self.names]

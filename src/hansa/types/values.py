@@ -177,11 +177,26 @@ def _adapts(scalar_type: type, dtype: DType) -> bool:
     return False
 
 
-def _to_struct(value: Any, type_: StructType) -> Struct:
+def field_values(value: object, type_: StructType, what: str = "argument") -> tuple[Any, ...]:
+    """What any container holds for the fields of a struct type, in the type's order: by name where both have names.
+
+    The values are not looked at; a name that is missing, or that the type has not, is an error as in `to_value`.
+    """
+    try:
+        return _field_values(value, type_)
+    except Mismatch as mismatch:
+        raise mismatch.error(what) from None
+
+
+def _field_values(value: Any, type_: StructType) -> tuple[Any, ...]:
     found = members(value)
     if found is None:
         raise _unexpected(value, type_, "pass a dict, a list or another container of the fields")
-    values = found.values if found.names == type_.names else _matched(value, found, type_)
+    return found.values if found.names == type_.names else _matched(value, found, type_)
+
+
+def _to_struct(value: Any, type_: StructType) -> Struct:
+    values = _field_values(value, type_)
     converted = []
     for index, (name, member_type) in enumerate(type_.fields):
         try:
