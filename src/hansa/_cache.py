@@ -15,10 +15,18 @@ from functools import cache
 from pathlib import Path
 
 
-def cache_dir() -> Path:
-    """The folder: the lasting one if it can be written, else a temporary one, which is removed with this process."""
+def cache_dir(part: str = "") -> Path:
+    """The folder: the lasting one if it can be written, else a temporary one, which is removed with this process.
+
+    Args:
+        part: a folder in it, which is what has to be written to.
+    """
     folder = named_cache_dir()
-    return folder if folder is not None and can_be_written(folder) else _own_cache_dir()
+    if folder is not None and can_be_written(folder / part):
+        return folder / part
+    own = _own_cache_dir() / part
+    own.mkdir(exist_ok=True)
+    return own
 
 
 def named_cache_dir() -> Path | None:

@@ -146,7 +146,15 @@ def tff_database(splits: dict[str, dict[str, list[dict[str, object]]]]) -> bytes
 
 
 class TestFederated:
-    def test_emnist_is_by_writer(self, data: Path):
+    def published(self, data: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes) -> Path:
+        """The compressed database where it is looked for, taken for the published one."""
+        path = data / name / (getattr(federated_datasets, f"_{name.upper()}_FILE").name)
+        compressed = put(path, lzma.compress(content, lzma.FORMAT_ALONE))
+        file = with_digest_of(getattr(federated_datasets, f"_{name.upper()}_FILE"), compressed)
+        monkeypatch.setattr(federated_datasets, f"_{name.upper()}_FILE", file)
+        return path
+
+    def test_emnist_is_by_writer(self, data: Path, monkeypatch: pytest.MonkeyPatch):
         random = np.random.default_rng(0)
         writers = {
             writer: [{"pixels": random.random((28, 28), np.float32), "label": label} for label in labels]
@@ -156,7 +164,7 @@ class TestFederated:
         content = tff_database(
             {"all_train": writers, "all_test": digits, "digits_only_train": digits, "digits_only_test": digits}
         )
-        put(data / "emnist" / "emnist_all.sqlite", content)
+        self.published(data, monkeypatch, "emnist", content)
         train, test = simulation.load_emnist()
         assert (list(train.client_ids), list(test.client_ids)) == (["f0000_14", "f0001_41"], ["f0000_14"])
         assert str(train.example_type) == "<x=float32[?,28,28],y=int32[?]>"
@@ -170,27 +178,51 @@ class TestFederated:
     ):
         image = np.random.default_rng(1).integers(0, 256, (32, 32, 3))
         examples = {"3": [{"image": image, "label": 99, "coarse_label": 19}]}
-        content = lzma.compress(tff_database({"train": examples, "test": examples}), lzma.FORMAT_ALONE)
-        put(data / "cifar100.sqlite.lzma", content)
-        file = with_digest_of(federated_datasets._CIFAR100_FILE, content)
-        monkeypatch.setattr(federated_datasets, "_CIFAR100_FILE", file)
+        content = tff_database({"train": examples, "test": examples})
+        path = self.published(data, monkeypatch, "cifar100", content)
         train, _ = simulation.load_cifar100()
         assert str(train.example_type) == "<x=uint8[?,32,32,3],y=int32[?]>"
         np.testing.assert_array_equal(train.client("3")["x"], image[None])
         assert train.client("3")["y"].tolist() == [99]
-        (data / "cifar100.sqlite.lzma").unlink()
+        path.unlink()
         assert len(simulation.load_cifar100()[1]) == 1
-        assert [path.name for path in (tmp_path / "cache" / "cifar100").iterdir()] == ["cifar100.sqlite"]
+        (kept,) = (tmp_path / "cache" / "cifar100").iterdir()
+        assert kept.name.endswith(f"-{hashlib.sha256(content).hexdigest()}.sqlite")
+        assert kept.read_bytes() == content
+
+    def test_an_uncompressed_database_that_is_damaged_is_made_anew(
+        self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        roles = {"A_B": [{"snippets": b"Howl, howl!"}]}
+        path = self.published(data, monkeypatch, "shakespeare", tff_database({"train": roles, "test": roles}))
+        want = simulation.load_shakespeare()[0].client("A_B")["x"]
+        (kept,) = (tmp_path / "cache" / "shakespeare").iterdir()
+        good = kept.read_bytes()
+        for place in (100, len(good) // 2, len(good) - 1):
+            kept.write_bytes(good[:place] + bytes([good[place] ^ 4]) + good[place + 1 :])
+            np.testing.assert_array_equal(simulation.load_shakespeare()[0].client("A_B")["x"], want)
+            assert kept.read_bytes() == good
+        kept.write_bytes(good[:-1] + b"?")
+        path.unlink()
+        with pytest.raises(DatasetError, match="is not on this machine"):
+            simulation.load_shakespeare()
+
+    @pytest.mark.parametrize("place", ["data", "cache"])
+    def test_an_uncompressed_database_of_somebody_else_is_refused(self, data: Path, tmp_path: Path, place: str):
+        path = tmp_path / place / "cifar100" / "cifar100.sqlite"
+        put(path, tff_database({"train": {"0": []}, "test": {"0": []}}))
+        with pytest.raises(DatasetError, match=f"{path} cannot be checked, as it is uncompressed"):
+            simulation.load_cifar100()
 
     def test_a_compressed_database_of_another_digest_is_refused(self, data: Path, tmp_path: Path):
         put(data / "cifar100" / "cifar100.sqlite.lzma", lzma.compress(b"other", lzma.FORMAT_ALONE))
         with pytest.raises(DatasetError, match=r"cifar100\.sqlite\.lzma is damaged"):
             simulation.load_cifar100()
-        assert not (tmp_path / "cache").exists()
+        assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
-    def test_shakespeare_is_by_role(self, data: Path):
+    def test_shakespeare_is_by_role(self, data: Path, monkeypatch: pytest.MonkeyPatch):
         roles = {"KING_LEAR_LEAR": [{"snippets": b"Howl, howl!"}, {"snippets": b"Never."}], "A_B": [{"snippets": b"O"}]}
-        put(data / "shakespeare" / "shakespeare.sqlite", tff_database({"train": roles, "test": roles}))
+        self.published(data, monkeypatch, "shakespeare", tff_database({"train": roles, "test": roles}))
         train, test = simulation.load_shakespeare(sequence_length=5)
         assert list(test.client_ids) == ["A_B", "KING_LEAR_LEAR"]
         found = train.client("KING_LEAR_LEAR")

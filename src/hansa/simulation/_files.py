@@ -1,7 +1,7 @@
 """Find a published file on this machine, or download it; either way its content is checked before it is used.
 
-A file is looked for in `HANSA_DATA_DIR`, then in the cache, then on the mirrors. What is downloaded or uncompressed
-goes to a temporary file, is checked there and only then renamed, so the cache never holds half a file.
+A file is looked for in `HANSA_DATA_DIR`, then in the cache, then on the mirrors. What is downloaded goes to a temporary
+file, is checked there and only then renamed, so the cache never holds half a file.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-import lzma
 import os
 import tempfile
 import zlib
@@ -20,9 +19,13 @@ from typing import IO, Any, Literal
 
 from hansa._cache import cache_dir, named_cache_dir
 from hansa.simulation._errors import DatasetError
+from hansa.simulation._kept import digest_of
+from hansa.simulation._progress import progress
+from hansa.simulation._unpacked import find_unpacked, unpacked
 
 _CHUNK = 1 << 20
 _TIMEOUT_SECONDS = 30.0
+_MOST_DOWNLOADED = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,14 @@ class PublishedFile:
         digest_of: what has this digest: the content, uncompressed if the file is compressed with gzip (so it may lie
             here uncompressed too), or the file as it is published.
         name_is_unique: no other dataset has a file of this name, so it may lie directly in `HANSA_DATA_DIR`.
+        size: how many bytes the content has, if the digest is the content's; so a file that holds more is not read on.
     """
 
     name: str
     sha256: str
     digest_of: Literal["content", "file"] = "content"
     name_is_unique: bool = True
+    size: int | None = None
 
 
 def data_dir() -> Path | None:
@@ -80,41 +85,21 @@ def obtain_path(dataset: str, file: PublishedFile, mirrors: Sequence[str]) -> Pa
 def obtain_uncompressed(dataset: str, file: PublishedFile, mirrors: Sequence[str]) -> Path:
     """Where the uncompressed content of a file `*.lzma` is; otherwise as `obtain_path`.
 
-    It is uncompressed into the cache, once. A file that is here uncompressed already is taken as it is.
+    It is uncompressed into the cache, once, and what lies there is checked each time. What somebody else has
+    uncompressed cannot be checked, as only the compressed file's digest is known.
     """
+    found = find_unpacked(dataset, file.sha256)
+    if found is not None:
+        return found
+    compressed = _find(dataset, file)
     name = file.name.removesuffix(".lzma")
-    uncompressed = next((path for folder in _folders(dataset, file) if (path := folder / name).is_file()), None)
-    return uncompressed or unpack_lzma(obtain_path(dataset, file, mirrors), cache_dir() / dataset / name)
-
-
-def unpack_lzma(path: Path, target: Path) -> Path:
-    """Uncompresses a file to `target`, unless that is there.
-
-    Raises:
-        DatasetError: the file is damaged.
-    """
-    if target.is_file():
-        return target
-    with _part(target) as part:
-        try:
-            with (
-                path.open("rb") as raw,
-                _progress(raw, path.stat().st_size, f"Uncompressing {path.name}") as watched,
-                lzma.LZMAFile(watched) as source,
-                part.open("wb") as destination,
-            ):
-                while chunk := source.read(_CHUNK):
-                    destination.write(chunk)
-        except (EOFError, lzma.LZMAError) as error:
-            raise DatasetError(f"{path} is damaged: it cannot be uncompressed: {error}") from error
-    return target
-
-
-def fingerprint(path: Path) -> str:
-    """Names a file in the state in which it is: another one if it is replaced or written to."""
-    state = path.stat()
-    text = f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    other = next((path for folder in _folders(dataset, file) if (path := folder / name).is_file()), None)
+    if compressed is None and other is not None:
+        raise DatasetError(
+            f"{other} cannot be checked, as it is uncompressed. Put {file.name} beside it, or take it away, so that "
+            "that one is downloaded; or read the file with hansa.simulation.from_tff_sqlite, if you trust it"
+        )
+    return unpacked(obtain_path(dataset, file, mirrors), dataset)
 
 
 def _folders(dataset: str, file: PublishedFile) -> list[Path]:
@@ -147,28 +132,37 @@ def _check(path: Path, file: PublishedFile, receive: Callable[[bytes], Any] | No
 
 def _read(path: Path, file: PublishedFile, receive: Callable[[bytes], Any] | None = None) -> tuple[str, str]:
     """Reads a file to its end; gives its digest, and what is wrong with its compression (empty if nothing)."""
-    digest, fault = hashlib.sha256(), ""
+    try:
+        if file.digest_of == "content":
+            return _read_content(path, file.size, receive)
+        if receive is None:
+            return digest_of(path), ""
+        whole = path.read_bytes()
+        digest = hashlib.sha256(whole).hexdigest()
+        if digest == file.sha256:
+            receive(gzip.decompress(whole))
+        return digest, ""
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _read_content(path: Path, size: int | None, receive: Callable[[bytes], Any] | None) -> tuple[str, str]:
+    digest, total = hashlib.sha256(), 0
     try:
         with path.open("rb") as raw:
             compressed = raw.read(2) == b"\x1f\x8b"
-            if file.digest_of == "file":
-                raw.seek(0)
-                while chunk := raw.read(_CHUNK):
-                    digest.update(chunk)
-                if receive is None:
-                    return digest.hexdigest(), ""
             raw.seek(0)
             stream: IO[bytes] | gzip.GzipFile = gzip.GzipFile(fileobj=raw) if compressed else raw
             while chunk := stream.read(_CHUNK):
+                total += len(chunk)
+                if size is not None and total > size:
+                    return digest.hexdigest(), f"it holds more than {size:,} bytes"
                 if receive is not None:
                     receive(chunk)
-                if file.digest_of == "content":
-                    digest.update(chunk)
+                digest.update(chunk)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        fault = f"it cannot be uncompressed: {error}"
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from error
-    return digest.hexdigest(), fault
+        return digest.hexdigest(), f"it cannot be uncompressed: {error}"
+    return digest.hexdigest(), ""
 
 
 def _download(dataset: str, file: PublishedFile, mirrors: Sequence[str]) -> Path:
@@ -201,10 +195,12 @@ def _download_from(url: str, file: PublishedFile, folder: Path) -> Path:
         with (
             part.open("wb") as destination,
             urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response,
-            _progress(response, int(response.headers.get("Content-Length") or 0), f"Downloading {file.name}") as source,
+            progress(response, int(response.headers.get("Content-Length") or 0), f"Downloading {file.name}") as source,
         ):
             while chunk := source.read(_CHUNK):
                 destination.write(chunk)
+                if destination.tell() > _MOST_DOWNLOADED:
+                    raise DatasetError(f"it is larger than {_MOST_DOWNLOADED:,} bytes, which no data set's file is")
         digest, fault = _read(part, file)
         if fault or digest != file.sha256:
             raise DatasetError(fault or f"its content has sha256 {digest}, not {file.sha256}")
@@ -223,13 +219,3 @@ def _part(target: Path) -> Iterator[Path]:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _progress(source: Any, total: int, description: str) -> contextlib.AbstractContextManager[Any]:
-    """The stream, reading from which moves a bar. On standard error: a program's output stays its own."""
-    import rich.console
-    import rich.progress
-
-    return rich.progress.wrap_file(
-        source, total=total, description=description, console=rich.console.Console(stderr=True), transient=True
-    )

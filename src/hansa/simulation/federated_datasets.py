@@ -28,7 +28,10 @@ _SHAKESPEARE_FILE = PublishedFile(
 )
 _TINY_SHAKESPEARE_MIRRORS = ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",)
 _TINY_SHAKESPEARE_FILE = PublishedFile(
-    "input.txt", "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed", name_is_unique=False
+    "input.txt",
+    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    name_is_unique=False,
+    size=1_115_394,
 )
 
 
@@ -38,8 +41,8 @@ def load_emnist(only_digits: bool = False) -> tuple[ClientData, ClientData]:
 
     Its file `emnist_all.sqlite.lzma` (163 MiB, uncompressed 4.4 GiB) is looked for in the folder that `HANSA_DATA_DIR`
     names (in `emnist/` inside it, or directly in it), then in the cache, else downloaded into the cache, where it is
-    checked and uncompressed. Instead, `emnist_all.sqlite` may lie there. EMNIST's authors name no licence; it is made
-    of NIST Special Database 19, a work of the government of the United States.
+    uncompressed. Both are checked, once in a process. EMNIST's authors name no licence; it is made of NIST Special
+    Database 19, a work of the government of the United States.
 
     Args:
         only_digits: only the digits, 10 classes; else digits and letters, 62 classes.
@@ -70,9 +73,9 @@ def load_cifar100() -> tuple[ClientData, ClientData]:
     20 coarse classes from a Dirichlet distribution of parameter 0.1, and the classes in each from one of parameter 10.
 
     Its file `cifar100.sqlite.lzma` (146 MiB) is looked for in the folder that `HANSA_DATA_DIR` names (in `cifar100/`
-    inside it, or directly in it), then in the cache, else downloaded into the cache, where it is checked and
-    uncompressed. Instead, `cifar100.sqlite` may lie there. CIFAR-100's authors name no licence; they ask to cite
-    "Learning Multiple Layers of Features from Tiny Images".
+    inside it, or directly in it), then in the cache, else downloaded into the cache, where it is uncompressed. Both are
+    checked, once in a process. CIFAR-100's authors name no licence; they ask to cite "Learning Multiple Layers of
+    Features from Tiny Images".
 
     Returns:
         500 clients for training and 100 others for testing, with 100 images each: `x`, uint8 `[examples, 32, 32, 3]`,
@@ -96,8 +99,8 @@ def load_shakespeare(sequence_length: int = 80) -> tuple[ClientData, ClientData]
     arXiv:1602.05629) groups them and TensorFlow Federated publishes them.
 
     Its file `shakespeare.sqlite.lzma` (1.3 MiB) is looked for in the folder that `HANSA_DATA_DIR` names (in
-    `shakespeare/` inside it, or directly in it), then in the cache, else downloaded into the cache, where it is checked
-    and uncompressed. Instead, `shakespeare.sqlite` may lie there. The text is in the public domain.
+    `shakespeare/` inside it, or directly in it), then in the cache, else downloaded into the cache, where it is
+    uncompressed. Both are checked, once in a process. The text is in the public domain.
 
     Args:
         sequence_length: characters per sequence.

@@ -154,7 +154,7 @@ class TestSqlite:
         compressed.write_bytes(lzma.compress(path.read_bytes(), lzma.FORMAT_ALONE))
         path.unlink()
         assert from_tff_sqlite(compressed, "all_train").sizes.tolist() == [1, 3]
-        monkeypatch.setattr(lzma, "LZMAFile", None)
+        monkeypatch.setattr(lzma, "LZMADecompressor", None)
         assert from_tff_sqlite(compressed, "all_test").sizes.tolist() == [2]
         monkeypatch.undo()
         monkeypatch.setenv("HANSA_CACHE_DIR", str(tmp_path / "cache"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,18 +12,25 @@ from typing import Any
 
 import numpy as np
 
-from hansa._cache import cache_dir
 from hansa._extras import require
+from hansa.simulation import _kept
 from hansa.simulation._errors import DatasetError, reader
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.arrow import check_schema
 from hansa.simulation.readers.columns import Convert, Features, Selection, select
 from hansa.simulation.readers.parquet import ParquetTable, from_table
+from hansa.simulation.readers.streams import Limited, Watched
 from hansa.types.mismatch import describe
 
+_CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
 _BUCKET_BYTES = 1 << 26
 _MOST_BUCKETS = 256
 _ROW_GROUP_ROWS = 1 << 14
+_COMPRESSED_TIMES = 8
+"""How much larger a compressed file's content is taken to be: it decides only how much is sorted at a time."""
+_FOLDER, _SUFFIX = "tables", ".parquet"
+_LAYOUT = 1
+"""Is counted up when tables of the same options are laid out in another way."""
 # What a column can be read as; of narrower floats it is a cast of what has been read.
 _DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
 
@@ -43,11 +49,12 @@ def from_csv(
 
     A row of a CSV file cannot be found without reading those before it. So the file is read once, a block at a time,
     and the columns that are needed are written to a Parquet file in the cache, in which each client's rows are
-    together. Clients are then read from there, when they are wanted. The next call for the same columns of the same,
-    unchanged file finds the one that is there; the cache's folder `tables` can be deleted at any time.
+    together. Clients are then read from there, when they are wanted. The next call for the same columns of a file of
+    the same content finds the one that is there: for that the file is gone through for its digest, once in a process,
+    and the Parquet file for its own; a damaged one is made anew. The cache's folder `tables` can be deleted any time.
 
     Args:
-        path: the file, perhaps compressed, if its name says so (`.csv.gz`).
+        path: the file, perhaps compressed, if its name says so (`.gz`, `.bz2`, `.zst`, `.lz4`, `.br`).
         client: the column that says whose each row is: integers or strings. Where it is empty, or a negative number,
             the row is nobody's, and it is left out.
         features: the arrays of examples. A list of columns, each an array `[examples]`; or a dict such as
@@ -80,21 +87,21 @@ class _CsvFile:
     """A CSV file that is read a block at a time."""
 
     def __init__(self, path: Path, delimiter: str) -> None:
-        self.path, self.delimiter = path, delimiter
+        self.path, self.delimiter, self.codec = path, delimiter, _CODECS.get(path.suffix)
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
 
     def schema(self, types: Mapping[str, str]) -> Any:
         """The Arrow schema that the first block has."""
-        with self._errors(), self._open([], types) as reader:
+        with Watched(self.path) as source, self._errors(), self._open(source, [], types) as reader:
             return reader.schema
 
-    def batches(self, columns: list[str], types: Mapping[str, str]) -> Iterator[Any]:
+    def batches(self, source: Watched, columns: list[str], types: Mapping[str, str]) -> Iterator[Any]:
         """Some columns, as record batches, one block after another."""
-        with self._errors(), self._open(columns, types) as reader:
+        with self._errors(), self._open(source, columns, types) as reader:
             yield from reader
 
-    def _open(self, columns: list[str], types: Mapping[str, str]) -> Any:
+    def _open(self, source: Watched, columns: list[str], types: Mapping[str, str]) -> Any:
         import pyarrow
         from pyarrow import csv
 
@@ -102,8 +109,11 @@ class _CsvFile:
             column: pyarrow.string() if kind == "str" else pyarrow.from_numpy_dtype(np.dtype(kind))
             for column, kind in types.items()
         }
+        stream: Any = source
+        if self.codec is not None:
+            stream = Limited(pyarrow.CompressedInputStream(pyarrow.PythonFile(source, "r"), self.codec), self.path)
         return csv.open_csv(
-            self.path,
+            pyarrow.PythonFile(stream, "r"),
             parse_options=csv.ParseOptions(delimiter=self.delimiter),
             convert_options=csv.ConvertOptions(include_columns=columns, column_types=named),
         )
@@ -122,6 +132,8 @@ class _CsvFile:
                 ) from error
             if self.path.stat().st_size == 0:
                 raise ValueError(f"{self.path} is empty; it must begin with a line of column names") from error
+            if "straddling" in str(error):
+                raise DatasetError(f"{self.path} has a row of more than 1 MiB, or quotes that do not end") from error
             raise DatasetError(f"{self.path} is damaged, or no CSV file: {error}") from error
 
 
@@ -148,30 +160,27 @@ def _column_types(selection: Selection, client: str, given: Mapping[str, str]) -
 
 
 def _arranged(file: _CsvFile, client: str, columns: list[str], types: Mapping[str, str]) -> Path:
-    """A Parquet file of these columns in which each client's rows are together; made where there is none yet."""
-    state = file.path.stat()
-    key = [
-        str(file.path.resolve()),
-        state.st_size,
-        state.st_mtime_ns,
-        file.delimiter,
-        client,
-        columns,
-        sorted(types.items()),
-    ]
-    folder = cache_dir() / "tables"
-    target = folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.parquet"
-    if not target.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".arranging-", dir=folder) as work:
-            buckets = min(_MOST_BUCKETS, -(-state.st_size // _BUCKET_BYTES))
-            batches = file.batches(list(dict.fromkeys([client, *columns])), types)
-            paths = _dealt(batches, client, [Path(work) / str(bucket) for bucket in range(buckets)])
-            if not paths:
-                raise ValueError(f"{file.path} has no rows, so there are no clients")
-            _joined(paths, client, Path(work) / "arranged")
-            (Path(work) / "arranged").replace(target)
-    return target
+    """A Parquet file of these columns in which each client's rows are together; made where there is none yet.
+
+    It is known by the digest of the CSV file's content. That of a file whose table is made is the digest of the very
+    bytes that it is made of; only where there is a table that it may be, the file is gone through for its digest alone.
+    """
+    size = file.path.stat().st_size
+    options = json.dumps([_LAYOUT, file.codec, file.delimiter, client, columns, sorted(types.items())])
+    key = f"{hashlib.sha256(options.encode()).hexdigest()[:16]}-{size}"
+    if _kept.has_any(_FOLDER, key):
+        found = _kept.find(_FOLDER, f"{key}-{_kept.digest_of(file.path)[:32]}", _SUFFIX)
+        if found is not None:
+            return found
+    with _kept.workplace(_FOLDER) as work, Watched(file.path) as source:
+        expected = size * (_COMPRESSED_TIMES if file.codec is not None else 1)
+        buckets = min(_MOST_BUCKETS, -(-expected // _BUCKET_BYTES))
+        batches = file.batches(source, list(dict.fromkeys([client, *columns])), types)
+        paths = _dealt(batches, client, [work / str(bucket) for bucket in range(buckets)])
+        if not paths:
+            raise ValueError(f"{file.path} has no rows, so there are no clients")
+        _joined(paths, client, work / "arranged")
+        return _kept.keep(work / "arranged", f"{key}-{source.digest()[:32]}", _SUFFIX)
 
 
 def _dealt(batches: Iterator[Any], client: str, paths: list[Path]) -> list[Path]:
@@ -207,7 +216,7 @@ def _joined(paths: list[Path], client: str, target: Path) -> None:
         path.unlink()
         table = table.take(pyarrow.compute.sort_indices(table, [(client, "ascending")]))
         if writer is None:
-            writer = parquet.ParquetWriter(target, table.schema)
+            writer = parquet.ParquetWriter(target, table.schema, write_page_checksum=True)
         writer.write_table(table, _ROW_GROUP_ROWS)
     if writer is not None:
         writer.close()

@@ -75,7 +75,7 @@ class ParquetTable:
         if not self.path.is_file():
             raise FileNotFoundError(f"there is no file {self.path}")
         try:
-            return self._parquet.ParquetFile(self.path)
+            return self._parquet.ParquetFile(self.path, page_checksum_verification=True)
         except (pyarrow.ArrowException, OSError) as error:
             raise DatasetError(f"{self.path} is damaged, or no Parquet file: {error}") from error
 

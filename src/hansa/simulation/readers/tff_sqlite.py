@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hansa._cache import cache_dir
 from hansa.simulation._errors import reader
-from hansa.simulation._files import fingerprint, unpack_lzma
+from hansa.simulation._unpacked import unpacked
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.clients import of_file
 from hansa.simulation.readers.columns import Convert, Features, select, without_rows
@@ -71,7 +70,7 @@ def _uncompressed(path: Path) -> Path:
         raise FileNotFoundError(f"there is no file {path}")
     if path.suffix != ".lzma":
         return path
-    return unpack_lzma(path, cache_dir() / "uncompressed" / fingerprint(path) / path.stem)
+    return unpacked(path, "uncompressed")
 
 
 def _column(examples: list[dict[str, Any]], column: str) -> list[Any]:
