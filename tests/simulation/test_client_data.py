@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 import hansa
 from hansa.simulation import ClientData, load_digits
+from hansa.types.identities import numbers
 
 SIZES = [5, 0, 3, 7]
 X = np.arange(30, dtype=np.float32).reshape(15, 2)
@@ -159,6 +161,7 @@ class TestEverySource:
         equal(test.client(test.client_ids[0]), arrays_of(test.client_ids[0]))
 
 
+@pytest.mark.filterwarnings("ignore:client_of has no client")
 @given(st.lists(st.integers(-1, 5), min_size=1, max_size=40), st.integers(1, 4))
 def test_examples_go_to_their_clients_and_others_to_nobody(owners: list[int], batch_size: int) -> None:
     x = np.arange(len(owners))
@@ -175,11 +178,25 @@ def test_examples_go_to_their_clients_and_others_to_nobody(owners: list[int], ba
 
 
 def test_owners_may_be_strings_or_nobody() -> None:
-    data = ClientData.from_arrays({"x": np.arange(5)}, ["b", None, "a", "b", None])
+    with pytest.warns(UserWarning, match="client_of has no client for 2 of 5 rows, the first of which is row 1"):
+        data = ClientData.from_arrays({"x": np.arange(5)}, ["b", None, "a", "b", float("nan")])
     assert list(data.client_ids) == ["a", "b"]
     assert data.client("b")["x"].tolist() == [0, 3]
-    numbered = ClientData.from_arrays({"x": np.arange(3)}, [None, 7, 2])
+    for population in (data, data.map(lambda a: a), data.in_memory(), data.take_clients(1)):
+        assert population.num_left_out == 2
+    assert repr(data) == "ClientData(2 clients, 3 examples, 1 to 2 each, 2 of nobody left out: <x=int64[?]>)"
+    with pytest.warns(UserWarning, match="for 1 of 3 rows"):
+        numbered = ClientData.from_arrays({"x": np.arange(3)}, [None, 7, 2])
     assert list(numbered.client_ids) == [2, 7]
+    assert data.concatenate(ClientData.from_clients({"z": {"x": np.arange(2)}})).num_left_out == 2
+
+
+def test_nothing_is_said_where_nobody_is_left_out() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = ClientData.from_arrays({"x": np.arange(4)}, np.array([-7, 2**62, -7, 5]))
+    assert (list(data.client_ids), data.num_left_out) == ([-7, 5, 2**62], 0)
+    assert data.client(-7)["x"].tolist() == [0, 2]
 
 
 class TestResidence:
@@ -257,13 +274,14 @@ class TestResidence:
 
 
 class TestNumbers:
-    def test_clients_keep_the_number_of_the_original_population(self) -> None:
+    def test_clients_have_their_number_wherever_they_stand(self) -> None:
+        expected = numbers(["di", "ann"]).tolist()
         data = ClientData.from_function(NAMES, arrays_of).filter_clients(min_examples=4)
         assert list(data.client_ids) == ["ann", "di"]
         for population in (data, data.in_memory(), data.shuffle(3), data.map(lambda a: a)):
-            assert population.batch(2).cohort([1, 0]).client_ids.tolist() == [3, 0]
+            assert population.batch(2).cohort([1, 0]).client_ids.tolist() == expected
         resident = MAKERS["arrays"]().filter_clients(min_examples=4).batch(2)
-        assert resident.cohort([1, 0]).client_ids.tolist() == [3, 0]
+        assert resident.cohort([1, 0]).client_ids.tolist() == expected
 
     def test_a_client_is_shuffled_alike_in_a_part_of_the_population(self) -> None:
         whole = MAKERS["arrays"]().shuffle(3)
@@ -301,7 +319,32 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError,
         r"an array \[15\]; found one .* \[3\]",
     ),
-    "float owners": (lambda: ClientData.from_arrays({"x": X}, np.zeros(15)), TypeError, "integers or strings"),
+    "fractional owners": (
+        lambda: ClientData.from_arrays({"x": X}, np.full(15, 0.5)),
+        TypeError,
+        "client_of must hold integers or strings, the clients' ids; row 0 holds 0.5",
+    ),
+    "mixed owners": (lambda: ClientData.from_arrays({"x": X[:2]}, [1, "1"]), TypeError, "and not both"),
+    "mixed populations": (
+        lambda: ClientData.from_clients({"1": {"x": X}}).concatenate(ClientData.from_clients({1: {"x": X}})),
+        TypeError,
+        "the two populations together must hold .* and not both",
+    ),
+    "a number for a string": (
+        lambda: ClientData.from_clients({"1": {"x": X}}).client(1),
+        KeyError,
+        "did you mean '1', a string",
+    ),
+    "a string for a number": (
+        lambda: ClientData.from_function(range(3), arrays_of).client("2"),
+        KeyError,
+        "did you mean 2, an integer",
+    ),
+    "a bool for a number": (
+        lambda: ClientData.from_function(range(3), arrays_of).client(True),
+        KeyError,
+        "no client True",
+    ),
     "stray owner": (
         lambda: ClientData.from_arrays({"x": X}, OWNERS, client_ids=["ann"]),
         ValueError,

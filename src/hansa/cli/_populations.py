@@ -200,4 +200,8 @@ def _of_npz(table: DataTable) -> ClientData:
                 raise DataError(f"data.features.{name}: {table.path} has the arrays {', '.join(arrays)}")
         arrays = {name: arrays[source] for name, source in table.features.items()}
     arrays = {name: array.astype(table.types.get(name, array.dtype)) for name, array in arrays.items()}
-    return _dealt(arrays, table) if owners is None else ClientData.from_arrays(arrays, owners)
+    return (
+        _dealt(arrays, table)
+        if owners is None
+        else ClientData._owned(arrays, owners, table=f"the array {table.client!r} of {table.path}")
+    )

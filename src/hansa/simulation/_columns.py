@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from hansa.simulation._steps import Arrays, Sizes, rows
 from hansa.types import Type, infer_type
 from hansa.types.batches import Examples
+from hansa.types.identities import ClientId
 from hansa.types.values import how_to_cast
 
 
@@ -40,7 +41,7 @@ class Columns:
         return {name: array[start:stop] for name, array in self.arrays.items()}
 
 
-def of_clients(clients: Sequence[Arrays], client_ids: Sequence[Hashable]) -> Columns:
+def of_clients(clients: Sequence[Arrays], client_ids: Sequence[ClientId]) -> Columns:
     """The columns of these clients' arrays, which are to be of the type of the first one's; copies them.
 
     Raises:
@@ -51,7 +52,7 @@ def of_clients(clients: Sequence[Arrays], client_ids: Sequence[Hashable]) -> Col
     return Columns(arrays, Examples(arrays), np.cumsum(counts) - counts, counts)
 
 
-def joined(clients: Sequence[Arrays], client_ids: Sequence[Hashable], kind: Type) -> Arrays:
+def joined(clients: Sequence[Arrays], client_ids: Sequence[ClientId], kind: Type) -> Arrays:
     """The rows of clients one after another.
 
     Args:
@@ -69,7 +70,7 @@ def joined(clients: Sequence[Arrays], client_ids: Sequence[Hashable], kind: Type
     return {name: np.concatenate([nothing[name], *(arrays[name] for arrays in clients)]) for name in names}
 
 
-def check_kind(arrays: Arrays, client_id: Hashable, kind: Type) -> None:
+def check_kind(arrays: Arrays, client_id: ClientId, kind: Type) -> None:
     """Checks that a client's examples are of the type of the population's, in whatever order of names.
 
     Raises:

@@ -6,17 +6,19 @@ all clients, and always the same, say so (`columns`), and are then read once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hansa.simulation._columns import Columns, of_clients
 from hansa.simulation._lazy_rows import LazyRows
 from hansa.simulation._steps import Arrays, Sizes, Step, Visit, checked_arrays, rows
 from hansa.types import Type
 from hansa.types.batches import Examples
+from hansa.types.identities import ClientId, distinct, numbers
 
 
 class Source:
@@ -26,20 +28,23 @@ class Source:
         client_ids: the clients' identities.
         in_memory: all examples are in memory, or become so.
         varies: examples, or their order, are others in each round and epoch.
+        left_out: how many examples were left out when the population was made, since they are nobody's.
     """
 
-    client_ids: Sequence[Hashable]
+    client_ids: Sequence[ClientId]
     in_memory: bool
     varies: bool = False
+    left_out: int = 0
 
     def number(self, position: int) -> int:
-        """The client's position in the original population."""
-        return position
+        """The client's number; see `hansa.types.identities.numbers`."""
+        one = self.client_ids[position : position + 1]
+        return int(numbers(one)[0]) if isinstance(one, range) else int(self.numbers[position])
 
-    @property
-    def numbers(self) -> Sizes:
-        """The clients' positions in the original population, int64 [clients]."""
-        return np.arange(len(self.client_ids))
+    @cached_property
+    def numbers(self) -> npt.NDArray[np.int32]:
+        """The clients' numbers, which make their random draws their own; int32 [clients]."""
+        return numbers(self.client_ids)
 
     def read(self, position: int) -> Arrays:
         """One client's examples, those of round 0 and its first epoch if they vary."""
@@ -104,10 +109,17 @@ class ArraySource(Source):
         order: int64 [rows]; None if the rows are one after another in the arrays.
         starts: int64 [clients].
         counts: int64 [clients].
+        left_out: how many rows are nobody's.
     """
 
     def __init__(
-        self, arrays: Arrays, client_ids: Sequence[Hashable], order: Sizes | None, starts: Sizes, counts: Sizes
+        self,
+        arrays: Arrays,
+        client_ids: Sequence[ClientId],
+        order: Sizes | None,
+        starts: Sizes,
+        counts: Sizes,
+        left_out: int,
     ) -> None:
         self.client_ids, self._arrays, self._order, self._starts, self._counts = (
             client_ids,
@@ -119,6 +131,7 @@ class ArraySource(Source):
         examples = Examples({name: array[:0] for name, array in arrays.items()})
         self._lazy = any(isinstance(array, LazyRows) for array in arrays.values())
         self.in_memory, self.batch_type = not (examples.on_disk or self._lazy), examples.kind
+        self.left_out = left_out
 
     @property
     def known_sizes(self) -> Sizes | None:
@@ -147,7 +160,7 @@ class FunctionSource(Source):
 
     def __init__(
         self,
-        client_ids: Sequence[Hashable],
+        client_ids: Sequence[ClientId],
         function: Callable[[Any], Any],
         sizes: Sizes | None,
         in_memory: bool,
@@ -179,20 +192,20 @@ class Transformed(Source):
 
     def __init__(self, parent: Source, step: Step) -> None:
         self._parent, self._step = parent, step
-        self.client_ids, self.in_memory = parent.client_ids, parent.in_memory
+        self.client_ids, self.in_memory, self.left_out = parent.client_ids, parent.in_memory, parent.left_out
         self.varies = parent.varies or step.varies
 
     def number(self, position: int) -> int:
         return self._parent.number(position)
 
     @property
-    def numbers(self) -> Sizes:
+    def numbers(self) -> npt.NDArray[np.int32]:
         return self._parent.numbers
 
     @property
     def known_sizes(self) -> Sizes | None:
         before = self._parent.known_sizes
-        return None if before is None else self._step.sizes(before, self._parent.numbers)
+        return None if before is None else self._step.sizes(before)
 
     @property
     def known_type(self) -> Type | None:
@@ -218,12 +231,13 @@ class Kept(Source):
 
     def __init__(self, parent: Source) -> None:
         self._parent, self.client_ids, self.in_memory = parent, parent.client_ids, True
+        self.left_out = parent.left_out
 
     def number(self, position: int) -> int:
         return self._parent.number(position)
 
     @property
-    def numbers(self) -> Sizes:
+    def numbers(self) -> npt.NDArray[np.int32]:
         return self._parent.numbers
 
     @property
@@ -253,13 +267,13 @@ class Chosen(Source):
     def __init__(self, parent: Source, positions: Sizes) -> None:
         self._parent, self._positions = parent, positions
         self.client_ids = _ChosenIds(parent.client_ids, positions)
-        self.in_memory, self.varies = parent.in_memory, parent.varies
+        self.in_memory, self.varies, self.left_out = parent.in_memory, parent.varies, parent.left_out
 
     def number(self, position: int) -> int:
         return self._parent.number(int(self._positions[position]))
 
-    @property
-    def numbers(self) -> Sizes:
+    @cached_property
+    def numbers(self) -> npt.NDArray[np.int32]:
         return self._parent.numbers[self._positions]
 
     @property
@@ -289,7 +303,8 @@ class Concatenated(Source):
 
     def __init__(self, first: Source, second: Source) -> None:
         self._first, self._second = first, second
-        self.client_ids = [*first.client_ids, *second.client_ids]
+        self.client_ids = distinct([*first.client_ids, *second.client_ids], "the two populations together")
+        self.left_out = first.left_out + second.left_out
         self.in_memory = first.in_memory and second.in_memory
         self.varies = first.varies or second.varies
 
@@ -313,10 +328,10 @@ class Concatenated(Source):
         return self._second.epochs(position - before, round_number, epochs)
 
 
-class _ChosenIds(Sequence[Hashable]):
+class _ChosenIds(Sequence[ClientId]):
     """The identities at some positions of a sequence, looked up when they are asked for."""
 
-    def __init__(self, ids: Sequence[Hashable], positions: Sizes) -> None:
+    def __init__(self, ids: Sequence[ClientId], positions: Sizes) -> None:
         self._ids, self._positions = ids, positions
 
     def __len__(self) -> int:
@@ -327,7 +342,7 @@ class _ChosenIds(Sequence[Hashable]):
             return _ChosenIds(self._ids, self._positions[index])
         return self._ids[int(self._positions[index])]
 
-    def __iter__(self) -> Iterator[Hashable]:
+    def __iter__(self) -> Iterator[ClientId]:
         return (self._ids[position] for position in self._positions.tolist())
 
     def __repr__(self) -> str:

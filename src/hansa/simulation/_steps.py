@@ -6,7 +6,7 @@ is known without looking at the examples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from hansa.simulation._lazy_rows import LazyRows, is_lazy
 from hansa.simulation._numbers import own_array
 from hansa.simulation._random import generator
+from hansa.types.identities import ClientId
 from hansa.types.mismatch import describe
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -28,12 +29,12 @@ class Visit:
 
     Attributes:
         client_id: the client's identity.
-        number: its position in the original population, which makes its random draws its own.
+        number: its number, which makes its random draws its own.
         round_number: the round.
         epoch: which of the round's local epochs, from 0.
     """
 
-    client_id: Hashable
+    client_id: ClientId
     number: int
     round_number: int = 0
     epoch: int = 0
@@ -53,7 +54,7 @@ class Step(Protocol):
     def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
         """The client's arrays after the step."""
 
-    def sizes(self, before: Sizes, numbers: Sizes) -> Sizes | None:
+    def sizes(self, before: Sizes) -> Sizes | None:
         """The clients' sizes after the step, int64 [clients], or None where the examples decide."""
 
 
@@ -78,7 +79,7 @@ class Map:
             )
         return checked
 
-    def sizes(self, before: Sizes, numbers: Sizes) -> Sizes | None:
+    def sizes(self, before: Sizes) -> Sizes | None:
         """As before."""
         return before
 
@@ -101,7 +102,7 @@ class Filter:
             )
         return {name: array[mask] for name, array in arrays.items()}
 
-    def sizes(self, before: Sizes, numbers: Sizes) -> Sizes | None:
+    def sizes(self, before: Sizes) -> Sizes | None:
         """Unknown until the examples are read."""
         return None
 
@@ -116,7 +117,7 @@ class Take:
     def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
         return {name: array[: self.count] for name, array in arrays.items()}
 
-    def sizes(self, before: Sizes, numbers: Sizes) -> Sizes | None:
+    def sizes(self, before: Sizes) -> Sizes | None:
         """At most `count`."""
         return np.minimum(before, self.count)
 
@@ -129,10 +130,12 @@ class Shuffle:
     varies, keeps_type = True, True
 
     def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
-        order = generator(self.seed, "order", visit.number, visit.round_number, visit.epoch).permutation(rows(arrays))
+        order = generator(self.seed, "order", visit.number % 2**32, visit.round_number, visit.epoch).permutation(
+            rows(arrays)
+        )
         return {name: array[order] for name, array in arrays.items()}
 
-    def sizes(self, before: Sizes, numbers: Sizes) -> Sizes | None:
+    def sizes(self, before: Sizes) -> Sizes | None:
         """As before."""
         return before
 
@@ -148,12 +151,12 @@ class Part:
 
     def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
         size = rows(arrays)
-        order = generator(self.seed, "split", visit.number).permutation(size)
+        order = generator(self.seed, "split", visit.number % 2**32).permutation(size)
         held_out = int(self._held_out(np.array([size]))[0])
         chosen = np.sort(order[held_out:] if self.rest else order[:held_out])
         return {name: array[chosen] for name, array in arrays.items()}
 
-    def sizes(self, before: Sizes, numbers: Sizes) -> Sizes | None:
+    def sizes(self, before: Sizes) -> Sizes | None:
         """The fraction of each client's examples, rounded, or what remains."""
         return before - self._held_out(before) if self.rest else self._held_out(before)
 

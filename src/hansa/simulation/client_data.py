@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hansa.simulation._columns import check_kind, joined
-from hansa.simulation._identities import IdentityIndex, owners_of, unique
+from hansa.simulation._identities import IdentityIndex, owners_of, say_left_out
 from hansa.simulation._random import generator
 from hansa.simulation._sources import (
     ArraySource,
@@ -25,6 +25,7 @@ from hansa.simulation._steps import Arrays, Filter, Map, Part, Shuffle, Sizes, S
 from hansa.simulation._values import fraction, integer, positions_within
 from hansa.types import Type
 from hansa.types.batches import ClientBatches, Examples
+from hansa.types.identities import ClientId, distinct
 from hansa.types.mismatch import describe
 
 
@@ -47,59 +48,74 @@ class ClientData:
         cls,
         arrays: Mapping[str, npt.ArrayLike],
         client_of: npt.ArrayLike,
-        client_ids: Sequence[Hashable] | None = None,
+        client_ids: Sequence[ClientId] | None = None,
     ) -> ClientData:
         """A population from the examples of all clients together.
 
         Args:
             arrays: arrays `[examples, ...]` by name. `np.memmap`s stay on disk, and sparse matrices of SciPy sparse:
                 the rows of a cohort are read, or made dense. NaN is a number here, and may make a client drop out.
-            client_of: [examples], whose each example is: integers, of which negative ones stand for nobody, or strings,
-                with None for nobody. The partitioners make such arrays; a column of a table may be one.
+            client_of: [examples], whose each example is: all strings or all integers, with None, NaN, an empty string
+                or -1 for nobody; `hansa.types.identities` has the rule. The partitioners make such arrays; a column of
+                a table may be one. Examples of nobody are left out and counted in `num_left_out`, with a warning if
+                it is not -1 that says so.
             client_ids: the clients in their order, some perhaps without examples; by default those in `client_of`, in
                 ascending order.
 
         Raises:
             TypeError, ValueError: if the arrays differ in length, or `client_of` is no such array, or nobody has any.
         """
+        return cls._owned(arrays, client_of, client_ids)
+
+    @classmethod
+    def _owned(
+        cls, arrays: Mapping[str, npt.ArrayLike], client_of: Any, client_ids: Any = None, table: str | None = None
+    ) -> ClientData:
+        """As `from_arrays`; messages call `client_of` as the `table` does that it is a column of."""
+        what = table or "client_of"
         checked = checked_arrays(arrays, "arrays", lazily=True)
         size = rows(checked)
-        owners, owned = owners_of(client_of, size)
-        found, index = np.unique(owners[owned], return_inverse=True)
-        ids: Sequence[Hashable] = found.tolist() if client_ids is None else unique(client_ids)
-        if not ids:
-            raise ValueError("client_of gives no example to any client, so there are no clients")
+        owners = owners_of(client_of, size, what)
+        ids, index = owners.client_ids if client_ids is None else distinct(client_ids), owners.index
+        if not len(ids):
+            raise ValueError(f"{what} gives no example to any client, so there are no clients")
         if client_ids is not None:
             places = {client_id: position for position, client_id in enumerate(ids)}
-            unknown = [client_id for client_id in found.tolist() if client_id not in places]
+            unknown = [client_id for client_id in owners.client_ids if client_id not in places]
             if unknown:
                 raise ValueError(
-                    f"client_of names the client {unknown[0]!r}, who is not in client_ids; add it, or give its "
+                    f"{what} names the client {unknown[0]!r}, who is not in client_ids; add it, or give its "
                     "examples to nobody (-1 or None)"
                 )
-            index = np.array([places[client_id] for client_id in found.tolist()], np.int64)[index]
-        counts = np.bincount(index, minlength=len(ids)).astype(np.int64)
-        order = np.flatnonzero(owned)[np.argsort(index, kind="stable")]
+            index = np.array([*(places[client_id] for client_id in owners.client_ids), -1], np.int64)[index]
+        owned = np.flatnonzero(index >= 0)
+        left_out = size - len(owned)
+        if table or owners.missing:  # else someone wrote -1 on purpose
+            say_left_out(left_out, size, int(np.argmax(index < 0)), what)
+        counts = np.bincount(index[owned], minlength=len(ids)).astype(np.int64)
+        order = owned[np.argsort(index[owned], kind="stable")]
         first = int(order[0]) if len(order) else 0
         starts = np.cumsum(counts) - counts
         if np.array_equal(order, np.arange(first, first + len(order))):
-            return cls(ArraySource(checked, ids, None, starts + first, counts))
-        return cls(ArraySource(checked, ids, order, starts, counts))
+            return cls(ArraySource(checked, ids, None, starts + first, counts, left_out))
+        return cls(ArraySource(checked, ids, order, starts, counts, left_out))
 
     @classmethod
     def from_clients(cls, clients: Mapping[Any, Mapping[str, npt.ArrayLike]]) -> ClientData:
         """A population from each client's arrays: `{"ann": {"x": x, "y": y}, "bo": …}`.
 
         Raises:
-            TypeError, ValueError: if a client's arrays differ in length, or from those of the first client.
+            TypeError, ValueError: if a client's arrays differ in length, or from those of the first client; or the keys
+                are neither all strings nor all integers.
         """
         if not isinstance(clients, Mapping):
             raise TypeError(
                 f"clients must be a dict from each client's identity to its arrays; found {describe(clients)}; for a "
                 "function that reads a client, use from_function"
             )
-        ids = unique(list(clients), "clients")
-        checked = {name: checked_arrays(clients[name], f"clients[{name!r}]") for name in ids}
+        ids = distinct(list(clients), "clients")
+        given = zip(ids, clients.values(), strict=True)
+        checked = {name: checked_arrays(arrays, f"clients[{name!r}]") for name, arrays in given}
         examples = {name: Examples(arrays) for name, arrays in checked.items()}
         kind = examples[ids[0]].kind
         for name, arrays in checked.items():
@@ -115,7 +131,7 @@ class ClientData:
         """A population whose clients are read one by one, when they are wanted.
 
         Args:
-            client_ids: the identities; `range(1_000_000)` costs nothing.
+            client_ids: the identities, all strings or all integers; `range(1_000_000)` costs nothing.
             read: gives a client's arrays, by its identity; the same ones each time.
             sizes: examples per client, if they are known. Else asking for sizes reads every client.
 
@@ -124,7 +140,7 @@ class ClientData:
         """
         if not callable(read):
             raise TypeError(f"read must be a function from a client's id to its arrays; found {describe(read)}")
-        ids = unique(client_ids)
+        ids = distinct(client_ids)
         known = None
         if sizes is not None:
             known = np.asarray(sizes)
@@ -157,6 +173,11 @@ class ClientData:
         return None if self._source.counted is None else self.sizes
 
     @property
+    def num_left_out(self) -> int:
+        """How many examples are nobody's, and were left out when the population was made."""
+        return self._source.left_out
+
+    @property
     def is_in_memory(self) -> bool:
         """Whether the examples are in memory, so that going through them reads no files."""
         return self._source.in_memory
@@ -176,6 +197,8 @@ class ClientData:
             parts.append(f"{int(known.sum())} examples, {int(known.min())} to {int(known.max())} each")
         else:
             parts.append("examples not counted yet")
+        if self._source.left_out:
+            parts.append(f"{self._source.left_out} of nobody left out")
         if self._source.varies:
             parts.append("shuffled")
         if self._epochs != 1:
@@ -349,7 +372,7 @@ class ClientData:
             round_number: the round, which orders depend on after `shuffle`.
 
         Returns:
-            The clients in this order; their `client_ids` are their positions in the population that was made first.
+            The clients in this order, with their `client_ids`.
 
         Raises:
             ValueError: if `batch` has not been called, or a client is there twice.

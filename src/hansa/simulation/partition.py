@@ -221,6 +221,8 @@ def partition_by_label(
 def _labels(labels: Any) -> tuple[npt.NDArray[np.int64], int]:
     """For each example the index of its label, and how many labels there are."""
     found = np.asarray(labels)
+    if np.ma.is_masked(labels) or (found.dtype.kind == "U" and not all(isinstance(label, str) for label in labels)):
+        raise TypeError("labels must be all integers or all strings, and none missing; found a mixture")
     if found.ndim != 1:
         raise ValueError(
             f"labels must be one per example, an array [examples]; found {describe(found)}"

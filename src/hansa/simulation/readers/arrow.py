@@ -95,14 +95,20 @@ def _whole(column: Any) -> Any:
 
 def owners(column: Any) -> Any:
     """The values of a column of clients: an array of numbers, or objects; a missing one is NaN or None."""
-    import pyarrow
+    from pyarrow import compute, types
 
     array = _whole(column)
+    array = array.storage if hasattr(array, "storage") else array
     kind = array.type
-    if pyarrow.types.is_floating(kind) or (pyarrow.types.is_integer(kind) and not array.null_count):
+    if types.is_floating(kind) or (types.is_integer(kind) and not array.null_count):
         return array.to_numpy(zero_copy_only=False)
-    encoded = array if pyarrow.types.is_dictionary(kind) else array.dictionary_encode()
+    text = (types.is_string, types.is_large_string, types.is_string_view)
+    if not any(test(kind) for test in (types.is_dictionary, types.is_integer, *text)):
+        return array.to_pylist()
+    encoded = array if types.is_dictionary(kind) else array.dictionary_encode()
     names = [*encoded.dictionary.to_pylist(), None]
     objects = np.empty(len(names), object)
-    objects[:] = names
-    return objects[encoded.indices.cast(pyarrow.int64()).fill_null(len(names) - 1).to_numpy(zero_copy_only=False)]
+    for place, name in enumerate(names):
+        objects[place] = name
+    codes = compute.fill_null(encoded.indices.cast("int64"), len(names) - 1)
+    return objects[codes.to_numpy(zero_copy_only=False)]

@@ -6,7 +6,7 @@ The file must be the one that was opened, a client must have as many examples as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,16 @@ import numpy.typing as npt
 from hansa.simulation._errors import DatasetError, reading
 from hansa.simulation._steps import Arrays, checked_arrays, rows
 from hansa.simulation.client_data import ClientData
+from hansa.types.identities import ClientId
 
 
 def of_file(
     path: Path | None,
-    client_ids: Sequence[Hashable],
+    client_ids: Sequence[ClientId],
     read: Callable[[Any], Mapping[str, Any]],
     sizes: Sequence[int] | npt.NDArray[Any],
     name: object = None,
+    left_out: int = 0,
 ) -> ClientData:
     """The clients of a file.
 
@@ -32,6 +34,7 @@ def of_file(
         read: gives a client's arrays.
         sizes: how many examples each has.
         name: what to call it in messages, by default its path.
+        left_out: how many of its rows are nobody's.
     """
     what = path if name is None else name
     before = _state(path)
@@ -49,7 +52,9 @@ def of_file(
                 )
             return arrays
 
-    return ClientData.from_function(client_ids, read_named, sizes)
+    data = ClientData.from_function(client_ids, read_named, sizes)
+    data._source.left_out = left_out
+    return data
 
 
 def _state(path: Path | None) -> tuple[int, ...]:

@@ -18,8 +18,10 @@ from hansa.simulation._errors import DatasetError, reader
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.arrow import check_schema
 from hansa.simulation.readers.columns import Convert, Features, Selection, select
+from hansa.simulation.readers.grouping import as_they_are
 from hansa.simulation.readers.parquet import ParquetTable, from_table
 from hansa.simulation.readers.streams import Limited, Watched
+from hansa.types.identities import ids_of_text
 from hansa.types.mismatch import describe
 
 _CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
@@ -29,7 +31,7 @@ _ROW_GROUP_ROWS = 1 << 14
 _COMPRESSED_TIMES = 8
 """How much larger a compressed file's content is taken to be: it decides only how much is sorted at a time."""
 _FOLDER, _SUFFIX = "tables", ".parquet"
-_LAYOUT = 1
+_LAYOUT = 2
 """Is counted up when tables of the same options are laid out in another way."""
 # What a column can be read as; of narrower floats it is a cast of what has been read.
 _DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
@@ -55,15 +57,17 @@ def from_csv(
 
     Args:
         path: the file, perhaps compressed, if its name says so (`.gz`, `.bz2`, `.zst`, `.lz4`, `.br`).
-        client: the column that says whose each row is: integers or strings. Where it is empty, or a negative number,
-            the row is nobody's, and it is left out.
+        client: the column that says whose each row is. It is read as text, so nothing is rounded: if every id in it is
+            an integer as Python writes it (or `5.0`, as tables write integers of which some are missing), ids are
+            integers, else strings (`007`). Where it is empty or -1, the row is nobody's, and is left out, with a
+            warning; beside integers, `NA`, `NaN` or `null` are empty, too.
         features: the arrays of examples. A list of columns, each an array `[examples]`; or a dict such as
             `{"x": ["height", "weight"], "y": "label"}`, in which a list of columns is stacked to one array
             `[examples, columns]`. By default every other column.
         convert: by name of the array, a dtype that it is cast to, or a function from values to an array with a row for
             each, such as one that makes numbers of text (it then gets a list of strings).
         column_types: by name of the column, the type of what it holds, such as "str" or "float64". By default what its
-            first rows look like, or what `convert` says.
+            first rows look like, or what `convert` says. For the column of clients, "str" or "int64" decides which.
         delimiter: the character between values.
 
     Returns:
@@ -80,7 +84,8 @@ def from_csv(
     types = _column_types(selection, client, column_types or {})
     check_schema(selection, file.schema(types))
     table = ParquetTable(_arranged(file, client, selection.columns, types), "from_csv")
-    return from_table(table, client, features, convert, str(file.path))
+    meaning = as_they_are if client in (column_types or {}) else ids_of_text
+    return from_table(table, client, features, convert, str(file.path), meaning)
 
 
 class _CsvFile:
@@ -156,6 +161,13 @@ def _column_types(selection: Selection, client: str, given: Mapping[str, str]) -
             raise ValueError(
                 f"column_types names {column!r}, which is neither the column of clients nor in features; leave it out"
             )
+    if client not in given:
+        if client in selection.columns:
+            raise ValueError(
+                f"column {client!r} of {selection.table} says whose each row is, and is in features, too; say what it "
+                f"holds with column_types={{{client!r}: 'int64'}}"
+            )
+        types[client] = "str"
     return types
 
 
@@ -192,11 +204,10 @@ def _dealt(batches: Iterator[Any], client: str, paths: list[Path]) -> list[Path]
         for batch in batches:
             encoded = batch.column(client).dictionary_encode()
             names = encoded.dictionary.to_pylist()
-            bucket_of_name = np.array(
-                [-1 if name == "" else zlib.crc32(str(name).encode()) % len(paths) for name in names] + [-1], np.int64
-            )
+            # Rows of nobody are kept, in the first bucket, so that they are counted whenever the file is read.
+            bucket_of_name = np.array([*(zlib.crc32(str(name).encode()) % len(paths) for name in names), 0], np.int64)
             bucket_of_row = bucket_of_name[encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)]
-            for bucket in np.unique(bucket_of_row[bucket_of_row >= 0]).tolist():
+            for bucket in np.unique(bucket_of_row).tolist():
                 if bucket not in writers:
                     writer = pyarrow.ipc.new_stream(str(paths[bucket]), batch.schema)
                     writers[bucket] = open_files.enter_context(writer)

@@ -8,7 +8,6 @@ import numpy as np
 
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.columns import Convert, Features, select
-from hansa.simulation.readers.grouping import identities
 from hansa.types.mismatch import describe
 
 
@@ -19,8 +18,8 @@ def from_frame(frame: Any, client: str, features: Features | None = None, conver
 
     Args:
         frame: a `pandas.DataFrame` or a `polars.DataFrame`.
-        client: the column that says whose each row is: integers or strings. A missing id, or a negative number, means
-            that the row is nobody's, and it is left out.
+        client: the column that says whose each row is: all integers or all strings. Where it is missing, empty or -1,
+            the row is nobody's, and is left out, with a warning.
         features: the arrays of examples. A list of columns, each an array `[examples]` (or `[examples, ...]` if it
             holds lists or arrays of one shape); or a dict such as `{"x": ["height", "weight"], "y": "label"}`, in which
             a list of columns is stacked to one array `[examples, columns]`. By default every other column.
@@ -47,12 +46,11 @@ def from_frame(frame: Any, client: str, features: Features | None = None, conver
             )
     selection = select("the frame", list(frame.columns), features, convert, client)
     what = f"column {client!r} of the frame"
-    owners = identities(read(frame, client), what)
-    if not len(owners):
+    if not len(frame):
         raise ValueError(f"{what} has no rows, so there are no clients")
-    if owners.dtype == object and all(owner is not None for owner in owners):
-        owners = owners.astype(str)  # which are sorted several times faster than objects
-    return ClientData.from_arrays(selection.arrays(lambda column: read(frame, column)), owners)
+    arrays = selection.arrays(lambda column: read(frame, column))
+    owners = read(frame, client) if library == "pandas" else _polars_owners(frame[client])
+    return ClientData._owned(arrays, owners, table=what)
 
 
 def _pandas_column(frame: Any, column: str) -> Any:
@@ -78,3 +76,9 @@ def _polars_column(frame: Any, column: str) -> Any:
         missing += inner.null_count()
     as_objects = missing or inner.dtype.is_nested() or inner.dtype.is_decimal()
     return series.to_list() if as_objects else series.to_numpy()
+
+
+def _polars_owners(series: Any) -> Any:
+    # Not every type that Polars has is one of NumPy's, and a list keeps each value as it is.
+    plain = series.dtype.is_numeric() and not series.null_count() and "128" not in str(series.dtype)
+    return series.to_numpy() if plain else series.to_list()

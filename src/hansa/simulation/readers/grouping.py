@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from hansa.simulation._numbers import is_missing
+from hansa.simulation._identities import say_left_out
+from hansa.types.identities import ClientId, clients_among, column
 
 Integers = npt.NDArray[np.int64]
 
@@ -24,13 +25,15 @@ class Rows:
         starts: int64 [runs], the first row of each run, grouped by client and ascending within.
         lengths: int64 [runs].
         first_run: int64 [clients + 1]; client `i` has the runs `first_run[i]` to `first_run[i + 1]`.
+        left_out: how many rows are nobody's.
     """
 
-    client_ids: list[Hashable]
+    client_ids: list[ClientId]
     sizes: Integers
     starts: Integers
     lengths: Integers
     first_run: Integers
+    left_out: int = 0
 
     def runs(self, position: int) -> tuple[Integers, Integers]:
         """First rows and lengths of one client's runs."""
@@ -43,78 +46,54 @@ class Rows:
         return np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(int(lengths.sum()))
 
 
-def group(parts: Iterable[Any], what: str) -> Rows:
-    """The rows of every client.
+Meaning: TypeAlias = Callable[[list[Any], str], list[Any]]
+"""What the different ids of a column are, given all of them and what to call the column: others, or None for nobody."""
+
+
+def as_they_are(ids: list[Any], what: str) -> list[Any]:
+    """The ids of a column that has types."""
+    return ids
+
+
+def group(parts: Iterable[Any], what: str, meaning: Meaning = as_they_are, in_order: bool = True) -> Rows:
+    """The rows of every client. Says, as a warning, how many are nobody's.
 
     Args:
-        parts: the column of clients, one stretch of rows after another: arrays of integers, of which negative ones
-            stand for nobody, or of strings, in which None stands for nobody.
+        parts: the column of clients, one stretch of rows after another.
         what: what to call the column in messages.
+        meaning: what its ids are, where it is read as text.
+        in_order: whether the rows are in the order of what the user has, so that messages can say which.
 
     Raises:
-        TypeError: if the column holds anything else, or both.
-        ValueError: if it is empty, or no row is anybody's.
+        TypeError, ValueError: if the column holds what are no ids, or is empty, or no row is anybody's.
     """
-    codes: dict[Hashable, int] = {}
+    codes: dict[ClientId | None, int] = {}
     runs: list[tuple[Integers, Integers, Integers]] = []
     row = 0
     for part in parts:
-        owners = identities(part, what)
+        owners = column(part, what, row if in_order else None)
         if not len(owners):
             continue
         firsts = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]]))
         lengths = np.diff(np.concatenate([firsts, [len(owners)]]))
         ids = owners[firsts].tolist()
-        coded = np.fromiter(
-            (-1 if owner is None or owner == -1 else codes.setdefault(owner, len(codes)) for owner in ids), np.int64
-        )
+        coded = np.fromiter((codes.setdefault(owner, len(codes)) for owner in ids), np.int64)
         runs.append((coded, firsts + row, lengths))
         row += len(owners)
-    if not codes:
+    found = meaning([owner for owner in codes if owner is not None], what)
+    order = clients_among([owner for owner in found if owner is not None], what)
+    if not order:
         raise ValueError(f"{what} " + ("names no client" if row else "has no rows, so there are no clients"))
-    if len({isinstance(owner, str) for owner in codes}) > 1:
-        raise TypeError(f"{what} mixes integers and strings; make them all strings")
-    coded, starts, lengths = (np.concatenate(column) for column in zip(*runs, strict=True))
-    order = sorted(codes)  # type: ignore[type-var]
-    rank = np.empty(len(codes) + 1, np.int64)
-    rank[[codes[owner] for owner in order]] = np.arange(len(order))
-    rank[-1] = len(order)  # nobody comes last
+    coded, starts, lengths = (np.concatenate(each) for each in zip(*runs, strict=True))
+    places = {client_id: place for place, client_id in enumerate(order)}
+    rank = np.full(len(codes), len(order), np.int64)  # nobody comes last
+    rank[[code for owner, code in codes.items() if owner is not None]] = [places.get(o, len(order)) for o in found]
     ranked = rank[coded]
     by_client = np.argsort(ranked, kind="stable")
     ranked = ranked[by_client]
     bounds = np.searchsorted(ranked, np.arange(len(order) + 1))
-    owned = by_client[: bounds[-1]]
+    owned, nobodys = by_client[: bounds[-1]], by_client[bounds[-1] :]
     sizes = np.bincount(ranked[: bounds[-1]], lengths[owned], len(order)).astype(np.int64)
-    return Rows(order, sizes, starts[owned], lengths[owned], bounds.astype(np.int64))
-
-
-def identities(part: Any, what: str) -> npt.NDArray[Any]:
-    """The clients' identities in a column: int64 [rows] with -1 for nobody, or strings with None, object [rows].
-
-    Raises:
-        TypeError: if it holds anything else, or both.
-    """
-    array = np.asarray(part)
-    if array.dtype.kind == "f":  # integers of which some are missing, in many tables
-        missing = np.isnan(array)
-        if not (np.mod(array[~missing], 1) == 0).all():
-            raise TypeError(f"{what} must hold integers or strings, the clients' identities; found {array.dtype}")
-        array = np.where(missing, -1, array).astype(np.int64)
-    if array.dtype.kind in "iu":
-        if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
-            raise TypeError(f"{what} holds {array.max()}, which does not fit in int64; make the ids strings")
-        return np.maximum(array.astype(np.int64), -1)
-    objects: npt.NDArray[Any] = array.astype(object)
-    if array.dtype.kind == "O":
-        missing = np.fromiter(map(is_missing, objects), np.bool_, len(objects))
-        present = objects[~missing]
-        if all(isinstance(owner, int | np.integer) and not isinstance(owner, bool) for owner in present):
-            numbers = np.full(len(objects), -1, np.int64)
-            numbers[~missing] = np.maximum(present.astype(np.int64), -1)
-            return numbers
-        objects[missing] = None
-    other = next((owner for owner in objects if owner is not None and not isinstance(owner, str)), None)
-    if other is not None:
-        kind = array.dtype if array.dtype.kind != "O" else type(other).__name__
-        raise TypeError(f"{what} must hold integers or strings, the clients' identities; found {kind}, as in {other!r}")
-    return objects
+    left_out = int(lengths[nobodys].sum())
+    say_left_out(left_out, row, int(starts[nobodys].min(initial=row)) if in_order else None, what)
+    return Rows(order, sizes, starts[owned], lengths[owned], bounds.astype(np.int64), left_out)

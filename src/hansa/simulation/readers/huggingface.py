@@ -30,8 +30,8 @@ def from_huggingface(
 
     Args:
         dataset: the dataset. `datasets.load_dataset(...)["train"]` is one.
-        client: the column that says whose each row is: integers or strings. A missing id, or a negative number, means
-            that the row is nobody's, and it is left out.
+        client: the column that says whose each row is: all integers or all strings. Where it is missing, empty or -1,
+            the row is nobody's, and is left out, with a warning.
         features: the arrays of examples. A list of columns, each an array `[examples]`, or `[examples, ...]` if it
             holds lists of one shape; or a dict such as `{"x": "image", "y": "label"}`, in which a list of columns is
             stacked to one array `[examples, columns]`. By default every other column.
@@ -64,8 +64,9 @@ def from_huggingface(
     stretches = range(0, len(dataset), _ROWS_AT_ONCE)
     parts = (arrow.owners(ids[start : start + _ROWS_AT_ONCE].column(client)) for start in stretches)
     rows = group(parts, f"column {client!r} of the dataset")
-    positions = {client_id: position for position, client_id in enumerate(rows.client_ids)}
     stored = dataset.select_columns(selection.columns).with_format("arrow")
+
+    positions = {client_id: position for position, client_id in enumerate(rows.client_ids)}
 
     def read(client_id: Any) -> dict[str, Any]:
         mine = rows.of(positions[client_id])
@@ -81,7 +82,7 @@ def from_huggingface(
 
         return of_client.arrays(values)
 
-    return of_file(None, rows.client_ids, read, rows.sizes, "the dataset")
+    return of_file(None, rows.client_ids, read, rows.sizes, "the dataset", rows.left_out)
 
 
 def _has_image(feature: Any) -> bool:

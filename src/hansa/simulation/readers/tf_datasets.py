@@ -10,6 +10,7 @@ import numpy as np
 from hansa.simulation._errors import reading
 from hansa.simulation._numbers import check_present
 from hansa.simulation.client_data import ClientData
+from hansa.types.identities import distinct
 from hansa.types.mismatch import describe
 
 _ROWS_AT_ONCE = 1024
@@ -43,10 +44,11 @@ def from_tf_datasets(
             raise TypeError("client_ids go with a function; the dict of datasets has client ids for keys")
         if not datasets:
             raise ValueError("datasets is empty, so there are no clients")
-        ids: Sequence[Any] = list(datasets)
-        make = datasets.__getitem__
-        for client_id in ids:
-            _columns(datasets[client_id], client_id, names)
+        ids: Sequence[Any] = distinct(list(datasets), "datasets")
+        given = dict(zip(ids, datasets.values(), strict=True))
+        make = given.__getitem__
+        for client_id, dataset in given.items():
+            _columns(dataset, client_id, names)
     elif callable(datasets):
         if client_ids is None:
             raise TypeError("with a function, give client_ids too: from_tf_datasets(make_dataset, client_ids=[...])")
