@@ -78,6 +78,14 @@ def test_what_is_stored_comes_back(tmp_path: Path):
         ("rounds = 3", "rounds = 0", "training.rounds = 0: expected an integer of at least 1"),
         ("rounds = 3", "rounds = 3\nevaluate_every = 1.5", "training.evaluate_every = 1.5: expected an integer"),
         ("rounds = 3", 'rounds = 3\nsampler = "unifrm"', 'expected "uniform" or "weighted" or "poisson"; did you mean'),
+        *(
+            ("rounds = 3", f'rounds = 3\nserver_optimizer = {{ name = "sgd", {rate} }}', message)
+            for rate, message in [
+                ("learning_rate = -0.1", "learning_rate = -0.1: expected a number of at least 0"),
+                ("learning_rate = nan", "learning_rate = nan: expected a number of at least 0"),
+                ("learning_rate = 1, options = { learning_rate = -1 }", "options.learning_rate is training.server_opt"),
+            ]
+        ),
         ("rounds = 3", "rounds = 3\nbest_model = 3", "training.best_model = 3: expected a table"),
         ("[model]", "[modl]", "modl is no key; did you mean 'model'?"),
         ('"iid"', '"dirichlet"', "data.partition.alpha is missing"),

@@ -36,6 +36,7 @@ from hansa.learning.screening import (
 from hansa.models.accumulators import type_of
 from hansa.models.batch_types import leading_size
 from hansa.models.exact import narrow
+from hansa.models.learning_rates import check_schedule
 from hansa.models.model import FunctionalModel, TrainingStep
 from hansa.models.optimizers import Optimizer, sgd, to_optimizer
 from hansa.models.tensorflow_models import Model
@@ -164,6 +165,7 @@ def _schedule(function: Callable[[Any], Any]) -> Computation:
             "client_schedule must be a function from the number of a round to a factor of the clients' steps, such as "
             f"optax.exponential_decay(1.0, 10, 0.5); found {function!r}"
         )
+    check_schedule(function, "client_schedule", "round", "factor")
 
     @jax_computation(_COUNT)
     def client_schedule(rounds: Any) -> Any:

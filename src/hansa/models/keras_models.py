@@ -31,6 +31,7 @@ from hansa.models.batch_types import of_any_size, sample_type
 from hansa.models.keras_jax import Called, JaxCalls
 from hansa.models.keras_metrics import keras_metric_plan, to_keras
 from hansa.models.keras_tensorflow import TensorFlowCalls
+from hansa.models.learning_rates import check_keras
 from hansa.models.metrics import Metric, is_keras_metric, metric_plan
 from hansa.models.model import BatchOutput, Forward, FunctionalModel
 from hansa.models.optimizers import from_keras
@@ -143,6 +144,8 @@ def _batch_type(kind: Type, name: str) -> StructType:
 
 def _model(keras_model: Any, sample: Type, metrics: list[Metric], has_optimizer: bool = True) -> FunctionalModel:
     kind = _batch_type(sample, keras_model.name)
+    if has_optimizer:
+        check_keras(keras_model.optimizer, f"the optimizer of the Keras model {keras_model.name!r}")
     _build(keras_model, kind)
     functions = _KerasFunctions(keras_model, kind)
     own = build([(metric._name(), _plan(metric)) for metric in metrics], lambda of: functions.type_of(of, kind))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from hansa.models.learning_rates import check_keras, check_optax
 from hansa.types import Struct
 
 if TYPE_CHECKING:
@@ -47,14 +48,17 @@ def to_optimizer(value: Any, what: str) -> Optimizer:
 
     Raises:
         TypeError: if it is none of them.
+        ValueError: if its learning rate is negative, as far as that can be read off.
     """
     if isinstance(value, Optimizer):
         return value
     if isinstance(value, type):
         raise TypeError(f"{what} is the class {value.__name__}; make one, such as {value.__name__}(0.1)")
     if hasattr(value, "init") and hasattr(value, "update"):
+        check_optax(value, what)
         return from_optax(value)
     if hasattr(value, "stateless_apply"):
+        check_keras(value, what)
         return from_keras(value)
     if callable(value):
         return to_optimizer(value(), what)

@@ -101,9 +101,16 @@ def _partition(partition: PartitionTable) -> list[str]:
 
 def _training(config: RunConfig) -> list[str]:
     training = config.training
+    optimizers = {"client_optimizer": training.client_optimizer, "server_optimizer": training.server_optimizer}
+    problems = [
+        f"training.{name}.options.learning_rate is training.{name}.learning_rate, which is there already; leave it out"
+        for name, table in optimizers.items()
+        if table is not None and "learning_rate" in table.options
+    ]
     if training.sampler != "uniform" and training.clients_per_round is None:
-        return [f'training.clients_per_round is missing, and training.sampler = "{training.sampler}" draws clients']
-    return []
+        sampler = f'training.sampler = "{training.sampler}"'
+        problems.append(f"training.clients_per_round is missing, and {sampler} draws clients")
+    return problems
 
 
 def _one_of(path: str, table: Any, keys: Sequence[str]) -> list[str]:

@@ -1,0 +1,95 @@
+"""Learning rates that are negative, found where an optimizer or a schedule is given.
+
+A negative learning rate trains a model to be worse, and nothing but the loss tells it. It is read off a Keras
+optimizer. Optax's transformations do not say theirs, so a few of their steps are tried on one weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+STEPS = (0, 1, 10, 100, 1000)
+"""The steps, or rounds, for which schedules are asked."""
+
+_REMEDY = "its steps would go up the gradient, so that the loss grows; give a positive one"
+
+
+def check_optax(transformation: Any, what: str) -> None:
+    """Refuses an Optax transformation whose first steps go up the gradient, and none down.
+
+    One that does not work on a single weight, or needs more than gradients, is not looked at.
+
+    Raises:
+        ValueError: if they do.
+    """
+
+    weight, gradient = np.float32(0), np.float32(_GRADIENT)
+    updates = []
+    try:
+        with jax.ensure_compile_time_eval():
+            step = jax.jit(transformation.update)
+            state = jax.jit(transformation.init)(weight)
+            for _ in range(_TRIED):
+                update, state = step(gradient, state, weight)
+                updates.append(float(update))
+    except Exception:
+        return
+    if max(updates) > 0 and not min(updates) < 0:
+        raise ValueError(
+            f"{what} has a negative learning rate: {_REMEDY}, such as optax.sgd(0.1). (Optax's own parts, such as "
+            "optax.scale, are given minus the learning rate.)"
+        )
+
+
+_GRADIENT = 100.0
+"""Of the weight that is tried: so large that noise does not turn a step round."""
+
+_TRIED = 8
+"""Steps: some optimizers wait for a few gradients, or go up for a step to look around."""
+
+
+def check_keras(optimizer: Any, what: str) -> None:
+    """Refuses a Keras optimizer whose learning rate, or whose schedule's for some first steps, is negative or NaN.
+
+    Raises:
+        ValueError: if it is.
+    """
+    from keras.optimizers.schedules import LearningRateSchedule
+
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    given = getattr(optimizer, "_learning_rate", None)
+    if isinstance(given, LearningRateSchedule):
+        check_schedule(given, f"the schedule of {what}", "step", "learning rate")
+        return
+    try:
+        rate = float(optimizer.learning_rate)
+    except Exception:
+        return
+    if not rate >= 0:
+        raise ValueError(f"{what} has the learning rate {rate:g}: {_REMEDY}")
+
+
+def check_schedule(schedule: Callable[[Any], Any], what: str, of: str, gives: str) -> None:
+    """Refuses a schedule that is negative or NaN for some first steps or rounds; one that fails is not looked at.
+
+    Args:
+        schedule: from a number, from 0, to a factor or learning rate.
+        what: how messages call it.
+        of: what is numbered, a step or a round.
+        gives: what the schedule gives.
+
+    Raises:
+        ValueError: if it is.
+    """
+    for number in STEPS:
+        try:
+            value = float(schedule(jnp.int32(number)))
+        except Exception:
+            return
+        if not value >= 0:
+            raise ValueError(f"{what} gives the {gives} {value:g} for the {of} {number}: {_REMEDY}")
