@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 _PART = ".part-"
 
@@ -40,6 +44,54 @@ def remove_parts(folder: Path) -> None:
 def is_part(path: Path) -> bool:
     """Whether it is what a process that was killed within `replacing` has left."""
     return path.name.startswith(_PART)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to read, if it is a regular one: a FIFO would wait for its writer, and a device need not end.
+
+    Raises:
+        OSError: if it cannot be opened, or is something else.
+    """
+    flags = ("O_NONBLOCK", "O_NOCTTY", "O_BINARY", "O_CLOEXEC")
+    descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in flags))
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "It is a folder", os.fspath(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "It is no regular file", os.fspath(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def set_aside(path: Path) -> Path:
+    """Give what is at a path another name beside it, `NAME.damaged`, so that nothing is lost; gives its new path."""
+    aside = _free_name(path)
+    os.rename(path, aside)
+    return aside
+
+
+def keep_aside(path: Path) -> Path:
+    """As `set_aside`, of a file that is replaced next: it has both names until then, where the file system knows how.
+
+    So there is no moment at which nothing is at the path.
+    """
+    aside = _free_name(path)
+    try:
+        os.link(path, aside, follow_symlinks=False)
+    except OSError:
+        os.rename(path, aside)
+    return aside
+
+
+def _free_name(path: Path) -> Path:
+    for number in itertools.count(1):
+        name = path.with_name(f"{path.name}.damaged" + (f"-{number}" if number > 1 else ""))
+        if not os.path.lexists(name):
+            return name
+    raise AssertionError("some name is free")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hansa.program import CSV, BestModel, EarlyStopping, loop, train
+from hansa.program import CSV, BestModel, EarlyStopping, running, train
 from tests.program.digits import Evaluation, averaging, population
 
 ROUNDS = 12
@@ -83,9 +83,9 @@ def die_at(folder: Path, moment: int, saving: bool) -> None:
         saving: whether they count from when the first checkpoint is about to be saved.
     """
     count, counts = 0, not saving
-    save = loop._Run._save
+    save = running.Run._save
 
-    def saving_begins(run: loop._Run) -> None:
+    def saving_begins(run: running.Run) -> None:
         nonlocal counts
         counts = True
         save(run)
@@ -106,7 +106,7 @@ def die_at(folder: Path, moment: int, saving: bool) -> None:
 
         return call
 
-    loop._Run._save = saving_begins
+    running.Run._save = saving_begins
     for name in FILE_OPERATIONS:
         setattr(os, name, watched(getattr(os, name)))
 

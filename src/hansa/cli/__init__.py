@@ -70,6 +70,9 @@ _AFTER_RESUME = """
 
 The folder says all that is needed. A run whose model.py has changed is
 refused, with what has changed; --allow-changes takes it as it is now.
+
+[bold]It runs the Python files that the folder names[/bold], which are printed. A folder from
+somebody else is a program from somebody else.
 """
 
 _AFTER_EVALUATE = """
@@ -77,6 +80,9 @@ _AFTER_EVALUATE = """
   hansa evaluate runs/first
   hansa evaluate runs/first --metric loss --worst 3
   hansa evaluate runs/first --on training --json
+
+[bold]It runs the Python files that the folder names[/bold], which are printed. A folder from
+somebody else is a program from somebody else.
 """
 
 _AFTER_RUNS = """
@@ -89,6 +95,10 @@ _AFTER_RUNS = """
   finished   all its rounds are done
   stopped    by Ctrl-C, or early for the reason that is shown
   killed     it did not come to its end: hansa resume goes on with it
+  damaged    a file of it cannot be read, which is named; hansa resume sets it
+             aside, and goes on from the last good checkpoint
+
+Runs are only looked at: nothing in their folders is changed or locked.
 """
 
 _AFTER_REPORT = """
@@ -240,7 +250,7 @@ def new(
     if json:
         _output.print_json({"folder": folder, "files": files})
     else:
-        print(*(str(file) for file in files), "", f"hansa train {folder / 'run.toml'} runs it.", sep="\n")
+        _output.say(*files, "", f"hansa train {folder / 'run.toml'} runs it.")
 
 
 @app.command(epilog=_AFTER_TRAIN)
@@ -328,7 +338,7 @@ def report(
     if json:
         _output.print_json({"page": page})
     else:
-        print(page)
+        _output.say(page)
 
 
 @app.command(epilog=_AFTER_DATA)

@@ -9,8 +9,9 @@ import numpy as np
 
 from hansa import simulation
 from hansa._extras import require
+from hansa._printing import in_a_line
 from hansa.cli import _populations
-from hansa.cli._output import print_json
+from hansa.cli._output import print_json, say
 from hansa.cli.config import ConfigError, read_config
 from hansa.cli.config.rules import WITH_CLIENTS
 from hansa.cli.config.schema import DataName, DataTable, PartitionTable
@@ -54,18 +55,18 @@ def show(what: str, overrides: list[str], plot: Path | None, as_json: bool) -> N
     if as_json:
         print_json(facts)
         return
-    print(f"{len(data):,} clients with {facts['examples']:,} examples in all")
-    print("sizes     {least} to {most}, half of them at most {median:g}".format(**facts["sizes"]))
-    print(f"a batch   {facts['example_type']}, of {table.batch_size} examples; {table.epochs} epochs in a round")
+    say(f"{len(data):,} clients with {facts['examples']:,} examples in all")
+    say("sizes     {least} to {most}, half of them at most {median:g}".format(**facts["sizes"]))
+    say(f"a batch   {facts['example_type']}, of {table.batch_size} examples; {table.epochs} epochs in a round")
     if facts["labels"] is not None:
         counts = facts["labels"]["examples"]
         listed = "  ".join(f"{label}: {count:,}" for label, count in list(counts.items())[:_LABELS_LISTED])
-        print(f"labels    {listed}{' …' if len(counts) > _LABELS_LISTED else ''}")
-        print(f"          a client has {facts['labels']['per_client']:.1f} of {len(counts)} on average")
+        say(f"labels    {in_a_line(listed)}{' …' if len(counts) > _LABELS_LISTED else ''}")
+        say(f"          a client has {facts['labels']['per_client']:.1f} of {len(counts)} on average")
     if facts["evaluation"] is not None:
-        print(f"evaluated on {facts['evaluation']['on']}: {facts['evaluation']['examples']:,} examples")
+        say(f"evaluated on {facts['evaluation']['on']}: {facts['evaluation']['examples']:,} examples")
     if plot is not None:
-        print(f"picture   {plot}")
+        say(f"picture   {plot}")
 
 
 def _table(what: str, overrides: list[str]) -> DataTable:

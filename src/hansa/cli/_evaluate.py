@@ -8,12 +8,15 @@ from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hansa import learning
+from hansa._printing import in_a_line
+from hansa.cli import _code
 from hansa.cli._experiment import Evaluation, Experiment, everyone
-from hansa.cli._output import print_json
+from hansa.cli._output import print_json, say
 from hansa.cli._populations import DataError
-from hansa.cli._train import refuse_changes, restored
+from hansa.cli._train import restored
 from hansa.learning import ClientMetrics, Distribution
 from hansa.program import load_checkpoint
 from hansa.program.metrics import flatten
@@ -35,7 +38,9 @@ def evaluate(folder: Path, on: Whose, metric: str | None, worst: int, allow_chan
         as_json: whether to print JSON.
     """
     config, known, _ = restored(folder)
-    refuse_changes(folder, known["files"], allow_changes)
+    codes = _code.checked(folder, config, known["files"], allow_changes)
+    if not as_json:
+        say(*(f"Code      {code}" for code in codes))
     experiment = Experiment(config)
     populations = experiment.populations
     if on == "evaluation" and populations.evaluation is None:
@@ -59,18 +64,19 @@ def evaluate(folder: Path, on: Whose, metric: str | None, worst: int, allow_chan
             result["clients"] = {name: _facts(each.distribution(name)) for name in _known(each)}
             result["worst"] = [found._asdict() for found in each.worst(metric, worst)]
             result["worst_by"] = metric
+        if codes:
+            result["code"] = [code.facts() for code in codes]
         print_json(result)
         return
-    console = Console(highlight=False)
-    print(f"{folder} after round {checkpoint.round}, on {what}:", "", sep="\n")
+    say(f"{in_a_line(folder)} after round {checkpoint.round}, on {what}:", "")
     for name, value in metrics.items():
-        print(f"  {name:24} {value:.4f}" if isinstance(value, float) else f"  {name:24} {value}")
+        say(f"  {name:24} {value:.4f}" if isinstance(value, float) else f"  {name:24} {value}")
     if each is not None and metric is not None:
-        console.print()
-        console.print(_distributions(each))
-        console.print(f"\nThe worst clients by {metric}:")
+        say("")
+        Console(highlight=False).print(_distributions(each))
+        say("", f"The worst clients by {in_a_line(metric)}:")
         for client in each.worst(metric, worst):
-            console.print(f"  {client.client_id!s:24} {client.value:.4f}  {client.num_examples} examples")
+            say(f"  {in_a_line(client.client_id):24} {client.value:.4f}  {client.num_examples} examples")
 
 
 def _each(experiment: Experiment, state: Any, population: Any) -> ClientMetrics:
@@ -117,5 +123,5 @@ def _distributions(each: ClientMetrics) -> Table:
     for name in _known(each):
         found = each.distribution(name)
         values = (found.mean, found.standard_deviation, found.worst_tenth, found.median, found.best_tenth)
-        table.add_row(name, *(f"{value:.4f}" for value in values))
+        table.add_row(Text(in_a_line(name)), *(f"{value:.4f}" for value in values))
     return table

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hansa import learning, program, simulation
-from hansa.cli import _populations, _user_code
+from hansa.cli import _code, _populations, _user_code
 from hansa.cli._models import ModelError, ModelSource
 from hansa.cli._populations import Populations
 from hansa.cli.config import RunConfig, stored
@@ -82,6 +82,11 @@ class Experiment:
             progress: where it is shown.
         """
         training = self.config.training
+        if training.evaluate_initial and self.evaluation is None:
+            raise ModelError(
+                "training.evaluate_initial: nothing is held out, and the data has no test examples; hold some out: "
+                "data.held_out = 0.1"
+            )
         cohort_size, sampler = self._sampling()
         return program.train(
             self.process,
@@ -92,9 +97,11 @@ class Experiment:
             seed=training.seed,
             evaluate=self.evaluation,
             evaluate_every=training.evaluate_every,
+            evaluate_initial=training.evaluate_initial,
             run_dir=folder,
             checkpoint_every=training.checkpoint_every,
             keep_checkpoints=training.keep_checkpoints,
+            keep_every=training.keep_every,
             sinks=self._sinks(folder),
             callbacks=self.callbacks,
             config=dict(config),
@@ -193,9 +200,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
     values = stored(config)
     del values["training"]["rounds"]
     values["output"].pop("folder", None)
-    functions = [config.model.function, config.data.function]
-    files = [function.file for function in functions if function is not None]
-    return {**values, "files": {str(file): file.read_text("utf-8") for file in files}}
+    return {**values, "files": _code.kept(config)}
 
 
 def _metric_names(kind: Any, path: str = "") -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import hansa
 from hansa._files import replacing
 from hansa.cli._experiment import Experiment
-from hansa.cli._output import print_json
+from hansa.cli._output import print_json, say
 from hansa.cli._type_layout import lay_out
 from hansa.cli.config import read_config
 
@@ -40,6 +40,6 @@ def explain(path: Path, overrides: list[str], svg: Path | None, as_json: bool) -
         stages = [type(stage).__name__ for stage in explanation.stages]
         print_json({"type": kind, "stages": stages, **facts, "text": str(explanation), "svg": svg})
         return
-    print("A round has the type", "", lay_out(kind, _WIDTH), "", explanation, sep="\n")
+    say("A round has the type", "", lay_out(kind, _WIDTH), "", explanation)
     if svg is not None:
-        print("", f"picture {svg}", sep="\n")
+        say("", f"picture {svg}")

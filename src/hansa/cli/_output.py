@@ -8,10 +8,13 @@ import json
 import math
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import typer
+
+from hansa._printing import in_a_line, printable
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 """Exit codes: an error in the run, in what was asked for, and Ctrl-C."""
@@ -26,8 +29,8 @@ def can_draw() -> bool:
 
 
 def print_json(values: Mapping[str, Any]) -> None:
-    """Print an object in a line; what JSON has not, NaN and infinity, is null."""
-    sys.stdout.write(json.dumps(_plain(values), ensure_ascii=False) + "\n")
+    """Print an object in a line, in ASCII; what JSON has not, NaN and infinity, is null."""
+    sys.stdout.write(json.dumps(_plain(values)) + "\n")
     sys.stdout.flush()
 
 
@@ -41,6 +44,22 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def say(*lines: object) -> None:
+    """Print lines. What a terminal would act on in them is escaped, as names in files and folders may hold anything."""
+    for line in lines:
+        print(printable(line))
+
+
+@contextlib.contextmanager
+def _told_warnings(command: str) -> Iterator[None]:
+    """Warnings are printed in a line, as errors are."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: typer.echo(
+            f"hansa {command}: warning: {in_a_line(message)}", err=True
+        )
+        yield
 
 
 @contextlib.contextmanager
@@ -60,12 +79,13 @@ def errors_of(command: str, as_json: bool) -> Iterator[None]:
 
     misuse = (ConfigError, DataError, ModelError, UserCodeError)
     try:
-        yield
+        with _told_warnings(command):
+            yield
     except (*misuse, CheckpointError, RunError, DatasetError, ImportError, OSError) as error:
         if os.environ.get("HANSA_TRACEBACK"):
             raise
         code = MISUSED if isinstance(error, misuse) else FAILED
-        typer.echo(f"hansa {command}: {error}", err=True)
+        typer.echo(f"hansa {command}: {printable(error)}", err=True)
         if as_json:
             print_json({"error": str(error), "exit_code": code})
         raise typer.Exit(code) from None

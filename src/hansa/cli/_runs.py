@@ -1,8 +1,8 @@
-"""`hansa runs`: the runs in a folder, how far they are and what they measured last."""
+"""`hansa runs`: the runs in a folder, how far they are and what they measured last. It only looks."""
 
 from __future__ import annotations
 
-import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +12,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from hansa.cli._output import print_json
+from hansa._printing import in_a_line
+from hansa.cli._output import print_json, say
 from hansa.program import RunError
-from hansa.program.run_folder import in_use, read_run
+from hansa.program.lines import last_record
+from hansa.program.lock import is_locked
+from hansa.program.run_file import RECORDS, RUN, has_run, read_run
 
 _DEEPEST = 3
 _SHOWN_METRICS = 2
@@ -28,8 +31,9 @@ class Run:
 
     Attributes:
         folder: its folder.
-        state: `running`, `finished`, `stopped` (by a callback or Ctrl-C), or `killed`: it did not come to its end.
-        reason: why it stopped.
+        state: `running`, `finished`, `stopped` (by a callback or Ctrl-C), `killed`, if it did not come to its end, or
+            `damaged`, if a file of it is.
+        reason: why it stopped, or what is damaged.
         done: how many rounds are.
         rounds: how many it is to have.
         metrics: of the last round.
@@ -52,59 +56,71 @@ def runs(root: Path, as_json: bool) -> None:
     found = sorted((_run(folder) for folder in _folders(root, _DEEPEST)), key=lambda run: run.when)
     if as_json:
         for run in found:
-            print_json(vars(run) | {"when": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(run.when))})
+            print_json(vars(run) | {"when": _time("%Y-%m-%dT%H:%M:%S%z", run.when)})
         return
     if not found:
-        print(f"There are no runs in {root}. `hansa train CONFIG` makes one.")
+        say(f"There are no runs in {root}. `hansa train CONFIG` makes one.")
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("run", "state", "rounds", "last round", "metrics"):
         table.add_column(title, overflow="fold")
     for run in found:
         state = run.state if run.reason is None else f"{run.state}: {run.reason}"
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.when))
+        when = _time("%Y-%m-%d %H:%M", run.when)
         name = run.folder.relative_to(root) if run.folder != root else run.folder
-        table.add_row(str(name), state, f"{run.done} of {run.rounds}", when, _shown(run.metrics))
-    console = Console(highlight=False, markup=False)
+        cells = (name, state, f"{run.done} of {run.rounds}", when, _shown(run.metrics))
+        table.add_row(*(in_a_line(cell) for cell in cells))
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = _WIDTH
     console.print(table)
 
 
 def _folders(root: Path, deep: int) -> Iterator[Path]:
-    if (root / "run.json").is_file():
+    if has_run(root):
         yield root
     elif deep:
-        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        try:
+            inner = sorted(Path(entry) for entry in os.scandir(root) if entry.is_dir(follow_symlinks=deep == _DEEPEST))
+        except OSError:  # of others, perhaps
+            return
+        for folder in inner:
             yield from _folders(folder, deep - 1)
 
 
 def _run(folder: Path) -> Run:
-    when = max(path.stat().st_mtime for path in (folder / "run.json", folder / "metrics.jsonl") if path.exists())
-    last = _last_record(folder / "metrics.jsonl")
+    when = max(_modified(folder / name) for name in (RUN, RECORDS))
+    last, whole = last_record(folder / RECORDS)
     done = int(last.pop("round", 0))
     try:
         run = read_run(folder)
-        rounds, ended = int(run["rounds"]), run.get("ended")
-    except (RunError, KeyError, TypeError, ValueError):
-        return Run(folder, "damaged", "run.json cannot be read", done, done, last, when)
-    if in_use(folder):
-        state, reason = "running", None
+    except RunError as error:
+        return Run(folder, "damaged", str(error).removeprefix(f"{folder}{os.sep}"), done, done, last, when)
+    rounds, ended, reason = run["rounds"], run["ended"], None
+    if not whole:
+        state, reason = "damaged", f"the last line of {RECORDS} is not that of a round"
+    elif is_locked(folder):
+        state = "running"
     elif ended is None:
-        state, reason = "killed", None
+        state = "killed"
     else:
         done, reason = ended["rounds"], ended["stopped"]
         state = "finished" if reason is None else "stopped"
     return Run(folder, state, reason, done, rounds, last, when)
 
 
-def _last_record(path: Path) -> dict[str, Any]:
-    """The last whole line of a file of metrics."""
+def _modified(path: Path) -> float:
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-        return dict(json.loads(lines[-1])) if lines else {}
-    except (OSError, ValueError):
-        return {}
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _time(form: str, when: float) -> str:
+    try:
+        return time.strftime(form, time.localtime(when))
+    except (ValueError, OverflowError, OSError):  # of a file system that says anything
+        return "?"
 
 
 def _shown(metrics: dict[str, Any]) -> str:

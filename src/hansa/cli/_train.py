@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import time
@@ -14,14 +13,17 @@ from rich.console import Console
 
 from hansa import learning
 from hansa._files import replacing
+from hansa._printing import in_a_line
+from hansa.cli import _code
+from hansa.cli._code import Code
 from hansa.cli._experiment import Experiment, identity
-from hansa.cli._output import NO_PICTURE, can_draw, print_json
+from hansa.cli._output import NO_PICTURE, can_draw, print_json, say
 from hansa.cli.config import ConfigError, RunConfig, differences, read_config, restore_config
 from hansa.program import BestModel, RunError, TrainingResult, load_checkpoint
 from hansa.program.interrupt import BY_USER
 from hansa.program.metrics import Record
 from hansa.program.progress import TableProgress, is_shown
-from hansa.program.run_folder import read_run
+from hansa.program.run_file import has_run, recovered_run
 
 
 def train(path: Path, overrides: Sequence[str], as_json: bool) -> bool:
@@ -33,8 +35,8 @@ def train(path: Path, overrides: Sequence[str], as_json: bool) -> bool:
     config = read_config(path, overrides)
     folder = config.output.folder or path.resolve().parent / "runs" / f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     now = identity(config)
-    if (folder / "run.json").exists():
-        _refuse_another(folder, now)
+    if has_run(folder):
+        _refuse_another(folder, config, now)
     return _run(config, folder, now, config.training.rounds, as_json)
 
 
@@ -48,8 +50,10 @@ def resume(folder: Path, rounds: int | None, allow_changes: bool, as_json: bool)
         as_json: whether to print JSON.
     """
     config, known, asked = restored(folder)
-    refuse_changes(folder, known["files"], allow_changes)
-    return _run(config, folder, known, rounds or asked, as_json)
+    codes = _code.checked(folder, config, known["files"], allow_changes)
+    if not as_json:
+        say(*(f"Code      {code}" for code in codes))
+    return _run(config, folder, known, rounds or asked, as_json, codes)
 
 
 def restored(folder: Path) -> tuple[RunConfig, dict[str, Any], int]:
@@ -59,37 +63,40 @@ def restored(folder: Path) -> tuple[RunConfig, dict[str, Any], int]:
         RunError: if there is no run in the folder.
         ConfigError: if it was not begun by `hansa train`, or its files are not there.
     """
-    run = read_run(folder)
-    known = run.get("asked", {}).get("config")
-    if not isinstance(known, dict) or "files" not in known:
+    run = _recovered(folder)
+    known = run["asked"].get("config")
+    if not _is_of_train(known):
         raise ConfigError(folder, ["this run was begun in Python and not by `hansa train`; go on with it there"])
-    rounds = int(run["rounds"])
+    rounds: int = run["rounds"]
     values = {name: value for name, value in known.items() if name != "files"}
     values["training"] = {**values["training"], "rounds": rounds}
     return restore_config(values, folder / "run.json"), known, rounds
 
 
-def refuse_changes(folder: Path, files: dict[str, str], allow: bool) -> None:
-    """Refuse to take up a run whose model or data are made by other code than when it began.
-
-    Raises:
-        ConfigError: saying what has changed, unless it is allowed.
-    """
-    problems = []
-    for name, before in files.items():
-        now = Path(name).read_text("utf-8")
-        if now != before and not allow:
-            problems.append(f"{name} has changed since the run began:\n{_changes(before, now)}")
-    if problems:
-        advice = "put back what it was, begin a new run, or take the change with --allow-changes"
-        raise ConfigError(folder, [*problems[:-1], f"{problems[-1]}\n{advice}"])
+def _recovered(folder: Path) -> dict[str, Any]:
+    run = recovered_run(folder)
+    if run is None:
+        raise RunError(
+            f"{folder / 'run.json'} is damaged, and no checkpoint says what the run is: `hansa train CONFIG` goes on "
+            "with it, where the file has its folder"
+        )
+    return run
 
 
-def _refuse_another(folder: Path, now: dict[str, Any]) -> None:
-    before = read_run(folder).get("asked", {}).get("config")
-    if not isinstance(before, dict) or "files" not in before:
+def _is_of_train(known: Any) -> bool:
+    """Whether what a run says of its configuration is what `identity` gave."""
+    return isinstance(known, dict) and isinstance(known.get("training"), dict) and isinstance(known.get("files"), dict)
+
+
+def _refuse_another(folder: Path, config: RunConfig, now: dict[str, Any]) -> None:
+    run = recovered_run(folder)
+    if run is None:  # which is told when it is taken up
+        return
+    before = run["asked"].get("config")
+    if not _is_of_train(before):
         raise RunError(f"{folder} has a run that was not begun by `hansa train`; name another folder")
-    refuse_changes(folder, {name: text for name, text in before["files"].items() if name in now["files"]}, False)
+    if before["files"].keys() == now["files"].keys():
+        _code.checked(folder, config, before["files"], False)
     changes = differences(before, now)
     if changes:
         listed = "".join(f"\n  {change}" for change in changes)
@@ -107,15 +114,17 @@ def _refuse_fewer(folder: Path, rounds: int) -> None:
         raise ConfigError(folder, [f"the run has {done} rounds already; ask for as many, or more, instead of {rounds}"])
 
 
-def _run(config: RunConfig, folder: Path, known: dict[str, Any], rounds: int, as_json: bool) -> bool:
+def _run(
+    config: RunConfig, folder: Path, known: dict[str, Any], rounds: int, as_json: bool, codes: Sequence[Code] = ()
+) -> bool:
     _refuse_fewer(folder, rounds)
     experiment = Experiment(config)
     progress: Any
     if as_json:
-        progress = JsonProgress(folder)
+        progress = JsonProgress(folder, codes)
     else:
         console = Console(highlight=False)
-        console.print(_summary(experiment, rounds), soft_wrap=True)
+        say(_summary(experiment, rounds))
         progress = TableProgress(console) if console.is_terminal else PlainProgress()
     result = experiment.train(folder, known, rounds, progress)
     files = _leave(experiment, result)
@@ -132,9 +141,9 @@ def _run(config: RunConfig, folder: Path, known: dict[str, Any], rounds: int, as
         )
     else:
         ended = f"after {result.rounds} rounds" + ("" if result.stopped is None else f", stopped: {result.stopped}")
-        print("", f"Done {ended}. In {folder}:", *(f"  {file.name}" for file in files), sep="\n")
+        say("", f"Done {ended}. In {folder}:", *(f"  {file.name}" for file in files))
         if result.rounds < rounds:
-            print(f"hansa resume {folder} goes on with it." if _by_user(result) else "")
+            say(f"hansa resume {folder} goes on with it." if _by_user(result) else "")
     return not _by_user(result)
 
 
@@ -189,12 +198,6 @@ def _write_model(experiment: Experiment, state: Any, path: Path) -> list[Path]:
     return [target]
 
 
-def _changes(before: str, now: str) -> str:
-    lines = list(difflib.unified_diff(before.splitlines(), now.splitlines(), lineterm="", n=0))[2:]
-    shown = lines[:20] + (["…"] if len(lines) > 20 else [])
-    return "\n".join(f"    {line}" for line in shown)
-
-
 class PlainProgress:
     """Prints a line for a few of the rounds, for logs and pipes."""
 
@@ -209,7 +212,7 @@ class PlainProgress:
         number = int(record["round"])
         if is_shown(number, self._rounds):
             floats = [(name, value) for name, value in record.items() if isinstance(value, float)]
-            values = "".join(f"  {name} {value:.4g}" for name, value in floats)
+            values = "".join(f"  {in_a_line(name)} {value:.4g}" for name, value in floats)
             print(f"round {number:>{len(str(self._rounds))}}{values}  {seconds:.3f} s", flush=True)
 
     def end(self, message: str) -> None:
@@ -221,14 +224,16 @@ class JsonProgress:
 
     Args:
         folder: of the run.
+        codes: its Python files, if it is taken up again.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, codes: Sequence[Code] = ()) -> None:
+        self._folder, self._codes = folder, codes
 
     def begin(self, done: int, rounds: int, stopping: Callable[[], bool]) -> None:
         """Print how far the run is."""
-        print_json({"event": "begin", "done": done, "rounds": rounds, "folder": self._folder})
+        begin: dict[str, Any] = {"event": "begin", "done": done, "rounds": rounds, "folder": self._folder}
+        print_json(begin | ({"code": [code.facts() for code in self._codes]} if self._codes else {}))
 
     def add(self, record: Record, seconds: float) -> None:
         """Print a round."""

@@ -23,6 +23,8 @@ class UserCodeError(Exception):
 def load(function: Function) -> Callable[..., Any]:
     """The function. The file's folder is where its imports are looked for, too.
 
+    What is run is the file as it is: byte code that lies beside it is not looked at.
+
     Raises:
         UserCodeError: if the file raises an error, or has no such function.
     """
@@ -36,7 +38,8 @@ def load(function: Function) -> Callable[..., Any]:
     # As import does, for what looks its own module up.
     sys.modules[function.file.stem] = module
     try:
-        spec.loader.exec_module(module)
+        code = compile(function.file.read_bytes(), str(function.file), "exec", dont_inherit=True)
+        exec(code, module.__dict__)
     except Exception as error:
         raise UserCodeError(_told(error, str(function.file))) from error
     found = getattr(module, function.name, None)

@@ -19,7 +19,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from hansa._files import replacing
+from hansa._files import open_regular, replacing
 
 FORMAT = "hansa artifact"
 VERSION = 1
@@ -81,7 +81,7 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             try:
                 with zipfile.ZipFile(file) as archive:

@@ -202,7 +202,8 @@ class ClientMetrics:
 
         `hansa.program.write_report` shows it where it is `client_metrics.csv` in a run's folder.
         """
-        with replacing(Path(path)) as part, part.open("w", newline="", encoding="utf-8") as file:
+        options: Any = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}  # of ids that no file holds
+        with replacing(Path(path)) as part, part.open("w", **options) as file:
             writer = csv.writer(file)
             writer.writerow(["client_id", "num_examples", *self.values])
             writer.writerows(zip(self.client_ids, self.num_examples, *self.values.values(), strict=True))

@@ -6,7 +6,7 @@ from hansa.program.history import History
 from hansa.program.loop import TrainingResult, train
 from hansa.program.progress import Progress
 from hansa.program.report import write_report
-from hansa.program.run_folder import RunError
+from hansa.program.run_file import RunError
 from hansa.program.sinks import CSV, JsonLines, Sink
 from hansa.program.trackers import MLflow, TensorBoard, WeightsAndBiases
 

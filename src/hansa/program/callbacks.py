@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from hansa.program._adapting import adapted
+from hansa.program.checkpoints import CheckpointError
 from hansa.program.metrics import Record, metric_value
 from hansa.types import Struct
 
@@ -74,7 +77,8 @@ class EarlyStopping:
         """Begin with what was remembered."""
         self._best, self._best_round, self._waited = _worst(self._mode), 0, 0
         if saved is not None:
-            self._best, self._best_round, self._waited = float(saved.best), int(saved.best_round), int(saved.waited)
+            with _of(self):
+                self._best, self._best_round, self._waited = float(saved.best), int(saved.best_round), int(saved.waited)
 
 
 class BestModel:
@@ -116,7 +120,8 @@ class BestModel:
         """Begin with what was remembered."""
         self.state, self.round, self.value = None, None, _worst(self._mode)
         if saved is not None:
-            self.state, self.round, self.value = saved.state, int(saved.round), float(saved.value)
+            with _of(self):
+                self.state, self.round, self.value = saved.state, int(saved.round), float(saved.value)
 
 
 class FunctionCallback:
@@ -154,6 +159,14 @@ def to_callbacks(values: Any) -> list[Callback]:
     """
     expected = "a callback has the methods {}, or is a function of a round's number, the state and the metrics"
     return adapted("callbacks", values, ("after_round", "save", "restore"), FunctionCallback, expected)
+
+
+@contextlib.contextmanager
+def _of(callback: Callback) -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"a checkpoint does not hold what {callback!r} remembers: {error}") from error
 
 
 def _mode(mode: str) -> str:

@@ -6,6 +6,7 @@ is taken from it.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import warnings
@@ -18,12 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hansa._files import remove_parts
+from hansa._files import remove_parts, set_aside
 from hansa.compiler.artifact_file import ArtifactError, Reader, Writer
 from hansa.compiler.artifact_types import decode_type, decode_value, encode_type, encode_value
-from hansa.types import FederatedType, Type, infer_type, is_tensor_structure, to_value
+from hansa.types import FederatedType, TensorType, Type, infer_type, is_tensor_structure, to_value
 
 _KIND = "checkpoint"
+_MOST_ROUNDS = 1 << 53
+_MOST_TIMES, _SMALL = 64, 1 << 30
+"""A state may have so many times the bytes of its file, as arrays that are alike are stored once; a small one, more."""
 _NAME = re.compile(r"round-(\d+)\.hansa")
 
 
@@ -40,12 +44,14 @@ class Checkpoint:
         state: the process's state after them.
         saved: what the callbacks remember, by a name for each.
         stopped: the reason for which a callback has stopped the run, if one has.
+        run: what `run.json` said, if the checkpoint is of a run with a folder.
     """
 
     round: int
     state: Any
     saved: Mapping[str, Any] = field(default_factory=dict)
     stopped: str | None = None
+    run: Mapping[str, Any] | None = None
 
 
 def state_member(kind: Type) -> Type:
@@ -85,6 +91,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, state_
         "stopped": checkpoint.stopped,
         "state": _encode(checkpoint.state, state_member(state_type), writer),
         "saved": saved,
+        "run": None if checkpoint.run is None else dict(checkpoint.run),
     }
     writer.write(Path(path), manifest)
 
@@ -108,12 +115,15 @@ def load_checkpoint(path: str | os.PathLike[str], state_type: Type | None = None
         return found
     try:
         reader = Reader(path)
-        manifest = reader.manifest
-        if manifest.get("kind") != _KIND:
-            raise CheckpointError(f"{path} is no checkpoint, but a saved {manifest.get('kind')}: read it by hansa.load")
-        kind = decode_type(manifest["state"])
-    except (ArtifactError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        if reader.manifest.get("kind") != _KIND:
+            raise CheckpointError(
+                f"{path} is no checkpoint, but a saved {reader.manifest.get('kind')!r}: read it by hansa.load"
+            )
+        kind = decode_type(reader.manifest["state"])
+    except (OSError, CheckpointError):
+        raise
+    except Exception as error:  # whatever comes of a manifest that is not what was written
+        raise CheckpointError(f"{path} cannot be read: {_told(error)}") from error
     if state_type is not None:
         expected = state_member(state_type)
         if str(expected) != str(kind):
@@ -122,10 +132,41 @@ def load_checkpoint(path: str | os.PathLike[str], state_type: Type | None = None
             )
         kind = expected
     try:
-        saved = {name: _decode(found, decode_type(found), reader) for name, found in manifest["saved"].items()}
-        return Checkpoint(manifest["round"], _decode(manifest["state"], kind, reader), saved, manifest["stopped"])
-    except (KeyError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} does not hold what a checkpoint does: {error}") from error
+        return _decoded(reader, kind, path.stat().st_size)
+    except Exception as error:  # as above
+        raise CheckpointError(f"{path} does not hold what a checkpoint does: {_told(error)}") from error
+
+
+def _decoded(reader: Reader, kind: Type, size: int) -> Checkpoint:
+    """The checkpoint in a file of a size, whose state has the type.
+
+    Raises:
+        Exception: of any kind, if the manifest or the arrays are not what was written.
+    """
+    found = reader.manifest
+    round_number, stopped, run = found["round"], found["stopped"], found.get("run")
+    if type(round_number) is not int or not 0 <= round_number < _MOST_ROUNDS:
+        raise ValueError(f"its round is {round_number!r}")
+    if not isinstance(stopped, str | None) or not isinstance(run, dict | None):
+        raise ValueError("it does not say of which run it is, or whether that was stopped")
+    kinds = {name: decode_type(value) for name, value in found["saved"].items()}
+    whole = sum(_bytes(each) for each in (kind, *kinds.values()))
+    if whole > max(_SMALL, _MOST_TIMES * size):
+        raise ValueError(f"its types are of {whole:,} bytes, and the file has {size:,}")
+    saved = {name: _decode(found["saved"][name], each, reader) for name, each in kinds.items()}
+    return Checkpoint(round_number, _decode(found["state"], kind, reader), saved, stopped, run)
+
+
+def _bytes(kind: Type) -> int:
+    return sum(
+        math.prod(size or 0 for size in part.shape) * np.dtype(part.dtype).itemsize
+        for part in kind.components()
+        if isinstance(part, TensorType)
+    )
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, ArtifactError) else f"{type(error).__name__}: {error}"
 
 
 class StateTypeError(CheckpointError, TypeError):
@@ -138,10 +179,11 @@ class Checkpoints:
     Args:
         folder: the folder, which is made when the first one is written.
         keep: how many to keep, the newest; more than one, so that there is another if one is damaged.
+        every: those of rounds that are multiples of this are kept, too.
     """
 
-    def __init__(self, folder: Path, keep: int = 2) -> None:
-        self._folder, self._keep = folder, keep
+    def __init__(self, folder: Path, keep: int = 2, every: int | None = None) -> None:
+        self._folder, self._keep, self._every = folder, keep, every
 
     def save(self, checkpoint: Checkpoint, state_type: Type) -> None:
         """Write one, and remove those that are not kept."""
@@ -150,22 +192,32 @@ class Checkpoints:
         self._remove_old()
 
     def newest(self, state_type: Type | None) -> Checkpoint | None:
-        """The newest whole one; None if there is none at all.
+        """The newest that can be used, with a warning for each that cannot; None if there is none at all.
 
         Raises:
-            CheckpointError: if there are some and all are damaged, or the state has another type.
+            CheckpointError: if there are some and none can be used.
         """
-        paths = self._paths()
-        for path in reversed(paths):
+        problems: list[Exception] = []
+        for path in reversed(self._paths()):
             try:
-                return load_checkpoint(path, state_type)
-            except StateTypeError:
-                raise
+                found = load_checkpoint(path, state_type)
+                if found.round != _number(path):
+                    raise CheckpointError(f"{path} is the checkpoint of round {found.round}, by another name")
             except CheckpointError as error:
-                warnings.warn(f"{error}; the checkpoint before it is used", stacklevel=2)
-        if paths:
+                problems.append(error)
+            except OSError as error:
+                problems.append(CheckpointError(f"{path} cannot be read: {error.strerror or error}"))
+            else:
+                for problem in problems:
+                    warnings.warn(f"{problem}; the checkpoint before it is used", stacklevel=2)
+                return found
+        for problem in problems:
+            if isinstance(problem, StateTypeError):
+                raise problem
+        if problems:
             raise CheckpointError(
-                f"none of the checkpoints in {self._folder} can be read; remove the folder of the run to begin anew"
+                f"none of the checkpoints in {self._folder} can be read, the newest because {problems[0]}; remove the "
+                "folder of the run to begin anew"
             )
         return None
 
@@ -175,12 +227,14 @@ class Checkpoints:
             remove_parts(self._folder)
             for path in self._paths():
                 if _number(path) > round_number:
-                    os.replace(path, path.with_suffix(".damaged"))
+                    set_aside(path)
             self._remove_old()
 
     def _remove_old(self) -> None:
         for path in self._paths()[: -self._keep]:
-            path.unlink(missing_ok=True)
+            kept = self._every is not None and _number(path) % self._every == 0
+            if not kept and (path.is_symlink() or not path.is_dir()):
+                path.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
         if not self._folder.is_dir():
@@ -208,4 +262,7 @@ def _decode(found: dict[str, Any], kind: Type, reader: Reader) -> Any:
             jnp.asarray(leaf) if on_device else leaf.copy() if isinstance(leaf, np.ndarray) else leaf
             for leaf, on_device in zip(leaves, found["on_device"], strict=True)
         ]
-    return jax.tree.unflatten(tree, restored)
+    value = jax.tree.unflatten(tree, restored)
+    if not kind.is_assignable_from(infer_type(value)):
+        raise ValueError(f"a value of the type {infer_type(value)} in place of {kind}")
+    return value

@@ -70,14 +70,15 @@ def draw(panels: Sequence[Panel], title: str, subtitle: str) -> Figure:
         values = [_finite(value) for line in panel.lines for value in line.values]
         low = min(0.0, 1.05 * min(values))
         axes.set_ylim(low, panel.top or 1.05 * max(values) or 1)
-        _style(axes, panel.name, max(line.rounds[-1] for line in panel.lines))
+        first = min(1, *(line.rounds[0] for line in panel.lines))
+        _style(axes, panel.name, first, max(line.rounds[-1] for line in panel.lines))
         _draw_lines(axes, panel.lines)
     return figure
 
 
-def _style(axes: Axes, name: str, last: int) -> None:
+def _style(axes: Axes, name: str, first: int, last: int) -> None:
     style(axes, name, "Round")
-    axes.set_xlim(1, max(last, 2))
+    axes.set_xlim(first, max(last, first + 1))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
 
 

@@ -8,32 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
-import operator
 import os
-import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hansa.language.context import current_runtime
 from hansa.program.callbacks import Callback, to_callbacks
-from hansa.program.checkpoints import Checkpoint, state_member
-from hansa.program.cohorts import Cohorts, Positions, described
+from hansa.program.checkpoints import state_member
+from hansa.program.cohorts import Cohorts
 from hansa.program.history import History
-from hansa.program.interrupt import BY_USER, StopRequest
-from hansa.program.metrics import EVALUATION, Record, Scalar, flatten
+from hansa.program.interrupt import StopRequest
+from hansa.program.metrics import Record
+from hansa.program.plan import Plan, check_resume, checked_evaluate, count
 from hansa.program.progress import Progress, to_progress
 from hansa.program.run_folder import RunFolder
-from hansa.program.sinks import CSV, JsonLines, Sink, read_json_lines, to_sinks
+from hansa.program.running import Run
+from hansa.program.sinks import Sink, to_sinks
 from hansa.program.step import Step
 from hansa.templates import IterativeProcess
-from hansa.types import FederatedType, is_tensor_structure, to_value
-
-RECORDS, ROUNDS = "metrics.jsonl", "rounds.jsonl"
-_MOST_LISTED = 100
-"""So many clients of a round are listed in the run's folder at most; of more, their number is noted."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +64,12 @@ def train(
     initial_state: Any = None,
     evaluate: Callable[[Any], Any] | None = None,
     evaluate_every: int = 1,
+    evaluate_initial: bool = False,
     run_dir: str | os.PathLike[str] | None = None,
     resume: bool | str = "auto",
     checkpoint_every: int = 10,
     keep_checkpoints: int = 2,
+    keep_every: int | None = None,
     sinks: Sequence[Sink | Callable[[int, Record], object]] = (),
     callbacks: Sequence[Callback | Callable[[int, Any, Record], str | None]] = (),
     config: Any = None,
@@ -102,12 +98,16 @@ def train(
         initial_state: the state to begin with; by default `process.initialize()`.
         evaluate: from a state to metrics, which are recorded as `evaluation/…`.
         evaluate_every: after which rounds: this one, twice this, and so on.
+        evaluate_initial: whether the state that a run begins with is evaluated, too, and recorded as round 0. Callbacks
+            are not called for it.
         run_dir: a folder for checkpoints, metrics (`metrics.csv`, `metrics.jsonl`), what was asked (`run.json`), who
             the clients are (`population.json`), and each round's seconds and clients (`rounds.jsonl`); without one
             nothing is saved.
         resume: "auto" goes on with the run in `run_dir`, if there is one; True demands one; False refuses one.
         checkpoint_every: how many rounds may be lost at most, if the process is killed.
         keep_checkpoints: how many, the newest.
+        keep_every: the checkpoints of rounds that are multiples of this are kept, too; a multiple of
+            `checkpoint_every`.
         sinks: where else metrics go; see `hansa.program.Sink`. A function is called with a round's number and metrics.
         callbacks: what else is done after a round; see `hansa.program.Callback`. A function is called with a round's
             number, the state and the metrics; if it returns a string, that is why the run stops.
@@ -118,30 +118,32 @@ def train(
 
     Raises:
         TypeError, ValueError: if an argument is not what is said above.
-        hansa.program.RunError: if `run_dir` cannot be used: another process is at it, or it has another run.
+        hansa.program.RunError: if `run_dir` cannot be used: another process is at it, it has another run, or it cannot
+            be written, at the beginning or later. What was saved before stays as it is.
         hansa.program.CheckpointError: if no checkpoint can be read, or the state's type is another.
     """
-    seed = _count("seed", seed, 0)
-    plan = _Plan(
+    seed = count("seed", seed, 0)
+    plan = Plan(
         Step(process),
         Cohorts(data, cohort_size, sampler, seed),
-        _count("rounds", rounds, 0),
-        _checked_evaluate(evaluate),
-        _count("evaluate_every", evaluate_every, 1),
+        count("rounds", rounds, 0),
+        checked_evaluate(evaluate),
+        count("evaluate_every", evaluate_every, 1),
         to_callbacks(callbacks),
-        _count("checkpoint_every", checkpoint_every, 1),
+        count("checkpoint_every", checkpoint_every, 1),
+        None if keep_every is None else count("keep_every", keep_every, 1),
+        evaluate_initial,
     )
-    keep = _count("keep_checkpoints", keep_checkpoints, 1)
+    keep = count("keep_checkpoints", keep_checkpoints, 1)
     own_sinks, shown, asked = to_sinks(sinks), to_progress(progress), plan.asked(seed, config)
-    _check_resume(resume, run_dir)
+    check_resume(resume, run_dir)
     with contextlib.ExitStack() as stack:
-        folder, run_sinks = None, own_sinks
+        folder = None
         if run_dir is not None:
             state_member(process.state_type)
-            facts = {"rounds": plan.rounds, "data": repr(data), "versions": _versions()}
-            folder = stack.enter_context(RunFolder(Path(run_dir), asked, facts, resume, keep))
-            run_sinks = [JsonLines(folder.path / RECORDS), CSV(folder.path / "metrics.csv"), *own_sinks]
-        run = _Run(plan, folder, run_sinks)
+            facts = {"rounds": plan.rounds, "data": repr(data), "versions": _versions(), "devices": _devices()}
+            folder = stack.enter_context(RunFolder(Path(run_dir), asked, facts, resume, keep, plan.keep_every))
+        run = Run(plan, folder, own_sinks)
         run.restore(initial_state)
         stop = stack.enter_context(StopRequest())
         run.start(stack)
@@ -149,8 +151,6 @@ def train(
         ended = ""
         try:
             run.execute(stop, shown)
-            if folder is not None:
-                folder.end(run.done, run.stopped)
             ended = _ended(run)
         finally:
             shown.end(ended)
@@ -159,197 +159,16 @@ def train(
         )
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What is to be done; see `train`."""
-
-    step: Step
-    cohorts: Cohorts
-    rounds: int
-    evaluate: Callable[[Any], Any] | None
-    evaluate_every: int
-    callbacks: Sequence[Callback]
-    checkpoint_every: int
-
-    def asked(self, seed: int, config: Any) -> dict[str, Any]:
-        """What a run that goes on must have asked the same.
-
-        Raises:
-            TypeError: if `config` holds something that JSON has not.
-        """
-        try:
-            json.dumps(config, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"config must be made of dicts, lists, strings and finite numbers, to be compared later: {error}"
-            ) from None
-        evaluated = {} if self.evaluate is None else {"evaluate_every": self.evaluate_every}
-        return {
-            "process": str(self.step.process.next.type_signature),
-            **self.cohorts.described(),
-            "seed": seed,
-            "evaluate": None if self.evaluate is None else described(self.evaluate),
-            **evaluated,
-            "callbacks": [described(callback) for callback in self.callbacks],
-            "config": config,
-        }
-
-
-class _Run:
-    """A run under way: the state and the records, what is done with them, and where they are kept.
-
-    Attributes:
-        state: after the rounds that are done.
-        done: how many rounds are.
-        records: theirs.
-        stopped: why it ended before its last round, if it did.
-    """
-
-    def __init__(self, plan: _Plan, folder: RunFolder | None, sinks: Sequence[Sink]) -> None:
-        self._plan, self._folder, self._sinks = plan, folder, sinks
-        self._log = None if folder is None else JsonLines(folder.path / ROUNDS)
-        self._names = [f"{index}-{type(callback).__name__}" for index, callback in enumerate(plan.callbacks)]
-        self.state: Any = None
-        self.done = self._saved = 0
-        self.records: list[dict[str, Scalar]] = []
-        self.stopped: str | None = None
-
-    def restore(self, initial_state: Any) -> None:
-        """Begin with the last checkpoint, or with the initial state."""
-        found, process = None, self._plan.step.process
-        if self._folder is not None and self._folder.resumed:
-            found = self._folder.checkpoints.newest(process.state_type)
-            done = 0 if found is None else found.round
-            if done > self._plan.rounds:
-                raise ValueError(
-                    f"the run in {self._folder.path} has {done} rounds already; ask for as many, or more, instead of "
-                    f"rounds={self._plan.rounds}"
-                )
-            self._folder.checkpoints.clean(done)
-        if found is None:
-            self.state = process.initialize() if initial_state is None else _checked_state(initial_state, process)
-        else:
-            assert self._folder is not None
-            self.state, self.done, self.stopped = found.state, found.round, found.stopped
-            self._saved = self.done
-            self.records = read_json_lines(self._folder.path / RECORDS, self.done)
-            if [record["round"] for record in self.records] != list(range(1, self.done + 1)):
-                warnings.warn(
-                    f"{self._folder.path / RECORDS} does not have the metrics of each of the {self.done} rounds; the "
-                    "run goes on, and its history lacks some",
-                    stacklevel=3,
-                )
-        saved = {} if found is None else found.saved
-        for name, callback in zip(self._names, self._plan.callbacks, strict=True):
-            callback.restore(saved.get(name))
-
-    def start(self, stack: contextlib.ExitStack) -> None:
-        """Open the sinks, which are closed with the stack, and note that the run has begun."""
-        resumed = self._folder is not None and self._folder.resumed
-        for sink in self._all_sinks():
-            stack.callback(sink.close)
-            sink.start(self.done if resumed else None, None if self._folder is None else self._folder.path)
-        if self._folder is not None:
-            # Only now, as a sink may drop what it finds in a run that has begun.
-            self._folder.begin(self._plan.cohorts.summary)
-
-    def execute(self, stop: StopRequest, shown: Progress) -> None:
-        """Run the rounds that are to be run, or those until a stop is asked for."""
-        while self.done < self._plan.rounds and self.stopped is None and not stop.requested:
-            begin = time.perf_counter()
-            record = self._round(self.done + 1)
-            shown.add(record, time.perf_counter() - begin)
-            if self.done % self._plan.checkpoint_every == 0:
-                self._save()
-        if self._saved != self.done:
-            self._save()
-        if self.done < self._plan.rounds and self.stopped is None:
-            self.stopped = BY_USER
-
-    def _round(self, number: int) -> Record:
-        plan = self._plan
-        begin = time.perf_counter()
-        data, positions = plan.cohorts(number)
-        state, metrics = plan.step(self.state, data)
-        trained = time.perf_counter()
-        if plan.evaluate is not None and number % plan.evaluate_every == 0:
-            metrics = _merged(metrics, flatten(plan.evaluate(state), EVALUATION.rstrip("/")))
-        record = _merged({"round": number}, metrics)
-        if self._log is not None:
-            seconds = {"seconds": trained - begin, "evaluation_seconds": time.perf_counter() - trained}
-            self._log.write(number, {**seconds, **_listed(positions)})
-        for callback in plan.callbacks:
-            self.stopped = callback.after_round(number, state, metrics) or self.stopped
-        for sink in self._sinks:
-            sink.write(number, metrics)
-        self.records.append(record)
-        self.state, self.done = state, number
-        return record
-
-    def _all_sinks(self) -> list[Sink]:
-        return [*self._sinks] if self._log is None else [self._log, *self._sinks]
-
-    def _save(self) -> None:
-        """Save a checkpoint, after the metrics of the rounds before it."""
-        for sink in self._all_sinks():
-            sink.flush()
-        if self._folder is not None:
-            saved = {name: callback.save() for name, callback in zip(self._names, self._plan.callbacks, strict=True)}
-            known = {name: value for name, value in saved.items() if value is not None}
-            checkpoint = Checkpoint(self.done, self.state, known, self.stopped)
-            self._folder.checkpoints.save(checkpoint, self._plan.step.state_type)
-        self._saved = self.done
-
-
-def _listed(positions: Positions | None) -> dict[str, Scalar]:
-    """How many clients took part, and which, if they are few: their positions in a string, by spaces."""
-    if positions is None:
-        return {}
-    if len(positions) > _MOST_LISTED:
-        return {"clients": len(positions)}
-    return {"clients": len(positions), "positions": " ".join(map(str, positions))}
-
-
-def _merged(first: Mapping[str, Scalar], second: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    twice = first.keys() & second.keys()
-    if twice:
-        raise ValueError(f"there are two metrics {min(twice)!r}; rename the process's, as the other is `train`'s")
-    return {**first, **second}
-
-
-def _ended(run: _Run) -> str:
+def _ended(run: Run) -> str:
     rounds = f"{run.done} round{'' if run.done == 1 else 's'}"
     return f"Finished after {rounds}." if run.stopped is None else f"Stopped after {rounds}: {run.stopped}."
 
 
-def _checked_state(state: Any, process: IterativeProcess) -> Any:
-    kind = process.state_type
-    member = kind.member if isinstance(kind, FederatedType) else kind
-    return to_value(state, member, "initial_state") if is_tensor_structure(member) else state
-
-
-def _checked_evaluate(evaluate: Any) -> Any:
-    if evaluate is not None and not callable(evaluate):
-        raise TypeError(f"evaluate must be a function from the state to metrics, found {evaluate!r}")
-    return evaluate
-
-
-def _check_resume(resume: Any, run_dir: Any) -> None:
-    if resume not in (True, False, "auto"):
-        raise ValueError(f"resume must be True, False or 'auto', found {resume!r}")
-    if resume is True and run_dir is None:
-        raise ValueError("resume=True goes on with the run in a folder; name it, such as run_dir='runs/first'")
-
-
-def _count(name: str, value: Any, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, found {value!r}") from None
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, found {number}")
-    return number
-
-
 def _versions() -> dict[str, str]:
     return {name: importlib.import_module(name).__version__ for name in ("hansa", "jax", "numpy")}
+
+
+def _devices() -> str | None:
+    """What the runtime adds up on, by which the last bits of sums may differ; None where it does not say."""
+    devices = getattr(current_runtime(), "devices", ())
+    return f"{len(devices)} x {devices[0].device_kind}" if devices else None

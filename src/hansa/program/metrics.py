@@ -18,6 +18,8 @@ Record: TypeAlias = Mapping[str, Scalar]
 
 _LARGEST = 1000
 """The most elements that an array among the metrics may have, each of which becomes a number with a name."""
+MOST_BITS = 1023
+"""Those of the largest integer that is a metric, so that all are numbers to whatever draws them."""
 
 
 def flatten(metrics: Any, prefix: str = "") -> dict[str, Scalar]:
@@ -33,7 +35,7 @@ def flatten(metrics: Any, prefix: str = "") -> dict[str, Scalar]:
 
     Raises:
         TypeError: if something is no such value.
-        ValueError: if an array is too large to be metrics.
+        ValueError: if an array is too large to be metrics, or an integer.
     """
     found = members(metrics)
     if found is not None:
@@ -41,9 +43,11 @@ def flatten(metrics: Any, prefix: str = "") -> dict[str, Scalar]:
         for index, (name, value) in enumerate(zip(found.names, found.values, strict=True)):
             result.update(flatten(value, _joined(prefix, str(index) if name is None else name)))
         return result
-    if isinstance(metrics, bool | int | float | str) and not isinstance(metrics, np.generic):
-        return {prefix or "value": metrics}
     what = f"the metric {prefix!r}" if prefix else "the metrics"
+    if isinstance(metrics, bool | int | float | str) and not isinstance(metrics, np.generic):
+        if isinstance(metrics, int) and metrics.bit_length() > MOST_BITS:
+            raise ValueError(f"{what} has an integer of {metrics.bit_length():,} bits, which no float holds")
+        return {prefix or "value": metrics}
     if not hasattr(metrics, "__array__"):
         raise TypeError(f"{what} must be numbers, or arrays or containers of numbers; found {describe(metrics)}")
     array = np.asarray(metrics)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hansa.program.run_file import MOST_COUNT, POPULATION, RunError, is_count, read_json
 from hansa.simulation import ClientData, count_labels
 
 MOST_CLIENTS = 1000
@@ -55,3 +58,58 @@ def _labels(data: ClientData) -> dict[str, Any]:
     if not 0 < len(labels) <= MOST_LABELS:
         return {}
     return {"labels": labels.tolist(), "label_counts": counts.tolist()}
+
+
+def read_population(folder: Path) -> dict[str, Any]:
+    """What `summary` said of the clients of the run in a folder; empty if that is not there.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    path = folder / POPULATION
+    try:
+        found = read_json(path)
+    except FileNotFoundError:
+        return {}
+    problem = _problem(found)
+    if problem is not None:
+        raise RunError(f"{path} is damaged: {problem}")
+    return found
+
+
+def _problem(found: Mapping[str, Any]) -> str | None:
+    """Which field is not what `summary` gives, in a few words."""
+    if not found:  # of data that a function gives
+        return None
+    clients, labels = found.get("clients"), found.get("labels")
+    if not is_count(clients):
+        return "`clients` is no number of clients"
+    checks: dict[str, Callable[[Any], bool]] = {
+        "sizes": _are_sizes,
+        "client_ids": lambda value: clients <= MOST_CLIENTS and _is_list(value, clients, _is_text),
+        "examples": lambda value: clients <= MOST_CLIENTS and _is_list(value, clients, is_count),
+        "labels": lambda value: isinstance(value, list) and 0 < len(value) <= MOST_LABELS,
+        "label_counts": lambda value: (
+            0 < clients <= MOST_CLIENTS
+            and isinstance(labels, list)
+            and _is_list(value, clients, lambda row: _is_list(row, len(labels), is_count))
+        ),
+    }
+    wrong = [name for name, check in checks.items() if name in found and not check(found[name])]
+    return f"`{wrong[0]}` is not what a run writes" if wrong else None
+
+
+def _are_sizes(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and is_count(value.get("total"))
+        and _is_list(value.get("quantiles"), 11, lambda size: type(size) in (int, float) and 0 <= size < MOST_COUNT)
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_list(value: Any, length: int, check: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and len(value) == length and all(map(check, value))

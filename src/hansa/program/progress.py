@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hansa._printing import in_a_line, printable
 from hansa.program.metrics import Record, Scalar
 
 # As many rounds as fit a small terminal are shown; the others are in the history.
@@ -106,7 +107,7 @@ class RoundTable:
         """
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
         for name in columns:
-            table.add_column(name, justify="right")
+            table.add_column(Text(in_a_line(name)), justify="right")  # which Rich would take for markup
         if bar_width is not None:
             table.add_column("", width=bar_width)
         rows = self._shown
@@ -114,7 +115,7 @@ class RoundTable:
             rows = [*rows, self._last]
         for cells in rows:
             table.add_row(*cells)
-        return Group(table, Text(below, style="dim")) if below else table
+        return Group(table, Text(printable(below), style="dim")) if below else table
 
 
 class NoProgress:
@@ -142,13 +143,13 @@ class LogProgress:
         """Log a round, if it is one of the few."""
         number = int(record["round"])
         if is_shown(number, self._rounds):
-            values = ", ".join(f"{name} {_cell(record[name])}" for name in _main(record))
+            values = ", ".join(f"{in_a_line(name)} {_cell(record[name])}" for name in _main(record))
             _log.info("round %d of %d: %s, %.3f s", number, self._rounds, values, seconds)
 
     def end(self, message: str) -> None:
         """Log what came of it."""
         if message:
-            _log.info("%s", message)
+            _log.info("%s", in_a_line(message))
 
 
 class _Rows:
@@ -165,7 +166,7 @@ class _Rows:
         self._last = int(record["round"])
         self._names += [name for name in _main(record) if name not in self._names]
         self._names = self._names[:_SHOWN_METRICS]
-        cells = [_cell(record[name]) if name in record else "" for name in self._names]
+        cells = [Text(_cell(record[name])) if name in record else "" for name in self._names]
         self._table.add(self._last, [str(self._last), f"{seconds:.3f}", *cells])
 
     def render(self) -> RenderableType:
@@ -250,4 +251,4 @@ def _main(record: Record) -> list[str]:
 
 
 def _cell(value: Scalar) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else in_a_line(value)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from hansa._files import replacing
+from hansa._files import keep_aside, replacing
 from hansa.program._adapting import adapted
+from hansa.program.lines import Found, read_records, read_table
 from hansa.program.metrics import Record, Scalar
 
 
@@ -28,13 +30,13 @@ class Sink(Protocol):
         """Called before the first round.
 
         Args:
-            last_round: None for a new run. Else the run goes on after this round, 0 for the beginning: drop what there
-                is of later ones.
+            last_round: None for a new run. Else the run goes on after this round, 0 for the beginning, and -1 if the
+                initial state is to be evaluated, as round 0: drop what there is of later ones.
             run_dir: the run's folder, if it has one, to remember things in.
         """
 
     def write(self, round_number: int, metrics: Record) -> None:
-        """Take the metrics of a round, numbers and strings by name; rounds are numbered from 1."""
+        """Take the metrics of a round, numbers and strings by name; rounds are numbered from 1, 0 is before them."""
 
     def flush(self) -> None:
         """Put what was written where it stays. Called before each checkpoint."""
@@ -45,6 +47,8 @@ class Sink(Protocol):
 
 class JsonLines:
     """One JSON object a line: `{"round": 1, "loss": 0.5}`. NaN is `null`, infinity `1e999`, as JSON has neither.
+
+    Of a file that is damaged when a run goes on, the good lines stay. What it was is kept beside it, as `NAME.damaged`.
 
     Args:
         path: the file; a new run wants a new one.
@@ -61,8 +65,10 @@ class JsonLines:
         """Open the file, without what is to be dropped."""
         if last_round is None:
             _check_new(self.path)
-        else:
-            _replace_if_other(self.path, "".join(map(_json_line, read_json_lines(self.path, last_round))))
+        elif not _is_stream(self.path):
+            found = read_records(self.path)
+            good = [record for record in found.records if record["round"] <= last_round]
+            _write_anew(self.path, "".join(map(_json_line, good)), found)
         self._file = _opened(self.path)
 
     def write(self, round_number: int, metrics: Record) -> None:
@@ -75,14 +81,15 @@ class JsonLines:
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
+        _close(self._file)
 
 
 class CSV:
     """A table with a line of names; columns that occur later are added at its end, empty in the rounds before.
 
     Numbers are written so that they are read back exactly.
+
+    Of a file that is damaged when a run goes on, the good rows stay. What it was is kept beside it, as `NAME.damaged`.
 
     Args:
         path: the file; a new run wants a new one.
@@ -101,11 +108,11 @@ class CSV:
         self._names = []
         if last_round is None:
             _check_new(self.path)
-        else:
-            table = list(csv.reader(io.StringIO(_whole_lines(self.path), newline="")))
-            self._names = table[0] if table else []
-            rows = [row for row in table[1:] if int(row[0]) <= last_round]
-            _replace_if_other(self.path, _csv_text([self._names, *rows] if self._names else []))
+        elif not _is_stream(self.path):
+            found = read_table(self.path)
+            self._names = found.names
+            rows = [row for row in found.records if int(row[0]) <= last_round]
+            _write_anew(self.path, _csv_text([self._names, *rows] if self._names else []), found)
         self._file = _opened(self.path)
 
     def write(self, round_number: int, metrics: Record) -> None:
@@ -122,15 +129,18 @@ class CSV:
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
+        _close(self._file)
 
     def _widen(self, names: list[str]) -> None:
-        self.close()
-        table = list(csv.reader(io.StringIO(_whole_lines(self.path), newline="")))
+        _close(self._file)
         self._names = [*self._names, *names]
-        rows = [[*row, *[""] * len(names)] for row in table[1:]]
-        _replace_if_other(self.path, _csv_text([self._names, *rows]))
+        if _is_stream(self.path):
+            self._file = _opened(self.path)
+            _append(self._file, _csv_text([self._names]))
+            return
+        found = read_table(self.path)
+        rows = [[*row, *[""] * len(names)] for row in found.records]
+        _write_anew(self.path, _csv_text([self._names, *rows]), found)
         self._file = _opened(self.path)
 
 
@@ -169,44 +179,31 @@ def to_sinks(values: Any) -> list[Sink]:
 
 
 def read_json_lines(path: Path, last_round: int) -> list[dict[str, Scalar]]:
-    """The records in a file of `JsonLines` up to a round; a line that was not finished, and what follows, are not."""
-    records = []
-    for line in _whole_lines(path).splitlines():
-        try:
-            record = json.loads(line)
-            number = int(record["round"])
-        except (ValueError, TypeError, KeyError):
-            warnings.warn(f"{path} has a line that is no record of a round: {line[:80]!r}; it is dropped", stacklevel=2)
-            continue
-        if number <= last_round:
-            records.append({name: math.nan if value is None else value for name, value in record.items()})
-    return records
+    """The records in a file of `JsonLines` up to a round; what is not that of a round is left out."""
+    return [record for record in read_records(path).records if record["round"] <= last_round]
 
 
 def _json_line(record: Record) -> str:
+    # All that is not ASCII is escaped, as some of it ends lines for some readers, and some of it no file can hold.
     parts = []
     for name, value in record.items():
         if isinstance(value, float) and not math.isfinite(value):
             text = "null" if math.isnan(value) else "1e999" if value > 0 else "-1e999"
         else:
-            text = json.dumps(value, ensure_ascii=False)
-        parts.append(f"{json.dumps(name, ensure_ascii=False)}: {text}")
+            text = json.dumps(value)
+        parts.append(f"{json.dumps(name)}: {text}")
     return "{" + ", ".join(parts) + "}\n"
 
 
 def _csv_text(rows: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(map(_writable, row) for row in rows)
     return text.getvalue()
 
 
-def _whole_lines(path: Path) -> str:
-    """A file's text up to its last line end; nothing if there is no file."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return ""
-    return data[: data.rfind(b"\n") + 1].decode()
+def _writable(cell: Any) -> Any:
+    """A cell that UTF-8 can hold, and without NULs, which in a file are damage."""
+    return cell.replace("\0", r"\x00").encode(errors="backslashreplace").decode() if isinstance(cell, str) else cell
 
 
 def _check_new(path: Path) -> None:
@@ -214,10 +211,23 @@ def _check_new(path: Path) -> None:
         raise FileExistsError(f"{path} exists, and a new run would write into another's metrics; name another file")
 
 
-def _replace_if_other(path: Path, text: str) -> None:
-    if not path.exists() or path.read_bytes() != text.encode():
-        with replacing(path) as part:
-            part.write_text(text, "utf-8", newline="")
+def _is_stream(path: Path) -> bool:
+    """Whether it is a FIFO or a terminal, to which a user's sink may write, and what was written is gone."""
+    return path.exists() and not path.is_file()
+
+
+def _write_anew(path: Path, text: str, found: Found) -> None:
+    """Make a file hold a text, if it holds another; if it is damaged, as `found` says, it is kept beside."""
+    if found.told is not None:
+        aside = keep_aside(path)
+        warnings.warn(
+            f"{path} is damaged: {found.told}. It is {aside.name} now, and its good rounds are written anew",
+            stacklevel=3,
+        )
+    elif path.exists() and path.read_bytes() == text.encode():
+        return
+    with replacing(path) as part:
+        part.write_text(text, "utf-8", newline="")
 
 
 def _opened(path: Path) -> IO[str]:
@@ -227,10 +237,28 @@ def _opened(path: Path) -> IO[str]:
 
 def _append(file: IO[str] | None, text: str) -> None:
     assert file is not None, "start() comes first"
-    file.write(text)
-    file.flush()
+    with _naming(file):
+        file.write(text)
+        file.flush()
 
 
 def _sync(file: IO[str] | None) -> None:
     assert file is not None, "start() comes first"
-    os.fsync(file.fileno())
+    with _naming(file):
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _naming(file: IO[str]) -> Iterator[None]:
+    """An error in writing a file says which one, which the system's does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, file.name) from error
+
+
+def _close(file: IO[str] | None) -> None:
+    # What could not be written has been told when it was: each write is flushed.
+    if file is not None:
+        with contextlib.suppress(OSError):
+            file.close()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import uuid
+import warnings
 from pathlib import Path
 from typing import Any
 
 from hansa._extras import require
-from hansa._files import replacing
+from hansa._files import replacing, set_aside
 from hansa.program.metrics import Record
+from hansa.program.run_file import RunError, read_json
 
 
 class TensorBoard:
@@ -110,7 +113,7 @@ class MLflow:
     def write(self, round_number: int, metrics: Record) -> None:
         """Log a metric for each number that the run does not hold."""
         for name, value in metrics.items():
-            if not isinstance(value, str) and round_number > self._logged.get(name, 0):
+            if not isinstance(value, str) and round_number > self._logged.get(name, -1):
                 self._client.log_metric(self.run_id, name, float(value), step=round_number)
 
     def flush(self) -> None:
@@ -168,8 +171,21 @@ class WeightsAndBiases:
 
 
 def _remembered(run_dir: Path | None, tracker: str) -> str | None:
+    """The run of a tracker that belongs to the run in a folder; None, perhaps with a warning, if that is not known."""
     path = None if run_dir is None else run_dir / f"sink-{tracker}.json"
-    return str(json.loads(path.read_text("utf-8"))["run_id"]) if path is not None and path.exists() else None
+    if path is None or not os.path.lexists(path):
+        return None
+    try:
+        run_id = read_json(path).get("run_id")
+        if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
+            raise RunError(f"{path} is damaged: it has no run_id")
+    except (RunError, FileNotFoundError) as error:
+        warnings.warn(f"{error}. It is {set_aside(path).name} now, and {tracker} begins another run", stacklevel=3)
+        return None
+    return run_id
+
+
+_RUN_ID = re.compile(r"[\w-]{1,128}")
 
 
 def _remember(run_dir: Path | None, tracker: str, run_id: str) -> None:

@@ -110,6 +110,11 @@ def _training(config: RunConfig) -> list[str]:
     if training.sampler != "uniform" and training.clients_per_round is None:
         sampler = f'training.sampler = "{training.sampler}"'
         problems.append(f"training.clients_per_round is missing, and {sampler} draws clients")
+    if training.keep_every is not None and training.keep_every % training.checkpoint_every:
+        problems.append(
+            f"training.keep_every = {training.keep_every}: it must be a multiple of checkpoint_every, which is "
+            f"{training.checkpoint_every}, as other rounds have no checkpoint"
+        )
     return problems
 
 

@@ -126,8 +126,14 @@ class TrainingTable:
         "what becomes of weights that are not trained: their average, or they stay the server's", "mean"
     )
     evaluate_every: int = key("after which rounds the model is evaluated: this one, twice this, …", 1, least=1)
+    evaluate_initial: bool = key("whether the model is evaluated before the first round, too, as round 0", False)
     checkpoint_every: int = key("how many rounds a kill may cost", 10, least=1)
     keep_checkpoints: int = key("how many checkpoints, the newest", 2, least=1)
+    keep_every: int | None = key(
+        "the checkpoints of which rounds are kept, too: this one, twice this, …; a multiple of `checkpoint_every`",
+        None,
+        least=1,
+    )
     early_stopping: EarlyStoppingTable | None = key("when the run stops before its last round", None)
     best_model: BestModelTable | None = key("which round's model is kept, too", None)
 

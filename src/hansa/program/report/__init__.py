@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hansa._files import replacing
 from hansa.program.report.page import page
-from hansa.program.report.reading import read_run
+from hansa.program.report.reading import read
 
 __all__ = ["write_report"]
 
@@ -27,12 +27,12 @@ def write_report(run_dir: str | os.PathLike[str], target: str | os.PathLike[str]
         The page's path.
 
     Raises:
-        hansa.program.RunError: if the folder has no run, or its `run.json` cannot be read.
+        hansa.program.RunError: if the folder has no run, or a file of it is damaged, which is named.
         OSError: if the page cannot be written.
     """
     folder = Path(run_dir)
     path = folder / "report.html" if target is None else Path(target)
-    text = page(read_run(folder))
+    text = page(read(folder))
     with replacing(path) as part:
         # Names may have lone surrogates, which no file can hold.
         part.write_bytes(text.encode("utf-8", "replace"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hansa.program.metrics import EVALUATION, Record
+from hansa.program.metrics import EVALUATION
 from hansa.program.report.charts import Series, bar_chart, histogram, label_map, line_chart
 from hansa.program.report.elements import Element, duration, element, shown, titled, to_html
 from hansa.program.report.reading import Run
@@ -56,10 +56,10 @@ def _tiles(run: Run) -> Element:
     def add(name: str, value: str, note: str = "") -> None:
         tiles.append(element("div", element("dt", name), element("dd", value, element("small", note))))
 
-    done = len(run.history)
+    done = run.done
     add("Rounds", f"{done:,}", f"of {run.rounds:,} that were asked for" if done < run.rounds else "")
     for name in _main_metrics(run)[:_MOST_TILES]:
-        rounds, values = _points(run.history, name)
+        rounds, values = run.columns[name]
         finite = [(value, number) for number, value in zip(rounds, values, strict=True) if math.isfinite(value)]
         label = titled(name.removeprefix(EVALUATION)) + (
             ", evaluated" if name.startswith(EVALUATION) else ", in training"
@@ -84,9 +84,9 @@ def _tiles(run: Run) -> Element:
 
 
 def _main_metrics(run: Run) -> list[str]:
-    names = [name for name in _numeric(run.history) if not name.removeprefix(EVALUATION).startswith("num_")]
+    names = [name for name in run.columns if not name.removeprefix(EVALUATION).startswith("num_")]
     evaluated = [name for name in names if name.startswith(EVALUATION)]
-    varied = [name for name in names if not _is_constant(_points(run.history, name)[1])]
+    varied = [name for name in names if not _is_constant(run.columns[name][1])]
     return evaluated or varied or names
 
 
@@ -99,8 +99,7 @@ def _better(name: str) -> Any:
 
 
 def _curves(run: Run) -> Iterable[Element]:
-    numeric = _numeric(run.history)
-    bases = list(dict.fromkeys(name.removeprefix(EVALUATION) for name in numeric))
+    bases = list(dict.fromkeys(name.removeprefix(EVALUATION) for name in run.columns))
     main = {name.removeprefix(EVALUATION) for name in _main_metrics(run)}
     bases.sort(key=lambda name: name not in main)
     charts, constant = element("div", class_="charts"), []
@@ -108,8 +107,8 @@ def _curves(run: Run) -> Iterable[Element]:
     for base in bases:
         series = []
         for name, label in ((base, "in training"), (EVALUATION + base, "evaluated")):
-            if name in numeric:
-                rounds, values = _points(run.history, name)
+            if name in run.columns:
+                rounds, values = run.columns[name]
                 series.append(Series(label, rounds, values, main=name.startswith(EVALUATION)))
         values = [value for line in series for value in line.values]
         if len(run.history) > 1 and _is_constant(values):
@@ -248,17 +247,6 @@ def _folded(name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) ->
     body = element("tbody", *(element("tr", *(element("td", shown(cell)) for cell in row)) for row in rows))
     scroll = element("div", element("table", head, body, class_="numbers"), class_="scroll", tabindex=0)
     return element("details", element("summary", name), scroll, class_="box")
-
-
-def _numeric(history: Sequence[Record]) -> list[str]:
-    names = dict.fromkeys(name for record in history for name, value in record.items() if not isinstance(value, str))
-    return [name for name in names if name != "round"]
-
-
-def _points(history: Sequence[Record], name: str) -> tuple[list[int], list[float]]:
-    found = [(int(record["round"]), record[name]) for record in history if name in record]
-    numbers = [(number, value) for number, value in found if not isinstance(value, str)]
-    return [number for number, _ in numbers], [float(value) for _, value in numbers]
 
 
 def _is_constant(values: Sequence[float]) -> bool:

@@ -1,0 +1,107 @@
+"""What `train` is asked to do: the arguments, checked before anything is done, and what a run must ask again."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hansa.program.callbacks import Callback
+from hansa.program.cohorts import Cohorts, described
+from hansa.program.step import Step
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done; see `train`.
+
+    Raises:
+        TypeError, ValueError: if `keep_every` and `checkpoint_every` do not go together, or there is nothing to
+            evaluate by.
+    """
+
+    step: Step
+    cohorts: Cohorts
+    rounds: int
+    evaluate: Callable[[Any], Any] | None
+    evaluate_every: int
+    callbacks: Sequence[Callback]
+    checkpoint_every: int
+    keep_every: int | None = None
+    evaluate_initial: bool = False
+
+    def __post_init__(self) -> None:
+        if self.keep_every is not None and self.keep_every % self.checkpoint_every:
+            raise ValueError(
+                f"keep_every={self.keep_every} must be a multiple of checkpoint_every={self.checkpoint_every}, as "
+                "other rounds have no checkpoint"
+            )
+        if not isinstance(self.evaluate_initial, bool):
+            raise TypeError(f"evaluate_initial must be True or False, found {self.evaluate_initial!r}")
+        if self.evaluate_initial and self.evaluate is None:
+            raise ValueError("evaluate_initial=True evaluates the initial state; pass evaluate, which says how")
+
+    def asked(self, seed: int, config: Any) -> dict[str, Any]:
+        """What a run that goes on must have asked the same.
+
+        Raises:
+            TypeError: if `config` holds something that JSON has not.
+        """
+        try:
+            json.dumps(config, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"config must be made of dicts, lists, strings and finite numbers, to be compared later: {error}"
+            ) from None
+        evaluated: dict[str, Any] = {} if self.evaluate is None else {"evaluate_every": self.evaluate_every}
+        if self.evaluate_initial:
+            evaluated["evaluate_initial"] = True
+        return {
+            "process": str(self.step.process.next.type_signature),
+            **self.cohorts.described(),
+            "seed": seed,
+            "evaluate": None if self.evaluate is None else described(self.evaluate),
+            **evaluated,
+            "callbacks": [described(callback) for callback in self.callbacks],
+            "config": config,
+        }
+
+
+def checked_evaluate(evaluate: Any) -> Any:
+    """What evaluates a state, or None.
+
+    Raises:
+        TypeError: if it is no function.
+    """
+    if evaluate is not None and not callable(evaluate):
+        raise TypeError(f"evaluate must be a function from the state to metrics, found {evaluate!r}")
+    return evaluate
+
+
+def check_resume(resume: Any, run_dir: Any) -> None:
+    """Checks that `resume` is one of its values, and that there is a folder to resume.
+
+    Raises:
+        ValueError: if not.
+    """
+    if resume not in (True, False, "auto"):
+        raise ValueError(f"resume must be True, False or 'auto', found {resume!r}")
+    if resume is True and run_dir is None:
+        raise ValueError("resume=True goes on with the run in a folder; name it, such as run_dir='runs/first'")
+
+
+def count(name: str, value: Any, least: int) -> int:
+    """An integer that is an argument.
+
+    Raises:
+        TypeError, ValueError: if it is none, or less than `least`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, found {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, found {number}")
+    return number

@@ -1,0 +1,203 @@
+"""A run under way: its rounds one after another, its records, and what is kept of it in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hansa.program.checkpoints import Checkpoint
+from hansa.program.cohorts import Positions
+from hansa.program.interrupt import BY_USER, StopRequest
+from hansa.program.metrics import EVALUATION, Record, Scalar, flatten
+from hansa.program.plan import Plan
+from hansa.program.progress import Progress
+from hansa.program.run_file import RECORDS, ROUNDS, TABLE, RunError
+from hansa.program.run_folder import RunFolder
+from hansa.program.sinks import CSV, JsonLines, Sink, read_json_lines
+from hansa.templates import IterativeProcess
+from hansa.types import FederatedType, is_tensor_structure, to_value
+
+_MOST_LISTED = 100
+"""So many clients of a round are listed in the run's folder at most; of more, their number is noted."""
+
+
+class Run:
+    """A run under way: the state and the records, what is done with them, and where they are kept.
+
+    Attributes:
+        state: after the rounds that are done.
+        done: how many rounds are.
+        records: theirs.
+        stopped: why it ended before its last round, if it did.
+    """
+
+    def __init__(self, plan: Plan, folder: RunFolder | None, sinks: Sequence[Sink]) -> None:
+        self._plan, self._folder, self._sinks = plan, folder, sinks
+        self._log = None if folder is None else JsonLines(folder.path / ROUNDS)
+        self._tables: list[Sink] = (
+            [] if folder is None else [JsonLines(folder.path / RECORDS), CSV(folder.path / TABLE)]
+        )
+        self._names = [f"{index}-{type(callback).__name__}" for index, callback in enumerate(plan.callbacks)]
+        self.state: Any = None
+        self.done = self._saved = 0
+        self.records: list[dict[str, Scalar]] = []
+        self.stopped: str | None = None
+
+    def restore(self, initial_state: Any) -> None:
+        """Begin with the last checkpoint, or with the initial state."""
+        found, process = None, self._plan.step.process
+        if self._folder is not None and self._folder.resumed:
+            found = self._folder.checkpoints.newest(process.state_type)
+            done = 0 if found is None else found.round
+            if done > self._plan.rounds:
+                raise ValueError(
+                    f"the run in {self._folder.path} has {done} rounds already; ask for as many, or more, instead of "
+                    f"rounds={self._plan.rounds}"
+                )
+            self._folder.checkpoints.clean(done)
+        if found is None:
+            self.state = process.initialize() if initial_state is None else _checked_state(initial_state, process)
+        else:
+            assert self._folder is not None
+            self.state, self.done, self.stopped = found.state, found.round, found.stopped
+            self._saved = self.done
+            self.records = read_json_lines(self._folder.path / RECORDS, self.done)
+            first = 0 if self._plan.evaluate_initial else 1
+            if [record["round"] for record in self.records] != list(range(first, self.done + 1)):
+                warnings.warn(
+                    f"{self._folder.path / RECORDS} does not have the metrics of each of the {self.done} rounds; the "
+                    "run goes on, and its history lacks some",
+                    stacklevel=3,
+                )
+        saved = {} if found is None else found.saved
+        for name, callback in zip(self._names, self._plan.callbacks, strict=True):
+            callback.restore(saved.get(name))
+
+    def start(self, stack: contextlib.ExitStack) -> None:
+        """Open the sinks, which are closed with the stack, and note that the run has begun."""
+        last_round = self.done if self._folder is not None and self._folder.resumed else None
+        if last_round == 0 and self._plan.evaluate_initial:
+            last_round = -1  # The initial state is evaluated again, too.
+        run_dir = None if self._folder is None else self._folder.path
+        with self._writing():
+            for sink in self._own_sinks():
+                stack.callback(sink.close)
+                sink.start(last_round, run_dir)
+        for sink in self._sinks:
+            stack.callback(sink.close)
+            sink.start(last_round, run_dir)
+        if self._folder is not None:
+            # Only now, as a sink may drop what it finds in a run that has begun.
+            with self._writing():
+                self._folder.begin(self._plan.cohorts.summary)
+
+    def execute(self, stop: StopRequest, shown: Progress) -> None:
+        """Run the rounds that are to be run, or those until a stop is asked for."""
+        if self._plan.evaluate_initial and not self.done:
+            begin = time.perf_counter()
+            record = self._evaluate_initial()
+            shown.add(record, time.perf_counter() - begin)
+        while self.done < self._plan.rounds and self.stopped is None and not stop.requested:
+            begin = time.perf_counter()
+            record = self._round(self.done + 1)
+            shown.add(record, time.perf_counter() - begin)
+            if self.done % self._plan.checkpoint_every == 0:
+                self._save()
+        if self._saved != self.done:
+            self._save()
+        if self.done < self._plan.rounds and self.stopped is None:
+            self.stopped = BY_USER
+        if self._folder is not None:
+            with self._writing():
+                self._folder.end(self.done, self.stopped)
+
+    def _evaluate_initial(self) -> Record:
+        assert self._plan.evaluate is not None
+        metrics = flatten(self._plan.evaluate(self.state), EVALUATION.rstrip("/"))
+        self._write(0, metrics)
+        record = _merged({"round": 0}, metrics)
+        self.records.append(record)
+        return record
+
+    def _round(self, number: int) -> Record:
+        plan = self._plan
+        begin = time.perf_counter()
+        data, positions = plan.cohorts(number)
+        state, metrics = plan.step(self.state, data)
+        trained = time.perf_counter()
+        if plan.evaluate is not None and number % plan.evaluate_every == 0:
+            metrics = _merged(metrics, flatten(plan.evaluate(state), EVALUATION.rstrip("/")))
+        record = _merged({"round": number}, metrics)
+        if self._log is not None:
+            seconds = {"seconds": trained - begin, "evaluation_seconds": time.perf_counter() - trained}
+            with self._writing():
+                self._log.write(number, {**seconds, **_listed(positions)})
+        for callback in plan.callbacks:
+            self.stopped = callback.after_round(number, state, metrics) or self.stopped
+        self._write(number, metrics)
+        self.records.append(record)
+        self.state, self.done = state, number
+        return record
+
+    def _write(self, number: int, metrics: Record) -> None:
+        with self._writing():
+            for sink in self._tables:
+                sink.write(number, metrics)
+        for sink in self._sinks:
+            sink.write(number, metrics)
+
+    def _own_sinks(self) -> list[Sink]:
+        return self._tables if self._log is None else [self._log, *self._tables]
+
+    def _save(self) -> None:
+        """Save a checkpoint, after the metrics of the rounds before it."""
+        with self._writing():
+            for sink in self._own_sinks():
+                sink.flush()
+        for sink in self._sinks:
+            sink.flush()
+        if self._folder is not None:
+            saved = {name: callback.save() for name, callback in zip(self._names, self._plan.callbacks, strict=True)}
+            known = {name: value for name, value in saved.items() if value is not None}
+            checkpoint = Checkpoint(self.done, self.state, known, self.stopped, self._folder.run)
+            with self._writing():
+                self._folder.checkpoints.save(checkpoint, self._plan.step.state_type)
+        self._saved = self.done
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What cannot be written of the run's folder, as on a disk without room, becomes an error that says so."""
+        try:
+            yield
+        except OSError as error:
+            if self._folder is None:
+                raise
+            raise RunError(
+                f"{self._folder.path} cannot be written: {error}. Round {self._saved} is the last one that is "
+                "saved; the run goes on from there once the folder can be written"
+            ) from error
+
+
+def _listed(positions: Positions | None) -> dict[str, Scalar]:
+    """How many clients took part, and which, if they are few: their positions in a string, by spaces."""
+    if positions is None:
+        return {}
+    if len(positions) > _MOST_LISTED:
+        return {"clients": len(positions)}
+    return {"clients": len(positions), "positions": " ".join(map(str, positions))}
+
+
+def _merged(first: Mapping[str, Scalar], second: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    twice = first.keys() & second.keys()
+    if twice:
+        raise ValueError(f"there are two metrics {min(twice)!r}; rename the process's, as the other is `train`'s")
+    return {**first, **second}
+
+
+def _checked_state(state: Any, process: IterativeProcess) -> Any:
+    kind = process.state_type
+    member = kind.member if isinstance(kind, FederatedType) else kind
+    return to_value(state, member, "initial_state") if is_tensor_structure(member) else state
