@@ -14,7 +14,9 @@ from hansa.cli import _user_code
 from hansa.cli._user_code import UserCodeError
 from hansa.cli.config.rules import PARTITION_OPTIONS, format_of
 from hansa.cli.config.schema import DataTable, PartitionTable
-from hansa.simulation import ClientData, ImageData
+from hansa.simulation import ClientData, DatasetError, ImageData
+from hansa.simulation._numbers import cast
+from hansa.simulation.readers.npz_files import read_npz
 
 _EVALUATION_BATCH = 250
 _EVALUATION_PART = 1000
@@ -53,6 +55,8 @@ def load(table: DataTable) -> Populations:
         return _load(table)
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"data: {error.args[0] if error.args else error}") from error
+    except (MemoryError, OverflowError) as error:
+        raise DataError(f"data: a number in it is too large, or there is too little memory: {error}") from error
 
 
 def class_count(populations: Populations, label: str) -> int | None:
@@ -173,6 +177,13 @@ def _of_function(table: DataTable) -> tuple[ClientData, ClientData | None, bool]
 
 
 def _of_file(table: DataTable) -> ClientData:
+    try:
+        return _read_file(table)
+    except DatasetError as error:
+        raise DataError(f"data.path: {error}") from error
+
+
+def _read_file(table: DataTable) -> ClientData:
     kind = format_of(table)
     if kind == "npz":
         return _of_npz(table)
@@ -189,8 +200,8 @@ def _of_file(table: DataTable) -> ClientData:
 
 
 def _of_npz(table: DataTable) -> ClientData:
-    with np.load(str(table.path), allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    assert table.path is not None
+    arrays = read_npz(table.path)
     if table.client is not None and table.client not in arrays:
         raise DataError(f'data.client = "{table.client}": {table.path} has the arrays {", ".join(arrays)}')
     owners = None if table.client is None else arrays.pop(table.client)
@@ -199,9 +210,10 @@ def _of_npz(table: DataTable) -> ClientData:
             if source not in arrays:
                 raise DataError(f"data.features.{name}: {table.path} has the arrays {', '.join(arrays)}")
         arrays = {name: arrays[source] for name, source in table.features.items()}
-    arrays = {name: array.astype(table.types.get(name, array.dtype)) for name, array in arrays.items()}
-    return (
-        _dealt(arrays, table)
-        if owners is None
-        else ClientData._owned(arrays, owners, table=f"the array {table.client!r} of {table.path}")
-    )
+    for name, dtype in table.types.items():
+        if name not in arrays:
+            raise DataError(f"data.types.{name}: there are the arrays {', '.join(arrays)}")
+        arrays[name] = cast(arrays[name], np.dtype(dtype), f"the array {name!r} of {table.path}")
+    if owners is None:
+        return _dealt(arrays, table)
+    return ClientData._owned(arrays, owners, table=f"the array {table.client!r} of {table.path}")

@@ -15,6 +15,9 @@ from typing import Any
 
 from hansa.types import names
 
+_MOST_SHOWN = 20
+_LONGEST_SHOWN = 1000
+
 
 class ConfigError(Exception):
     """A configuration that cannot be used.
@@ -28,12 +31,23 @@ class ConfigError(Exception):
     """
 
     def __init__(self, origin: object, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(map(_printable, problems))
         if len(problems) == 1:
-            super().__init__(f"{origin}: {problems[0]}")
+            super().__init__(f"{origin}: {self.problems[0]}")
         else:
-            lines = "".join(f"\n  {problem}" for problem in problems)
-            super().__init__(f"{origin} has {len(problems)} mistakes:{lines}")
+            lines = "".join(f"\n  {problem}" for problem in self.problems[:_MOST_SHOWN])
+            more = len(problems) - _MOST_SHOWN
+            super().__init__(
+                f"{origin} has {len(problems)} mistakes:{lines}" + (f"\n  and {more} more" if more > 0 else "")
+            )
+
+
+def _printable(text: str) -> str:
+    """A text in which characters that a terminal acts upon, or cannot show, are written as escapes; shortened."""
+    cut = text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
+    return "".join(
+        character if character.isprintable() or character == "\n" else repr(character)[1:-1] for character in cut
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,17 +163,30 @@ def _value(kind: Any, value: Any, metadata: Mapping[str, Any], folder: Path, whe
     if plain is Any:
         return value
     if plain is Path and isinstance(value, str):
-        return folder / Path(value).expanduser()
+        return _path(value, folder, where, problems)
     if plain is Function and isinstance(value, str):
         file, _, name = value.rpartition(":")
         if file and name.isidentifier():
-            return Function(folder / Path(file).expanduser(), name)
+            path = _path(file, folder, where, problems)
+            return None if path is None else Function(path, name)
     if plain is float and type(value) in (int, float) and math.isfinite(value) and _within(value, metadata):
         return float(value)
     if plain in (int, bool, str) and type(value) is plain and _within(value, metadata):
         return value
     problems.append(f"{where} = {shown(value)}: expected {expected(kind, metadata)}")
     return None
+
+
+def _path(value: str, folder: Path, where: str, problems: list[str]) -> Path | None:
+    """A path, relative to a folder; whether something is there is not asked, but whether there can be."""
+    try:
+        path = folder / Path(value).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        problems.append(f"{where} = {shown(value)}: it cannot be looked up: {why}")
+        return None
+    return path
 
 
 def shown(value: Any) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa.cli.config.checking import ConfigError, Function, checked, joined, shown
+from hansa.cli.config.parsing import faults, parsed, read_text
 from hansa.cli.config.rules import rules
 from hansa.cli.config.schema import RunConfig
 
@@ -24,12 +25,12 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         ConfigError: if there is no such file, or something in it is wrong.
     """
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = parsed(read_text(path))
     except FileNotFoundError:
         raise ConfigError(path, ["there is no such file; `hansa new DIR` writes one to begin with"]) from None
     except OSError as error:
         raise ConfigError(path, [f"it cannot be read: {error.strerror}"]) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(path, [f"it is no TOML: {error}"]) from None
     for override in overrides:
         _set(values, override)
@@ -86,7 +87,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "
 
 
 def _config(values: Mapping[str, Any], folder: Path, origin: object) -> RunConfig:
-    problems: list[str] = []
+    problems = list(faults(values))
+    if problems:
+        raise ConfigError(origin, problems)
     config = checked(RunConfig, values, folder, "", problems)
     if not problems:
         problems = rules(config)
@@ -102,9 +105,12 @@ def _set(values: dict[str, Any], override: str) -> None:
     if not equals or not all(names):
         raise ConfigError("--set", [f"expected KEY=VALUE, such as training.rounds=20; found {override!r}"])
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        found = parsed(f"value = {text}")
+        value = found["value"] if list(found) == ["value"] else text
     except tomllib.TOMLDecodeError:
         value = text
+    except ValueError as error:
+        raise ConfigError("--set", [f"{path[:60].strip()}: {error}"]) from None
     table = values
     for name in names[:-1]:
         table = table.setdefault(name, {})
