@@ -15,6 +15,7 @@ from hansa.compiler.evaluate import member, sequence_elements
 from hansa.compiler.program import ClientStage, Program, ServerStage
 from hansa.compiler.stored import StoredStage
 from hansa.language.computations import Computation, GraphComputation, LocalComputation
+from hansa.language.functions import FunctionalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
 from hansa.language.values import select
 from hansa.types import CLIENTS, FederatedType, StructType, Type, tensor_leaves
@@ -238,6 +239,11 @@ def _graph(computation: Computation) -> tuple[Parameter | None, Node]:
         kind = computation.type_signature.parameter
         parameter = None if kind is None else Parameter(kind)
         return parameter, Apply(computation.type_signature.result, computation, parameter)
+    if isinstance(computation, FunctionalComputation):
+        raise TypeError(
+            f"{computation.name!r} takes functions, so there is no one program of it; say which functions, with "
+            f"{computation.name}.specialize(…)"
+        )
     assert isinstance(computation, GraphComputation)
     return computation.parameter, inline(computation.result, {})
 

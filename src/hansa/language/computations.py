@@ -44,7 +44,10 @@ class Computation:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs it on data, or records the call if the arguments are values of a computation that is being traced."""
-        argument = pack(self.name, self.type_signature.parameter, args, kwargs)
+        return self.called_with(pack(self.name, self.type_signature.parameter, args, kwargs))
+
+    def called_with(self, argument: Any) -> Any:
+        """Runs it, or records the call, with the one argument that it takes, or None."""
         trace = current_trace()
         if trace is None:
             try:
@@ -175,14 +178,17 @@ class PolymorphicComputation:
         if len(args) != len(self.parameters):
             raise TypeError(f"{self.name!r} takes {_count(len(self.parameters))}, {_given(len(args))}")
         trace = current_trace()
-        if trace is not None and trace.kind != "local computation":
-            types = [to_node(arg, what=f"argument {i} of {self.name!r}").type for i, arg in enumerate(args)]
-        else:
-            types = [self._type_of(i, arg) for i, arg in enumerate(args)]
+        types = [self._type_of(i, arg, trace) for i, arg in enumerate(args)]
         return self.specialize(*types)(*args)
 
-    def _type_of(self, index: int, argument: Any) -> Type:
+    def _type_of(self, index: int, argument: Any, trace: Trace | None) -> Type:
         what = f"argument {index} of {self.name!r}"
+        if isinstance(argument, Computation):
+            return argument.type_signature
+        if isinstance(argument, PolymorphicComputation):
+            raise TypeError(f"{what} is {argument.name!r}, which has no declared types{made(argument)}; declare them")
+        if trace is not None and trace.kind != "local computation":
+            return to_node(argument, what=what).type
         try:
             return infer_type(argument, what)
         except (TypeError, ValueError) as error:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 from hansa.language.binding import fields_of_parameters, parameter_names
 from hansa.language.computations import Computation, GraphComputation, LocalComputation, PolymorphicComputation
 from hansa.language.context import Trace, explaining_recursion, tracing, user_line
+from hansa.language.functions import FunctionalComputation, Given, data_type, handed, takes_functions
 from hansa.language.graph import Parameter
 from hansa.language.local import LocalFunction, Spread, tensors
 from hansa.language.values import Value, explaining_values, to_node
@@ -157,17 +158,23 @@ def _plural(number: int, noun: str) -> str:
 def _trace_graph(
     function: Callable[..., Any], name: str, parameter: Type | None, spread: Spread, where: str
 ) -> Computation:
-    with tracing(Trace(name, "federated computation")) as trace:
-        node = None if parameter is None else Parameter(parameter, where=where)
-        with explaining_recursion(name), explaining_values(name):
-            if node is None:
-                result = function()
-            else:
-                value = Value(node, trace)
-                result = function(value) if spread is None else function(*(value[i] for i in spread))
-        if result is None:
-            raise TypeError(f"{name!r} returned None: a computation must return a value; is a `return` missing?")
-        return GraphComputation(name, node, to_node(result, what=f"what {name!r} returns"), where)
+    def traced(given: Given) -> GraphComputation:
+        with tracing(Trace(name, "federated computation")) as trace:
+            data = None if parameter is None else data_type(parameter)
+            node = None if data is None else Parameter(data, where=where)
+            with explaining_recursion(name), explaining_values(name):
+                if parameter is None:
+                    result = function()
+                else:
+                    value = handed(parameter, node, given, trace)
+                    result = function(value) if spread is None else function(*(value[i] for i in spread))
+            if result is None:
+                raise TypeError(f"{name!r} returned None: a computation must return a value; is a `return` missing?")
+            return GraphComputation(name, node, to_node(result, what=f"what {name!r} returns"), where)
+
+    if parameter is not None and takes_functions(parameter):
+        return FunctionalComputation(name, parameter, where, traced)
+    return traced(None)
 
 
 def narrow_computation(*types: Type) -> Decorated:
