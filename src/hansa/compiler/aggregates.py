@@ -205,3 +205,6 @@ _MAKERS: dict[str, Callable[[Intrinsic], Aggregate]] = {
     "federated_mean": _mean,
     "federated_aggregate": _general,
 }
+
+FOLDS = frozenset(_MAKERS)
+"""The operations that fold."""

@@ -16,15 +16,15 @@ from jax import export
 
 from hansa import templates
 from hansa.compiler.artifact_file import ArtifactError, Reader, Writer
+from hansa.compiler.artifact_functions import PLATFORMS, Functions
 from hansa.compiler.artifact_load import ProgramDecoder
 from hansa.compiler.artifact_save import ProgramEncoder
 from hansa.compiler.device import KIND, DeviceStage, client_stage
 from hansa.compiler.partition import compile_computation
 from hansa.language.computations import Computation, PolymorphicComputation
+from hansa.portable.tensors import Refused
 
 T = TypeVar("T")
-
-_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 PROCESSES: dict[str, tuple[str, ...]] = {
     "AggregationProcess": ("initialize", "next"),
@@ -64,9 +64,9 @@ def save(value: Any, path: str | os.PathLike[str], *, platforms: Sequence[str] =
     """
     if isinstance(platforms, str) or not platforms:
         raise TypeError(f"platforms is a sequence of names, such as ('cpu', 'cuda'); found {platforms!r}")
-    unknown = [name for name in platforms if name not in _PLATFORMS]
+    unknown = [name for name in platforms if name not in PLATFORMS]
     if unknown:
-        raise ValueError(f"platforms are of {', '.join(_PLATFORMS)}; found {unknown[0]!r}")
+        raise ValueError(f"platforms are of {', '.join(PLATFORMS)}; found {unknown[0]!r}")
     writer = Writer()
     if isinstance(value, DeviceStage):
         content = value._encode(writer)
@@ -158,7 +158,9 @@ def _load(reader: Reader) -> Any:
     kind = manifest["kind"]
     if kind == KIND:
         return DeviceStage(manifest["stage"], reader)
-    members = {name: ProgramDecoder(found, reader).decode() for name, found in manifest["programs"].items()}
+    functions = Functions(reader, reader.functions)
+    members = {name: ProgramDecoder(found, reader, functions).decode() for name, found in manifest["programs"].items()}
+    functions.looked_at()
     if kind == _COMPUTATION:
         return members[_COMPUTATION]
     return getattr(templates, kind)(**{name: members[name] for name in PROCESSES[kind]})
@@ -168,6 +170,10 @@ def _decoded(path: Any, decode: Callable[[], T]) -> T:
     """What is decoded from a file that is whole, so what goes wrong is that it does not say what it should."""
     try:
         return decode()
+    except Refused as error:
+        raise ArtifactError(f"{path} has {error}; no file of Hansa's has, and it is not loaded") from error
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be looked at, for which Python is started again: {error}") from error
     except Exception as error:
         raise ArtifactError(
             f"{path} is damaged, or was not written by Hansa: {type(error).__name__}: {error}"

@@ -121,6 +121,11 @@ class Reader:
                 raise ArtifactError(f"{self._path} is damaged: the entry {name} has another checksum than is listed")
         return contents
 
+    @property
+    def functions(self) -> list[str]:
+        """The names of the serialized functions."""
+        return [name for name in self._entries if name.startswith("functions/")]
+
     def function(self, name: str) -> bytes:
         """A serialized function."""
         return self._entries[name]

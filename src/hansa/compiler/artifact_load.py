@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import jax
+import numpy.typing as npt
 from jax import export
+from jax.export import Exported
 
+from hansa.compiler.aggregates import FOLDS
 from hansa.compiler.artifact_file import Reader
+from hansa.compiler.artifact_forms import Form
+from hansa.compiler.artifact_functions import Functions
 from hansa.compiler.artifact_save import REARRANGING
 from hansa.compiler.artifact_types import decode_type, decode_value
 from hansa.compiler.stored import StoredFold, StoredFunction, StoredStage, Vectorised, unplaced
@@ -22,11 +29,13 @@ class ProgramDecoder:
     Args:
         found: the program's part of the manifest.
         reader: the file.
+        functions: its functions.
     """
 
-    def __init__(self, found: dict[str, Any], reader: Reader) -> None:
+    def __init__(self, found: dict[str, Any], reader: Reader, functions: Functions) -> None:
         self._found = found
         self._reader = reader
+        self._functions = functions
         self._known: dict[tuple[str, int, int], Node] = {}
         signature = decode_type(found["type"])
         assert isinstance(signature, FunctionType)
@@ -73,7 +82,8 @@ class ProgramDecoder:
             names = (None,) * len(inputs)
             argument = MakeStruct(StructType([(None, node.type) for node in inputs]), names, inputs)
         signature = FunctionType(None if argument is None else argument.type, result)
-        function = stored(found["function"], self._reader, found.get("vectorised"))
+        form = Form([unplaced(node.type) for node in inputs], [unplaced(kind) for kind in result])
+        function = stored(found["function"], self._reader, self._functions, form, found.get("vectorised"))
         stage = StoredStage(name, signature, function, tuple(found["names"]))
         node = Apply(result, stage, argument)
         return [select(node, i) for i in range(len(result))]
@@ -81,22 +91,35 @@ class ProgramDecoder:
     def _aggregate(self, found: dict[str, Any], contributions: Any) -> Intrinsic:
         kinds = [decode_type(kind) for kind in found["contributions"]]
         arguments = [next(contributions) for _ in kinds]
+        if [unplaced(node.type) for node in arguments] != kinds:
+            raise ValueError("an aggregate of values of other types than it takes")
         kind, start = decode_type(found["type"]), None
         if found["start"] is not None:
             arguments.append(self._node(found["start"]))
             start = decode_type(found["start_type"])
-        zero, accumulate, merge, report = (
-            stored(found[name], self._reader) for name in ("zero", "accumulate", "merge", "report")
-        )
+            if unplaced(arguments[-1].type) != start:
+                raise ValueError("an aggregate that starts from a value of another type than it says")
+        if found["collective"] not in (None, "sum", "min", "max") or found["operation"] not in FOLDS:
+            raise ValueError(f"an aggregate {found['operation']!r} by {found['collective']!r}")
+        zero = self._part(found["zero"], Form([] if start is None else [start], None))
+        states = zero.exported.out_avals
+        if any(export.is_symbolic_dim(size) for state in states for size in state.shape):
+            raise ValueError("an aggregate whose state has no known size")
+        accumulate = self._part(found["accumulate"], Form(kinds, states, states))
+        merge = self._part(found["merge"], Form([], states, [*states, *states]))
+        report = self._part(found["report"], Form([], [unplaced(kind)], states))
         fold = StoredFold(
             found["name"],
             FunctionType(StructType([(None, part) for part in kinds]), unplaced(kind)),
             start,
             (zero, accumulate, merge, report),
             found["collective"],
-            found["protected"],
+            bool(found["protected"]),
         )
         return Intrinsic(kind, found["operation"], tuple(arguments), (fold,))
+
+    def _part(self, found: dict[str, Any], form: Form) -> StoredFunction:
+        return stored(found, self._reader, self._functions, form)
 
     def _node(self, expression: list[Any]) -> Node:
         match expression:
@@ -119,20 +142,37 @@ class ProgramDecoder:
         raise ValueError(f"a value that comes from {expression!r}")
 
 
-def stored(found: dict[str, Any], reader: Reader, vectorised: dict[str, Any] | None = None) -> StoredFunction:
-    """A function that the file has, and, if it does, the same for several clients at once."""
-    exported = export.deserialize(bytearray(reader.function(found["entry"])))
-    constants = tuple(reader.array(array) for array in found["constants"])
-    given = [(array.shape, array.dtype) for array in constants]
-    if given != [(aval.shape, aval.dtype) for aval in exported.in_avals[: len(given)]]:
-        raise ValueError("a function with constants of other shapes than it takes")
+def stored(
+    found: dict[str, Any],
+    reader: Reader,
+    functions: Functions,
+    form: Form,
+    vectorised: dict[str, Any] | None = None,
+) -> StoredFunction:
+    """A function that the file has, and, if it does, the same for several clients at once.
+
+    Raises:
+        ValueError: if it takes or gives something else than its form says.
+    """
+    exported, constants = _function(found, reader, functions, form)
+    is_open = partial(functions.is_open, found["entry"])
     if vectorised is None:
-        return StoredFunction(exported, constants)
-    several = stored(vectorised["function"], reader)
-    varying = tuple(bool(varies) for varies in vectorised["varying"])
-    if len(varying) != len(exported.in_avals) - len(given):
-        raise ValueError("a function for several clients with other arguments than that for one")
-    return StoredFunction(exported, constants, Vectorised(several, varying, vectorised["clients"]))
+        return StoredFunction(exported, constants, is_open=is_open)
+    varying, clients = tuple(bool(varies) for varies in vectorised["varying"]), vectorised["clients"]
+    stacked = form.stacked(varying, clients)
+    inner = vectorised["function"]
+    open_too = partial(functions.is_open, inner["entry"])
+    several = StoredFunction(*_function(inner, reader, functions, stacked), is_open=open_too)
+    return StoredFunction(exported, constants, Vectorised(several, varying, clients), is_open)
+
+
+def _function(
+    found: dict[str, Any], reader: Reader, functions: Functions, form: Form
+) -> tuple[Exported, tuple[npt.NDArray[Any], ...]]:
+    exported = functions.exported(found["entry"])
+    constants = tuple(reader.array(array) for array in found["constants"])
+    form.check(exported, [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in constants])
+    return exported, constants
 
 
 def _rearranging(name: str, kind: Type, arguments: tuple[Node, ...]) -> Intrinsic:

@@ -18,6 +18,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.artifact_file import ArtifactError, Writer
+from hansa.compiler.artifact_functions import look_at
 from hansa.compiler.artifact_types import encode_type, encode_value
 from hansa.compiler.boundary import Symbols, avals, flatten, has_strings, unflatten, varying
 from hansa.compiler.evaluate import evaluate, member, sequence_elements
@@ -27,6 +28,7 @@ from hansa.compiler.program import ClientStage, Program, ServerStage
 from hansa.compiler.rewrites import faster
 from hansa.compiler.sequences import Aval, NeedsSizes
 from hansa.language.graph import Intrinsic, Literal, MakeStruct, Node, Parameter, Select
+from hansa.portable.tensors import Refused
 from hansa.types import FederatedType, TensorType, Type
 
 _CLIENTS_AT_ONCE = 32
@@ -333,6 +335,12 @@ class ProgramEncoder:
                 with _without_source_lines():
                     exported = export.export(jax.jit(run), platforms=self._platforms)(*shapes, *arguments)
                 data = bytes(exported.serialize())
+                look_at(exported)
+            except Refused as error:
+                raise ArtifactError(
+                    f"{self._program.name!r} cannot be saved: {name} has {error}, which no file may have; write it "
+                    "with other operations"
+                ) from error
             except Exception as error:
                 raise ArtifactError(
                     f"{self._program.name!r} cannot be saved: {name} cannot be exported for "

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hansa.compiler.artifact_file import Reader, Writer
+from hansa.compiler.artifact_forms import Form
+from hansa.compiler.artifact_functions import Functions
 from hansa.compiler.artifact_load import stored
 from hansa.compiler.artifact_types import decode_type, encode_type
 from hansa.compiler.stored import StoredStage, unplaced
@@ -62,6 +64,7 @@ class DeviceStage:
 
     def __init__(self, found: dict[str, Any], reader: Reader) -> None:
         self._found, self._reader = found, reader
+        self._functions = Functions(reader, [found["function"]["entry"]])
         self.name: str = found["name"]
         self.broadcasts = tuple(map(_port, found["broadcasts"]))
         self.inputs = tuple(map(_port, found["inputs"]))
@@ -71,6 +74,7 @@ class DeviceStage:
         )
         self.kept = tuple(map(_port, found["kept"]))
         self._computation = self._graph()
+        self._functions.looked_at()
 
     def _graph(self) -> GraphComputation:
         given = [port for part in self.contributions for port in part.values]
@@ -83,7 +87,8 @@ class DeviceStage:
             StructType([(None, node.type) for node in sources]), (None,) * len(sources), tuple(sources)
         )
         signature = FunctionType(argument.type, StructType([(None, kind) for kind in kinds]))
-        function = stored(self._found["function"], self._reader)
+        form = Form([node.type for node in sources], kinds)
+        function = stored(self._found["function"], self._reader, self._functions, form)
         stage = StoredStage(self.name, signature, function, tuple(port.name for port in [*given, *self.kept]))
         whole = Apply(signature.result, stage, argument)
         outputs = iter([select(whole, i) for i in range(len(kinds))])

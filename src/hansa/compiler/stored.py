@@ -7,17 +7,20 @@ partitions graphs, runs programs and explains them need not know where a computa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy.typing as npt
-from jax import lax
+from jax import export, lax
 from jax.export import Exported
 
+from hansa.compiler.artifact_file import ArtifactError
 from hansa.compiler.boundary import flatten, unflatten
 from hansa.language.computations import Computation
+from hansa.portable.sizes import check_at
+from hansa.portable.tensors import Refused
 from hansa.types import FederatedType, FunctionType, Struct, StructType, Type
 
 
@@ -47,14 +50,21 @@ class StoredFunction:
         exported: takes the constants and then the arguments, and returns a sequence of arrays.
         constants: the arrays that it is given first.
         vectorised: the same for several clients at once; without it, `jax.vmap` works on one after another.
+        is_open: says whether it has calls of outside code to look at when sizes are known.
     """
 
     def __init__(
-        self, exported: Exported, constants: tuple[npt.NDArray[Any], ...], vectorised: Vectorised | None = None
+        self,
+        exported: Exported,
+        constants: tuple[npt.NDArray[Any], ...],
+        vectorised: Vectorised | None = None,
+        is_open: Callable[[], bool] = lambda: False,
     ) -> None:
         self.exported = exported
         self.constants = constants
         self.vectorised = vectorised
+        self._is_open = is_open
+        self._looked_at: set[tuple[tuple[int, ...], ...]] = set()
         self._on_device: list[Any] | None = None
 
     def __call__(self, arrays: list[Any]) -> list[Any]:
@@ -67,7 +77,20 @@ class StoredFunction:
         if self._on_device is None:
             with jax.ensure_compile_time_eval():
                 self._on_device = [jnp.asarray(array) for array in self.constants]
-        return list(self.exported.call(*self._on_device, *arrays))
+        given = [*self._on_device, *arrays]
+        if self._is_open():
+            self._look_at(given)
+        return list(self.exported.call(*given))
+
+    def _look_at(self, given: list[Any]) -> None:
+        """Looks at what could not be looked at without sizes. With symbolic ones it is to be saved, and comes back."""
+        shapes = tuple(array.shape for array in given)
+        if shapes not in self._looked_at and not any(export.is_symbolic_dim(n) for shape in shapes for n in shape):
+            try:
+                check_at(self.exported, [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in given])
+            except Refused as error:
+                raise ArtifactError(f"the function {self.exported.fun_name!r} of a file has {error}") from error
+            self._looked_at.add(shapes)
 
     def _batched(self, size: int, stacked: list[bool], *arrays: Any) -> tuple[list[Any], list[bool]]:
         """The rule for `jax.vmap`: the results for arguments some of which are stacks."""

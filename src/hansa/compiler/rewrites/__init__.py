@@ -22,6 +22,7 @@ from hansa.compiler.rewrites.in_place import updated_in_place
 from hansa.compiler.rewrites.loops import products_outside
 from hansa.compiler.rewrites.narrow import transposed_in_loops
 from hansa.compiler.rewrites.pooling import maximum_gradient
+from hansa.compiler.rewrites.sorting import stable_sort
 
 Rule = Callable[[Any], Callable[..., Any] | None]
 """From an equation to a function of its operands that gives its result."""
@@ -40,10 +41,11 @@ def faster(closed: ClosedJaxpr, portable: bool = False) -> ClosedJaxpr:
     Args:
         closed: the program.
         portable: whether it is for other platforms too, and its sizes may be symbolic. The faster forms are then those
-            of a CPU only, and operations that have none for every size stay as they are.
+            of a CPU only, and operations that have none for every size stay as they are. Sorts are stable: a file has
+            no other ones (`hansa.portable`).
     """
     if portable:
-        return ClosedJaxpr(_jaxpr(closed.jaxpr, _portable), closed.consts)
+        return ClosedJaxpr(_jaxpr(_jaxpr(closed.jaxpr, _portable), _rule("sort", stable_sort)), closed.consts)
     jaxpr = closed.jaxpr
     for form in (_rule("while", transposed_in_loops), _fast, _rule("while", updated_in_place)):
         jaxpr = _jaxpr(jaxpr, form)

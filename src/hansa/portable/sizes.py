@@ -1,0 +1,40 @@
+"""Looks at the calls of a function again when the sizes of its arguments are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax import export
+from jax._src.interpreters import mlir  # the only place that says what sizes a module has for arguments of known sizes
+
+from hansa.portable import calls
+from hansa.portable.tensors import Refused, tensor
+
+
+def check_at(exported: export.Exported, shapes: Sequence[jax.ShapeDtypeStruct]) -> None:
+    """Looks at the calls of outside code in a function, for arguments of these shapes.
+
+    Raises:
+        Refused: if one has sizes that JAX would not give it, or that the arguments do not tell.
+    """
+    module: Any = jax.jit(lambda *arrays: exported.call(*arrays)).lower(*shapes).compiler_ir("stablehlo")
+    try:
+        refined = mlir.refine_polymorphic_shapes(module)
+    except ValueError as error:
+        raise Refused(f"sizes that do not follow of those of its arguments: {error.__cause__ or error}") from error
+    regions = list(refined.operation.regions)
+    while regions:
+        for block in regions.pop().blocks:
+            for view in block.operations:
+                regions.extend(view.operation.regions)
+                if view.operation.name == "stablehlo.custom_call":
+                    _call(view.operation)
+
+
+def _call(operation: Any) -> None:
+    operands = [tensor(str(value.type)) for value in operation.operands]
+    results = [tensor(str(value.type)) for value in operation.results]
+    if calls.check(operation.attributes, operands, results):
+        raise Refused(f"a call of {operation.attributes['call_target_name']} whose sizes the arguments do not tell")
