@@ -68,7 +68,7 @@ def test_no_more_than_a_part_is_read_at_a_time(arrays, monkeypatch):
     monkeypatch.setattr(inprocess, "_AT_ONCE", 400)
     packed = []
     original = inprocess.pack
-    monkeypatch.setattr(inprocess, "pack", lambda *args: packed.append(args[-1]) or original(*args))
+    monkeypatch.setattr(inprocess, "pack", lambda *args: packed.append(args[4]) or original(*args))
     with hansa.runtime(hansa.InProcessRuntime()):
         work(hansa.ClientBatches(arrays[1], OFFSETS, batch_size=8))
     clients = sorted(int(client) for part in packed for client in (part if part is not None else range(8)))

@@ -26,6 +26,7 @@ from hansa.types import names as _names
 from hansa.types.dtypes import tensor_notation
 from hansa.types.members import members
 from hansa.types.mismatch import Mismatch, describe
+from hansa.types.narrow import HALVES, misfits, why
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,9 @@ class LocalFunction:
 
     def _run(self, leaves: tuple[Any, ...]) -> Any:
         """What the Python function returns for these leaves, as a struct; 64-bit mode must be on."""
-        wide = self.bits == 64 or (self.bits is None and any(leaf.dtype.name in _NARROW for leaf in leaves))
+        wide = self.bits == 64 or (self.bits is None and any(leaf.dtype.name in HALVES for leaf in leaves))
         if self.bits == 32:
-            leaves = tuple(lax.convert_element_type(leaf, _NARROW.get(leaf.dtype.name, leaf.dtype)) for leaf in leaves)
+            leaves = tuple(lax.convert_element_type(leaf, HALVES.get(leaf.dtype.name, leaf.dtype)) for leaf in leaves)
         with jax.enable_x64(wide), deciding(), tracing(Trace(self.name, "local computation")):
             return to_struct(self._call(leaves), self.name)
 
@@ -128,7 +129,15 @@ class LocalFunction:
         return jax.tree.unflatten(traced.result, [numbers.get(id(out), -1) for out in traced.jaxpr.jaxpr.outvars])
 
     def eager(self, argument: Any) -> Any:
-        """The function's result on arrays, by calling the Python function itself with concrete JAX arrays, untraced."""
+        """The function's result on arrays, by calling the Python function itself with concrete JAX arrays, untraced.
+
+        Raises:
+            ValueError: if a number does not fit the 32 bits that the function computes in.
+        """
+        for leaf in jax.tree.leaves(argument) if self.bits == 32 else ():
+            array = np.atleast_1d(np.asarray(leaf))
+            for row in misfits(array)[:1].tolist():
+                raise ValueError(f"the argument of {self.name!r} {why(array[row])}")
         with jax.enable_x64(True):
             return self._run(tuple(jnp.asarray(leaf) for leaf in jax.tree.leaves(argument)))
 
@@ -194,9 +203,6 @@ _REMEDIES: Mapping[type[Exception], str] = MappingProxyType(
 
 _NO_MESH = jax.sharding.AbstractMesh((), ())
 
-_NARROW = {"int64": np.int32, "uint64": np.uint32, "float64": np.float32, "complex128": np.complex64}
-"""What 32-bit JAX makes of 64-bit dtypes."""
-
 
 def tensors(kind: Type | None) -> list[TensorType]:
     """The tensor types in a struct or tensor type, in order."""
@@ -217,7 +223,7 @@ def tensors(kind: Type | None) -> list[TensorType]:
 
 def is_wide(kind: Type) -> bool:
     """Whether a struct or tensor type holds 64-bit tensors, which 32-bit JAX has not."""
-    return any(leaf.dtype.name in _NARROW for leaf in tensors(kind))
+    return any(leaf.dtype.name in HALVES for leaf in tensors(kind))
 
 
 def unflatten(kind: Type, leaves: list[Any]) -> Any:

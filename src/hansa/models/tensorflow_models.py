@@ -134,7 +134,7 @@ class _Functions:
             optimizer=None,
             train_on_batch=self._training_step() if trains else None,
             gradients=self._forward_and_gradients,
-            wide=trains or is_wide(type_of((weights, local))),
+            wide=trains or is_wide(type_of((weights, local))) or is_wide(self._batch_type),
         )
 
     def _variables(self, tf: Any, attribute: str) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from jax import lax
 
 from hansa.compiler import sequences
 from hansa.compiler.evaluate import sequence_elements
+from hansa.compiler.narrowing import Path, tensor_paths
+from hansa.runtimes import fitting
 from hansa.runtimes.columns import Packed, Room, aligned, common_shape, pack_sequences
 from hansa.types import (
     CLIENTS,
@@ -29,6 +31,7 @@ from hansa.types import (
     to_value,
 )
 from hansa.types.batches import Batches, ClientBatches
+from hansa.types.narrow import misfits, why
 from hansa.types.values import field_values
 
 
@@ -56,10 +59,18 @@ class Arguments:
     Attributes:
         packed: in the shape of the parameter's type; arrays in host memory, or as the caller passed them.
         sequences: how the sequences are laid out, in the order of the type.
+        narrow: the paths of tensors that the program converts to 32 bits, whose numbers must fit.
     """
 
     packed: Any = None
     sequences: list[Packed] = field(default_factory=list)
+    narrow: frozenset[Path] = frozenset()
+
+    def narrow_in(self, kind: SequenceType, path: Path) -> frozenset[int]:
+        """Which tensors of an element of the sequence at a path are among them."""
+        if not self.narrow:
+            return frozenset()
+        return frozenset(i for i, found in enumerate(tensor_paths(kind.element, path)) if found in self.narrow)
 
 
 def survey(kind: Type | None, value: Any, what: str) -> Cohort:
@@ -127,7 +138,14 @@ def _bytes_on_disk(entries: Any) -> int:
     return int(entries.counts.sum()) * int(entries.examples.row_bytes) if on_disk else 0
 
 
-def pack(kind: Type | None, value: Any, room: Room, what: str, only: npt.NDArray[np.int64] | None = None) -> Arguments:
+def pack(
+    kind: Type | None,
+    value: Any,
+    room: Room,
+    what: str,
+    only: npt.NDArray[np.int64] | None = None,
+    narrow: frozenset[Path] = frozenset(),
+) -> Arguments:
     """Packs `value`, the argument of a computation whose parameter has the type `kind`.
 
     Args:
@@ -136,11 +154,13 @@ def pack(kind: Type | None, value: Any, room: Room, what: str, only: npt.NDArray
         room: the capacities to fit into.
         what: how messages name it.
         only: the positions of the clients whose data is wanted; by default all.
+        narrow: the paths of tensors that the program converts to 32 bits.
 
     Raises:
-        TypeError, ValueError: where it is not of the type; the message says where, what was found and what to write.
+        TypeError, ValueError: where it is not of the type, or a number does not fit; the message says where, what was
+            found and what to write.
     """
-    arguments = Arguments()
+    arguments = Arguments(narrow=narrow)
     if kind is not None:
         arguments.packed = _pack(kind, value, room, (), what, arguments, only)
     return arguments
@@ -170,7 +190,7 @@ def _pack(
             return _stack(kind.member, entries, names, room, path, into)
         return _pack(kind.member, value, room, path, what, into, only)
     if isinstance(kind, SequenceType):
-        packed = pack_sequences(kind, [value], [what], room, path)
+        packed = pack_sequences(kind, [value], [what], room, path, into.narrow_in(kind, path))
         into.sequences.append(packed)
         return packed.columns
     if isinstance(kind, StructType) and any(not _plain(member) for member in kind):
@@ -179,7 +199,10 @@ def _pack(
             (name, _pack(member, part, room, (*path, i), _field_name(what, name, i), into, only))
             for i, ((name, member), part) in enumerate(zip(kind.fields, parts, strict=True))
         )
-    return to_value(value, kind, what)
+    made = to_value(value, kind, what)
+    if into.narrow:
+        fitting.check_value(made, kind, path, into.narrow, what)
+    return made
 
 
 def _plain(kind: Type) -> bool:
@@ -220,7 +243,7 @@ def _clients(kind: FederatedType, value: Any, what: str) -> Any:
 
 def _stack(kind: Type, entries: Any, names: list[str], room: Room, path: tuple[int, ...], into: Arguments) -> Any:
     if isinstance(kind, SequenceType):
-        packed = pack_sequences(kind, entries, names, room, path)
+        packed = pack_sequences(kind, entries, names, room, path, into.narrow_in(kind, path))
         into.sequences.append(packed)
         return packed.columns
     if isinstance(kind, StructType):
@@ -246,6 +269,9 @@ def _stack(kind: Type, entries: Any, names: list[str], room: Room, path: tuple[i
     stacked = aligned((room.clients((path, "stack"), len(values)), *shape), kind.dtype)
     if values:
         stacked[: len(values)] = values
+        if path in into.narrow:
+            for row in misfits(stacked[: len(values)])[:1].tolist():
+                raise ValueError(f"{names[row]} {why(stacked[row])}")
     return stacked
 
 

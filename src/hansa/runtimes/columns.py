@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from hansa.compiler.sequences import Columns, is_batched
 from hansa.language.local import tensors
+from hansa.runtimes import fitting
 from hansa.types import SequenceType, Struct, infer_type, to_value
 from hansa.types.arrangement import arranged, arranged_type
 from hansa.types.batches import Batches, ClientBatches, Examples
 from hansa.types.mismatch import describe
+from hansa.types.narrow import misfits
 
 Array = npt.NDArray[Any]
 
@@ -75,7 +77,9 @@ class Packed:
     resident: Examples | None = None
 
 
-def pack_sequences(kind: SequenceType, values: Any, names: list[str], room: Room, key: Any) -> Packed:
+def pack_sequences(
+    kind: SequenceType, values: Any, names: list[str], room: Room, key: Any, narrow: frozenset[int] = frozenset()
+) -> Packed:
     """The columns of one sequence per entry of `values`.
 
     Args:
@@ -85,6 +89,7 @@ def pack_sequences(kind: SequenceType, values: Any, names: list[str], room: Room
         names: how messages name each sequence; or, the one name of a `ClientBatches`.
         room: the capacities to fit into.
         key: what tells this argument from others of the program.
+        narrow: which of an element's tensors are converted to 32 bits, and so must fit.
 
     Raises:
         TypeError, ValueError: if an element is not of the type; the message says which.
@@ -92,7 +97,7 @@ def pack_sequences(kind: SequenceType, values: Any, names: list[str], room: Room
     if isinstance(values, ClientBatches):
         examples = values.examples
         gathers = examples.on_disk or examples.passing
-        return (_gathered if gathers else _resident)(kind, values, room, key, names[0])
+        return (_gathered if gathers else _resident)(kind, values, room, key, names[0], narrow)
     parts = [_read(kind, value, name) for value, name in zip(values, names, strict=True)]
     counts = np.array([len(part.lengths) for part in parts], np.int64)
     lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
@@ -106,6 +111,9 @@ def pack_sequences(kind: SequenceType, values: Any, names: list[str], room: Room
         used = int(lengths.sum()) + capacity if batched else len(lengths)
         shape = common_shape(leaf.shape[batched:], [np.shape(chunk)[batched:] for chunk in chunks], owners)
         arrays.append(_fill(chunks, batched, room.rows((key, i), used), shape, leaf.dtype))
+        if i in narrow:
+            ends = np.cumsum(lengths) if batched else np.arange(1, len(lengths) + 1)
+            fitting.check_elements(arrays[-1][: ends[-1] if len(ends) else 0], kind.element, i, ends, counts, names)
     columns = _index(arrays, starts, lengths, counts, room, key)
     return Packed(columns, capacity, frozenset(map(int, np.unique(lengths))))
 
@@ -127,16 +135,24 @@ def _extend(array: Array, size: int) -> Array:
     return extended
 
 
-def _resident(kind: SequenceType, values: ClientBatches, room: Room, key: Any, what: str) -> Packed:
+def _resident(
+    kind: SequenceType, values: ClientBatches, room: Room, key: Any, what: str, narrow: frozenset[int]
+) -> Packed:
     _check(kind, values.type_signature, what)
     starts, lengths, counts = values.batches
     capacity = min(values.batch_size, max(int(values.examples.size), 1))
     arrays = _leaves(arranged(values.examples.rows, kind.element))
+    for i in narrow:
+        rows = values.examples.misfits(arrays[i])
+        if rows.size:  # of anybody in the population
+            fitting.check_rows(arrays[i], rows, kind.element, i, values, values.starts, what)
     columns = _index(arrays, starts, lengths, counts, room, key)
     return Packed(columns, capacity, frozenset(map(int, np.unique(lengths))), values.examples)
 
 
-def _gathered(kind: SequenceType, values: ClientBatches, room: Room, key: Any, what: str) -> Packed:
+def _gathered(
+    kind: SequenceType, values: ClientBatches, room: Room, key: Any, what: str, narrow: frozenset[int]
+) -> Packed:
     """The columns of these clients' examples only, with room for those of other cohorts."""
     _check(kind, values.type_signature, what)
     starts, lengths, counts = values.batches
@@ -148,6 +164,9 @@ def _gathered(kind: SequenceType, values: ClientBatches, room: Room, key: Any, w
         column = aligned((room.rows((key, i), used), *leaf.shape[1:]), leaf.dtype)
         for place, start, count in zip(places.tolist(), values.starts.tolist(), values.counts.tolist(), strict=True):
             column[place : place + count] = leaf[start : start + count]
+        if i in narrow:
+            rows = misfits(column[: int(values.counts.sum())])
+            fitting.check_rows(column, rows, kind.element, i, values, places, what)
         arrays.append(column)
     moved = starts + np.repeat(places - values.starts, counts)
     columns = _index(arrays, moved, lengths, counts, room, key)

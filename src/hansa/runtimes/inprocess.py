@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from hansa.compiler.evaluate import evaluate
+from hansa.compiler.narrowing import Path, narrowed
 from hansa.compiler.partition import compile_computation
 from hansa.compiler.program import Program
 from hansa.compiler.sequences import Columns, NeedsSizes
@@ -50,6 +51,11 @@ class Compiled:
     def at_clients(self) -> bool:
         """Whether clients have any part in it; if not, one device does it all."""
         return bool(self.program.clients) or any(map(rounds.is_stacked, self.outputs))
+
+    @cached_property
+    def narrow(self) -> frozenset[Path]:
+        """The tensors of the argument that are computed with in 32 bits."""
+        return narrowed(self.program.parameter, self.program.result)
 
     @cached_property
     def protected(self) -> ProtectedSums:
@@ -210,7 +216,9 @@ class InProcessRuntime:
     def _pack(self, call: Call, only: npt.NDArray[np.int64] | None) -> tuple[Any, Static]:
         """The argument on every device, with the data of all clients or of some, and its layout."""
         compiled = call.compiled
-        arguments = pack(compiled.program.signature.parameter, call.argument, compiled.room, call.what, only)
+        arguments = pack(
+            compiled.program.signature.parameter, call.argument, compiled.room, call.what, only, compiled.narrow
+        )
         sizes = None
         if compiled.sizes is not None:
             for packed in arguments.sequences:

@@ -19,6 +19,7 @@ from hansa.types.base import Type
 from hansa.types.conversion import infer_type
 from hansa.types.members import members
 from hansa.types.mismatch import Mismatch
+from hansa.types.narrow import misfits
 from hansa.types.structs import Struct
 from hansa.types.types import SequenceType, StructType, TensorType
 
@@ -45,6 +46,13 @@ class Examples:
         self.on_disk = any(map(_is_mapped, leaves))
         self.row_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape[1:]) for leaf in leaves)
         self.kind = _batch_type(infer_type(self.rows))
+        self._misfits: dict[int, npt.NDArray[np.int64]] = {}
+
+    def misfits(self, leaf: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """The rows of one of the arrays with a number that is not the same in 32 bits; looked for once."""
+        if id(leaf) not in self._misfits:
+            self._misfits[id(leaf)] = misfits(leaf)
+        return self._misfits[id(leaf)]
 
     def batch(self, start: int, stop: int) -> Any:
         """The examples from `start` to `stop`, as one batch."""
