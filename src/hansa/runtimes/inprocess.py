@@ -25,6 +25,7 @@ from hansa.runtimes import chunks
 from hansa.runtimes import round as rounds
 from hansa.runtimes.ahead import ahead
 from hansa.runtimes.arguments import Arguments, Static, pack, settle, survey
+from hansa.runtimes.client_sizes import check_client_sizes
 from hansa.runtimes.columns import Packed, Room, pad_rows
 from hansa.runtimes.executable import Executable
 from hansa.runtimes.patience import meets_in_programs
@@ -126,6 +127,7 @@ class InProcessRuntime:
         kind, what = computation.type_signature.parameter, f"the argument of {computation.name!r}"
         cohort = survey(kind, argument, what)
         argument = settle(kind, argument, what)
+        check_client_sizes(kind, argument, what)
         size = self.default_num_clients if cohort.size is None else cohort.size
         work = np.ones(size, np.int64) if cohort.work is None else cohort.work
         turns = schedule(work, len(self.devices)) if compiled.at_clients else [np.arange(0)]

@@ -20,6 +20,7 @@ from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Pa
 from hansa.language.local import tensors, type_of_arrays, unflatten
 from hansa.language.protected_sums import check_total
 from hansa.runtimes.arguments import pack, settle, survey
+from hansa.runtimes.client_sizes import check_client_sizes
 from hansa.runtimes.columns import Room, elements
 from hansa.types import CLIENTS, FederatedType, SequenceType, Struct, StructType, Type, is_tensor_structure, to_value
 from hansa.types.dtypes import kind as kind_of
@@ -50,6 +51,7 @@ class ReferenceRuntime:
         kind, what = computation.type_signature.parameter, f"the argument of {computation.name!r}"
         cohort = survey(kind, argument, what)
         argument = settle(kind, argument, what)
+        check_client_sizes(kind, argument, what)
         pack(kind, argument, Room(), what)  # for its checks: what one runtime refuses, the other does
         size = self.default_num_clients if cohort.size is None else cohort.size
         ids = np.arange(size, dtype=np.int32) if cohort.ids is None else cohort.ids
