@@ -91,8 +91,8 @@ def build_federated_averaging_process(
         TypeError, ValueError: if an argument is not what is said above.
     """
     model = model_of(model_fn)
-    server = sgd(1.0) if server_optimizer is None else to_optimizer(server_optimizer, "server_optimizer")
-    training = _training_step(model, client_optimizer)
+    server = _server_optimizer(model, server_optimizer)
+    training = _training_step(model, client_optimizer, client_schedule is not None)
     if non_trainable not in ("mean", "server"):
         raise ValueError(f"non_trainable is 'mean' or 'server', found {non_trainable!r}")
 
@@ -124,15 +124,31 @@ def build_federated_averaging_process(
     return IterativeProcess(initialize, next)
 
 
-def _training_step(model: FunctionalModel, client_optimizer: Any) -> TrainingStep:
-    if client_optimizer is not None:
-        optimizer = to_optimizer(client_optimizer, "client_optimizer")
-        return model.training_step(_projected(optimizer, model.project) if model.project is not None else optimizer)
-    if model.train_on_batch is not None:
+def _server_optimizer(model: FunctionalModel, given: Any) -> Optimizer:
+    if given is None:
+        return sgd(1.0)
+    variables = model.variables
+    optimizer = to_optimizer(given, "server_optimizer", None if variables is None else variables.as_weights())
+    if optimizer.only_for_clients is not None:
+        raise ValueError(f"the server_optimizer {optimizer.only_for_clients}")
+    return optimizer
+
+
+def _training_step(model: FunctionalModel, client_optimizer: Any, scheduled: bool) -> TrainingStep:
+    if client_optimizer is None and model.train_on_batch is not None:
         return model.train_on_batch
-    if model.optimizer is None:
+    optimizer = model.optimizer
+    if client_optimizer is not None:
+        optimizer = to_optimizer(client_optimizer, "client_optimizer", model.variables)
+    if optimizer is None:
         raise ValueError(f"the model {model.name!r} has no optimizer: pass client_optimizer, such as optax.sgd(0.1)")
-    return model.training_step(model.optimizer)
+    if scheduled and optimizer.finish is not None:
+        raise ValueError(
+            "client_schedule multiplies the clients' steps, and their optimizer puts other weights in place after the "
+            "last one (use_ema, for example), which it would not reach: leave out one of the two, or give the "
+            "optimizer a learning rate schedule of its own"
+        )
+    return model.training_step(optimizer)
 
 
 def _initialize(model: FunctionalModel, server: Optimizer) -> Computation:
@@ -227,15 +243,16 @@ def _client_work(
     @local(weights_type, start.type_signature.result)
     def finish(before: Any, carry: Any) -> Any:
         outputs = model.local_outputs(carry.local)
-        trainable = jax.tree.map(jnp.subtract, carry.weights.trainable, before.trainable)
-        now, then = carry.weights.non_trainable, before.non_trainable
+        weights = carry.weights if training.finish is None else training.finish(carry.weights, carry.slots)
+        trainable = jax.tree.map(jnp.subtract, weights.trainable, before.trainable)
+        now, then = weights.non_trainable, before.non_trainable
         statistics = Struct(
             [(name, leaf - then[name]) for name, leaf in now._items() if name in changing and is_float(leaf)]
         )
         update = ModelWeights.create(trainable, statistics)
         weight = weighting(outputs, carry.num_examples)
         has_data = carry.step > 0
-        finite = finite_difference(carry.weights, before) & all_finite((outputs, weight)) & (weight >= 0)
+        finite = finite_difference(weights, before) & all_finite((outputs, weight)) & (weight >= 0)
         used = has_data & finite
         return {
             "update": zero_unless(used, update),
@@ -264,16 +281,6 @@ def _changing_statistics(step: Computation) -> set[str | None]:
     carry, _ = unflatten(kind, list(range(len(tensors(kind)))))
     before, after = carry.weights.non_trainable, step.function.passed_on().weights.non_trainable
     return {name for name, number in after._items() if number != before[name]}
-
-
-def _projected(optimizer: Optimizer, project: Callable[[Struct], Struct]) -> Optimizer:
-    """An optimizer after whose steps the weights are put back to where the model allows them."""
-
-    def apply(state: Struct, gradients: Any, weights: Any) -> tuple[Struct, Any]:
-        slots, after = optimizer.apply(state, gradients, weights)
-        return slots, project(after)
-
-    return Optimizer(optimizer.initial, apply, optimizer.wide)
 
 
 def _server_update(optimizer: Optimizer, state: StructType, report: StructType, mean_statistics: bool) -> Computation:

@@ -30,11 +30,12 @@ from hansa.models.accumulators import (
 from hansa.models.batch_types import of_any_size, sample_type
 from hansa.models.keras_jax import Called, JaxCalls
 from hansa.models.keras_metrics import keras_metric_plan, to_keras
+from hansa.models.keras_optimizers import from_keras, untouched
 from hansa.models.keras_tensorflow import TensorFlowCalls
 from hansa.models.learning_rates import check_keras
 from hansa.models.metrics import Metric, is_keras_metric, metric_plan
-from hansa.models.model import BatchOutput, Forward, FunctionalModel
-from hansa.models.optimizers import from_keras
+from hansa.models.model import BatchOutput, Forward, FunctionalModel, ScaleLoss
+from hansa.models.optimizers import TrainedVariables
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct, StructType, TensorType, Type, to_type
 
@@ -161,10 +162,11 @@ def _model(keras_model: Any, sample: Type, metrics: list[Metric], has_optimizer:
         forward=functions.forward(all_metrics),
         local_outputs=all_metrics.local_outputs,
         metrics=all_metrics.aggregate,
-        optimizer=from_keras(keras_model.optimizer, functions.trained) if has_optimizer else None,
+        optimizer=from_keras(keras_model.optimizer, functions.variables) if has_optimizer else None,
         project=functions.project,
         gradients=functions.gradients(all_metrics),
         wide=keras.backend.backend() != "jax",
+        variables=functions.variables,
     )
 
 
@@ -209,10 +211,13 @@ def _metric_names(variables: list[Any]) -> list[str]:
 
 
 def _build(model: Any, kind: StructType) -> None:
-    """Makes the variables of the model, its loss and its metrics."""
+    """Makes the variables of the model, its loss and its metrics, but not those of its optimizer."""
     x, y = (_example(member) for member in _x_y(Struct(kind.fields)))
     try:
-        model._symbolic_build(data_batch=(x, y))
+        with untouched(model.optimizer):
+            if model.optimizer is not None:
+                model.optimizer.built = True
+            model._symbolic_build(data_batch=(x, y))
     except Exception as error:
         error.add_note(
             f"while calling the Keras model {model.name!r}, its loss and its metrics on a batch of the type {kind}"
@@ -242,6 +247,8 @@ class _KerasFunctions:
         trainable, rest = keras_weights.weights(model)
         self._trainable = keras_weights.order(model, trainable)
         self.trained = [trainable[i] for _, i in self._trainable]
+        positions = {i: position for position, (_, i) in enumerate(self._trainable)}
+        self.variables = TrainedVariables(tuple(trainable), tuple(positions[i] for i in range(len(trainable))))
         self._rest = keras_weights.order(model, rest)
 
     def forward(self, metrics: ModelMetrics) -> Callable[[ModelWeights, Struct, Any, bool, Any], Forward]:
@@ -256,14 +263,16 @@ class _KerasFunctions:
 
     def gradients(
         self, metrics: ModelMetrics
-    ) -> Callable[[ModelWeights, Struct, Any, Any], tuple[Forward, Struct]] | None:
+    ) -> Callable[[ModelWeights, Struct, Any, Any, ScaleLoss], tuple[Forward, Struct]] | None:
         """The `gradients` of the model, if JAX cannot differentiate it."""
         calls = self.calls
         if isinstance(calls, JaxCalls):
             return None
 
-        def gradients(weights: ModelWeights, local: Struct, batch: Any, key: Any) -> tuple[Forward, Struct]:
-            called, found = calls.gradients(*self._in_keras_order(weights), batch, key)
+        def gradients(
+            weights: ModelWeights, local: Struct, batch: Any, key: Any, scale_loss: ScaleLoss
+        ) -> tuple[Forward, Struct]:
+            called, found = calls.gradients(*self._in_keras_order(weights), batch, key, scale_loss)
             by_name = Struct((name, found[i]) for name, i in self._trainable)
             return self._seen(called, batch, local, metrics), by_name
 

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from hansa.language.local import tensors, unflatten
 from hansa.language.tensorflow import TensorFlowFunction
 from hansa.models import keras_weights
+from hansa.models.attributes import Attributes
 from hansa.models.keras_jax import Called
 from hansa.models.keras_metrics import to_keras
-from hansa.models.variables import Group, VariableFunction, with_gradients
+from hansa.models.variables import FACTOR, Group, VariableFunction, factor_of, with_gradients
 from hansa.types import Struct, TensorType, Type
 
 
@@ -40,8 +41,9 @@ class TensorFlowCalls:
             model.compute_metrics(x, y, predictions)
             return {"loss": loss, "predictions": predictions}
 
-        def differentiated(*flat: Any) -> dict[str, Any]:
-            return with_gradients(lambda: called(flat, True), [variable.value for variable in trained])
+        def differentiated(*given: Any) -> dict[str, Any]:
+            *flat, factor = given
+            return with_gradients(lambda: called(flat, True), [variable.value for variable in trained], factor)
 
         leaves = tensors(kind)
         self._forward = {
@@ -50,7 +52,7 @@ class TensorFlowCalls:
             )
             for training in (True, False)
         }
-        self._gradients = VariableFunction(differentiated, leaves, self._name, groups, keeps_slots=True)
+        self._gradients = VariableFunction(differentiated, [*leaves, FACTOR], self._name, groups, keeps_slots=True)
         self._results = VariableFunction(
             model.get_metrics_result,
             [],
@@ -61,19 +63,22 @@ class TensorFlowCalls:
 
     def forward(self, trainable: list[Any], rest: list[Any], batch: Any, training: bool, key: Any) -> Called:
         """The model, its loss and its metrics on a batch; `rest` is without the states of random generators."""
-        return self._called(self._forward[training], trainable, rest, batch, key)[0]
+        return self._called(self._forward[training], trainable, rest, jax.tree.leaves(batch), key)[0]
 
-    def gradients(self, trainable: list[Any], rest: list[Any], batch: Any, key: Any) -> tuple[Called, list[Any]]:
-        """`forward` in training, and the gradient of the loss by each trainable weight."""
-        called, results = self._called(self._gradients, trainable, rest, batch, key)
+    def gradients(
+        self, trainable: list[Any], rest: list[Any], batch: Any, key: Any, scale_loss: Callable[[Any], Any] | None
+    ) -> tuple[Called, list[Any]]:
+        """`forward` in training, and the gradient of the loss by each trainable weight, of the loss as it is scaled."""
+        leaves = [*jax.tree.leaves(batch), factor_of(scale_loss)]
+        called, results = self._called(self._gradients, trainable, rest, leaves, key)
         return called, results["gradients"]
 
     def _called(
-        self, function: VariableFunction, trainable: list[Any], rest: list[Any], batch: Any, key: Any
+        self, function: VariableFunction, trainable: list[Any], rest: list[Any], leaves: list[Any], key: Any
     ) -> tuple[Called, Any]:
         nothing = [jnp.zeros(v.shape, v.dtype) for v in self._counted]
         given = [_struct(values) for values in (trainable, rest, nothing)]
-        results, (_, after, added, _) = function(jax.tree.leaves(batch), given, function.slots.initial(), key)
+        results, (_, after, added, _) = function(leaves, given, function.slots.initial(), key)
         return Called(results["loss"], results["predictions"], list(after), list(added)), results
 
     def metrics(self, counted: list[Any]) -> dict[str, Any]:
@@ -97,22 +102,56 @@ class TensorFlowCalls:
         return found
 
 
-def optimizer_step(optimizer: Any, variables: list[Any]) -> Callable[[list[Any], list[Any], list[Any]], Any]:
-    """(state, gradients, weights) -> (weights, state) after a step of a Keras optimizer that is built for variables."""
+class LoweredOptimizer:
+    """What a Keras optimizer does that is built for variables.
 
-    def step(*gradients: Any) -> dict[str, Any]:
-        optimizer.apply(list(gradients), variables)
-        return {}
+    Args:
+        optimizer: the optimizer.
+        trained: the variables that it trains.
+        state: its own.
+        attributes: those that it has while it runs.
+    """
 
-    groups, name = [_group(variables), _group(optimizer.variables)], f"the Keras optimizer {optimizer.name!r}"
-    function = VariableFunction(step, [_kind(v) for v in variables], name, groups, keeps_slots=True)
+    def __init__(self, optimizer: Any, trained: Sequence[Any], state: Sequence[Any], attributes: Attributes) -> None:
+        self._attributes, self._name = attributes, f"the Keras optimizer {optimizer.name!r}"
+        self._groups = [_group(trained), _group(state)]
+        variables = list(trained)
 
-    def apply(state: list[Any], gradients: list[Any], weights: list[Any]) -> tuple[list[Any], list[Any]]:
+        def step(*gradients: Any) -> None:
+            optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+        self._step = self._lowered(step, [_kind(variable) for variable in trained])
+        self._scale = self._lowered(optimizer.scale_loss, [FACTOR])
+        self._end = self._lowered(lambda: optimizer.finalize_variable_values(variables), [])
+
+    def apply(self, state: list[Any], gradients: list[Any], weights: list[Any]) -> tuple[list[Any], list[Any]]:
+        """The weights and the state after a step."""
+        _, after, slots = self._run(self._step, gradients, weights, state)
+        return after, slots
+
+    def scale_loss(self, state: list[Any], weights: list[Any], loss: Any) -> Any:
+        """The loss by which gradients are taken."""
+        return self._run(self._scale, [loss], weights, state)[0]["result"]
+
+    def finish(self, state: list[Any], weights: list[Any]) -> list[Any]:
+        """The weights after the last step."""
+        _, after, _ = self._run(self._end, [], weights, state)
+        return after
+
+    def _lowered(self, function: Callable[..., Any], kinds: list[TensorType]) -> VariableFunction:
+        def traced(*tensors: Any) -> dict[str, Any]:
+            with self._attributes.copied().in_use():
+                found = function(*tensors)
+            return {} if found is None else {"result": found}
+
+        return VariableFunction(traced, kinds, self._name, self._groups, keeps_slots=True)
+
+    def _run(
+        self, function: VariableFunction, leaves: list[Any], weights: list[Any], state: list[Any]
+    ) -> tuple[Any, list[Any], list[Any]]:
         given = [_struct(weights), _struct(state)]
-        _, (after, slots, _) = function(gradients, given, function.slots.initial(), jax.random.key(0))
-        return list(after), list(slots)
-
-    return apply
+        results, (after, slots, _) = function(leaves, given, function.slots.initial(), jax.random.key(0))
+        return results, list(after), list(slots)
 
 
 def _kind(variable: Any) -> TensorType:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 
 from hansa.language.computations import Computation
-from hansa.models.optimizers import Optimizer
+from hansa.models.optimizers import Optimizer, TrainedVariables
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct, Type
+
+ScaleLoss = Callable[[Any], Any] | None
+"""What multiplies a loss before gradients are taken of it, or nothing."""
 
 
 class BatchOutput(NamedTuple):
@@ -69,10 +73,12 @@ class TrainingStep:
     Attributes:
         initial: from the weights that a client starts from, to the optimizer's state that it starts from.
         apply: (weights, local, slots, batch, key) -> `Trained`. `key` is a JAX random key for this batch alone.
+        finish: (weights, slots) -> the weights after the last step; None for the weights as they are.
     """
 
     initial: Callable[[ModelWeights], Struct]
     apply: Callable[[ModelWeights, Struct, Struct, Any, Any], Trained]
+    finish: Callable[[ModelWeights, Struct], ModelWeights] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +96,12 @@ class FunctionalModel:
         optimizer: what trains it on a client unless the algorithm is given another; None if it has none.
         train_on_batch: how it trains itself on a batch, where that is not by `optimizer` and the gradient of the loss;
             not used where the algorithm is given an optimizer for the clients.
-        project: puts trainable weights back to where the model allows them, after a step of another optimizer; None if
-            it allows all.
-        gradients: (weights, local, batch, key) -> `Forward` in training, and the gradient of its loss by the trainable
-            weights; None where JAX differentiates `forward`.
+        project: puts trainable weights back to where the model allows them, after a step of an optimizer that does not;
+            None if it allows all.
+        gradients: (weights, local, batch, key, scale_loss) -> `Forward` in training, and the gradient of its loss by
+            the trainable weights, of the loss as `scale_loss` multiplies it; None where JAX differentiates `forward`.
         wide: its variables may have 64-bit dtypes, which it is to be given as they are.
+        variables: the Keras variables that the trainable weights stand for, if there are any.
     """
 
     name: str
@@ -107,24 +114,36 @@ class FunctionalModel:
     optimizer: Optimizer | None
     train_on_batch: TrainingStep | None = None
     project: Callable[[Struct], Struct] | None = None
-    gradients: Callable[[ModelWeights, Struct, Any, Any], tuple[Forward, Struct]] | None = None
+    gradients: Callable[[ModelWeights, Struct, Any, Any, ScaleLoss], tuple[Forward, Struct]] | None = None
     wide: bool = False
+    variables: TrainedVariables | None = None
 
     def training_step(self, optimizer: Optimizer) -> TrainingStep:
         """The step that follows the gradient of the loss with an optimizer."""
 
         def apply(weights: ModelWeights, local: Struct, slots: Struct, batch: Any, key: Any) -> Trained:
-            forward, gradients = (self.gradients or self._by_jax)(weights, local, batch, key)
+            scale = None if optimizer.scale_loss is None else partial(optimizer.scale_loss, slots, weights.trainable)
+            forward, gradients = (self.gradients or self._by_jax)(weights, local, batch, key, scale)
             slots, trainable = optimizer.apply(slots, gradients, weights.trainable)
+            if self.project is not None and not optimizer.projects:
+                trainable = self.project(trainable)
             after = ModelWeights.create(trainable, forward.non_trainable)
             return Trained(forward.output, after, forward.local, slots)
 
-        return TrainingStep(lambda weights: optimizer.initial(weights.trainable), apply)
+        def finish(weights: ModelWeights, slots: Struct) -> ModelWeights:
+            assert optimizer.finish is not None
+            return ModelWeights.create(optimizer.finish(slots, weights.trainable), weights.non_trainable)
 
-    def _by_jax(self, weights: ModelWeights, local: Struct, batch: Any, key: Any) -> tuple[Forward, Struct]:
+        ends = optimizer.finish is not None
+        return TrainingStep(lambda weights: optimizer.initial(weights.trainable), apply, finish if ends else None)
+
+    def _by_jax(
+        self, weights: ModelWeights, local: Struct, batch: Any, key: Any, scale_loss: ScaleLoss
+    ) -> tuple[Forward, Struct]:
         def loss(trainable: Struct) -> tuple[Any, Forward]:
             forward = self.forward(ModelWeights.create(trainable, weights.non_trainable), local, batch, True, key)
-            return forward.output.loss, forward
+            found = forward.output.loss
+            return found if scale_loss is None else scale_loss(found), forward
 
         gradients, forward = jax.grad(loss, has_aux=True)(weights.trainable)
         return forward, gradients

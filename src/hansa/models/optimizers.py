@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
 
 from hansa.models.learning_rates import check_keras, check_optax
 from hansa.types import Struct
@@ -24,11 +23,52 @@ class Optimizer:
         initial: weights (a pytree of arrays) -> the optimizer's state before the first step, a `Struct`.
         apply: (state, gradients, weights) -> (state, weights) after a step.
         wide: its state may have 64-bit dtypes, which it is to be given as they are.
+        scale_loss: (state, weights, loss) -> the loss by which gradients are taken for `apply`; None for the loss.
+        finish: (state, weights) -> weights after the last step; None for the weights.
+        projects: whether `apply` puts weights back to where the model allows them.
+        only_for_clients: why it is no optimizer for a server, and what to give instead; None where it is one.
     """
 
     initial: Callable[[Any], Struct]
     apply: Callable[[Struct, Any, Any], tuple[Struct, Any]]
     wide: bool = False
+    scale_loss: Callable[[Struct, Any, Any], Any] | None = None
+    finish: Callable[[Struct, Any], Any] | None = None
+    projects: bool = False
+    only_for_clients: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainedVariables:
+    """The Keras variables that weights are the values of.
+
+    Attributes:
+        variables: the variables.
+        positions: which of the weights' leaves each of them stands for.
+    """
+
+    variables: tuple[Any, ...]
+    positions: tuple[int, ...]
+
+    @staticmethod
+    def in_order(variables: Iterable[Any]) -> TrainedVariables:
+        """Variables in the order of the weights' leaves."""
+        found = tuple(variables)
+        return TrainedVariables(found, tuple(range(len(found))))
+
+    def as_weights(self) -> TrainedVariables:
+        """The same in the order of the weights' leaves."""
+        return TrainedVariables.in_order(self.weights(self.variables, self.variables))
+
+    def values(self, weights: Any) -> list[Any]:
+        """From a pytree of leaves by weight, to those by variable."""
+        leaves = jax.tree.leaves(weights)
+        return [leaves[position] for position in self.positions]
+
+    def weights(self, values: Sequence[Any], like: Any) -> Any:
+        """From values by variable, to a pytree like another."""
+        by_position = dict(zip(self.positions, values, strict=True))
+        return jax.tree.unflatten(jax.tree.structure(like), [by_position[i] for i in range(len(by_position))])
 
 
 def sgd(learning_rate: float) -> Optimizer:
@@ -42,9 +82,14 @@ def sgd(learning_rate: float) -> Optimizer:
     )
 
 
-def to_optimizer(value: Any, what: str) -> Optimizer:
+def to_optimizer(value: Any, what: str, trained: TrainedVariables | None = None) -> Optimizer:
     """An `Optimizer` from what a user has: one of ours, an Optax transformation, a Keras optimizer, or a function that
     returns one of these.
+
+    Args:
+        value: what the user has.
+        what: how messages call it.
+        trained: the Keras variables that the weights stand for, if there are any.
 
     Raises:
         TypeError: if it is none of them.
@@ -58,10 +103,12 @@ def to_optimizer(value: Any, what: str) -> Optimizer:
         check_optax(value, what)
         return from_optax(value)
     if hasattr(value, "stateless_apply"):
+        from hansa.models.keras_optimizers import from_keras
+
         check_keras(value, what)
-        return from_keras(value)
+        return from_keras(value, trained)
     if callable(value):
-        return to_optimizer(value(), what)
+        return to_optimizer(value(), what, trained)
     raise TypeError(
         f"{what} must be an Optax optimizer such as optax.sgd(0.1), a Keras optimizer such as "
         "keras.optimizers.SGD(0.1), or a function "
@@ -82,56 +129,6 @@ def from_optax(transformation: optax.GradientTransformation) -> Optimizer:
         return _to_struct(after), jax.tree.map(lambda w, u: (w + u).astype(w.dtype), weights, updates)
 
     return Optimizer(initial, apply)
-
-
-def from_keras(optimizer: Any, trained: list[Any] | None = None) -> Optimizer:
-    """A Keras optimizer; its state is the list of its variables, in their order, without what it was trained with.
-
-    The optimizer itself is not changed: what is run is a copy, made from its configuration. Scaling of the loss is left
-    out, as gradients are those of the loss itself.
-
-    Args:
-        optimizer: the optimizer.
-        trained: the Keras variables that the weights stand for, in the same order, for constraints and for rules that
-            go by a variable's name; by default new ones, which have none.
-    """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    from keras import Variable, backend
-
-    on_jax = backend.backend() == "jax"
-    copies: dict[Any, Any] = {}
-
-    def built(weights: Any) -> Any:
-        leaves = jax.tree.leaves(weights)
-        key = tuple((leaf.shape, np.dtype(leaf.dtype).name) for leaf in leaves)
-        if key not in copies:
-            with jax.ensure_compile_time_eval():
-                copy = type(optimizer).from_config(optimizer.get_config())
-                copy.loss_scale_factor = None
-                for name, value in vars(optimizer).items():
-                    if name.startswith("_exclude_from_weight_decay"):  # which its configuration does not hold
-                        setattr(copy, name, value)
-                zeros = (np.zeros(leaf.shape, leaf.dtype) for leaf in leaves)
-                variables = trained or [Variable(zero, dtype=zero.dtype.name) for zero in zeros]
-                copy.build(variables)
-                copies[key] = copy, copy.stateless_apply if on_jax else _lowered(copy, variables)
-        return copies[key]
-
-    def initial(weights: Any) -> Struct:
-        return Struct((None, np.asarray(variable.value)) for variable in built(weights)[0].variables)
-
-    def apply(state: Struct, gradients: Any, weights: Any) -> tuple[Struct, Any]:
-        leaves, tree = jax.tree.flatten(weights)
-        after, variables = built(weights)[1](list(state), jax.tree.leaves(gradients), leaves)
-        return Struct((None, variable) for variable in variables), jax.tree.unflatten(tree, after)
-
-    return Optimizer(initial, apply, wide=not on_jax)
-
-
-def _lowered(optimizer: Any, variables: list[Any]) -> Any:
-    from hansa.models.keras_tensorflow import optimizer_step
-
-    return optimizer_step(optimizer, variables)
 
 
 def _to_struct(state: Any) -> Struct:

@@ -15,8 +15,8 @@ from hansa.language.local import is_wide, tensors, to_struct
 from hansa.language.tensorflow import Fields, converted, import_tensorflow
 from hansa.language.tracing import federated_computation
 from hansa.models.accumulators import own_aggregation, type_of
-from hansa.models.model import BatchOutput, Forward, FunctionalModel, Trained, TrainingStep
-from hansa.models.variables import Group, VariableFunction, named, scalar_loss, with_gradients
+from hansa.models.model import BatchOutput, Forward, FunctionalModel, ScaleLoss, Trained, TrainingStep
+from hansa.models.variables import FACTOR, Group, VariableFunction, factor_of, named, scalar_loss, with_gradients
 from hansa.models.weights import ModelWeights
 from hansa.types import FederatedType, Struct, StructType, Type, infer_type, to_type
 
@@ -113,7 +113,8 @@ class _Functions:
             )
             for training in (True, False)
         }
-        self._gradients = VariableFunction(self._differentiated, leaves, f"{what}.forward_pass", self._groups)
+        given = [*leaves, FACTOR]
+        self._gradients = VariableFunction(self._differentiated, given, f"{what}.forward_pass", self._groups)
         self._report = VariableFunction(
             converted(instance.report_local_outputs), [], f"{what}.report_local_outputs", [self._local]
         )
@@ -166,26 +167,29 @@ class _Functions:
             )
         return output._replace(loss=scalar_loss(output.loss, what))._asdict()
 
-    def _differentiated(self, *flat: Any) -> Any:
+    def _differentiated(self, *given: Any) -> Any:
+        *flat, factor = given
+
         def passed() -> dict[str, Any]:
             return self._checked(self._forward_pass(self._batch(flat), training=True), f"{self._name}.forward_pass")
 
-        return with_gradients(passed, list(self._trainable.variables.values()))
+        return with_gradients(passed, list(self._trainable.variables.values()), factor)
 
     def _pass(self, weights: ModelWeights, local: Struct, batch: Any, training: bool, key: Any) -> Forward:
-        return self._run(self._forward[training], weights, local, batch, key)[1]
+        return self._run(self._forward[training], weights, local, jax.tree.leaves(batch), key)[1]
 
     def _forward_and_gradients(
-        self, weights: ModelWeights, local: Struct, batch: Any, key: Any
+        self, weights: ModelWeights, local: Struct, batch: Any, key: Any, scale_loss: ScaleLoss
     ) -> tuple[Forward, Struct]:
-        results, forward = self._run(self._gradients, weights, local, batch, key)
+        leaves = [*jax.tree.leaves(batch), factor_of(scale_loss)]
+        results, forward = self._run(self._gradients, weights, local, leaves, key)
         return forward, Struct(zip(weights.trainable._fields, results["gradients"], strict=True))
 
     def _run(
-        self, function: VariableFunction, weights: ModelWeights, local: Struct, batch: Any, key: Any
+        self, function: VariableFunction, weights: ModelWeights, local: Struct, leaves: list[Any], key: Any
     ) -> tuple[Any, Forward]:
         given = [weights.trainable, weights.non_trainable, local]
-        results, (_, rest, local, _) = function(jax.tree.leaves(batch), given, function.slots.initial(), key)
+        results, (_, rest, local, _) = function(leaves, given, function.slots.initial(), key)
         return results, Forward(_output(results), rest, local)
 
     def _training_step(self) -> TrainingStep:

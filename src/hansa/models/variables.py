@@ -169,13 +169,25 @@ def named(variables: Sequence[Any]) -> dict[str, Any]:
     return found
 
 
-def with_gradients(function: Callable[[], dict[str, Any]], variables: Sequence[Any]) -> dict[str, Any]:
-    """What a function returns, with the `gradients` of its `loss` by variables, as TensorFlow takes them."""
+FACTOR = TensorType("float32")
+"""The type of what a loss is multiplied by before gradients are taken."""
+
+
+def factor_of(scale_loss: Callable[[Any], Any] | None) -> Any:
+    """What a function that scales losses multiplies them by."""
+    one = jnp.float32(1)
+    return one if scale_loss is None else jnp.asarray(scale_loss(one), jnp.float32)
+
+
+def with_gradients(function: Callable[[], dict[str, Any]], variables: Sequence[Any], factor: Any) -> dict[str, Any]:
+    """What a function returns, with the `gradients` of `factor` times its `loss` by variables, as TensorFlow takes
+    them."""
     tf = import_tensorflow("a gradient")
     with tf.GradientTape() as tape:
         tape.watch(variables)
         found = function()
-    gradients = tape.gradient(found["loss"], variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        loss = found["loss"] * tf.cast(factor, found["loss"].dtype)
+    gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return found | {"gradients": [tf.convert_to_tensor(gradient) for gradient in gradients]}
 
 
