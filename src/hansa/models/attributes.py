@@ -63,9 +63,9 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     kind: Any = type(value)
     if kind is tuple:
         return tuple(_copied(part, memo) for part in value)
-    if hasattr(value, "stored_ids"):  # Keras's record of the variables that an object has
+    if hasattr(value, "stored_ids") or hasattr(value, "_storage"):  # Keras's and TensorFlow's records of variables
         new = memo[id(value)] = copy.copy(value)
-    elif isinstance(value, list | dict | set):
+    elif issubclass(kind, list | dict | set):
         new = memo[id(value)] = kind.__new__(kind)
         if hasattr(value, "__dict__"):
             vars(new).update(dict.fromkeys(vars(value)))  # nothing records what is put in
