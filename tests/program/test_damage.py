@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hansa.program import CSV, JsonLines, RunError
+from hansa._files import open_regular
+from hansa.program import CSV, CheckpointError, JsonLines, RunError
 from hansa.program.lines import read_records, read_table
 from tests.program.counting import losses, run
 from tests.program.damaging import PLACES, appended, copied, prepended, replaced, resumed, rounds_in_records
@@ -168,6 +171,43 @@ def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, monkeypatch:
     path.write_bytes(b'{"round": 1}\n' + b"x" * 1000 + b'\n{"round": 2}\n' + b"y" * 1000)
     found = read_records(path)
     assert ([record["round"] for record in found.records], found.damaged) == ([1, 2], [2])
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "metrics.csv", "rounds.jsonl", "population.json", "run.json"])
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
+def test_a_file_that_may_not_be_read(
+    name: str, code: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(whole, tmp_path)
+    damaged = (folder / name).read_bytes()
+    refused = (folder / name).stat().st_ino
+
+    def opened(path: Path) -> Any:
+        if path.exists() and path.stat().st_ino == refused:
+            raise OSError(code, os.strerror(code), str(path))
+        return open_regular(path)
+
+    for module in ("lines", "run_file"):
+        monkeypatch.setattr(f"hansa.program.{module}.open_regular", opened)
+    _, told = resumed(folder)
+    assert any(str(folder / name) in text and os.strerror(code) in text for text in told), told
+    assert (folder / f"{name}.damaged").read_bytes() == damaged
+    assert (folder / name).read_bytes()
+
+
+def test_checkpoints_that_may_not_be_read_are_told_and_not_begun_anew(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(whole, tmp_path)
+
+    def listed(path: Any) -> Any:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", listed)
+        with pytest.raises(CheckpointError, match=rf"{folder / 'checkpoints'} cannot be read: Permission denied"):
+            run(folder, 6)
+    assert resumed(folder)[1] == []
 
 
 def test_a_run_on_other_devices_is_told(whole: Path, tmp_path: Path) -> None:

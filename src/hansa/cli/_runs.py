@@ -21,6 +21,7 @@ from hansa.program.run_file import RECORDS, RUN, has_run, read_run
 
 _DEEPEST = 3
 _SHOWN_METRICS = 2
+_LONGEST = 500
 # Where there is no terminal that says its own.
 _WIDTH = 160
 
@@ -68,7 +69,7 @@ def runs(root: Path, as_json: bool) -> None:
         state = run.state if run.reason is None else f"{run.state}: {run.reason}"
         when = _time("%Y-%m-%d %H:%M", run.when)
         name = run.folder.relative_to(root) if run.folder != root else run.folder
-        cells = (name, state, f"{run.done} of {run.rounds}", when, _shown(run.metrics))
+        cells = (name, state[:_LONGEST], f"{run.done} of {run.rounds}", when, _shown(run.metrics))
         table.add_row(*(in_a_line(cell) for cell in cells))
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
@@ -81,8 +82,8 @@ def _folders(root: Path, deep: int) -> Iterator[Path]:
         yield root
     elif deep:
         try:
-            inner = sorted(Path(entry) for entry in os.scandir(root) if entry.is_dir(follow_symlinks=deep == _DEEPEST))
-        except OSError:  # of others, perhaps
+            inner = sorted(root / name for name in os.listdir(root) if os.path.isdir(root / name))
+        except OSError:  # of somebody else's
             return
         for folder in inner:
             yield from _folders(folder, deep - 1)
@@ -127,4 +128,4 @@ def _shown(metrics: dict[str, Any]) -> str:
     floats = [name for name, value in metrics.items() if isinstance(value, float)]
     # Of the evaluation, if there was one.
     floats.sort(key=lambda name: not name.startswith("evaluation/"))
-    return "  ".join(f"{name} {metrics[name]:.4g}" for name in floats[:_SHOWN_METRICS])
+    return "  ".join(f"{name[:_LONGEST]} {metrics[name]:.4g}" for name in floats[:_SHOWN_METRICS])

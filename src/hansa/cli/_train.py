@@ -19,11 +19,12 @@ from hansa.cli._code import Code
 from hansa.cli._experiment import Experiment, identity
 from hansa.cli._output import NO_PICTURE, can_draw, print_json, say
 from hansa.cli.config import ConfigError, RunConfig, differences, read_config, restore_config
-from hansa.program import BestModel, RunError, TrainingResult, load_checkpoint
+from hansa.program import BestModel, RunError, TrainingResult
+from hansa.program.checkpoints import Checkpoints
 from hansa.program.interrupt import BY_USER
 from hansa.program.metrics import Record
 from hansa.program.progress import TableProgress, is_shown
-from hansa.program.run_file import has_run, recovered_run
+from hansa.program.run_file import CHECKPOINTS, has_run, recovered_run
 
 
 def train(path: Path, overrides: Sequence[str], as_json: bool) -> bool:
@@ -107,11 +108,11 @@ def _refuse_another(folder: Path, config: RunConfig, now: dict[str, Any]) -> Non
 
 def _refuse_fewer(folder: Path, rounds: int) -> None:
     """Refuse to take a run to fewer rounds than it has."""
-    if not (folder / "checkpoints").is_dir():
-        return
-    done = load_checkpoint(folder).round
-    if done > rounds:
-        raise ConfigError(folder, [f"the run has {done} rounds already; ask for as many, or more, instead of {rounds}"])
+    found = Checkpoints(folder / CHECKPOINTS).newest(None)
+    if found is not None and found.round > rounds:
+        raise ConfigError(
+            folder, [f"the run has {found.round} rounds already; ask for as many, or more, instead of {rounds}"]
+        )
 
 
 def _run(

@@ -237,9 +237,13 @@ class Checkpoints:
                 path.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
-        if not self._folder.is_dir():
+        if not os.path.isdir(self._folder):
             return []
-        return sorted((path for path in self._folder.iterdir() if _NAME.fullmatch(path.name)), key=_number)
+        try:
+            names = os.listdir(self._folder)
+        except OSError as error:
+            raise CheckpointError(f"{self._folder} cannot be read: {error.strerror or error}") from error
+        return sorted((self._folder / name for name in names if _NAME.fullmatch(name)), key=_number)
 
 
 def _number(path: Path) -> int:

@@ -57,7 +57,8 @@ class Run:
                     f"the run in {self._folder.path} has {done} rounds already; ask for as many, or more, instead of "
                     f"rounds={self._plan.rounds}"
                 )
-            self._folder.checkpoints.clean(done)
+            with self._writing():
+                self._folder.checkpoints.clean(done)
         if found is None:
             self.state = process.initialize() if initial_state is None else _checked_state(initial_state, process)
         else:

@@ -7,6 +7,8 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 Element = ET.Element
+_LONGEST = 1000
+"""Characters of a text among numbers that are shown."""
 
 
 def element(tag: str, *children: Element | str, **attributes: Any) -> Element:
@@ -17,7 +19,7 @@ def element(tag: str, *children: Element | str, **attributes: Any) -> Element:
         *children: in order.
         **attributes: `_` in a name stands for `-`, and one at the end for nothing: `class_`, `data_values`.
     """
-    names = {name.rstrip("_").replace("_", "-"): str(value) for name, value in attributes.items()}
+    names = {name.rstrip("_").replace("_", "-"): str(value).translate(_CONTROL) for name, value in attributes.items()}
     result = ET.Element(tag, names)
     last: Element | None = None
     for child in children:
@@ -41,7 +43,8 @@ def to_html(root: Element) -> str:
 def shown(value: Any) -> str:
     """A number for people: `1,234`, `0.9512`, `1.2e-05`; other values as they print."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return "" if value is None else str(value)
+        text = "" if value is None else str(value)
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     if isinstance(value, int):
         return f"{value:,}"
     if not math.isfinite(value):
