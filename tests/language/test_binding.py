@@ -128,6 +128,23 @@ def test_the_one_parameter_gets_the_struct_itself() -> None:
     assert made({"a": 5.0, "class": 3.0}) == 2.0
 
 
+def test_functions_without_declared_types_take_arguments_by_name() -> None:
+    for made in (hansa.jax_computation(weighed), federated_untyped):
+        assert made(c=300.0, a=1.0, b=20.0) == made(1.0, c=300.0, b=20.0) == weighed(**VALUES)
+        with pytest.raises(TypeError, match=r"takes 3 arguments \(a, b, c\); c is missing"):
+            made(1.0, b=2.0)
+
+
+@hansa.federated_computation()
+def federated_untyped(a: Any, b: Any, c: Any) -> Any:
+    return hansa.jax_computation(weighed)(c=c, a=a, b=b)
+
+
+def test_a_callable_object_shows_its_class() -> None:
+    made = hansa.jax_computation(Weighed())
+    assert (made.__name__, made.__qualname__, made.__module__) == ("Weighed", "Weighed", __name__)
+
+
 # Functions without declared types, and values of a federated computation.
 
 IN_ANOTHER_ORDER = "<y=float32,x=<q=float32,p=float32>>"

@@ -116,12 +116,12 @@ def _() -> None:
 
 
 @misuse(
-    "an argument by name without declared types",
+    "an argument of an unknown name without declared types",
     TypeError,
-    "'<lambda>' has no declared types, so it is called with positional arguments only",
+    r"'<lambda>' takes one argument \(a\); it has none called 'b'",
 )
 def _() -> None:
-    hansa.jax_computation(lambda a: a)(a=1.0)  # wrong
+    hansa.jax_computation(lambda a: a)(b=1.0)  # wrong
 
 
 @misuse("too few arguments without declared types", TypeError, "'<lambda>' takes 2 arguments, one was given")

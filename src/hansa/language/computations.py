@@ -40,7 +40,7 @@ class Computation:
         self.name = name
         self.type_signature = signature
         self.where = where
-        self.__name__ = name
+        self.__name__ = self.__qualname__ = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs it on data, or records the call if the arguments are values of a computation that is being traced."""
@@ -126,7 +126,7 @@ class PolymorphicComputation:
         self.name = name
         self.parameters = parameters
         self.where = where
-        self.__name__ = name
+        self.__name__ = self.__qualname__ = name
         self._build = build
         self._built: dict[tuple[Type, ...], Computation] = {}
 
@@ -174,7 +174,7 @@ class PolymorphicComputation:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the computation for arguments of these types."""
         if kwargs:
-            raise TypeError(f"{self.name!r} has no declared types, so it is called with positional arguments only")
+            args = tuple(value for _, value in _bind(self.name, self.parameters, args, kwargs))
         if len(args) != len(self.parameters):
             raise TypeError(f"{self.name!r} takes {_count(len(self.parameters))}, {_given(len(args))}")
         trace = current_trace()
@@ -317,13 +317,12 @@ def pack(name: str, parameter: Type | None, args: tuple[Any, ...], kwargs: dict[
                 f"{name!r} takes one argument, of type {parameter}; pass it without the name {next(iter(kwargs))!r}"
             )
         raise TypeError(f"{name!r} takes one argument, of type {parameter}; {_given(count)}")
-    return Struct(_bind(name, parameter, args, kwargs))
+    return Struct(_bind(name, parameter.names, args, kwargs))
 
 
 def _bind(
-    name: str, parameter: StructType, args: tuple[Any, ...], kwargs: dict[str, Any]
+    name: str, names: tuple[str | None, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[tuple[str | None, Any]]:
-    names = parameter.names
     takes = f"{name!r} takes {_count(len(names))} ({', '.join(field or f'#{i}' for i, field in enumerate(names))})"
     if len(args) > len(names):
         raise TypeError(f"{takes}, {_given(len(args))}")
