@@ -260,10 +260,18 @@ def inline(result: Node, bound: dict[Node, Node]) -> Node:
             assert isinstance(inner, GraphComputation)
             new[node] = inline(inner.result, {inner.parameter: inputs[0]} if inner.parameter is not None else {})
         elif isinstance(node, Select):
-            new[node] = node if inputs == node.inputs else select(inputs[0], node.index)
+            new[node] = node if inputs == node.inputs else _selected(inputs[0], node.index)
         else:
             new[node] = node if inputs == node.inputs else _with_inputs(node, inputs)
     return new[result]
+
+
+def _selected(struct: Node, index: int) -> Node:
+    """A field of a struct, without what the other fields are made of where they were only put together."""
+    field = select(struct, index)
+    if isinstance(struct, Intrinsic) and struct.name == "federated_zip" and struct.arguments[index].type == field.type:
+        return struct.arguments[index]
+    return field
 
 
 def _with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:

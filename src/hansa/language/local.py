@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export, lax
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from hansa.language.context import Trace, explaining_recursion, tracing
 from hansa.language.sizes import batch_symbols, deciding
@@ -128,6 +128,11 @@ class LocalFunction:
         numbers = {id(variable): i for i, variable in enumerate(traced.jaxpr.jaxpr.invars)}
         return jax.tree.unflatten(traced.result, [numbers.get(id(out), -1) for out in traced.jaxpr.jaxpr.outvars])
 
+    def dependence(self) -> list[frozenset[int]]:
+        """For each array of the result, the numbers of the argument's arrays that it may depend on, once traced."""
+        jaxpr = next(iter(self._traced.values())).jaxpr.jaxpr
+        return _dependence(jaxpr, [frozenset((i,)) for i in range(len(jaxpr.invars))])
+
     def eager(self, argument: Any) -> Any:
         """The function's result on arrays, by calling the Python function itself with concrete JAX arrays, untraced.
 
@@ -181,6 +186,25 @@ class LocalFunction:
                 raised = raised or error
         assert raised is not None
         raise raised
+
+
+def _dependence(jaxpr: Jaxpr, given: list[frozenset[int]]) -> list[frozenset[int]]:
+    """What the results of a jaxpr depend on, from what its arguments do; that of a loop's or a branch's, on all."""
+    known = dict(zip(jaxpr.invars, given, strict=True))
+    nothing: frozenset[int] = frozenset()
+
+    def of(variable: Any) -> frozenset[int]:
+        return nothing if isinstance(variable, Literal) else known.get(variable, nothing)
+
+    for equation in jaxpr.eqns:
+        inputs = [of(variable) for variable in equation.invars]
+        called = equation.params.get("jaxpr") if equation.primitive.name in ("jit", "pjit") else None
+        if isinstance(called, ClosedJaxpr):
+            outputs = _dependence(called.jaxpr, inputs)
+        else:
+            outputs = [nothing.union(*inputs)] * len(equation.outvars)
+        known.update(zip(equation.outvars, outputs, strict=True))
+    return [of(variable) for variable in jaxpr.outvars]
 
 
 _SHOWN = 4

@@ -20,10 +20,10 @@ from hansa.language import intrinsics as on
 from hansa.language.computations import Computation, LocalComputation
 from hansa.language.local import is_wide, tensors, unflatten
 from hansa.language.tracing import federated_computation, jax_computation, narrow_computation, wide_computation
+from hansa.learning.measuring import build_measuring
 from hansa.learning.metrics import RoundMetrics
 from hansa.learning.model_fn import model_of
 from hansa.learning.screening import (
-    all_finite,
     counters,
     finite_difference,
     int64,
@@ -83,9 +83,10 @@ def build_federated_averaging_process(
         A process whose `initialize` gives the state
         `<model=<trainable=<…>,non_trainable=<…>>,optimizer_state=<int64,…>>@SERVER`, which counts the rounds that
         changed the model, and whose `next` takes the state and the clients' batches to the next state and the round's
-        metrics. A client whose update or local outputs are not all finite, or that has no examples, has no part in
-        either; the metrics count it (`RoundMetrics`). Without any other client the state stays as it is, and so it does
-        where the server's step would make NaN or infinity of finite numbers; the metrics say `model_unchanged`.
+        metrics. A client whose update or weight is not finite, or that has no examples, has no part in either; one of
+        whose metrics some are not finite has no part in these. The metrics count both (`RoundMetrics`). Without any
+        client that has a part in it, the state stays as it is, and so it does where the server's step would make NaN or
+        infinity of finite numbers; the metrics say `model_unchanged`.
 
     Raises:
         TypeError, ValueError: if an argument is not what is said above.
@@ -103,7 +104,8 @@ def build_federated_averaging_process(
     work = _client_work(model, training, weights_type, _weighting(client_weighting), schedule is not None)
     report = struct_of(work.type_signature.result)
     update_server = _server_update(server, struct_of(state_type), report, non_trainable == "mean")
-    combine = _round_metrics(model, struct_of(report["counts"]))
+    measure = build_measuring(model.metrics, struct_of(report["counts"]))
+    combine = _round_metrics(model, struct_of(struct_of(measure.type_signature.result)["counters"]))
     round_key, client_key = _keys(seed)
     batches = FederatedType(SequenceType(model.batch_type), CLIENTS)
 
@@ -117,8 +119,8 @@ def build_federated_averaging_process(
         trained = on.federated_map(work, [on.federated_broadcast(state.model), data, keys])
         average = on.federated_mean(trained.update, trained.weight)
         after = on.federated_map(update_server, [state, average, on.federated_sum(trained.used)])
-        counts = on.federated_sum(trained.counts)
-        metrics = on.federated_map(combine, [model.metrics(trained.outputs), counts, after.changed])
+        found = measure(trained.outputs, trained.counts)
+        metrics = on.federated_map(combine, [found.metrics, found.counters, after.changed])
         return Struct([("state", after.state), ("metrics", metrics)])
 
     return IterativeProcess(initialize, next)
@@ -252,7 +254,7 @@ def _client_work(
         update = ModelWeights.create(trainable, statistics)
         weight = weighting(outputs, carry.num_examples)
         has_data = carry.step > 0
-        finite = finite_difference(weights, before) & all_finite((outputs, weight)) & (weight >= 0)
+        finite = finite_difference(weights, before) & jnp.isfinite(weight) & (weight >= 0)
         used = has_data & finite
         return {
             "update": zero_unless(used, update),
@@ -322,16 +324,15 @@ def _server_update(optimizer: Optimizer, state: StructType, report: StructType, 
     return cast(Computation, server_update)
 
 
-def _round_metrics(model: FunctionalModel, counts: StructType) -> Computation:
-    metrics = reported_metrics(model, [*counts.names, "model_unchanged"])
+def _round_metrics(model: FunctionalModel, counters: StructType) -> Computation:
+    metrics = reported_metrics(model, [*counters.names, "model_unchanged"])
     negated = jax_computation(_FLAG)(lambda changed: ~changed)
 
-    @federated_computation(metrics, counts, _FLAG)
-    def round_metrics(metrics: Any, counts: Any, changed: Any) -> Any:
-        fields = zip(metrics.type_signature.names, metrics, strict=True)
-        return RoundMetrics(
-            [*fields, *zip(counts.type_signature.names, counts, strict=True), ("model_unchanged", negated(changed))]
-        )
+    @federated_computation(metrics, counters, _FLAG)
+    def round_metrics(metrics: Any, counters: Any, changed: Any) -> Any:
+        both = (metrics, counters)
+        fields = [pair for part in both for pair in zip(part.type_signature.names, part, strict=True)]
+        return RoundMetrics([*fields, ("model_unchanged", negated(changed))])
 
     return cast(Computation, round_metrics)
 

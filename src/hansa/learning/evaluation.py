@@ -15,10 +15,11 @@ import jax.numpy as jnp
 from hansa.language import intrinsics as on
 from hansa.language.computations import Computation
 from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
+from hansa.learning.measuring import build_measuring
 from hansa.learning.metrics import RoundMetrics
 from hansa.learning.model_fn import model_of
 from hansa.learning.one_client import of_one_client
-from hansa.learning.screening import all_finite, counters, int64, reported_metrics, struct_of, zero_unless
+from hansa.learning.screening import counters, int64, reported_metrics, struct_of, zero_unless
 from hansa.models.accumulators import type_of
 from hansa.models.batch_types import leading_size
 from hansa.models.model import FunctionalModel
@@ -41,9 +42,10 @@ def build_federated_evaluation(
     Returns:
         A computation `(<weights@SERVER,{batches*}@CLIENTS> -> metrics@SERVER)`, of `state.model` of an averaging
         process and the clients' batches. The metrics are a `RoundMetrics`: the model's, aggregated over all examples as
-        in training, and how many clients were left out. A client whose local outputs are not all finite is left out and
-        counted in `num_non_finite_clients`, and one without examples in `num_empty_clients`. So where weights are NaN,
-        every client is left out, and the metrics are those of no examples.
+        in training, and how many clients were left out. A client whose loss is not finite is left out and counted in
+        `num_non_finite_clients`, and one without examples in `num_empty_clients`. So where weights are NaN, every
+        client is left out, and the metrics are those of no examples. Any other metric that is not finite is left out by
+        itself and counted in `num_non_finite_metrics`.
 
     Raises:
         TypeError, ValueError: if `model_fn` is no model and makes none, or the model has no metrics.
@@ -51,20 +53,21 @@ def build_federated_evaluation(
     model = model_of(model_fn)
     work = _client_work(model, seed)
     report = struct_of(work.type_signature.result)
-    counts_type = struct_of(report["counts"])
     weights_type = FederatedType(type_of(model.initial_weights), SERVER)
     batches = FederatedType(SequenceType(model.batch_type), CLIENTS)
+    measure = build_measuring(model.metrics, struct_of(report["counts"]))
+    counters_type = struct_of(struct_of(measure.type_signature.result)["counters"])
 
-    @federated_computation(reported_metrics(model, counts_type.names), counts_type)
-    def round_metrics(metrics: Any, counts: Any) -> Any:
-        both = (metrics, counts)
+    @federated_computation(reported_metrics(model, counters_type.names), counters_type)
+    def round_metrics(metrics: Any, counters: Any) -> Any:
+        both = (metrics, counters)
         return RoundMetrics([pair for part in both for pair in zip(part.type_signature.names, part, strict=True)])
 
     @federated_computation(weights_type, batches)
     def evaluate(weights: Any, data: Any) -> Any:
         reports = on.federated_map(work, [on.federated_broadcast(weights), data, on.federated_client_id()])
-        counts = on.federated_sum(reports.counts)
-        return on.federated_map(round_metrics, [model.metrics(reports.used), counts])
+        found = measure(reports.used, reports.counts)
+        return on.federated_map(round_metrics, [found.metrics, found.counters])
 
     return cast(Computation, evaluate)
 
@@ -129,6 +132,7 @@ def _client_work(model: FunctionalModel, seed: int) -> Computation:
             "key": jax.random.key_data(key),
             "step": 0,
             "num_examples": 0,
+            "finite": True,
         }
 
     @local(start.type_signature.result, model.batch_type)
@@ -137,16 +141,21 @@ def _client_work(model: FunctionalModel, seed: int) -> Computation:
         after = model.forward(carry.weights, carry.local, batch, False, key)
         count = after.output.num_examples
         seen = leading_size(batch) if count is None else jnp.asarray(count, jnp.int32)
-        return carry._replace(local=after.local, step=carry.step + 1, num_examples=carry.num_examples + seen)
+        return carry._replace(
+            local=after.local,
+            step=carry.step + 1,
+            num_examples=carry.num_examples + seen,
+            finite=carry.finite & jnp.isfinite(after.output.loss),
+        )
 
     @local(start.type_signature.result)
     def finish(carry: Any) -> Any:
         outputs = model.local_outputs(carry.local)
-        has_data, finite = carry.step > 0, all_finite(outputs)
+        has_data = carry.step > 0
         return {
             "outputs": outputs,
-            "used": zero_unless(has_data & finite, outputs),
-            "counts": counters(has_data, finite),
+            "used": zero_unless(has_data & carry.finite, outputs),
+            "counts": counters(has_data, carry.finite),
             "num_examples": int64(carry.num_examples),
         }
 

@@ -12,7 +12,7 @@ import numpy as np
 from hansa.language import intrinsics
 from hansa.language.computations import Computation
 from hansa.language.local import to_struct
-from hansa.language.tracing import federated_computation, jax_computation, narrow_computation
+from hansa.language.tracing import federated_computation, jax_computation
 from hansa.models import exact
 from hansa.models.accumulators import (
     Accumulator,
@@ -21,12 +21,13 @@ from hansa.models.accumulators import (
     example,
     extreme_of_clients,
     own_aggregation,
-    summed,
     type_of,
     type_of_report,
 )
+from hansa.models.keras_folds import folds_of
+from hansa.models.merging import merged
 from hansa.models.metrics import Metric
-from hansa.types import CLIENTS, FederatedType, Struct, Type
+from hansa.types import CLIENTS, FederatedType, Struct, StructType, Type
 
 
 def keras_metric_plan(name: str, metric: Metric) -> Plan:
@@ -42,10 +43,19 @@ def keras_metric_plan(name: str, metric: Metric) -> Plan:
 
     def planned(kind: Type) -> Accumulator:
         _build(metric.function, example(kind), what)
-        kept = _added_up if metric.aggregation is None else _of_clients
-        return kept(what, metric, lambda seen: to_struct(arguments(seen), what))
+        kept = _merged if metric.aggregation is None else _of_clients
+        return kept(what, metric, cast(StructType, kind), lambda seen: to_struct(arguments(seen), what))
 
     return Plan(arguments, planned)
+
+
+def kept_by_clients(metric: Any) -> str:
+    """How messages say to give a Keras metric whose variables do not come together."""
+    name = type(metric).__name__
+    return (
+        f"Let each client keep it, and say how the clients' results are aggregated: hansa.learning.Metric({name}(…), "
+        "'max'), or 'min', 'mean', or a federated computation of one's own"
+    )
 
 
 def _check_backend(what: str) -> None:
@@ -70,7 +80,7 @@ def to_keras(value: Any) -> Any:
 def _build(metric: Any, zeros: Any, what: str) -> None:
     """Lets the object make its variables, which some do only when they see data."""
     try:
-        metric.update_state(*_arguments(zeros)[0], **_arguments(zeros)[1])
+        _update(metric, zeros)
     except Exception as error:
         error.add_note(
             f"while calling {what}, {type(metric).__name__}, on labels and predictions; one that takes values instead, "
@@ -78,6 +88,11 @@ def _build(metric: Any, zeros: Any, what: str) -> None:
         )
         raise
     metric.reset_state()
+
+
+def _update(metric: Any, given: Any) -> None:
+    positional, rest = _arguments(given)
+    metric.update_state(*positional, **rest)
 
 
 def _arguments(given: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -96,22 +111,24 @@ def _result(metric: Any, variables: Any, what: str) -> Any:
     return to_struct(metric.stateless_result(values), what)
 
 
-def _added_up(what: str, metric: Metric, arguments: Callable[[Seen], Any]) -> Accumulator:
-    """Variables summed over batches and clients, and Keras's result of the total."""
-    variables = Struct([(None, np.zeros(v.shape, v.dtype)) for v in metric.function.variables])
+def _merged(what: str, metric: Metric, given: StructType, arguments: Callable[[Seen], Any]) -> Accumulator:
+    """Variables that come together over batches and clients, and Keras's result of them."""
+    keras_metric, variables = metric.function, list(metric.function.variables)
+    zeros = Struct([(None, np.zeros(v.shape, v.dtype)) for v in variables])
 
     def finish(total: Any) -> Any:
-        result = _result(metric.function, total, what)
+        result = _result(keras_metric, total, what)
         return result if metric.finalize is None else metric.finalize(result)
 
     def contribute(seen: Seen) -> Any:
-        return _updated(metric.function, variables, arguments(seen))
+        return _updated(keras_metric, zeros, arguments(seen))
 
-    kind = type_of(jax.tree.map(exact.summable, variables))
-    return summed(what, contribute, finish, narrow_computation).build(kind)
+    folds = folds_of([keras_metric], variables, lambda: given, lambda one: _update(keras_metric, one), kept_by_clients)
+    kind = type_of(jax.tree.map(exact.summable, zeros))
+    return merged(what, cast(StructType, kind), folds, contribute, finish)
 
 
-def _of_clients(what: str, metric: Metric, arguments: Callable[[Seen], Any]) -> Accumulator:
+def _of_clients(what: str, metric: Metric, given: StructType, arguments: Callable[[Seen], Any]) -> Accumulator:
     """The metric's own variables at each client, and the clients' results aggregated."""
     variables = Struct([(None, np.array(v.value)) for v in metric.function.variables])
     initial = Struct([("variables", variables), ("batches", np.int32(0)), ("num_examples", np.int32(0))])

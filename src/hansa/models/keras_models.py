@@ -24,15 +24,16 @@ from hansa.models.accumulators import (
     build,
     combine,
     loss_and_count,
-    summed,
     type_of,
 )
 from hansa.models.batch_types import of_any_size, sample_type
+from hansa.models.keras_folds import folds_of
 from hansa.models.keras_jax import Called, JaxCalls
-from hansa.models.keras_metrics import keras_metric_plan, to_keras
+from hansa.models.keras_metrics import kept_by_clients, keras_metric_plan, to_keras
 from hansa.models.keras_optimizers import from_keras, untouched
 from hansa.models.keras_tensorflow import TensorFlowCalls
 from hansa.models.learning_rates import check_keras
+from hansa.models.merging import merged
 from hansa.models.metrics import Metric, is_keras_metric, metric_plan
 from hansa.models.model import BatchOutput, Forward, FunctionalModel, ScaleLoss
 from hansa.models.optimizers import TrainedVariables
@@ -150,7 +151,7 @@ def _model(keras_model: Any, sample: Type, metrics: list[Metric], has_optimizer:
     _build(keras_model, kind)
     functions = _KerasFunctions(keras_model, kind)
     own = build([(metric._name(), _plan(metric)) for metric in metrics], lambda of: functions.type_of(of, kind))
-    compiled = ("the compiled metrics", functions.compiled_metrics())
+    compiled = ("the compiled metrics", functions.compiled_metrics(kind))
     all_metrics = combine(
         [compiled, *own, ("the loss", loss_and_count(keep_count=False))], spread=["the compiled metrics", "the loss"]
     )
@@ -173,6 +174,16 @@ def _model(keras_model: Any, sample: Type, metrics: list[Metric], has_optimizer:
 def _plan(metric: Metric) -> Plan:
     make = keras_metric_plan if is_keras_metric(metric.function) else metric_plan
     return make(metric._name(), metric)
+
+
+def _instead_of_compiled(metric: Any) -> str:
+    if keras.backend.backend() == "jax":
+        return f"Leave it out of compile. {kept_by_clients(metric)}; in the list metrics= of from_compiled_keras_model"
+    return (
+        "Leave it out of compile, and write it as a function in JAX of all examples, such as hansa.learning.Metric("
+        "lambda labels, predictions, weight: jnp.abs(labels - predictions), 'max', name='max_error'), in the list "
+        "metrics= of from_compiled_keras_model"
+    )
 
 
 def _split(metrics: Any) -> tuple[Any, list[Metric]]:
@@ -307,8 +318,8 @@ class _KerasFunctions:
         constrained = self.calls.constrained(self.trained, list(trainable))
         return Struct(zip(trainable._fields, constrained, strict=True))
 
-    def compiled_metrics(self) -> Accumulator:
-        """Adds up what batches add to the variables of metrics, and has Keras make its metrics of the total."""
+    def compiled_metrics(self, kind: Type) -> Accumulator:
+        """Puts together what comes of batches in the variables of metrics; Keras makes its metrics of that."""
         variables = self.metric_variables
         names = _metric_names(variables)
 
@@ -321,7 +332,29 @@ class _KerasFunctions:
             return {name: value for name, value in results.items() if name != "loss"}
 
         kinds = StructType([(name, _summed_type(v)) for name, v in zip(names, variables, strict=True)])
-        return summed("the compiled metrics", contribute, finish, narrow_computation).build(kinds)
+        folds = folds_of(
+            _metrics_in(self.model), variables, lambda: self._measured_type(kind), self._measure, _instead_of_compiled
+        )
+        return merged("the compiled metrics", kinds, folds, contribute, finish)
+
+    def _measured_type(self, kind: Type) -> StructType:
+        """The type of what metrics are updated with: inputs, labels, predictions."""
+        predictions = self.type_of(lambda seen: Struct.of(predictions=seen.output.predictions), kind)
+        x, y = _x_y(Struct(cast(StructType, kind).fields))
+        return StructType([("x", x), ("labels", y), *cast(StructType, predictions).fields])
+
+    def _measure(self, measured: Any) -> None:
+        """Updates Keras's metrics themselves."""
+        self.model.compute_metrics(*map(to_keras, measured))
+
+
+def _metrics_in(model: Any) -> list[Any]:
+    """The compiled metrics of a model, and its own and its layers'."""
+    found = []
+    for metric in model.metrics:
+        of_keras = type(metric).__module__.startswith("keras.")
+        found += list(metric.metrics) if of_keras and hasattr(metric, "metrics") else [metric]
+    return found
 
 
 def _summed_type(variable: Any) -> TensorType:

@@ -1,0 +1,79 @@
+"""What of a computation's argument each tensor of its result depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hansa.language.computations import Computation, GraphComputation, LocalComputation
+from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
+from hansa.types import FederatedType, Type, tensor_leaves
+
+Numbers = frozenset[int]
+
+_LEAF_BY_LEAF = (
+    "federated_broadcast",
+    "federated_max",
+    "federated_min",
+    "federated_secure_sum",
+    "federated_secure_sum_bitwidth",
+    "federated_sum",
+    "federated_value",
+    "federated_zip",
+)
+"""The operations of which each tensor of the result depends on the tensor at its place in the arguments."""
+
+
+def dependence(computation: Computation) -> list[Numbers]:
+    """For each tensor in the type of the result, in order, the numbers of the tensors in that of the parameter.
+
+    What cannot be told apart depends on all.
+    """
+    kind = computation.type_signature
+    parameter = [] if kind.parameter is None else [frozenset((i,)) for i in range(len(tensor_leaves(kind.parameter)))]
+    return _through(computation, parameter)
+
+
+def _through(computation: Computation, given: list[Numbers]) -> list[Numbers]:
+    """What the result depends on, from what the argument does."""
+    if isinstance(computation, LocalComputation):
+        return [_union(given[i] for i in numbers) for numbers in computation.function.dependence()]
+    if not isinstance(computation, GraphComputation):
+        return _on_all(computation.type_signature.result, given)
+    known: dict[Node, list[Numbers]] = {}
+    for node in walk(computation.result):
+        inputs = [numbers for source in node.inputs for numbers in known[source]]
+        known[node] = given if isinstance(node, Parameter) else _of_node(node, inputs)
+    return known[computation.result]
+
+
+def _of_node(node: Node, inputs: list[Numbers]) -> list[Numbers]:
+    match node:
+        case Literal():
+            return [frozenset()] * len(tensor_leaves(node.type))
+        case MakeStruct():
+            return inputs
+        case Select():
+            first = sum(len(tensor_leaves(member)) for member in _members(node.source.type)[: node.index])
+            return inputs[first : first + len(tensor_leaves(node.type))]
+        case Apply():
+            return _through(node.computation, inputs)
+        case Intrinsic(name="federated_map"):
+            return _through(node.functions[0], inputs)
+        case Intrinsic(name="federated_mean", arguments=(_, _)):
+            *values, weight = inputs
+            return [numbers | weight for numbers in values]
+        case Intrinsic(name=name) if name in (*_LEAF_BY_LEAF, "federated_mean"):
+            return inputs
+    return _on_all(node.type, inputs)
+
+
+def _members(kind: Type) -> list[Type]:
+    return list(kind.member if isinstance(kind, FederatedType) else kind)  # type: ignore[call-overload, no-any-return]
+
+
+def _on_all(kind: Type, inputs: Iterable[Numbers]) -> list[Numbers]:
+    return [_union(inputs)] * len(tensor_leaves(kind))
+
+
+def _union(parts: Iterable[Numbers]) -> Numbers:
+    return frozenset().union(*parts)
