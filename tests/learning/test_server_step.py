@@ -16,14 +16,14 @@ def model():
 
     def forward(weights, batch, training, rng):
         w, statistics = weights
-        return BatchOutput((w["w"] * batch.step).mean(), None), {"s": statistics["s"] + batch.statistic.mean()}
+        return BatchOutput(-(w["w"] * batch.step).mean(), None), {"s": statistics["s"] + batch.statistic.mean()}
 
     return hansa.learning.functional_model(
         {"w": np.float32(0)},
         forward,
         non_trainable={"s": np.float32(0)},
         input_spec="<step=float32[?],statistic=float32[?]>",
-        optimizer=optax.sgd(-1.0),
+        optimizer=optax.sgd(1.0),
     )
 
 
