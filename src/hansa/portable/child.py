@@ -13,7 +13,7 @@ from pathlib import Path
 _MEMORY = 8 << 30
 """Bytes of address space beside what the imports take."""
 
-_SECONDS = 60
+_SECONDS = 20
 """Of a processor, for all modules."""
 
 
@@ -59,10 +59,15 @@ def _limit() -> None:
         import resource
 
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        memory = pages * resource.getpagesize() + _MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        limits = {
+            resource.RLIMIT_CPU: _SECONDS,
+            resource.RLIMIT_CORE: 0,
+            resource.RLIMIT_AS: pages * resource.getpagesize() + _MEMORY,
+        }
+        for what, most in limits.items():
+            _, hard = resource.getrlimit(what)
+            least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            resource.setrlimit(what, (least, hard))
     except (ImportError, OSError, ValueError):
         pass
 

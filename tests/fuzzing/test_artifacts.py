@@ -1,0 +1,267 @@
+"""Files of saved computations, damaged and forged: refused, or loaded and of the types that they say. No crash.
+
+Inputs are made of three honest files. Damage is anywhere in a file; forgery is in one part of it, with the checksums
+of all made right again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import export, lax
+
+import hansa
+from hansa.types import FederatedType, StructType, Type, to_value
+from tests.fuzzing.pool import fuzz
+from tests.portable.forging import changed, contents, write
+
+
+def parts(x):
+    """Operations of many kinds, without a loop: a damaged one may have no end."""
+    whole = x @ x.T + 4 * jnp.eye(4)
+    return {
+        "linear": [jnp.linalg.cholesky(whole), jnp.linalg.svd(x)[1], jnp.linalg.qr(x)[1], jnp.linalg.eigh(whole)[0]],
+        "ordered": [jnp.sort(x, 0), lax.top_k(x, 2)[0], jnp.argsort(x[0])],
+        "windows": lax.reduce_window(x, -jnp.inf, lax.max, (2, 2), (1, 1), "SAME"),
+        "convolved": lax.conv(x[None, None], x[None, None, :3, :3], (1, 1), "SAME"),
+        "placed": x.at[jnp.array([1, 1, 3])].add(2.0)[jnp.array([0, 3, 9]), jnp.array([-1, 2, 2])],
+        "spectrum": jnp.abs(jnp.fft.rfft(x)),
+        "table": x @ jnp.asarray(np.arange(20, dtype=np.float32).reshape(4, 5)),
+    }
+
+
+@hansa.federated_computation("{float32[4,4]}@CLIENTS", "float32@SERVER")
+def many_kinds(value, factor):
+    done = hansa.federated_map(hansa.jax_computation(parts), value)
+    largest = hansa.federated_max(hansa.federated_map(hansa.jax_computation(lambda x: x.max()), value))
+    scaled = hansa.federated_map(hansa.jax_computation(lambda a, b: a * b), [largest, factor])
+    return {"sum": hansa.federated_sum(done), "scaled": scaled, "note": "text", "numbers": [1, 2.5]}
+
+
+@hansa.federated_computation("{float32[?,3,3]}@CLIENTS")
+def any_number(value):
+    work = hansa.jax_computation(lambda x: jnp.linalg.cholesky(x @ jnp.swapaxes(x, 1, 2) + jnp.eye(3)).mean(0))
+    return hansa.federated_mean(hansa.federated_map(work, value))
+
+
+def averaging():
+    def forward(weights, batch, training, rng):
+        error = batch.x @ weights["slope"] - batch.y
+        return hansa.learning.BatchOutput(jnp.mean(error**2), error)
+
+    model = hansa.learning.functional_model(
+        {"slope": np.zeros(2, np.float32)},
+        forward,
+        input_spec="<x=float32[?,2],y=float32[?]>",
+        optimizer=optax.sgd(0.1),
+    )
+    return hansa.learning.build_federated_averaging_process(model)
+
+
+RNG = np.random.default_rng(0)
+MATRICES = [RNG.normal(size=(4, 4)).astype(np.float32) for _ in range(2)]
+BATCHES = [RNG.normal(size=(3, 3, 3)).astype(np.float32) for _ in range(2)]
+
+CALLS: list[tuple[str, Callable[[], Any], Callable[[Any], tuple[Any, Type]]]] = [
+    ("kinds", lambda: many_kinds, lambda f: (f(MATRICES, 2.0), f.type_signature.result)),
+    ("any number", lambda: any_number, lambda f: (f(BATCHES), f.type_signature.result)),
+    ("averaging", averaging, lambda p: (p.initialize(), p.initialize.type_signature.result)),
+]
+
+RIGHT = (hansa.ArtifactError, TypeError, ValueError, jax.errors.JaxRuntimeError)
+"""What the call of a loaded forgery may raise: its types are not those of the arguments, or XLA does not compile it."""
+
+
+@functools.cache
+def honest(which: int) -> tuple[bytes, dict[str, Any], dict[str, bytes]]:
+    """The bytes of an honest file, its manifest and its entries."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "honest.hansa"
+        hansa.save(CALLS[which][1](), path, platforms=("cpu",))
+        return path.read_bytes(), *contents(path)
+
+
+def attempt(random: Random, folder: Path) -> str:
+    which = random.randrange(len(CALLS))
+    path = folder / "forged.hansa"
+    data, manifest, entries = honest(which)
+    manifest, entries = json.loads(json.dumps(manifest)), dict(entries)
+    way = random.choice((damage, swap, manifests, functions, functions, bytecode, bytecode, texts))
+    if way is damage:
+        path.write_bytes(damaged(random, data))
+    elif way(random, manifest, entries) is None:
+        write(path, manifest, entries)
+    else:
+        return "no input"
+    try:
+        loaded = hansa.load(path)
+    except hansa.ArtifactError as error:
+        assert str(path) in str(error)
+        return f"{way.__name__}: refused"
+    try:
+        value, kind = CALLS[which][2](loaded)
+    except AttributeError as error:
+        assert "initialize" in str(error) or "type_signature" in str(error), error  # of another class
+        return f"{way.__name__}: of another class"
+    except RIGHT:
+        return f"{way.__name__}: refused at the call"
+    assert_of(value, kind)
+    return f"{way.__name__}: called"
+
+
+def assert_of(value: Any, kind: Type) -> None:
+    """Whether a result is of the type that it should be of."""
+    member = (
+        StructType([(name, of_member(field)) for name, field in kind.fields]) if isinstance(kind, StructType) else kind
+    )
+    to_value(value, of_member(member))
+
+
+def of_member(kind: Type) -> Type:
+    return kind.member if isinstance(kind, FederatedType) else kind
+
+
+def damage(random: Random, manifest: Any, entries: Any) -> None:
+    """Bytes anywhere in the file."""
+
+
+def damaged(random: Random, data: bytes) -> bytes:
+    """The bytes after a few changes: one of other bits, some of others, some fewer, some more, some twice, an end."""
+    new = bytearray(data)
+    for _ in range(random.randint(1, 4)):
+        i, n = random.randrange(len(new)), random.randint(1, 12)
+        match random.randrange(8):
+            case 0 | 1 | 2:
+                new[i] ^= 1 << random.randrange(8)
+            case 3:
+                new[i : i + n] = random.randbytes(n)
+            case 4:
+                del new[i : i + n]
+            case 5:
+                new[i:i] = random.randbytes(n)
+            case 6:
+                j = random.randrange(len(new))
+                new[i : i + n] = new[j : j + n]
+            case 7 if random.randrange(4) == 0:
+                del new[max(i, 1) :]
+    return bytes(new) or b"\0"
+
+
+def swap(random: Random, manifest: dict[str, Any], entries: dict[str, bytes]) -> None:
+    """Functions and arrays in each other's places."""
+    text = json.dumps(manifest["programs"])
+    for _ in range(random.randint(1, 3)):
+        a, b = random.choice(list(entries)), random.choice(list(entries))
+        text = text.replace(a, "?").replace(b, a).replace("?", b)
+    manifest["programs"] = json.loads(text)
+
+
+def manifests(random: Random, manifest: dict[str, Any], entries: dict[str, bytes]) -> None:
+    """Other values in the manifest."""
+    for _ in range(random.randint(1, 3)):
+        places = list(walk(manifest))
+        holder, key = random.choice(places)
+        match random.randrange(5):
+            case 0:
+                holder.pop(key)
+            case 1:
+                other, name = random.choice(places)
+                if name in other or (isinstance(other, list) and name < len(other)):
+                    holder[key] = json.loads(json.dumps(other[name]))
+            case 2:
+                holder[key] = random.choice([None, True, 0, -1, 7, 1 << 70, 1.5, "", "text", [], {}, [[]], {"a": 1}])
+            case 3 if isinstance(holder[key], str):
+                holder[key] = damaged(random, holder[key].encode() or b"a").decode(errors="replace")
+            case 4 if isinstance(holder, list):
+                holder.insert(random.randrange(len(holder) + 1), holder[key])
+
+
+def walk(value: Any):
+    """Each place in a value of JSON: what it is in, and its key there."""
+    pairs = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+    for key, inner in pairs:
+        yield value, key
+        if isinstance(inner, dict | list):
+            yield from walk(inner)
+
+
+def functions(random: Random, manifest: dict[str, Any], entries: dict[str, bytes]) -> None:
+    """Other bytes of a serialized function."""
+    name = one_function(random, entries)
+    replace(manifest, entries, name, damaged(random, entries[name]))
+
+
+def bytecode(random: Random, manifest: dict[str, Any], entries: dict[str, bytes]) -> None:
+    """Other bytes of a function's StableHLO."""
+    name = one_function(random, entries)
+    found = export.deserialize(bytearray(entries[name]))
+    new = dataclasses.replace(found, mlir_module_serialized=damaged(random, found.mlir_module_serialized))
+    replace(manifest, entries, name, bytes(new.serialize()))
+
+
+def texts(random: Random, manifest: dict[str, Any], entries: dict[str, bytes]) -> str | None:
+    """Other words and numbers in a function's StableHLO, where MLIR still reads it."""
+    name = one_function(random, entries)
+    found = export.deserialize(bytearray(entries[name]))
+
+    def change(text: str) -> str:
+        for _ in range(random.randint(1, 3)):
+            spot = random.choice(list(re.finditer(r"stablehlo\.\w+|\b-?\d+\b|%\w+|\btrue\b|\bfalse\b", text)))
+            word = spot[0]
+            if word.startswith("stablehlo"):
+                new = random.choice(re.findall(r"stablehlo\.\w+", text))
+            elif word.startswith("%"):
+                new = random.choice(re.findall(r"%\w+", text))
+            elif word in ("true", "false"):
+                new = {"true": "false", "false": "true"}[word]
+            else:
+                new = str(random.choice([0, 1, 2, 3, 5, -1, 7, 64, 1 << 31, 1 << 62, 255, int(word) + 1]))
+            text = text[: spot.start()] + new + text[spot.end() :]
+        return text
+
+    for _ in range(20):
+        try:
+            new = changed(found, change)
+        except Exception:  # which is MLIR's
+            continue
+        replace(manifest, entries, name, bytes(new.serialize()))
+        return None
+    return "no input"
+
+
+def one_function(random: Random, entries: dict[str, bytes]) -> str:
+    return random.choice([name for name in entries if name.startswith("functions/")])
+
+
+def replace(manifest: dict[str, Any], entries: dict[str, bytes], name: str, data: bytes) -> None:
+    """Puts a function in the place of another one."""
+    new = f"functions/{hashlib.sha256(data).hexdigest()}.bin"
+    manifest["programs"] = json.loads(json.dumps(manifest["programs"]).replace(name, new))
+    del entries[name]
+    entries[new] = data
+
+
+def test_damaged_and_forged_files() -> None:
+    outcomes = fuzz(attempt, 24)
+    assert sum(count for outcome, count in outcomes.items() if "refused" in outcome) > 12, outcomes
+
+
+@pytest.mark.slow
+def test_many_damaged_and_forged_files() -> None:
+    outcomes = fuzz(attempt, 5_000, seed=1, processes=2)
+    assert sum(count for outcome, count in outcomes.items() if "refused" in outcome) > 2_000, outcomes
+    assert sum(count for outcome, count in outcomes.items() if "called" in outcome) > 100, outcomes
