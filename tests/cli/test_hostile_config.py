@@ -31,7 +31,11 @@ def run(tmp_path: Path) -> Path:
         (RUN.replace("rounds = 2", "rounds = 0x" + "f" * 5000), "training.rounds is an integer of 20000 bits"),
         (RUN + f"seed = {2**63}", "training.seed is an integer of 64 bits"),
         (RUN.replace('"digits"', '"digits"\nheld_out = 1' + "0" * 400), "data.held_out is an integer of 1329 bits"),
-        (RUN.replace('"digits"', '"digits"\nheld_out = nan'), r"data.held_out is not a number \(nan\)"),
+        (RUN.replace('"digits"', '"digits"\nheld_out = nan'), "data.held_out = nan: expected a number from 0 to"),
+        (
+            RUN.replace('name = "linear"', 'name = "linear"\noptions = { a = nan }'),
+            "options.a = nan: expected a number, or a string",
+        ),
         (RUN.replace('"digits"', '"digits"\nheld_out = inf'), "data.held_out = inf: expected a number from 0 to"),
         (RUN + "x = " + "[" * 3000 + "]" * 3000, "nested more than 32 deep"),
         (RUN + "x = " + "[" * 40 + "]" * 40, "nested more than 32 deep"),
@@ -82,7 +86,7 @@ def test_what_is_no_text_is_said(run: Path):
         ("training.rounds=1\n[data]\nname='mnist'", "training.rounds = (.|\n)*: expected an integer"),
         ("output.folder=~nobodyatall", "it cannot be looked up"),
         ("output.folder=\udcff", "a byte that is no UTF-8"),
-        ("training.rounds=nan", "training.rounds is not a number"),
+        ("training.rounds=nan", "training.rounds = nan: expected an integer"),
         ("training.rounds=" + "1" * 300_000, "it is longer than 256 KiB"),
     ],
 )

@@ -54,7 +54,9 @@ def load(table: DataTable) -> Populations:
     try:
         return _load(table)
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"data: {error.args[0] if error.args else error}") from error
+        told = str(error.args[0] if error.args else error)
+        where = "" if table.path is None or str(table.path) in told else f"{table.path}: "
+        raise DataError(f"data: {where}{told}") from error
     except (MemoryError, OverflowError) as error:
         raise DataError(f"data: a number in it is too large, or there is too little memory: {error}") from error
 

@@ -123,7 +123,8 @@ def expected(kind: Any, metadata: Mapping[str, Any] = types.MappingProxyType({})
         return "a table"
     if kind is Path:
         return "a path"
-    return {bool: "true or false", int: "an integer", float: "a number", str: "a string"}[kind] + _bounds(metadata)
+    plain = {bool: "true or false", int: "an integer", float: "a number", str: "a string", Any: "a number, or a string"}
+    return plain[kind] + _bounds(metadata)
 
 
 def optional(kind: Any) -> bool:
@@ -160,7 +161,7 @@ def _value(kind: Any, value: Any, metadata: Mapping[str, Any], folder: Path, whe
         return {
             name: _value(arguments[1], each, {}, folder, f"{where}.{name}", problems) for name, each in value.items()
         }
-    if plain is Any:
+    if plain is Any and value == value:  # which nan is not; a resumed run could not tell that it is the same
         return value
     if plain is Path and isinstance(value, str):
         return _path(value, folder, where, problems)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,8 +62,5 @@ def faults(value: Any, path: str = "", depth: int = 0) -> Iterator[str]:
     elif isinstance(value, int):
         if value not in _INTEGERS:
             yield f"{path} is an integer of {value.bit_length()} bits, and integers have 64"
-    elif isinstance(value, float):
-        if math.isnan(value):
-            yield f"{path} is not a number (nan)"
-    elif value is not None:
+    elif value is not None and not isinstance(value, float):
         yield f"{path} is a {type(value).__name__}, and there is no key for one; write it as a string"
