@@ -62,9 +62,9 @@ def test_a_clients_images_are_read_when_it_is_wanted(tmp_path: Path, monkeypatch
     opened: list[str] = []
     real = image.open
 
-    def watched(path: Path) -> object:
+    def watched(path: Path, **options: object) -> object:
         opened.append(Path(path).parent.name)
-        return real(path)
+        return real(path, **options)
 
     monkeypatch.setattr(image, "open", watched)
     data = from_folder(tmp_path)

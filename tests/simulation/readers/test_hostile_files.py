@@ -5,6 +5,8 @@ import json
 import os
 import sqlite3
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hansa.simulation import DatasetError, from_csv, from_leaf, from_parquet, from_tff_hdf5, from_tff_sqlite
+from hansa.simulation import (
+    DatasetError,
+    from_csv,
+    from_folder,
+    from_leaf,
+    from_parquet,
+    from_tff_hdf5,
+    from_tff_sqlite,
+)
 from hansa.simulation.readers.tf_example import parse_example
 
 h5py = pytest.importorskip("h5py")
@@ -361,3 +371,49 @@ class TestTables:
         path = tmp_path / "a.csv"
         path.write_bytes("who,x\na,1\n".encode("utf-8-sig"))
         assert from_csv(path, "who").client("a")["x"].tolist() == [1]
+
+
+class TestImages:
+    def folder(self, path: Path) -> Path:
+        (path / "images" / "ann").mkdir(parents=True)
+        return path / "images" / "ann" / "a.png"
+
+    def read(self, path: Path) -> Any:
+        return from_folder(path.parents[1], image_size=(8, 8), greyscale=True)
+
+    @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+    def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        path = self.folder(tmp_path)
+        for size, why in {(10_000, 10_000): "10,000 by 10,000 pixels, which is more", (60_000, 60_000): "bomb"}.items():
+            path.write_bytes(png(*size))
+            tracemalloc.start()
+            refused(lambda: self.read(path), path, why)
+            assert tracemalloc.get_traced_memory()[1] < 32 << 20  # what Pillow imports, and no pixels
+            tracemalloc.stop()
+        path.write_bytes(png(300, 400))
+        assert self.read(path).client("ann")["x"].shape == (1, 8, 8)
+        monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100_000)
+        refused(lambda: self.read(path), path, "has 400 by 300 pixels, which is more than 100,000")
+
+    def test_what_is_no_image_is_not_run(self, tmp_path: Path):
+        path = self.folder(tmp_path)
+        path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
+        refused(lambda: self.read(path), path, "is damaged, or no image")
+
+    def test_a_pipe_is_not_waited_for(self, tmp_path: Path):
+        path = self.folder(tmp_path)
+        os.mkfifo(path)
+        refused(lambda: self.read(path), path, "is no file")
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG whose header says so much, of one row."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    rows = zlib.compress(bytes(1 + width) * (height if width * height < 1 << 20 else 1))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")

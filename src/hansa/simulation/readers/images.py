@@ -9,7 +9,9 @@
 | any of these, with transparency | uint8 `[height, width, 4]`: red, green, blue, alpha |
 
 It is turned as its EXIF orientation says. What Pillow would not read whole, 16 bits a colour or several frames, is
-refused.
+refused; and so is an image of more pixels than `PIL.Image.MAX_IMAGE_PIXELS`, 89 million, before any is decoded, since
+a file of a few kilobytes can have billions. Files of other formats than those of `_FORMATS`, whatever they are called,
+are not opened: Pillow runs a program to read some.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from hansa.simulation._errors import DatasetError
 
 Pixels = npt.NDArray[Any]
 
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 _GREY = ("1", "L", "I", "F", "I;16")
 
 
@@ -38,9 +41,13 @@ def opened(source: Path | bytes, what: str, mode: str | None = None) -> Any:
     """
     from PIL import Image, ImageOps
 
+    if isinstance(source, Path) and not source.is_file():
+        raise DatasetError(f"{what} is no file")
+    Image.init()
+    known = [each for each in _FORMATS if each in Image.OPEN]
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            unread = _unread(image)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=known) as image:
+            unread = _too_large(image) or _unread(image)
             if not unread:
                 turned = ImageOps.exif_transpose(image)
                 made = turned.convert(mode) if mode else _plain(turned)
@@ -106,6 +113,19 @@ def _plain(image: Any) -> Any:
     if image.mode in _GREY:
         return image.copy()
     return image.convert("RGB")
+
+
+def _too_large(image: Any) -> str:
+    """What to say of an image that has too many pixels; empty if it has not."""
+    from PIL import Image
+
+    most = Image.MAX_IMAGE_PIXELS
+    if most is None or image.width * image.height <= most:
+        return ""
+    return (
+        f"has {image.height:,} by {image.width:,} pixels, which is more than {most:,}; if it is meant to, set "
+        "PIL.Image.MAX_IMAGE_PIXELS to a number that is enough"
+    )
 
 
 def _unread(image: Any) -> str:
