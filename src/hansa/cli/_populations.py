@@ -149,7 +149,8 @@ def _dealt(arrays: dict[str, npt.NDArray[Any]], table: DataTable) -> ClientData:
     if partition is None:
         raise DataError("data.partition is missing, as this data has no clients")
     if table.label not in arrays:
-        raise DataError(f'data.label = "{table.label}": the arrays are {", ".join(arrays)}')
+        where = "the data" if table.path is None else table.path
+        raise DataError(f'data.label = "{table.label}": {where} has the arrays {", ".join(arrays)}')
     client_of = _partitioned(arrays[table.label].reshape(-1), partition)
     return ClientData.from_arrays(arrays, client_of, range(partition.clients or int(client_of.max()) + 1))
 

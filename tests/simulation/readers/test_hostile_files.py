@@ -335,6 +335,23 @@ class TestTables:
             data.client("a")
         assert from_parquet(path, "who").client("a")["x"].tolist() == [1]
 
+    def test_a_table_of_more_rows_than_its_file_may_hold_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        path = tmp_path / "a.parquet"
+        parquet.write_table(pyarrow.table({"who": ["a"] * 300_000, "x": np.zeros(300_000, np.int8)}), path)
+        assert from_parquet(path, "who").sizes.tolist() == [300_000]
+        monkeypatch.setenv("HANSA_MAX_UNPACKED_BYTES", "200000")
+        refused(lambda: from_parquet(path, "who"), path, "holds 300,000 rows, which is more than a file of")
+
+    def test_very_many_columns_take_time_in_proportion(self, tmp_path: Path):
+        path, features = tmp_path / "a.csv", [f"c{number}" for number in range(60_000)]
+        path.write_text(f"who,{','.join(features)}\na{',1' * 60_000}\n")
+        begin = time.process_time()
+        with pytest.raises(DatasetError, match="has no column 'c'"):
+            from_csv(path, "who", [*features, "c"])
+        assert time.process_time() - begin < 20
+
     def test_errors_are_of_both_kinds(self, tmp_path: Path):
         path = tmp_path / "a.csv"
         with pytest.raises(FileNotFoundError) as missing:

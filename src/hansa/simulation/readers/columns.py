@@ -164,8 +164,9 @@ def select(
         TypeError: if an argument is of another form.
         ValueError: if a column or an array that is named is not there.
     """
-    if client is not None:
-        _known(client, columns, table)
+    known = frozenset(columns)
+    if client is not None and client not in known:
+        raise ValueError(_unknown(client, columns, table))
     if features is None:
         features = [column for column in columns if column != client]
         if not features:
@@ -186,7 +187,8 @@ def select(
             )
         groups[name] = group if isinstance(group, str) else tuple(group)
         for column in _several(groups[name]):
-            _known(column, columns, table)
+            if column not in known:
+                raise ValueError(_unknown(column, columns, table))
     return Selection(table, groups, _conversions(convert or {}, groups))
 
 
@@ -209,10 +211,9 @@ def _conversions(convert: Convert, groups: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _known(column: str, columns: Sequence[str], table: str) -> None:
-    if column not in columns:
-        hint = names.suggestion(column, columns) or ";"
-        raise ValueError(f"{table} has no column {column!r}{hint} the columns are: {names.listing(columns)}")
+def _unknown(column: str, columns: Sequence[str], table: str) -> str:
+    hint = names.suggestion(column, columns) or ";"
+    return f"{table} has no column {column!r}{hint} the columns are: {names.listing(columns)}"
 
 
 def _several(group: str | tuple[str, ...]) -> tuple[str, ...]:

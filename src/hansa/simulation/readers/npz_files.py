@@ -46,6 +46,8 @@ def _read(file_path: Path) -> dict[str, npt.NDArray[Any]]:
         total = sum(member.file_size for member in members)
         if total > unpacked_limit(file_path):
             raise DatasetError(too_much(file_path, f"{total:,} bytes"))
+        if not members:
+            raise DatasetError(f"{file_path} is damaged, or no .npz: it holds no arrays")
         arrays: dict[str, npt.NDArray[Any]] = {}
         for member in members:
             name = member.filename.removesuffix(_SUFFIX)

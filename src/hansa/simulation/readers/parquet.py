@@ -10,6 +10,7 @@ import numpy as np
 
 from hansa._extras import require
 from hansa.simulation._errors import DatasetError, reader
+from hansa.simulation._limits import too_much, unpacked_limit
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers import arrow
 from hansa.simulation.readers.clients import of_file
@@ -66,7 +67,14 @@ class ParquetTable:
         self.path = path
         with self._open() as file:
             self.schema = file.schema_arrow
-            counts = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
+            groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
+            counts = [group.num_rows for group in groups]
+            size = sum(group.total_byte_size for group in groups)
+        if min([*counts, size]) < 0:
+            raise DatasetError(f"{path} is damaged: it says that it has a negative number of rows or bytes")
+        for many, unit in ((sum(counts), "rows"), (size, "bytes")):
+            if many > unpacked_limit(path):
+                raise DatasetError(too_much(path, f"{many:,} {unit}"))
         self.first_rows: Integers = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
 
     def _open(self) -> Any:
@@ -94,17 +102,24 @@ class ParquetTable:
         """A table of some rows, int64 [rows] ascending; only their row groups are read, a piece at a time."""
         import pyarrow
 
-        groups = np.unique(np.searchsorted(self.first_rows, rows, side="right") - 1)
+        groups = np.flatnonzero(np.diff(np.searchsorted(rows, self.first_rows)))
+        sizes = np.diff(self.first_rows)[groups]
         # Batches may span row groups: a row's place is counted among the rows of those that are read.
-        before = np.cumsum(np.concatenate([[0], np.diff(self.first_rows)[groups]]))
-        group_of = np.searchsorted(groups, np.searchsorted(self.first_rows, rows, side="right") - 1)
-        places = rows - self.first_rows[groups][group_of] + before[group_of]
+        ends = np.cumsum(sizes)
+        shifts = self.first_rows[groups] - (ends - sizes)
         pieces, start = [], 0
         for batch in self.batches(columns, groups.tolist()):
-            low, high = np.searchsorted(places, [start, start + batch.num_rows])
-            if high > low:
-                pieces.append(batch.take(pyarrow.array(places[low:high] - start)))
-            start += batch.num_rows
+            stop = start + batch.num_rows
+            places = []
+            first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+            for index in range(first, last + 1):
+                shift = shifts[index]
+                begin, end = max(start, ends[index] - sizes[index]), min(stop, ends[index])
+                low, high = np.searchsorted(rows, [begin + shift, end + shift])
+                places.append(rows[low:high] - (shift + start))
+            if any(map(len, places)):
+                pieces.append(batch.take(pyarrow.array(np.concatenate(places))))
+            start = stop
         return pyarrow.Table.from_batches(pieces, pieces[0].schema)
 
 

@@ -57,6 +57,8 @@ def _entry(message: memoryview) -> tuple[str, Any]:
             key = bytes(_message(content)).decode()
         elif number == 2:
             values.read(_message(content))
+        else:
+            raise ValueError(f"not a tf.train.Example: a feature with a field of number {number}")
     return key, values.found()
 
 
