@@ -99,7 +99,7 @@ def process(request: pytest.FixtureRequest) -> tuple[str, Any, Any, Any]:
 def test_a_number_that_does_not_fit_is_refused_with_its_client(way: Callable[..., Any], process: Any, tmp_path: Path):
     dtype, averaging, state, evaluation = process
     clients = [columns(dtype, 1, 2), columns(dtype, 3, 4, UNFIT[dtype])]
-    whose = r"\[1\]\[1\]\." if way in (lists, generators, sequences) else r": client number 1, example \d: "
+    whose = r"\[1\]\[1\]\." if way in (lists, generators, sequences) else r": client 1, example \d: "
     for call in (
         lambda: averaging.next(state, way(clients, tmp_path)),
         lambda: evaluation(state.model, way(clients, tmp_path)),
@@ -114,7 +114,7 @@ def test_only_the_clients_of_a_call_have_to_fit(process: Any):
     dtype, averaging, state, _ = process
     everyone = population([columns(dtype, 1, 2), columns(dtype, 3, UNFIT[dtype]), columns(dtype, 5)], Path())
     assert averaging.next(state, everyone.select([0, 2])).metrics.num_non_finite_clients == 0
-    with pytest.raises(ValueError, match="client number 1, example 1: x holds"):
+    with pytest.raises(ValueError, match="client 1, example 1: x holds"):
         averaging.next(state, everyone.select([2, 1]))
 
 

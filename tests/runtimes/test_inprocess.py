@@ -341,9 +341,14 @@ def test_what_is_passed_may_be_written_to_after_the_call():
         assert found[0] == 1
 
 
-def test_client_ids_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="32 bits"):
-        hansa.ClientBatches(np.zeros((2, 1), "float32"), [0, 1, 2], 1, client_ids=[2**32 + 3, 3])
+def test_a_client_has_one_id():
+    arrays = np.zeros((2, 1), "float32")
+    with pytest.raises(ValueError, match="client_ids names 'a' twice"):
+        hansa.ClientBatches(arrays, [0, 1, 2], 1, client_ids=["a", "a"])
+    with pytest.raises(ValueError, match="client_ids must be one id for each of the 2 clients; found 1"):
+        hansa.ClientBatches(arrays, [0, 1, 2], 1, client_ids=["a"])
+    with pytest.raises(TypeError, match="row 1 holds"):
+        hansa.ClientBatches(arrays, [0, 1, 2], 1, client_ids=[0, 0.5])
 
 
 def test_arrays_of_clients_may_have_their_fields_in_another_order():

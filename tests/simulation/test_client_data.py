@@ -275,11 +275,13 @@ class TestResidence:
 
 class TestNumbers:
     def test_clients_have_their_number_wherever_they_stand(self) -> None:
-        expected = numbers(["di", "ann"]).tolist()
+        expected = ["di", "ann"]
         data = ClientData.from_function(NAMES, arrays_of).filter_clients(min_examples=4)
         assert list(data.client_ids) == ["ann", "di"]
         for population in (data, data.in_memory(), data.shuffle(3), data.map(lambda a: a)):
-            assert population.batch(2).cohort([1, 0]).client_ids.tolist() == expected
+            cohort = population.batch(2).cohort([1, 0])
+            assert cohort.client_ids.tolist() == expected
+            assert cohort.numbers.tolist() == numbers(expected).tolist()
         resident = MAKERS["arrays"]().filter_clients(min_examples=4).batch(2)
         assert resident.cohort([1, 0]).client_ids.tolist() == expected
 
@@ -403,14 +405,14 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "call split before shuffle",
     ),
     "fraction": (lambda: MAKERS["arrays"]().split(1.0), ValueError, "held_out must be a fraction, less than 1"),
-    "nobody held out": (lambda: MAKERS["arrays"]().split(0.01), ValueError, "of 4 clients is 0"),
+    "nobody held out": (lambda: MAKERS["arrays"]().split(0.01), ValueError, "of 3 clients with examples is 0"),
     "nobody left": (lambda: MAKERS["arrays"]().filter_clients(min_examples=9), ValueError, "leaves none of the 4"),
     "kept shuffle": (lambda: MAKERS["arrays"]().shuffle(1).in_memory(), ValueError, "in_memory before shuffle"),
     "both": (lambda: MAKERS["arrays"]().concatenate(MAKERS["function"]()), ValueError, "is in both populations"),
     "other batches": (
         lambda: MAKERS["arrays"]().batch(2).concatenate(ClientData.from_clients({"z": arrays_of("ann")})),
         ValueError,
-        "batches of 2 and 1 epochs",
+        "is in batches of 2, 1 epochs, the other not in batches, 1 epochs",
     ),
 }
 

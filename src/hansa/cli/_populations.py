@@ -219,4 +219,7 @@ def _of_npz(table: DataTable) -> ClientData:
         arrays[name] = cast(arrays[name], np.dtype(dtype), f"the array {name!r} of {table.path}")
     if owners is None:
         return _dealt(arrays, table)
-    return ClientData._owned(arrays, owners, table=f"the array {table.client!r} of {table.path}")
+    try:
+        return ClientData.from_arrays(arrays, owners)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"data: in {table.path}, whose array {table.client!r} is client_of, {error}") from error

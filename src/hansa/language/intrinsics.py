@@ -247,8 +247,9 @@ def _client_key(key: Any, client: Any) -> Any:
 def federated_client_id() -> Value:
     """`int32@CLIENTS`, not all equal: the number that identifies each client to the runtime.
 
-    It is the client's own wherever it stands in the cohort, where the data says so (`hansa.ClientBatches`), else its
-    position in the list of clients. Fold it into a random key to give each client its own.
+    Where the data says who the clients are (`hansa.ClientBatches`), it is made of the client's id, and is the same
+    wherever it stands: the id itself, if that is an integer of 32 bits. Else it is the position in the list of clients.
+    Fold it into a random key to give each client its own.
     """
     trace = operands.require_trace("federated_client_id")
     return _value("federated_client_id", FederatedType(TensorType("int32"), CLIENTS), trace)

@@ -82,7 +82,8 @@ class Cohorts:
         if self._sampler is None:
             return self._data(round_number), None
         positions = self._sampler(round_number)
-        return self._data.cohort(positions, round_number), np.asarray(positions)
+        copies = {"replace": True} if getattr(self._sampler, "replace", False) else {}
+        return self._data.cohort(positions, round_number, **copies), np.asarray(positions)
 
     def summary(self) -> dict[str, Any]:
         """Who there is, for the run's folder; see `hansa.program.population.summary`."""

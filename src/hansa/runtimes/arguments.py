@@ -89,14 +89,15 @@ def survey(kind: Type | None, value: Any, what: str) -> Cohort:
                 f"{name} has values of {len(other)} clients, but {first} has values of {len(entries)}; pass one per "
                 "client in both"
             )
-    ids = [(name, other.client_ids) for name, other in found if isinstance(other, ClientBatches)]
-    for name, other in ids[1:]:
-        if not np.array_equal(other, ids[0][1]):
+    batches = [(name, other) for name, other in found if isinstance(other, ClientBatches)]
+    for name, other in batches[1:]:
+        if not np.array_equal(other.client_ids, batches[0][1].client_ids):
             raise ValueError(
-                f"{name} has other clients than {ids[0][0]}: their client_ids differ; select the same ones in both"
+                f"{name} has other clients than {batches[0][0]}: their client_ids differ; select the same ones in both"
             )
     work = np.maximum(1, sum(_work(entries) for _, entries in found))
-    return Cohort(len(entries), ids[0][1] if ids else None, work, sum(_bytes_on_disk(entries) for _, entries in found))
+    ids = batches[0][1].numbers if batches else None
+    return Cohort(len(entries), ids, work, sum(_bytes_on_disk(entries) for _, entries in found))
 
 
 def _client_arguments(kind: Type, value: Any, what: str) -> Iterator[tuple[str, Any]]:
@@ -135,7 +136,7 @@ def _work(entries: Any) -> npt.NDArray[np.int64]:
 
 def _bytes_on_disk(entries: Any) -> int:
     on_disk = isinstance(entries, ClientBatches) and entries.examples.on_disk
-    return int(entries.counts.sum()) * int(entries.examples.row_bytes) if on_disk else 0
+    return int(entries.stored.sum()) * int(entries.examples.row_bytes) if on_disk else 0
 
 
 def pack(

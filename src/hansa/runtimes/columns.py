@@ -19,6 +19,7 @@ from hansa.runtimes import fitting
 from hansa.types import SequenceType, Struct, infer_type, to_value
 from hansa.types.arrangement import arranged, arranged_type
 from hansa.types.batches import Batches, ClientBatches, Examples
+from hansa.types.batching import fill
 from hansa.types.mismatch import describe
 from hansa.types.narrow import misfits
 
@@ -96,7 +97,7 @@ def pack_sequences(
     """
     if isinstance(values, ClientBatches):
         examples = values.examples
-        gathers = examples.on_disk or examples.passing
+        gathers = examples.on_disk or examples.passing or values.is_cyclic
         return (_gathered if gathers else _resident)(kind, values, room, key, names[0], narrow)
     parts = [_read(kind, value, name) for value, name in zip(values, names, strict=True)]
     counts = np.array([len(part.lengths) for part in parts], np.int64)
@@ -140,12 +141,12 @@ def _resident(
 ) -> Packed:
     _check(kind, values.type_signature, what)
     starts, lengths, counts = values.batches
-    capacity = min(values.batch_size, max(int(values.examples.size), 1))
+    capacity = min(values.batching.batch_size, max(int(values.examples.size), 1))
     arrays = _leaves(arranged(values.examples.rows, kind.element))
     for i in narrow:
         rows = values.examples.misfits(arrays[i])
         if rows.size:  # of anybody in the population
-            fitting.check_rows(arrays[i], rows, kind.element, i, values, values.starts, what)
+            fitting.check_rows(arrays[i], rows, kind.element, i, values, values.starts, values.rows, what)
     columns = _index(arrays, starts, lengths, counts, room, key)
     return Packed(columns, capacity, frozenset(map(int, np.unique(lengths))), values.examples)
 
@@ -157,16 +158,20 @@ def _gathered(
     _check(kind, values.type_signature, what)
     starts, lengths, counts = values.batches
     capacity = room.batch((key, "batch"), int(lengths.max(initial=1)))
-    places = np.cumsum(values.counts) - values.counts
+    stored = values.stored
+    places = np.cumsum(stored) - stored
+    present = stored if values.unrolled else np.minimum(values.sizes, stored)
+    blocks = [each.tolist() for each in (places, stored, values.starts, present)]
     arrays = []
     for i, leaf in enumerate(_leaves(arranged(values.examples.rows, kind.element))):
-        used = int(values.counts.sum()) + capacity
+        used = int(stored.sum()) + capacity
         column = aligned((room.rows((key, i), used), *leaf.shape[1:]), leaf.dtype)
-        for place, start, count in zip(places.tolist(), values.starts.tolist(), values.counts.tolist(), strict=True):
-            column[place : place + count] = leaf[start : start + count]
+        for place, rows, start, own in zip(*blocks, strict=True):
+            fill(column[place : place + rows], leaf[start : start + own])
         if i in narrow:
-            rows = misfits(column[: int(values.counts.sum())])
-            fitting.check_rows(column, rows, kind.element, i, values, places, what)
+            fitting.check_rows(
+                column, misfits(column[: int(stored.sum())]), kind.element, i, values, places, stored, what
+            )
         arrays.append(column)
     moved = starts + np.repeat(places - values.starts, counts)
     columns = _index(arrays, moved, lengths, counts, room, key)
@@ -206,9 +211,8 @@ class _Part:
 def _read(kind: SequenceType, value: Any, what: str) -> _Part:
     if isinstance(value, Batches):
         _check(kind, value.type_signature, what)
-        whole = arranged(value.examples.batch(value.start, value.start + value.count), kind.element)
-        turns = 1 if value.unrolled else value.epochs
-        return _Part([[leaf] * turns for leaf in _leaves(whole)], value.batches[1])
+        found, pieces = _leaves(arranged(value.examples.rows, kind.element)), value.pieces()
+        return _Part([[leaf[start:stop] for start, stop in pieces] for leaf in found], value.lengths)
     leaves: list[list[Any]] = [[] for _ in tensors(kind.element)]
     batched = [is_batched(leaf.shape) for leaf in tensors(kind.element)]
     counts: list[int] = []

@@ -40,7 +40,14 @@ def check_elements(column: Array, element: Type, leaf: int, ends: Integers, coun
 
 
 def check_rows(
-    array: Array, rows: Integers, element: Type, leaf: int, clients: ClientBatches, starts: Integers, what: str
+    array: Array,
+    rows: Integers,
+    element: Type,
+    leaf: int,
+    clients: ClientBatches,
+    starts: Integers,
+    counts: Integers,
+    what: str,
 ) -> None:
     """Checks that no client has one of these rows of an array.
 
@@ -51,17 +58,18 @@ def check_rows(
         leaf: which of its tensors.
         clients: the clients.
         starts: where each one's rows begin in the array.
+        counts: how many rows each one has there.
         what: what to call the clients.
 
     Raises:
         ValueError: if one has.
     """
     first = np.searchsorted(rows, starts)
-    having = np.flatnonzero(np.searchsorted(rows, starts + clients.counts) > first)
+    having = np.flatnonzero(np.searchsorted(rows, starts + counts) > first)
     for client in having[:1].tolist():
         row = int(rows[first[client]])
         raise ValueError(
-            f"{what}: client number {clients.client_ids[client]}, example {row - int(starts[client])}: "
+            f"{what}: client {clients.client_ids.tolist()[client]!r}, example {row - int(starts[client])}: "
             f"{_names(element)[leaf].lstrip('.') or 'it'} {why(array[row])}"
         )
 

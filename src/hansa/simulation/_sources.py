@@ -50,8 +50,11 @@ class Source:
         """One client's examples, those of round 0 and its first epoch if they vary."""
         return self.epochs(position, 0, 1)[0]
 
-    def epochs(self, position: int, round_number: int, epochs: int) -> list[Arrays]:
-        """One client's examples in each epoch of a round; the same arrays `epochs` times if they do not vary."""
+    def epochs(self, position: int, round_number: int, epochs: int, copy: int = 0) -> list[Arrays]:
+        """One client's examples in each epoch of a round; the same arrays `epochs` times if they do not vary.
+
+        `copy` is how often the client was there before in the round's cohort.
+        """
         kept = self.__dict__.get("columns")
         return [self._read(position) if kept is None else kept.rows_of(position)] * epochs
 
@@ -215,12 +218,13 @@ class Transformed(Source):
     def batch_type(self) -> Type:
         return self._parent.batch_type if self._step.keeps_type else Examples(self.read(0)).kind
 
-    def epochs(self, position: int, round_number: int, epochs: int) -> list[Arrays]:
+    def epochs(self, position: int, round_number: int, epochs: int, copy: int = 0) -> list[Arrays]:
         if not self.varies:
-            return super().epochs(position, round_number, epochs)
+            return super().epochs(position, round_number, epochs, copy)
         client_id, number = self.client_ids[position], self.number(position)
-        before = self._parent.epochs(position, round_number, epochs)
-        return [self._step(arrays, Visit(client_id, number, round_number, i)) for i, arrays in enumerate(before)]
+        before = self._parent.epochs(position, round_number, epochs, copy)
+        visits = [Visit(client_id, number, round_number, epoch, copy) for epoch in range(epochs)]
+        return [self._step(arrays, visit) for arrays, visit in zip(before, visits, strict=True)]
 
     def _read(self, position: int) -> Arrays:
         return self._step(self._parent.read(position), Visit(self.client_ids[position], self.number(position)))
@@ -294,8 +298,8 @@ class Chosen(Source):
         whole = self._parent.columns
         return None if whole is None else whole.choose(self._positions)
 
-    def epochs(self, position: int, round_number: int, epochs: int) -> list[Arrays]:
-        return self._parent.epochs(int(self._positions[position]), round_number, epochs)
+    def epochs(self, position: int, round_number: int, epochs: int, copy: int = 0) -> list[Arrays]:
+        return self._parent.epochs(int(self._positions[position]), round_number, epochs, copy)
 
 
 class Concatenated(Source):
@@ -321,11 +325,11 @@ class Concatenated(Source):
     def batch_type(self) -> Type:
         return self._first.batch_type
 
-    def epochs(self, position: int, round_number: int, epochs: int) -> list[Arrays]:
+    def epochs(self, position: int, round_number: int, epochs: int, copy: int = 0) -> list[Arrays]:
         before = len(self._first.client_ids)
         if position < before:
-            return self._first.epochs(position, round_number, epochs)
-        return self._second.epochs(position - before, round_number, epochs)
+            return self._first.epochs(position, round_number, epochs, copy)
+        return self._second.epochs(position - before, round_number, epochs, copy)
 
 
 class _ChosenIds(Sequence[ClientId]):

@@ -32,12 +32,14 @@ class Visit:
         number: its number, which makes its random draws its own.
         round_number: the round.
         epoch: which of the round's local epochs, from 0.
+        copy: how often the client was there before in the round's cohort.
     """
 
     client_id: ClientId
     number: int
     round_number: int = 0
     epoch: int = 0
+    copy: int = 0
 
 
 class Step(Protocol):
@@ -130,9 +132,9 @@ class Shuffle:
     varies, keeps_type = True, True
 
     def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
-        order = generator(self.seed, "order", visit.number % 2**32, visit.round_number, visit.epoch).permutation(
-            rows(arrays)
-        )
+        copy = (visit.copy,) if visit.copy else ()
+        draws = generator(self.seed, "order", visit.number % 2**32, visit.round_number, visit.epoch, *copy)
+        order = draws.permutation(rows(arrays))
         return {name: array[order] for name, array in arrays.items()}
 
     def sizes(self, before: Sizes) -> Sizes | None:

@@ -43,8 +43,8 @@ def fraction(name: str, value: Any) -> float:
     return share
 
 
-def positions_within(name: str, value: Any, clients: int) -> npt.NDArray[np.int64]:
-    """The argument `name` as positions of different clients, int64 [cohort].
+def positions_within(name: str, value: Any, clients: int, replace: bool = False) -> npt.NDArray[np.int64]:
+    """The argument `name` as positions of clients, different ones unless `replace`; int64 [cohort].
 
     Raises:
         TypeError: if they are no integers.
@@ -64,6 +64,9 @@ def positions_within(name: str, value: Any, clients: int) -> npt.NDArray[np.int6
     if outside.size:
         raise IndexError(f"{name} has the position {outside[0]}, but there are {clients} clients, 0 to {clients - 1}")
     values, counts = np.unique(chosen, return_counts=True)
-    if (counts > 1).any():
-        raise ValueError(f"{name} has the position {values[counts > 1][0]} twice; a client takes part in a round once")
+    if (counts > 1).any() and not replace:
+        raise ValueError(
+            f"{name} has the position {values[counts > 1][0]} twice; a client takes part in a round once, unless "
+            "replace=True says that copies of it may"
+        )
     return chosen

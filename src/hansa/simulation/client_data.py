@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from hansa.simulation import _cohorts
 from hansa.simulation._columns import check_kind, joined
-from hansa.simulation._identities import IdentityIndex, owners_of, say_left_out
-from hansa.simulation._random import generator
+from hansa.simulation._identities import IdentityIndex
+from hansa.simulation._owned import by_owner
 from hansa.simulation._sources import (
-    ArraySource,
     Chosen,
     Concatenated,
     FunctionSource,
@@ -21,10 +22,12 @@ from hansa.simulation._sources import (
     Source,
     Transformed,
 )
-from hansa.simulation._steps import Arrays, Filter, Map, Part, Shuffle, Sizes, Step, Take, checked_arrays, rows
+from hansa.simulation._splitting import held_out as held_out_clients
+from hansa.simulation._steps import Arrays, Filter, Map, Part, Shuffle, Sizes, Step, Take, checked_arrays
 from hansa.simulation._values import fraction, integer, positions_within
 from hansa.types import Type
 from hansa.types.batches import ClientBatches, Examples
+from hansa.types.batching import Batching
 from hansa.types.identities import ClientId, distinct
 from hansa.types.mismatch import describe
 
@@ -40,8 +43,8 @@ class ClientData:
     batches, by itself.
     """
 
-    def __init__(self, source: Source, batch_size: int | None = None, epochs: int = 1) -> None:
-        self._source, self._batch_size, self._epochs = source, batch_size, epochs
+    def __init__(self, source: Source, batching: Batching | None = None, epochs: int = 1) -> None:
+        self._source, self._batching, self._epochs = source, batching, epochs
 
     @classmethod
     def from_arrays(
@@ -65,40 +68,7 @@ class ClientData:
         Raises:
             TypeError, ValueError: if the arrays differ in length, or `client_of` is no such array, or nobody has any.
         """
-        return cls._owned(arrays, client_of, client_ids)
-
-    @classmethod
-    def _owned(
-        cls, arrays: Mapping[str, npt.ArrayLike], client_of: Any, client_ids: Any = None, table: str | None = None
-    ) -> ClientData:
-        """As `from_arrays`; messages call `client_of` as the `table` does that it is a column of."""
-        what = table or "client_of"
-        checked = checked_arrays(arrays, "arrays", lazily=True)
-        size = rows(checked)
-        owners = owners_of(client_of, size, what)
-        ids, index = owners.client_ids if client_ids is None else distinct(client_ids), owners.index
-        if not len(ids):
-            raise ValueError(f"{what} gives no example to any client, so there are no clients")
-        if client_ids is not None:
-            places = {client_id: position for position, client_id in enumerate(ids)}
-            unknown = [client_id for client_id in owners.client_ids if client_id not in places]
-            if unknown:
-                raise ValueError(
-                    f"{what} names the client {unknown[0]!r}, who is not in client_ids; add it, or give its "
-                    "examples to nobody (-1 or None)"
-                )
-            index = np.array([*(places[client_id] for client_id in owners.client_ids), -1], np.int64)[index]
-        owned = np.flatnonzero(index >= 0)
-        left_out = size - len(owned)
-        if table or owners.missing:  # else someone wrote -1 on purpose
-            say_left_out(left_out, size, int(np.argmax(index < 0)), what)
-        counts = np.bincount(index[owned], minlength=len(ids)).astype(np.int64)
-        order = owned[np.argsort(index[owned], kind="stable")]
-        first = int(order[0]) if len(order) else 0
-        starts = np.cumsum(counts) - counts
-        if np.array_equal(order, np.arange(first, first + len(order))):
-            return cls(ArraySource(checked, ids, None, starts + first, counts, left_out))
-        return cls(ArraySource(checked, ids, order, starts, counts, left_out))
+        return cls(by_owner(arrays, client_of, client_ids))
 
     @classmethod
     def from_clients(cls, clients: Mapping[Any, Mapping[str, npt.ArrayLike]]) -> ClientData:
@@ -159,11 +129,12 @@ class ClientData:
 
     @cached_property
     def sizes(self) -> Sizes:
-        """Examples per client that a round goes through, those of every epoch counted; int64 [clients].
+        """Examples per client that a round goes through, each as often as it is in a batch; int64 [clients].
 
         Reads every client where that cannot be known otherwise: after `filter`, or from a function without sizes.
         """
-        sizes = self._source.sizes * self._epochs
+        own = self._source.sizes
+        sizes = own * self._epochs if self._batching is None else self._batching.examples(own)
         sizes.flags.writeable = False
         return sizes
 
@@ -203,8 +174,8 @@ class ClientData:
             parts.append("shuffled")
         if self._epochs != 1:
             parts.append(f"{self._epochs} epochs")
-        if self._batch_size is not None:
-            parts.append(f"in batches of {self._batch_size}")
+        if self._batching is not None:
+            parts.append(str(self._batching))
         return f"ClientData({', '.join(parts)}{'' if kind is None else f': {kind}'})"
 
     def positions(self, client_ids: Sequence[Any]) -> Sizes:
@@ -260,12 +231,32 @@ class ClientData:
         return self._then(Shuffle(integer("seed", seed, 0)))
 
     def repeat(self, epochs: int) -> ClientData:
-        """Goes through each client's examples `epochs` times in a round; each time has batches of its own."""
-        return ClientData(self._source, self._batch_size, self._epochs * integer("epochs", epochs, 1))
+        """Goes through each client's examples `epochs` times in a round; each time has batches of its own, unless
+        `batch` says otherwise."""
+        epochs = self._epochs * integer("epochs", epochs, 1)
+        batching = None if self._batching is None else replace(self._batching, epochs=epochs)
+        return ClientData(self._source, batching, epochs)
 
-    def batch(self, batch_size: int) -> ClientData:
-        """Batches of this size; the last of each epoch may be short. What is called last counts."""
-        return ClientData(self._source, integer("batch_size", batch_size, 1), self._epochs)
+    def batch(
+        self, batch_size: int, *, drop_remainder: bool = False, across_epochs: bool = False, steps: int | None = None
+    ) -> ClientData:
+        """Batches of this size; the last of each epoch may be short. What is called last counts.
+
+        Args:
+            batch_size: examples per batch.
+            drop_remainder: leave short batches out. A client with fewer examples than a batch then has none.
+            across_epochs: fill a batch that the end of an epoch cuts short from the next epoch, as `tf.data` does with
+                `repeat(epochs).batch(batch_size)`.
+            steps: so many batches for each client that has any, whatever its size, in place of `repeat`: its examples
+                are gone through as often as that takes.
+
+        Raises:
+            TypeError, ValueError: if an argument is no such number, or there are `steps` and several epochs.
+        """
+        size = integer("batch_size", batch_size, 1)
+        wanted = None if steps is None else integer("steps", steps, 1)
+        batching = Batching(size, self._epochs, wanted, drop_remainder, across_epochs)
+        return ClientData(self._source, batching, self._epochs)
 
     def in_memory(self) -> ClientData:
         """The same population, whose examples are read once, when they are first wanted, and then kept."""
@@ -274,7 +265,7 @@ class ClientData:
                 "in_memory keeps examples as they are, but shuffle makes them others in each round; "
                 "call in_memory before shuffle"
             )
-        return ClientData(Kept(self._source), self._batch_size, self._epochs)
+        return ClientData(Kept(self._source), self._batching, self._epochs)
 
     def take_clients(self, count: int) -> ClientData:
         """The first `count` clients, or all if there are fewer."""
@@ -310,8 +301,8 @@ class ClientData:
 
         Args:
             held_out: the fraction that is held out, more than 0 and less than 1.
-            by: 'clients' holds out clients, with all of their examples; 'examples' a part of each client's, rounded to
-                whole examples.
+            by: 'clients' holds out clients that have examples, with all of them; where sizes are not known, these
+                clients are read for that. 'examples' holds out a part of each client's, rounded to whole examples.
             seed: decides which.
 
         Returns:
@@ -330,14 +321,8 @@ class ClientData:
             return self._then(Part(share, seed, rest=True)), self._then(Part(share, seed, rest=False))
         if by != "clients":
             raise ValueError(f"by must be 'clients' or 'examples', found {by!r}")
-        count = int(np.floor(len(self) * share + 0.5))
-        if not 0 < count < len(self):
-            raise ValueError(
-                f"held_out={share} of {len(self)} clients is {count}, which leaves one part without clients; choose "
-                "another fraction, or by='examples'"
-            )
-        order = generator(seed, "split clients").permutation(len(self))
-        return self._choose(np.sort(order[count:])), self._choose(np.sort(order[:count]))
+        rest, chosen = held_out_clients(self._source, share, seed)
+        return self._choose(rest), self._choose(chosen)
 
     def concatenate(self, other: ClientData) -> ClientData:
         """The clients of this population, and after them those of another, each with its own steps.
@@ -348,19 +333,19 @@ class ClientData:
         """
         if not isinstance(other, ClientData):
             raise TypeError(f"concatenate takes another ClientData; found {describe(other)}")
-        if (self._batch_size, self._epochs) != (other._batch_size, other._epochs):
+        if (self._batching, self._epochs) != (other._batching, other._epochs):
+            first, second = (f"{each._batching or 'not in batches'}, {each._epochs} epochs" for each in (self, other))
             raise ValueError(
-                f"one population has batches of {self._batch_size} and {self._epochs} epochs, the other batches of "
-                f"{other._batch_size} and {other._epochs} epochs; call batch and repeat on the two together"
+                f"one population is {first}, the other {second}; call batch and repeat on the two together"
             )
         shared = next(iter(set(self.client_ids) & set(other.client_ids)), None)
         if shared is not None:
             raise ValueError(
                 f"client {shared!r} is in both populations; a client has one place: choose others with filter_clients"
             )
-        return ClientData(Concatenated(self._source, other._source), self._batch_size, self._epochs)
+        return ClientData(Concatenated(self._source, other._source), self._batching, self._epochs)
 
-    def cohort(self, clients: npt.ArrayLike, round_number: int = 0) -> ClientBatches:
+    def cohort(self, clients: npt.ArrayLike, round_number: int = 0, *, replace: bool = False) -> ClientBatches:
         """The batches of some clients, as an argument of type `{T*}@CLIENTS`.
 
         Where the examples are in memory, or on disk one client after another, and nothing has to be done anew in each
@@ -370,56 +355,39 @@ class ClientData:
         Args:
             clients: their positions, 0 to `len(self) - 1`, each at most once; `positions` gives them for identities.
             round_number: the round, which orders depend on after `shuffle`.
+            replace: whether a client may be there several times, as a sampler with `replace=True` gives it. Each copy
+                has random draws, and after `shuffle` an order, of its own.
 
         Returns:
             The clients in this order, with their `client_ids`.
 
         Raises:
-            ValueError: if `batch` has not been called, or a client is there twice.
+            ValueError: if `batch` has not been called, or a client is there twice without `replace`.
             TypeError, IndexError: if `clients` are no positions in this population.
         """
-        if self._batch_size is None:
+        if self._batching is None:
             raise ValueError(
                 "a cohort is passed in batches, and batch has not been called; write data.batch(20).cohort(…)"
             )
-        chosen = positions_within("clients", clients, len(self))
+        chosen = positions_within("clients", clients, len(self), replace)
         number = _round(round_number)
         if self._population is not None:
             return self._population.select(chosen)
-        source = self._source
-        turns = self._epochs if source.varies else 1
-        read = [arrays for position in chosen.tolist() for arrays in source.epochs(position, number, turns)]
-        owners = [source.client_ids[position] for position in chosen.tolist() for _ in range(turns)]
-        counts = np.array([len(next(iter(arrays.values()))) for arrays in read], np.int64).reshape(-1, turns).sum(1)
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        numbers = [source.number(position) for position in chosen.tolist()]
-        arrays = joined(read, owners, self.example_type)
-        return ClientBatches(
-            Examples(arrays, passing=True),
-            offsets,
-            self._batch_size,
-            np.array(numbers, np.int64),
-            self._epochs,
-            unrolled=source.varies,
-        )
+        return _cohorts.of_round(self._source, self._batching, chosen, number)
 
     @cached_property
     def _population(self) -> ClientBatches | None:
-        columns = self._source.columns
-        if columns is None or self._batch_size is None:
-            return None
-        whole = ClientBatches(columns.examples, [0], self._batch_size, epochs=self._epochs)
-        return whole._of_rows(columns.starts, columns.counts, self._source.numbers.astype(np.int32))
+        return None if self._batching is None else _cohorts.of_everyone(self._source, self._batching)
 
     @cached_property
     def _index(self) -> IdentityIndex:
         return IdentityIndex(self.client_ids)
 
     def _then(self, step: Step) -> ClientData:
-        return ClientData(Transformed(self._source, step), self._batch_size, self._epochs)
+        return ClientData(Transformed(self._source, step), self._batching, self._epochs)
 
     def _choose(self, positions: Sizes) -> ClientData:
-        return ClientData(Chosen(self._source, positions), self._batch_size, self._epochs)
+        return ClientData(Chosen(self._source, positions), self._batching, self._epochs)
 
 
 def _function(name: str, fn: Any) -> Any:

@@ -22,7 +22,8 @@ class Sampler(Protocol):
     """What gives the positions of a round's clients."""
 
     def __call__(self, round_number: int) -> Cohort:
-        """The positions of the clients of a round, int64 [cohort], each at most once."""
+        """The positions of the clients of a round, int64 [cohort]; each at most once, unless the sampler has an
+        attribute `replace` that is True."""
 
 
 class UniformSampler:
@@ -32,19 +33,22 @@ class UniformSampler:
         clients: how many clients there are, as `len(data)`.
         cohort: how many take part in a round.
         seed: decides who.
+        replace: whether each is drawn from all clients, so that one may be there several times.
     """
 
-    def __init__(self, clients: int, cohort: int, seed: int = 0) -> None:
+    def __init__(self, clients: int, cohort: int, seed: int = 0, *, replace: bool = False) -> None:
         self.clients = _population(clients)
         self.cohort, self.seed = integer("cohort", cohort, 1), integer("seed", seed, 0)
-        _at_most(self.cohort, self.clients, "clients")
+        self.replace = replace
+        if not replace:
+            _at_most(self.cohort, self.clients, "clients")
 
     def __call__(self, round_number: int) -> Cohort:
         """The positions of the clients of a round, int64 [cohort]."""
-        return _generator(self.seed, round_number).choice(self.clients, self.cohort, replace=False)
+        return _generator(self.seed, round_number).choice(self.clients, self.cohort, replace=self.replace)
 
     def __repr__(self) -> str:
-        return f"UniformSampler({self.cohort} of {self.clients} clients, seed {self.seed})"
+        return f"UniformSampler({self.cohort} of {self.clients} clients, seed {self.seed}{_replacing(self.replace)})"
 
 
 class PoissonSampler:
@@ -86,27 +90,35 @@ class WeightedSampler:
         weights: [clients], not negative; a client of weight 0 never takes part.
         cohort: how many take part in a round.
         seed: decides who.
+        replace: whether each is drawn from all clients, so that one may be there several times; then the chance of
+            each draw is proportional to the weight.
     """
 
-    def __init__(self, weights: npt.ArrayLike, cohort: int, seed: int = 0) -> None:
+    def __init__(self, weights: npt.ArrayLike, cohort: int, seed: int = 0, *, replace: bool = False) -> None:
         self.weights = _per_client("weights", weights)
         self.cohort, self.seed = integer("cohort", cohort, 1), integer("seed", seed, 0)
+        self.replace = replace
         if (self.weights < 0).any():
             place = int(np.argmax(self.weights < 0))
             raise ValueError(f"weights must not be negative; that of client {place} is {self.weights[place]:g}")
         self._candidates = np.flatnonzero(self.weights)
-        _at_most(self.cohort, len(self._candidates), "clients with a weight of more than 0")
+        if not replace or not len(self._candidates):
+            _at_most(self.cohort, len(self._candidates), "clients with a weight of more than 0")
         self._rates = self.weights[self._candidates]
 
     def __call__(self, round_number: int) -> Cohort:
         """The positions of the clients of a round, int64 [cohort]."""
+        if self.replace:
+            shares = self._rates / self._rates.sum()
+            return _generator(self.seed, round_number).choice(self._candidates, self.cohort, p=shares)
         # The first arrivals of exponential clocks with these rates come in the order of successive draws.
         arrivals = _generator(self.seed, round_number).standard_exponential(len(self._rates)) / self._rates
         first = np.argpartition(arrivals, self.cohort - 1)[: self.cohort]
         return self._candidates[first[np.argsort(arrivals[first])]]
 
     def __repr__(self) -> str:
-        return f"WeightedSampler({self.cohort} of {len(self.weights)} clients by weight, seed {self.seed})"
+        how = f"seed {self.seed}{_replacing(self.replace)}"
+        return f"WeightedSampler({self.cohort} of {len(self.weights)} clients by weight, {how})"
 
 
 class AvailabilitySampler:
@@ -171,6 +183,10 @@ class AvailabilitySampler:
 
 def _generator(seed: int, round_number: Any) -> np.random.Generator:
     return generator(seed, "cohort", integer("round_number", round_number, 0))
+
+
+def _replacing(replace: bool) -> str:
+    return ", with replacement" if replace else ""
 
 
 def _population(clients: Any) -> int:

@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hansa.types import identities
 from hansa.types.base import Type
+from hansa.types.batching import Batching
 from hansa.types.conversion import infer_type
+from hansa.types.identities import ClientId
 from hansa.types.members import members
 from hansa.types.mismatch import Mismatch
 from hansa.types.narrow import misfits
@@ -58,6 +61,10 @@ class Examples:
         """The examples from `start` to `stop`, as one batch."""
         return _map(self.rows, lambda leaf: leaf[start:stop])
 
+    def take(self, rows: npt.NDArray[np.int64]) -> Any:
+        """The examples of these rows, as one batch."""
+        return _map(self.rows, lambda leaf: leaf[rows])
+
 
 class Batches:
     """One client's examples, in batches of a size, the last of which may be short.
@@ -67,24 +74,33 @@ class Batches:
         batch_size: examples per batch.
         epochs: how many times the examples are gone through; each epoch has batches of its own, the last one short.
         unrolled: the arrays hold the examples of all epochs, one epoch after another, each perhaps in another order.
+        steps: how many batches there are, in place of a number of epochs; the examples are gone through as often as
+            that takes.
+        drop_remainder: leave short batches out.
+        across_epochs: fill a batch that the end of an epoch cuts short from the next epoch.
     """
 
-    def __init__(self, arrays: Any, batch_size: int, epochs: int = 1, unrolled: bool = False) -> None:
+    def __init__(
+        self,
+        arrays: Any,
+        batch_size: int,
+        epochs: int = 1,
+        unrolled: bool = False,
+        *,
+        steps: int | None = None,
+        drop_remainder: bool = False,
+        across_epochs: bool = False,
+    ) -> None:
         self.examples = arrays if isinstance(arrays, Examples) else Examples(arrays)
-        self.batch_size, self.epochs, self.unrolled = (
-            _positive("batch_size", batch_size),
-            _positive("epochs", epochs),
-            unrolled,
-        )
-        self.start, self.count = 0, self.examples.size
-        if unrolled:
-            _check_unrolled(np.array([self.count]), self.epochs)
+        self.batching, self.unrolled = Batching(batch_size, epochs, steps, drop_remainder, across_epochs), unrolled
+        self.start = 0
+        self.size = int(_in_one_epoch(np.array([self.examples.size]), self.batching, unrolled)[0])
 
     @classmethod
-    def _part(cls, whole: ClientBatches, start: int, count: int) -> Batches:
+    def _part(cls, whole: ClientBatches, start: int, size: int) -> Batches:
         part = cls.__new__(cls)
-        part.examples, part.batch_size = whole.examples, whole.batch_size
-        part.epochs, part.unrolled, part.start, part.count = whole.epochs, whole.unrolled, start, count
+        part.examples, part.batching, part.unrolled = whole.examples, whole.batching, whole.unrolled
+        part.start, part.size = start, size
         return part
 
     @property
@@ -94,30 +110,49 @@ class Batches:
 
     @property
     def total(self) -> int:
-        """How many examples are in the batches, those of every epoch counted."""
-        return self.count if self.unrolled else self.count * self.epochs
+        """How many examples are in the batches, each as often as it is there."""
+        return int(self.batching.examples(np.array([self.size]))[0])
 
     @property
-    def batches(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Of each batch, the first row and the number of rows."""
-        starts, lengths, _ = _lay_out(
-            np.array([self.start]), np.array([self.count]), self.batch_size, self.epochs, self.unrolled
-        )
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """How many examples each batch has; int64 [batches]."""
+        return self._lay_out()[1]
+
+    def pieces(self) -> list[tuple[int, int]]:
+        """The rows of all batches, in order, in as few pieces as there can be: of each the first row, and the end."""
+        starts, lengths = self._lay_out()
+        if not len(starts):
+            return []
+        if self._is_cyclic:
+            epochs, more = divmod(int(lengths.sum()), self.size)
+            return [(self.start, self.start + rows) for rows in [self.size] * epochs + [more] * (more > 0)]
+        stops = starts + lengths
+        cuts = np.flatnonzero(starts[1:] != stops[:-1])
+        firsts, ends = starts[np.append(0, cuts + 1)], stops[np.append(cuts, len(stops) - 1)]
+        return list(zip(firsts.tolist(), ends.tolist(), strict=True))
+
+    @property
+    def _is_cyclic(self) -> bool:
+        return self.batching.across_epochs and not self.unrolled
+
+    def _lay_out(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        starts, lengths, _ = self.batching.lay_out(np.array([self.start]), np.array([self.size]), self.unrolled)
         return starts, lengths
 
     def __len__(self) -> int:
-        of_one = self.count // self.epochs if self.unrolled else self.count
-        return -(-of_one // self.batch_size) * self.epochs
+        return int(self.batching.batches(np.array([self.size]))[0])
 
     def __iter__(self) -> Iterator[Any]:
-        starts, lengths = self.batches
-        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-            yield self.examples.batch(start, start + length)
+        starts, lengths = self._lay_out()
+        for first, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+            if self._is_cyclic and first + length > self.start + self.size:
+                rows = first - self.start + np.arange(length)
+                yield self.examples.take(self.start + rows % self.size)
+            else:
+                yield self.examples.batch(first, first + length)
 
     def __repr__(self) -> str:
-        epochs = "" if self.epochs == 1 else f", {self.epochs} epochs"
-        examples = self.total // self.epochs
-        return f"Batches({examples} examples in batches of {self.batch_size}{epochs}: {self.type_signature})"
+        return f"Batches({self.size} examples {self.batching}{_epochs(self.batching)}: {self.type_signature})"
 
 
 class ClientBatches(Sequence[Batches]):
@@ -125,15 +160,24 @@ class ClientBatches(Sequence[Batches]):
 
     A cohort is a part of the population, `population.select([3, 14, 15])`: it shares the arrays, so they stay where the
     runtime has put them, and only the selection goes there each round. Do not write to the arrays after that. Arrays
-    that are `np.memmap`s stay on disk, and the cohort's examples are read each round, in parts if they are many.
+    that are `np.memmap`s stay on disk, and the cohort's examples are read each round, in parts if they are many; so are
+    those of batches across epochs.
 
     Args:
         arrays: a dict, tuple or struct of arrays `[examples, ...]`, all clients' examples one after another.
         offsets: int [clients + 1]; client `i` has the examples `offsets[i]` to `offsets[i + 1]`.
         batch_size: examples per batch; each client's last one may be short.
-        client_ids: int [clients], the number that makes a client's random draws its own; by default 0, 1, 2…
+        client_ids: who the clients are, all strings or all integers, each once; by default 0, 1, 2… A client's random
+            draws depend on its id, and not on where it stands or on who else there is.
         epochs: how many times each client's examples are gone through; each epoch has batches of its own.
         unrolled: a client's rows are those of all epochs, one epoch after another, each perhaps in another order.
+        steps: how many batches each client that has examples gets, in place of a number of epochs; its examples are
+            gone through as often as that takes.
+        drop_remainder: leave short batches out.
+        across_epochs: fill a batch that the end of an epoch cuts short from the next epoch.
+
+    Attributes:
+        client_ids: who the clients are, [clients]: int64, or objects where they are strings or larger integers.
     """
 
     def __init__(
@@ -141,16 +185,16 @@ class ClientBatches(Sequence[Batches]):
         arrays: Any,
         offsets: npt.ArrayLike,
         batch_size: int,
-        client_ids: npt.ArrayLike | None = None,
+        client_ids: Sequence[ClientId] | npt.NDArray[Any] | None = None,
         epochs: int = 1,
         unrolled: bool = False,
+        *,
+        steps: int | None = None,
+        drop_remainder: bool = False,
+        across_epochs: bool = False,
     ) -> None:
         self.examples = arrays if isinstance(arrays, Examples) else Examples(arrays)
-        self.batch_size, self.epochs, self.unrolled = (
-            _positive("batch_size", batch_size),
-            _positive("epochs", epochs),
-            unrolled,
-        )
+        self.batching, self.unrolled = Batching(batch_size, epochs, steps, drop_remainder, across_epochs), unrolled
         bounds = np.asarray(offsets)
         if bounds.ndim != 1 or bounds.dtype.kind not in "iu" or not bounds.size:
             raise ValueError(f"offsets must be integers, one more than there are clients; found {infer_type(bounds)}")
@@ -160,38 +204,54 @@ class ClientBatches(Sequence[Batches]):
                 f"offsets must rise from 0 or more to at most the number of examples, {self.examples.size}; found "
                 f"{bounds[0]} to {bounds[-1]}" + (", not rising" if (np.diff(bounds) < 0).any() else "")
             )
-        self.starts, self.counts = bounds[:-1], np.diff(bounds)
-        if unrolled:
-            _check_unrolled(self.counts, self.epochs)
-        ids = np.arange(len(self.starts)) if client_ids is None else np.asarray(client_ids)
-        if ids.shape != self.starts.shape or ids.dtype.kind not in "iu":
-            raise ValueError(
-                f"client_ids must be one integer for each of the {len(self.starts)} clients, found {infer_type(ids)}"
-            )
-        if ids.size and not -(2**31) <= int(ids.min()) <= int(ids.max()) < 2**31:
-            raise ValueError(
-                f"client_ids must fit in 32 bits, found {ids.min()} to {ids.max()}; number the clients anew"
-            )
-        self.client_ids = ids.astype(np.int32)
+        self.starts = bounds[:-1]
+        self.sizes = _in_one_epoch(np.diff(bounds), self.batching, unrolled)
+        clients = len(self.starts)
+        ids: Sequence[ClientId] = range(clients)
+        if client_ids is not None and (clients or len(client_ids)):
+            ids = identities.distinct(client_ids)
+            if len(ids) != clients:
+                raise ValueError(f"client_ids must be one id for each of the {clients} clients; found {len(ids)}")
+        self.client_ids = identities.array(ids)
+        self._numbers = identities.numbers(ids)
+
+    @classmethod
+    def _of(
+        cls,
+        examples: Examples,
+        batching: Batching,
+        unrolled: bool,
+        starts: npt.NDArray[np.int64],
+        sizes: npt.NDArray[np.int64],
+        client_ids: npt.NDArray[Any],
+        numbers: npt.NDArray[np.int32],
+    ) -> ClientBatches:
+        """Clients whose rows begin at `starts`, with `sizes` examples in each epoch, and their ids and numbers."""
+        made = cls.__new__(cls)
+        made.examples, made.batching, made.unrolled = examples, batching, unrolled
+        made.starts, made.sizes, made.client_ids, made._numbers = starts, sizes, client_ids, numbers
+        return made
 
     def select(self, clients: npt.ArrayLike) -> ClientBatches:
-        """The clients at these positions, in this order; they share the arrays."""
+        """The clients at these positions, in this order; they share the arrays.
+
+        A client that is selected several times is there in copies, each of which has random draws of its own.
+        """
         indices = np.asarray(clients, dtype=np.int64 if not np.size(clients) else None)
         if indices.ndim != 1 or indices.dtype.kind not in "iu":
             raise TypeError(f"clients are selected by a list of integer positions, found {clients!r}")
         outside = indices[(indices < -len(self)) | (indices >= len(self))]
         if outside.size:
             raise IndexError(f"there are {len(self)} clients; position {outside[0]} was selected")
-        return self._of_rows(self.starts[indices], self.counts[indices], self.client_ids[indices])
-
-    def _of_rows(
-        self, starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], client_ids: npt.NDArray[np.int32]
-    ) -> ClientBatches:
-        part = ClientBatches.__new__(ClientBatches)
-        part.examples, part.batch_size = self.examples, self.batch_size
-        part.epochs, part.unrolled = self.epochs, self.unrolled
-        part.starts, part.counts, part.client_ids = starts, counts, client_ids
-        return part
+        return ClientBatches._of(
+            self.examples,
+            self.batching,
+            self.unrolled,
+            self.starts[indices],
+            self.sizes[indices],
+            self.client_ids[indices],
+            self._numbers[indices],
+        )
 
     @property
     def type_signature(self) -> SequenceType:
@@ -199,15 +259,35 @@ class ClientBatches(Sequence[Batches]):
         return SequenceType(self.examples.kind)
 
     @cached_property
+    def numbers(self) -> npt.NDArray[np.int32]:
+        """What makes each client's random draws its own; int32 [clients], all different, those of copies too."""
+        return identities.of_copies(self._numbers)
+
+    @cached_property
     def batches(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Of each batch of the clients, one after another, the first row and the number of rows; of each client, how
-        many batches it has."""
-        return _lay_out(self.starts, self.counts, self.batch_size, self.epochs, self.unrolled)
+        many batches it has. If `is_cyclic`, a client's rows are followed by the same again."""
+        return self.batching.lay_out(self.starts, self.sizes, self.unrolled)
+
+    @property
+    def is_cyclic(self) -> bool:
+        """Whether a batch may go on at a client's first row where its rows end."""
+        return self.batching.across_epochs and not self.unrolled
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """How many rows of the arrays each client has; int64 [clients]."""
+        return self.stored if self.unrolled else self.sizes
+
+    @property
+    def stored(self) -> npt.NDArray[np.int64]:
+        """How many rows, one after another, each client's batches are read from; int64 [clients]."""
+        return self.batching.stored(self.sizes, self.unrolled)
 
     @property
     def totals(self) -> npt.NDArray[np.int64]:
-        """How many examples are in each client's batches, those of every epoch counted; int64 [clients]."""
-        return self.counts if self.unrolled else self.counts * self.epochs
+        """How many examples are in each client's batches, each as often as it is there; int64 [clients]."""
+        return self.batching.examples(self.sizes)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -215,42 +295,30 @@ class ClientBatches(Sequence[Batches]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return self.select(np.arange(len(self))[index])
-        return Batches._part(self, int(self.starts[index]), int(self.counts[index]))
+        return Batches._part(self, int(self.starts[index]), int(self.sizes[index]))
 
     def __repr__(self) -> str:
-        examples = f"{int(self.totals.sum()) // self.epochs} examples in batches of {self.batch_size}"
-        examples += "" if self.epochs == 1 else f", {self.epochs} epochs"
+        examples = f"{int(self.sizes.sum())} examples {self.batching}{_epochs(self.batching)}"
         return f"ClientBatches({len(self)} clients, {examples}: {self.type_signature})"
 
 
-def _lay_out(
-    starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], batch_size: int, epochs: int, unrolled: bool
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The batches of clients with these rows: first rows and numbers of rows, and each client's number of batches."""
-    examples = counts // epochs if unrolled else counts
-    per_epoch = -(-examples // batch_size)
-    batches = per_epoch * epochs
-    client = np.repeat(np.arange(len(counts)), batches)
-    turn = np.arange(len(client)) - np.repeat(np.cumsum(batches) - batches, batches)
-    epoch, position = np.divmod(turn, per_epoch[client])
-    first = position * batch_size
-    rows = starts[client] + first + (epoch * examples[client] if unrolled else 0)
-    return rows, np.minimum(batch_size, examples[client] - first), batches
+def _epochs(batching: Batching) -> str:
+    return "" if batching.epochs == 1 else f", {batching.epochs} epochs"
 
 
-def _check_unrolled(counts: npt.NDArray[np.int64], epochs: int) -> None:
-    uneven = np.flatnonzero(counts % epochs)
+def _in_one_epoch(rows: npt.NDArray[np.int64], batching: Batching, unrolled: bool) -> npt.NDArray[np.int64]:
+    """How many examples clients with so many rows have."""
+    if not unrolled:
+        return rows
+    if batching.steps is not None:
+        raise ValueError("with unrolled, the arrays hold so many epochs; give epochs, and not steps")
+    uneven = np.flatnonzero(rows % batching.epochs)
     if uneven.size:
         raise ValueError(
-            f"with unrolled, a client has the same number of rows for each of the {epochs} epochs; client {uneven[0]} "
-            f"has {counts[uneven[0]]} rows"
+            f"with unrolled, a client has the same number of rows for each of the {batching.epochs} epochs; client "
+            f"{uneven[0]} has {rows[uneven[0]]} rows"
         )
-
-
-def _positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, found {value!r}")
-    return int(value)
+    return rows // batching.epochs
 
 
 def _struct_of_arrays(value: Any) -> Any:

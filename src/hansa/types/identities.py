@@ -143,6 +143,13 @@ def distinct(client_ids: Any, name: str = "client_ids") -> Sequence[ClientId]:
     return ids
 
 
+def array(client_ids: Sequence[ClientId]) -> npt.NDArray[Any]:
+    """Ids as an array [clients]: int64, or objects where they are strings or larger integers."""
+    if isinstance(client_ids, range):
+        return np.arange(client_ids.start, client_ids.stop, client_ids.step)
+    return column(list(client_ids), "client_ids")
+
+
 def numbers(client_ids: Sequence[ClientId]) -> npt.NDArray[np.int32]:
     """The number of each client, which makes its random draws its own; int32 [clients], all different.
 

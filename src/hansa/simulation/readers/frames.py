@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hansa.simulation._owned import by_owner
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.columns import Convert, Features, select
 from hansa.types.mismatch import describe
@@ -50,7 +51,7 @@ def from_frame(frame: Any, client: str, features: Features | None = None, conver
         raise ValueError(f"{what} has no rows, so there are no clients")
     arrays = selection.arrays(lambda column: read(frame, column))
     owners = read(frame, client) if library == "pandas" else _polars_owners(frame[client])
-    return ClientData._owned(arrays, owners, table=what)
+    return ClientData(by_owner(arrays, owners, table=what))
 
 
 def _pandas_column(frame: Any, column: str) -> Any:

@@ -1,0 +1,67 @@
+"""The batches of a population's clients: of all once, so that cohorts are selections, or of a cohort in a round."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hansa.simulation._columns import joined
+from hansa.simulation._sources import Source
+from hansa.simulation._steps import Arrays, Sizes, rows
+from hansa.types import identities
+from hansa.types.batches import ClientBatches, Examples
+from hansa.types.batching import Batching
+from hansa.types.identities import ClientId
+
+
+def of_everyone(source: Source, batching: Batching) -> ClientBatches | None:
+    """The batches of all clients, where these are the same in each round, and in memory or on disk as they are."""
+    columns = source.columns
+    if columns is None:
+        return None
+    ids = identities.array(source.client_ids)
+    return ClientBatches._of(columns.examples, batching, False, columns.starts, columns.counts, ids, source.numbers)
+
+
+def of_round(source: Source, batching: Batching, positions: Sizes, round_number: int) -> ClientBatches:
+    """The batches of the clients at these positions, read now; those of several epochs one after another if they vary.
+
+    Raises:
+        ValueError: if a client has more examples in one epoch than in another.
+    """
+    read: list[Arrays] = []
+    owners: list[ClientId] = []
+    stored, sizes = np.zeros(len(positions), np.int64), np.zeros(len(positions), np.int64)
+    for i, (position, copy) in enumerate(zip(positions.tolist(), identities.copies(positions).tolist(), strict=True)):
+        epochs = _epochs(source, batching, position, round_number, copy)
+        sizes[i] = rows(epochs[0])
+        uneven = next((epoch for epoch, arrays in enumerate(epochs) if rows(arrays) != sizes[i]), None)
+        if uneven is not None:
+            raise ValueError(
+                f"client {source.client_ids[position]!r} has {sizes[i]} examples in the first epoch, and "
+                f"{rows(epochs[uneven])} in another; filter before shuffle"
+            )
+        wanted = int(batching.stored(sizes[i : i + 1], unrolled=True)[0]) if source.varies else int(sizes[i])
+        for arrays in epochs:
+            taken = min(wanted - int(stored[i]), int(sizes[i]))
+            stored[i] += taken
+            read.append({name: array[:taken] for name, array in arrays.items()})
+            owners.append(source.client_ids[position])
+    return ClientBatches._of(
+        Examples(joined(read, owners, source.batch_type), passing=True),
+        batching,
+        source.varies,
+        np.cumsum(stored) - stored,
+        sizes,
+        identities.array([source.client_ids[position] for position in positions.tolist()]),
+        np.array([source.number(position) for position in positions.tolist()], np.int32),
+    )
+
+
+def _epochs(source: Source, batching: Batching, position: int, round_number: int, copy: int) -> list[Arrays]:
+    """A client's examples in each of the epochs that it begins; once, if they are the same in all."""
+    turns = batching.epochs if source.varies else 1
+    if source.varies and batching.steps is not None:
+        known = source.counted
+        size = rows(source.epochs(position, round_number, 1, copy)[0]) if known is None else int(known[position])
+        turns = int(batching.turns(np.array([size]))[0])
+    return source.epochs(position, round_number, turns, copy)
