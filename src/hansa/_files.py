@@ -30,6 +30,10 @@ def replacing(target: Path) -> Iterator[Path]:
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, target)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = os.fspath(target)  # which the system does not say of what is written
+        raise
     finally:
         part.unlink(missing_ok=True)
     _sync_folder(target.parent)

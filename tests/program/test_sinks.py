@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -130,6 +132,32 @@ def test_mlflow_goes_on_with_the_run_and_logs_nothing_twice(tmp_path: Path, monk
         ("loss", 1e-320, 4),
     ]
     assert (run["params"], run["status"]) == ({"rate": 0.5}, "FINISHED")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"run_id": 5}', '{"run_id": "../../x"}', "\0" * 99])
+def test_a_tracker_begins_another_run_if_it_is_not_known_which_one_was_the_runs(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RecordedClient.runs = {}
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", SimpleNamespace(MlflowClient=RecordedClient))
+    write(MLflow("digits"), [1], run_dir=tmp_path)
+    (tmp_path / "sink-mlflow.json").write_text(text)
+    with pytest.warns(UserWarning, match=r"sink-mlflow\.json.* mlflow begins another run"):
+        write(MLflow("digits"), [2], last_round=1, run_dir=tmp_path)
+    assert [len(run["metrics"]) for run in RecordedClient.runs.values()] == [1, 3]
+    assert (tmp_path / "sink-mlflow.json.damaged").read_text() == text
+
+
+@pytest.mark.parametrize("kind", [CSV, JsonLines])
+def test_a_fifo_of_the_users_own_is_written_to_and_stays(kind: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with ThreadPoolExecutor(1) as pool:
+        for last_round in (None, 2):
+            read = pool.submit((tmp_path / "fifo").read_text)
+            write(kind(tmp_path / "fifo"), [1] if last_round is None else [4], last_round, tmp_path / "run")
+            assert str(ROUNDS[4 if last_round else 1]["loss"]) in read.result()
+    assert (tmp_path / "fifo").is_fifo()
 
 
 def test_wandb_goes_on_with_the_run_from_its_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,6 +218,7 @@ def demo(
 
     The type of a round, a table of the rounds and the held-out accuracy are printed.
     """
+    from hansa._printing import printable
     from hansa.cli import _demo, _report, _run_folder
     from hansa.simulation import datasets
 
@@ -225,7 +226,7 @@ def demo(
     try:
         finished = _demo.run(options, _report.reporter(json))
     except (datasets.DatasetError, _run_folder.RunFolderError) as error:
-        typer.echo(f"hansa demo: {error}", err=True)
+        typer.echo(f"hansa demo: {printable(error)}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         typer.echo("hansa demo: stopped before the first round was finished; nothing is left behind.", err=True)

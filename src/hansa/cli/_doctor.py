@@ -12,7 +12,8 @@ from importlib import metadata
 from typing import Any, Literal
 
 from hansa._cache import can_be_written, named_cache_dir
-from hansa.cli._output import print_json
+from hansa._printing import in_a_line
+from hansa.cli._output import print_json, say
 
 _EXTRAS = {
     "tensorflow": "tensorflow",
@@ -56,8 +57,8 @@ def doctor(as_json: bool) -> bool:
         print_json({"works": works, "findings": [asdict(finding) for finding in found]})
         return works
     for finding in found:
-        print(f"{finding.state:8} {finding.name:14} {finding.detail}")
-    print("", "Hansa works." if works else "Hansa does not work; see what is broken above.", sep="\n")
+        say(f"{finding.state:8} {finding.name:14} {in_a_line(finding.detail)}")
+    say("", "Hansa works." if works else "Hansa does not work; see what is broken above.")
     return works
 
 

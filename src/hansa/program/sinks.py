@@ -132,12 +132,11 @@ class CSV:
         _close(self._file)
 
     def _widen(self, names: list[str]) -> None:
-        _close(self._file)
         self._names = [*self._names, *names]
         if _is_stream(self.path):
-            self._file = _opened(self.path)
             _append(self._file, _csv_text([self._names]))
             return
+        _close(self._file)
         found = read_table(self.path)
         rows = [[*row, *[""] * len(names)] for row in found.records]
         _write_anew(self.path, _csv_text([self._names, *rows]), found)
@@ -244,8 +243,9 @@ def _append(file: IO[str] | None, text: str) -> None:
 
 def _sync(file: IO[str] | None) -> None:
     assert file is not None, "start() comes first"
-    with _naming(file):
-        os.fsync(file.fileno())
+    if not _is_stream(Path(file.name)):
+        with _naming(file):
+            os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
