@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hansa._files import open_regular
-from hansa.program import CSV, CheckpointError, JsonLines, RunError
+from hansa.program import CSV, CheckpointError, JsonLines, RunError, load_checkpoint
 from hansa.program.lines import read_records, read_table
 from tests.program.counting import losses, run
 from tests.program.damaging import PLACES, appended, copied, prepended, replaced, resumed, rounds_in_records
@@ -171,6 +171,18 @@ def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, monkeypatch:
     path.write_bytes(b'{"round": 1}\n' + b"x" * 1000 + b'\n{"round": 2}\n' + b"y" * 1000)
     found = read_records(path)
     assert ([record["round"] for record in found.records], found.damaged) == ([1, 2], [2])
+
+
+def test_text_that_no_file_holds_and_what_others_have_written_is_no_obstacle(whole: Path, tmp_path: Path) -> None:
+    folder = copied(whole, tmp_path)
+    known = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**known, "data": "a\ud800b", "more": [float("inf")]}))
+    assert resumed(folder)[1] == []
+    after = json.loads((folder / "run.json").read_text())
+    assert after["data"] == "a\ud800b" and "more" not in after
+    assert load_checkpoint(folder).run["data"] == "a\ud800b"
+    stopped = run(tmp_path / "other", 7, callbacks=[lambda *_: "why\ud800"])
+    assert load_checkpoint(tmp_path / "other").stopped == stopped.stopped == "why\ud800"
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "metrics.csv", "rounds.jsonl", "population.json", "run.json"])

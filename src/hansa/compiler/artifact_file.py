@@ -61,7 +61,8 @@ class Writer:
             raise IsADirectoryError(f"{path} is a folder: name a file in it, such as {path / 'process.hansa'}")
         listed = {name: {"size": len(data), "sha256": _digest(data)} for name, data in sorted(self.entries.items())}
         whole = {"format": FORMAT, "version": VERSION, **manifest, "entries": listed}
-        text = json.dumps(whole, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        # All that is not ASCII is escaped: texts of the user's may hold what UTF-8 does not.
+        text = json.dumps(whole, allow_nan=False, separators=(",", ":")).encode()
         with replacing(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr(zipfile.ZipInfo(_MANIFEST), text)
             for name, data in sorted(self.entries.items()):

@@ -140,39 +140,28 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    if sys.platform == "linux":
-        _FLOCK = "hhqqi4x"  # the system's `struct flock`: kind, whence, start, length, process
+    _FLOCK = "hhqqi4x"  # Linux's `struct flock`: kind, whence, start, length, process
 
-        def _command(descriptor: int, command: int) -> int:
-            whole = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-            kind: int = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, command, whole))[0]
-            return kind
+    def _take(descriptor: int) -> bool:
+        return _asked(descriptor, "F_OFD_SETLK", fcntl.LOCK_EX) is not None
 
-        def _take(descriptor: int) -> bool:
-            try:
-                _command(descriptor, fcntl.F_OFD_SETLK)
-            except OSError as error:
-                if error.errno not in _IN_USE:
-                    raise
-                return False
-            return True
+    def _is_taken(descriptor: int) -> bool:
+        return _asked(descriptor, "F_OFD_GETLK", fcntl.LOCK_SH) != fcntl.F_UNLCK
 
-        def _is_taken(descriptor: int) -> bool:
-            return _command(descriptor, fcntl.F_OFD_GETLK) != fcntl.F_UNLCK
-
-    else:
-
-        def _flock(descriptor: int, kind: int) -> bool:
-            try:
-                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in _IN_USE:
-                    raise
-                return False
-            return True
-
-        def _take(descriptor: int) -> bool:
-            return _flock(descriptor, fcntl.LOCK_EX)
-
-        def _is_taken(descriptor: int) -> bool:
-            return not _flock(descriptor, fcntl.LOCK_SH)
+    def _asked(descriptor: int, command: str, otherwise: int) -> int | None:
+        """What the system answers to a command it knows, or else to a lock by `flock`; None if another has it."""
+        try:
+            if sys.platform == "linux":
+                whole = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+                try:
+                    answer = fcntl.fcntl(descriptor, getattr(fcntl, command), whole)
+                    return int(struct.unpack(_FLOCK, answer)[0])
+                except OSError as error:
+                    if error.errno != errno.EINVAL:  # of a system that only looks like Linux
+                        raise
+            fcntl.flock(descriptor, otherwise | fcntl.LOCK_NB)
+            return fcntl.F_UNLCK
+        except OSError as error:
+            if error.errno not in _IN_USE:
+                raise
+            return None

@@ -108,8 +108,8 @@ class RunFolder:
             else:
                 self._check(before)
                 self._warn_of_devices(before)
-            self._run = {"format": 1, "asked": self._asked, **self._facts, **(before or {})}
-            self._run |= {"rounds": self._facts["rounds"], "devices": self._facts.get("devices"), "ended": None}
+            first = {name: (before or self._facts)[name] for name in ("data", "versions") if name in self._facts}
+            self._run = {"format": 1, "asked": self._asked, **self._facts, **first, "ended": None}
         else:
             others = sorted(path.name for path in self.path.iterdir() if not _is_of_a_beginning(path))
             if others:
