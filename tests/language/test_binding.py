@@ -87,11 +87,25 @@ def test_every_decorator_takes_named_fields_by_name(decorator: Any, order: tuple
 def test_every_kind_of_function_takes_named_fields_by_name(function: Any) -> None:
     made = hansa.jax_computation("<c=float32,a=float32,b=float32>")(function)
     assert made(VALUES) == weighed(**VALUES)
+    by_position = inspect.signature(made).bind(300.0, 1.0, 20.0).arguments
+    assert by_position == VALUES
+    assert made(300.0, 1.0, 20.0) == weighed(**VALUES)
 
 
 def test_a_tensorflow_function_takes_named_fields_by_name() -> None:
     pytest.importorskip("tensorflow")
-    made = hansa.tf_computation("<c=float32,a=<y=float32,x=float32>,b=float32>")(lambda a, b, c: a["x"] - 2 * b + 3 * c)
+
+    @hansa.tf_computation("<c=float32,a=<y=float32,x=float32>,b=float32>")
+    def made(a: Any, b: Any, c: Any) -> Any:
+        """A sum."""
+        return a["x"] - 2 * b + 3 * c
+
+    assert (made.__doc__, made.__wrapped__.__name__, list(inspect.signature(made).parameters)) == (
+        "A sum.",
+        "made",
+        ["c", "a", "b"],
+    )
+    assert hansa.tf_computation()(weighed)(1.0, 20.0, 300.0) == weighed(**VALUES)
     assert made({"b": 20.0, "c": 300.0, "a": {"x": 1.0, "y": -1.0}}) == weighed(**VALUES)
 
 

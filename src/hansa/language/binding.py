@@ -86,4 +86,19 @@ def fields_of_parameters(name: str, parameters: Sequence[str], kind: StructType)
     return tuple(found[parameter] for parameter in parameters)
 
 
+def signature_by_fields(function: Callable[..., Any], spread: tuple[int, ...]) -> inspect.Signature:
+    """The signature of a function whose parameters stand in the order of a struct's fields, as calls pass them.
+
+    Args:
+        function: the function.
+        spread: for each of its parameters, the index of the field that it gets.
+    """
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    ordered = [
+        parameters[spread.index(i)].replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for i in sorted(spread)
+    ]
+    return signature.replace(parameters=ordered)
+
+
 _OR_WHOLE = "or take the whole struct as the one parameter of the function"

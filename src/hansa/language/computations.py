@@ -35,6 +35,7 @@ class Computation:
     """
 
     __wrapped__: Any
+    __signature__: Any
 
     def __init__(self, name: str, signature: FunctionType, where: str = "") -> None:
         self.name = name

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial, update_wrapper
 from typing import Any, TypeVar, overload
 
-from hansa.language.binding import fields_of_parameters, parameter_names
+from hansa.language.binding import fields_of_parameters, parameter_names, signature_by_fields
 from hansa.language.computations import Computation, GraphComputation, LocalComputation, PolymorphicComputation
 from hansa.language.context import Trace, explaining_recursion, tracing, user_line
 from hansa.language.functions import FunctionalComputation, Given, data_type, handed, takes_functions
@@ -139,7 +139,10 @@ def _typed(
     if len(types) == 1 and len(names) == 1:
         return tracer(function, name, types[0], None, where)
     if len(types) == 1 and len(names) > 1 and isinstance(types[0], StructType):
-        return tracer(function, name, types[0], fields_of_parameters(name, names, types[0]), where)
+        spread = fields_of_parameters(name, names, types[0])
+        computation = tracer(function, name, types[0], spread, where)
+        computation.__signature__ = signature_by_fields(function, spread)
+        return computation
     if len(types) != len(names):
         has = f"{_plural(len(names), 'parameter')} ({', '.join(names)})" if names else "no parameters"
         method = "; it seems to be a method: decorate a function without `self`" if names[:1] == ("self",) else ""
