@@ -23,6 +23,7 @@ from hansa.types.identities import ClientId
 from hansa.types.members import members
 from hansa.types.mismatch import Mismatch
 from hansa.types.narrow import misfits
+from hansa.types.plain import unmasked
 from hansa.types.structs import Struct
 from hansa.types.types import SequenceType, StructType, TensorType
 
@@ -327,7 +328,7 @@ def _struct_of_arrays(value: Any) -> Any:
     except Mismatch as mismatch:
         raise mismatch.error("arrays") from None
     if found is None:
-        return np.asarray(value)
+        return unmasked(value)
     return Struct((name, _struct_of_arrays(part)) for name, part in zip(found.names, found.values, strict=True))
 
 

@@ -6,7 +6,7 @@ the dtype that is asked for if it fits; an array never does, as a cast is the us
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -19,6 +19,7 @@ from hansa.types.conversion import infer_type
 from hansa.types.dtypes import DTYPES, STR, DType, dtype_name, kind
 from hansa.types.members import Members, members
 from hansa.types.mismatch import Mismatch, describe
+from hansa.types.plain import unmasked
 from hansa.types.structs import Struct
 from hansa.types.types import StructType, TensorType
 
@@ -96,7 +97,16 @@ def _check_array(array: Any, type_: TensorType) -> Value:
         raise _unexpected(array, type_, _cast_hint(array, type_.dtype))
     if not type_.takes_shape(array.shape):
         raise _unexpected(array, type_, _shape_hint(array.shape, type_))
+    if isinstance(array, np.ma.MaskedArray):
+        return _guarded(unmasked, array)
     return np.asarray(array) if isinstance(array, np.generic) else array
+
+
+def _guarded(function: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return function(value)
+    except ValueError as error:
+        raise Mismatch(str(error), ValueError) from None
 
 
 def _from_list(value: list[Any] | tuple[Any, ...], type_: TensorType) -> Value:

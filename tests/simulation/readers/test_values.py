@@ -266,3 +266,17 @@ def test_tf_datasets():
     data = from_tf_datasets({"a": tensorflow.data.Dataset.from_tensor_slices({"x": [1.0, NAN]})})
     with pytest.raises(ValueError, match="'x' of client 'a' has no value in 1 rows, the first of which is row 1"):
         data.client("a")
+
+
+class TestCsv:
+    @pytest.mark.parametrize("values", ["9007199254740993,1.5", "18446744073709551615,1", "1e300,1"])
+    def test_whole_numbers_beyond_64_bits_or_beside_fractions_are_not_rounded(self, values: str, tmp_path: Path):
+        file = tmp_path / "t.csv"
+        file.write_text("who,x\n" + "\n".join(f"a,{value}" for value in values.split(",")) + "\n")
+        with pytest.raises(TypeError, match=r"column 'x' of .*t\.csv holds a number as large as .*say what it is with"):
+            from_csv(file, "who")
+        exact = {"x": lambda texts: np.array([len(text) for text in texts])}
+        assert from_csv(file, "who", convert=exact, column_types={"x": "str"}).client("a")["x"][0] == len(
+            values.split(",")[0]
+        )
+        assert from_csv(file, "who", column_types={"x": "float64"}).client("a")["x"][0] == float(values.split(",")[0])

@@ -85,7 +85,7 @@ class Selection:
             return self._stacked(name, group, read)
         if conversion is None:
             return as_numbers(read[group], self._called(group))
-        return cast(read[group], conversion, f"{name!r}, of {self._called(group)},")
+        return cast(read[group], conversion, f"{name!r}, of {self._called(group).rstrip(',')},")
 
     def _called(self, column: str) -> str:
         return f"column {column!r} of {self.table}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hansa._extras import require
 from hansa.simulation import _kept
@@ -27,6 +28,7 @@ from hansa.types.mismatch import describe
 _CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
 _BUCKET_BYTES = 1 << 26
 _MOST_BUCKETS = 256
+_EXACT = 2**53
 _ROW_GROUP_ROWS = 1 << 14
 _COMPRESSED_TIMES = 8
 """How much larger a compressed file's content is taken to be: it decides only how much is sorted at a time."""
@@ -104,7 +106,21 @@ class _CsvFile:
     def batches(self, source: Watched, columns: list[str], types: Mapping[str, str]) -> Iterator[Any]:
         """Some columns, as record batches, one block after another."""
         with self._errors(), self._open(source, columns, types) as reader:
-            yield from reader
+            for batch in reader:
+                for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                    if name not in types and column.type == "double":
+                        self._check_exact(name, column.to_numpy(zero_copy_only=False))
+                yield batch
+
+    def _check_exact(self, name: str, numbers: npt.NDArray[np.float64]) -> None:
+        """Checks that floats, of which nobody said that they are, are no whole numbers that have been rounded."""
+        large = numbers[np.isfinite(numbers) & (np.abs(numbers) >= _EXACT)]
+        if len(large):
+            raise TypeError(
+                f"column {name!r} of {self.path} holds a number as large as {large[0]!s}, where float64 does not tell "
+                f"whole numbers apart; say what it is with column_types={{{name!r}: 'uint64'}}, or 'float64' for "
+                "measurements, which may be rounded, or 'str' for a function in convert"
+            )
 
     def _open(self, source: Watched, columns: list[str], types: Mapping[str, str]) -> Any:
         import pyarrow
