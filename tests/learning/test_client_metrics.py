@@ -77,6 +77,44 @@ def test_equals_are_in_the_order_of_the_cohort_and_less_may_be_better():
     assert less.lower_is_better == {"accuracy", "loss"}
 
 
+def test_the_worst_of_a_metric_is_asked_for_where_its_name_does_not_say():
+    rows = [
+        Struct.of(
+            client_id=np.int32(i),
+            num_examples=np.int64(1),
+            metrics=Struct.of(mse=np.float32(x), perplexity=np.float32(-x), top_2=np.float32(x), depth=np.float32(x)),
+        )
+        for i, x in enumerate([2.0, 3.0, 1.0])
+    ]
+    metrics = ClientMetrics.of(rows)
+    worst = {name: metrics.worst(name, 1)[0].client_id for name in ("mse", "perplexity", "top_2")}
+    assert worst == {"mse": 1, "perplexity": 2, "top_2": 2}
+    found = metrics.distribution("depth")
+    assert (found.least_tenth, found.greatest_tenth, found.lower_is_better) == (1, 3, None)
+    assert "least tenth 1, greatest tenth 3" in str(found)
+    asked = r"more or less of 'depth' is worse: .*lower_is_better=\['depth'\].*higher_is_better.*largest=True"
+    for ask in (
+        lambda: metrics.worst("depth"),
+        lambda: found.worst_tenth,
+        lambda: found.best_tenth,
+        lambda: metrics.plot("depth"),
+    ):
+        with pytest.raises(ValueError, match=asked):
+            ask()
+    assert [one.client_id for one in metrics.worst("depth", largest=True)] == [1, 0, 2]
+    assert [one.client_id for one in metrics.worst("mse", largest=False)] == [2, 0, 1]
+    assert "worst tenth" not in str(metrics).split("\n")[-1]
+    told = ClientMetrics.of(rows, higher_is_better=["depth", "mse"], lower_is_better="top_2")
+    assert {name: told.worst(name, 1)[0].client_id for name in ("depth", "mse", "top_2")} == {
+        "depth": 2,
+        "mse": 2,
+        "top_2": 1,
+    }
+    assert told.distribution("depth").worst_tenth == 1
+    with pytest.raises(ValueError, match="depth: given in lower_is_better and in higher_is_better"):
+        ClientMetrics.of(rows, lower_is_better=["depth"], higher_is_better=["depth"])
+
+
 def test_numbers_in_structs_are_called_by_their_path_and_arrays_are_left_to_the_results(made):
     assert list(made[0].values) == ["accuracy", "loss"]
     row = Struct.of(client_id=0, num_examples=3, metrics=Struct.of(auc=Struct.of(low=np.float32(1), high=2.0)))

@@ -60,9 +60,9 @@ def evaluate(folder: Path, on: Whose, metric: str | None, worst: int, allow_chan
         each.to_csv(folder / CLIENT_METRICS)
     if as_json:
         result: dict[str, Any] = {"run": folder, "round": checkpoint.round, "on": what, "metrics": metrics}
-        if each is not None and metric is not None:
+        if each is not None and _known(each):
             result["clients"] = {name: _facts(each.distribution(name)) for name in _known(each)}
-            result["worst"] = [found._asdict() for found in each.worst(metric, worst)]
+            result["worst"] = [found._asdict() for found in each.worst(metric, worst)] if metric else []
             result["worst_by"] = metric
         if codes:
             result["code"] = [code.facts() for code in codes]
@@ -71,9 +71,10 @@ def evaluate(folder: Path, on: Whose, metric: str | None, worst: int, allow_chan
     say(f"{in_a_line(folder)} after round {checkpoint.round}, on {what}:", "")
     for name, value in metrics.items():
         say(f"  {name:24} {value:.4f}" if isinstance(value, float) else f"  {name:24} {value}")
-    if each is not None and metric is not None:
+    if each is not None and _known(each):
         say("")
         Console(highlight=False).print(_distributions(each))
+    if each is not None and metric is not None:
         say("", f"The worst clients by {in_a_line(metric)}:")
         for client in each.worst(metric, worst):
             say(f"  {in_a_line(client.client_id):24} {client.value:.4f}  {client.num_examples} examples")
@@ -95,12 +96,19 @@ def _known(each: ClientMetrics) -> list[str]:
 
 
 def _metric(metric: str | None, each: ClientMetrics) -> str | None:
+    """The metric by which clients are worst, of those whose names say which way they are worse."""
     known = _known(each)
+    clear = [name for name in known if name in each.lower_is_better | each.higher_is_better]
     if metric is None:
-        return known[0] if known else None
+        return clear[0] if clear else None
     if metric not in known:
         hint = names.suggestion(metric, known) or ";"
         raise DataError(f"--metric {metric}: there is no such metric of clients{hint} there are {', '.join(known)}")
+    if metric not in clear:
+        raise DataError(
+            f"--metric {metric}: nothing says whether more or less of it is worse; name another, or evaluate in Python "
+            f"with hansa.learning.ClientMetrics, whose worst({metric!r}, largest=True) is told"
+        )
     return metric
 
 
@@ -110,8 +118,8 @@ def _facts(found: Distribution) -> dict[str, Any]:
         "mean": found.mean,
         "standard_deviation": found.standard_deviation,
         "deciles": found.deciles,
-        "worst_tenth": found.worst_tenth,
-        "best_tenth": found.best_tenth,
+        "worst_tenth": None if found.lower_is_better is None else found.worst_tenth,
+        "best_tenth": None if found.lower_is_better is None else found.best_tenth,
     }
 
 
@@ -122,6 +130,7 @@ def _distributions(each: ClientMetrics) -> Table:
         table.add_column(title, justify="right")
     for name in _known(each):
         found = each.distribution(name)
-        values = (found.mean, found.standard_deviation, found.worst_tenth, found.median, found.best_tenth)
-        table.add_row(Text(in_a_line(name)), *(f"{value:.4f}" for value in values))
+        facts = _facts(found)
+        values = (found.mean, found.standard_deviation, facts["worst_tenth"], found.median, facts["best_tenth"])
+        table.add_row(Text(in_a_line(name)), *("" if value is None else f"{value:.4f}" for value in values))
     return table

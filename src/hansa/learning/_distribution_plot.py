@@ -20,7 +20,7 @@ _MOST_BINS = 40
 
 def draw_distribution(metrics: ClientMetrics, name: str, num_worst: int) -> Figure:
     """See `ClientMetrics.plot`."""
-    found, worst = metrics.distribution(name), metrics.worst(name, num_worst)
+    found, worst = metrics.distribution(name), metrics.worst(name, num_worst) if num_worst else []
     used = (metrics.num_examples > 0) & np.isfinite(metrics.values[name])
     values = metrics.values[name][used]
     figure = Figure(figsize=(12, 4.9), dpi=DPI, facecolor="white")
@@ -50,8 +50,8 @@ def _subtitle(found: Distribution, used: int) -> str:
     left_out = found.num_clients - used
     return (
         f"{used} client{'s' * (used != 1)}{f', {left_out} left out' if left_out else ''}   ·   mean {found.mean:.3f}, "
-        f"by examples {found.weighted_mean:.3f}   ·   standard deviation {found.standard_deviation:.3f}   ·   "
-        f"worst tenth {found.worst_tenth:.3f}"
+        f"by examples {found.weighted_mean:.3f}   ·   standard deviation {found.standard_deviation:.3f}"
+        + ("" if found.lower_is_better is None else f"   ·   worst tenth {found.worst_tenth:.3f}")
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hansa._directions import less_is_better
 from hansa._extras import require
 from hansa._files import replacing
 from hansa.types import Struct
@@ -52,8 +53,9 @@ class Distribution:
         weighted_mean: of the clients, each counting as often as it has examples.
         standard_deviation: of the clients, dividing by their number.
         deciles: [11], from the least to the greatest; in between, values are interpolated linearly.
-        worst_tenth: the mean of the worst tenth of the clients, and of at least one.
-        best_tenth: the mean of the best tenth of the clients, and of at least one.
+        least_tenth: the mean of the tenth of the clients with the least values, and of at least one.
+        greatest_tenth: the mean of the tenth of the clients with the greatest values, and of at least one.
+        lower_is_better: which of these is the worst tenth; None if nothing says so.
     """
 
     name: str
@@ -64,8 +66,27 @@ class Distribution:
     weighted_mean: float
     standard_deviation: float
     deciles: Numbers
-    worst_tenth: float
-    best_tenth: float
+    least_tenth: float
+    greatest_tenth: float
+    lower_is_better: bool | None
+
+    @property
+    def worst_tenth(self) -> float:
+        """The mean of the worst tenth of the clients.
+
+        Raises:
+            ValueError: if nothing says which way the metric is worse.
+        """
+        return self.greatest_tenth if _known(self.name, self.lower_is_better) else self.least_tenth
+
+    @property
+    def best_tenth(self) -> float:
+        """The mean of the best tenth of the clients.
+
+        Raises:
+            ValueError: as `worst_tenth`.
+        """
+        return self.least_tenth if _known(self.name, self.lower_is_better) else self.greatest_tenth
 
     @property
     def variance(self) -> float:
@@ -83,10 +104,14 @@ class Distribution:
             for count, what in ((self.num_empty_clients, "empty"), (self.num_non_finite_clients, "not finite"))
             if count
         ]
+        if self.lower_is_better is None:
+            tenths = f"least tenth {self.least_tenth:.4g}, greatest tenth {self.greatest_tenth:.4g}"
+        else:
+            tenths = f"worst tenth {self.worst_tenth:.4g}, best tenth {self.best_tenth:.4g}"
         return (
             f"{self.name} of {self.num_clients} clients{''.join(left_out)}: "
             f"mean {self.mean:.4g} ± {self.standard_deviation:.4g}, weighted {self.weighted_mean:.4g}, "
-            f"median {self.median:.4g}, worst tenth {self.worst_tenth:.4g}, best tenth {self.best_tenth:.4g}"
+            f"median {self.median:.4g}, {tenths}"
         )
 
 
@@ -103,16 +128,23 @@ class ClientMetrics:
         values: the metrics that are numbers, float64 [clients] by name. A field of a struct is called by its path,
             `auc/lower`; metrics that are arrays are not in it.
         lower_is_better: the metrics of which the worst clients are those with the most.
+        higher_is_better: those of which the worst clients are those with the least. Of metrics that are in neither,
+            nothing says which way is worse.
     """
 
     client_ids: Sequence[Hashable]
     num_examples: npt.NDArray[np.int64]
     values: Mapping[str, Numbers]
     lower_is_better: frozenset[str]
+    higher_is_better: frozenset[str] = frozenset()
 
     @classmethod
     def of(
-        cls, results: Iterable[Any], client_ids: Sequence[Hashable] | None = None, lower_is_better: Iterable[str] = ()
+        cls,
+        results: Iterable[Any],
+        client_ids: Sequence[Hashable] | None = None,
+        lower_is_better: Iterable[str] = (),
+        higher_is_better: Iterable[str] = (),
     ) -> ClientMetrics:
         """The metrics that a per-client evaluation has given.
 
@@ -120,11 +152,14 @@ class ClientMetrics:
             results: what it returned, one struct per client.
             client_ids: whose these are, in the same order, such as `[data.client_ids[i] for i in cohort]`; by default
                 the numbers that identify them to the runtime.
-            lower_is_better: the metrics of which less is better, beside `loss`. Of all others more is.
+            lower_is_better: the metrics of which less is better, beside those whose names say so: losses, errors,
+                `mse`, `perplexity`, `kl_divergence` and so on.
+            higher_is_better: those of which more is, beside those whose names say so: accuracies, `auc`, `recall`,
+                `f1_score` and so on.
 
         Raises:
-            TypeError, ValueError: if the results are of something else, their number is another than that of the ids,
-                or there is no metric of a name.
+            KeyError, TypeError, ValueError: if the results are of something else, their number is another than that of
+                the ids, there is no metric of a name, or one is said to be better both ways.
         """
         rows = list(results)
         if not rows:
@@ -140,11 +175,20 @@ class ClientMetrics:
             raise ValueError(f"there are results of {len(rows)} clients, and {len(ids)} client_ids; pass one for each")
         columns = [dict(_numbers(row.metrics)) for row in rows]
         values = {name: np.array([column[name] for column in columns], np.float64) for name in columns[0]}
-        lower = set(lower_is_better)
-        for name in lower:
+        lower, higher = _names(lower_is_better), _names(higher_is_better)
+        for name in lower | higher:
             _check(name, values)
+        if both := lower & higher:
+            raise ValueError(f"{listing(sorted(both))}: given in lower_is_better and in higher_is_better")
+        by_name = {name: less_is_better(name) for name in values.keys() - lower - higher}
         counts = np.array([row.num_examples for row in rows], np.int64)
-        return cls(tuple(ids), counts, values, frozenset(lower | ({"loss"} & values.keys())))
+        return cls(
+            tuple(ids),
+            counts,
+            values,
+            frozenset(lower | {name for name, less in by_name.items() if less}),
+            frozenset(higher | {name for name, less in by_name.items() if less is False}),
+        )
 
     def __len__(self) -> int:
         return len(self.client_ids)
@@ -160,7 +204,7 @@ class ClientMetrics:
         values, counts = self.values[name][used], self.num_examples[used]
         if not len(values):
             raise ValueError(f"no client of {len(self)} has examples and a finite {name!r}: there is no distribution")
-        ranked = self._worst_first(name, values)
+        ranked = np.sort(values)
         tenth = max(1, round(len(ranked) / 10))
         return Distribution(
             name=name,
@@ -171,18 +215,29 @@ class ClientMetrics:
             weighted_mean=float(np.average(values, weights=counts)),
             standard_deviation=float(values.std()),
             deciles=np.quantile(values, np.linspace(0, 1, 11)),
-            worst_tenth=float(values[ranked[:tenth]].mean()),
-            best_tenth=float(values[ranked[-tenth:]].mean()),
+            least_tenth=float(ranked[:tenth].mean()),
+            greatest_tenth=float(ranked[-tenth:].mean()),
+            lower_is_better=self._less_is_better(name),
         )
 
-    def worst(self, name: str, count: int = 10) -> list[ClientMetric]:
+    def worst(self, name: str, count: int = 10, *, largest: bool | None = None) -> list[ClientMetric]:
         """The clients with the worst values of a metric, the worst first; of equals, in the cohort's order.
+
+        Args:
+            name: the metric.
+            count: how many clients, at most.
+            largest: whether the largest values are the worst; by default as `lower_is_better` and `higher_is_better`
+                say, which know it of metrics by their names.
 
         Raises:
             KeyError: if there is no metric of the name.
+            ValueError: if nothing says which way the metric is worse.
         """
         positions = np.flatnonzero(self._used(name))
-        ranked = positions[self._worst_first(name, self.values[name][positions])[: max(count, 0)]]
+        values = self.values[name][positions]
+        if largest is None:
+            largest = _known(name, self._less_is_better(name))
+        ranked = positions[np.argsort(-values if largest else values, kind="stable")[: max(count, 0)]]
         return [
             ClientMetric(self.client_ids[i], float(self.values[name][i]), int(self.num_examples[i])) for i in ranked
         ]
@@ -217,7 +272,7 @@ class ClientMetrics:
             num_worst: how many of the worst clients are marked, with their ids.
 
         Raises:
-            KeyError, ValueError: as `distribution`.
+            KeyError, ValueError: as `distribution` and `worst`.
             ModuleNotFoundError: without Matplotlib: `pip install 'hansa[plots]'`.
         """
         require("matplotlib", "plots", "ClientMetrics.plot")
@@ -237,8 +292,8 @@ class ClientMetrics:
         _check(name, self.values)
         return (self.num_examples > 0) & np.isfinite(self.values[name])
 
-    def _worst_first(self, name: str, values: Numbers) -> npt.NDArray[np.int64]:
-        return np.argsort(-values if name in self.lower_is_better else values, kind="stable")
+    def _less_is_better(self, name: str) -> bool | None:
+        return True if name in self.lower_is_better else False if name in self.higher_is_better else None
 
 
 def _numbers(metrics: Any, path: str = "") -> Iterable[tuple[str, float]]:
@@ -249,6 +304,22 @@ def _numbers(metrics: Any, path: str = "") -> Iterable[tuple[str, float]]:
             yield from _numbers(value, f"{name}/")
         elif np.ndim(value) == 0:
             yield name, float(value)
+
+
+def _names(given: Iterable[str]) -> set[str]:
+    """The names in an argument, which may be one."""
+    return {given} if isinstance(given, str) else set(given)
+
+
+def _known(name: str, lower_is_better: bool | None) -> bool:
+    """Whether less is better of a metric, of which that must be known."""
+    if lower_is_better is None:
+        raise ValueError(
+            f"nothing says whether more or less of {name!r} is worse: give ClientMetrics.of("
+            f"…, lower_is_better=[{name!r}]) or higher_is_better=[{name!r}], or call worst({name!r}, largest=True) if "
+            "the largest values are the worst, and largest=False if the smallest are"
+        )
+    return lower_is_better
 
 
 def _check(name: str, values: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hansa._directions import less_is_better
 from hansa.program.metrics import EVALUATION
 from hansa.program.report.charts import Series, bar_chart, histogram, label_map, line_chart
 from hansa.program.report.elements import Element, duration, element, shown, titled, to_html
@@ -92,10 +93,7 @@ def _main_metrics(run: Run) -> list[str]:
 
 def _better(name: str) -> Any:
     """`min` or `max`, where a metric's name tells which is better; else None."""
-    words = name.lower()
-    if any(word in words for word in ("loss", "error", "perplexity")):
-        return min
-    return max if any(word in words for word in ("accuracy", "auc", "precision", "recall", "f1")) else None
+    return {True: min, False: max, None: None}[less_is_better(name)]
 
 
 def _curves(run: Run) -> Iterable[Element]:
