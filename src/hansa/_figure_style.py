@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
+from hansa._printing import in_a_picture
+
 INK, QUIET = "#1f2933", "#616e7c"
 GREY, BLUE, RED = "#8a94a6", "#0b6e99", "#c2410c"
 DPI = 160
@@ -11,8 +13,8 @@ DPI = 160
 
 def style(axes: Axes, title: str, x_label: str) -> None:
     """A panel with its title at the left, horizontal lines behind the data, and no frame."""
-    axes.set_title(title, loc="left", fontsize=11.5, fontweight="bold", color=INK, pad=10)
-    axes.set_xlabel(x_label, fontsize=10, color=QUIET)
+    axes.set_title(in_a_picture(title), loc="left", fontsize=11.5, fontweight="bold", color=INK, pad=10)
+    axes.set_xlabel(in_a_picture(x_label), fontsize=10, color=QUIET)
     axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=9.5, labelcolor=QUIET, pad=6)

@@ -16,5 +16,10 @@ def in_a_line(text: object) -> str:
     return printable(text).replace("\n", "\\n")
 
 
+def in_a_picture(text: object) -> str:
+    r"""As `in_a_line`, for Matplotlib, which would take what is between two dollars for mathematics."""
+    return in_a_line(text).replace("$", r"\$")
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from hansa._figure_style import BLUE, DPI, GREY, INK, QUIET, RED, style
+from hansa._printing import in_a_picture
 
 if TYPE_CHECKING:
     from hansa.learning.client_metrics import ClientMetric, ClientMetrics, Distribution, Numbers
@@ -27,7 +28,7 @@ def draw_distribution(metrics: ClientMetrics, name: str, num_worst: int) -> Figu
     FigureCanvasAgg(figure)
     figure.subplots_adjust(left=0.05, right=0.82, top=0.73, bottom=0.135, wspace=0.16)
     counts, shares = figure.subplots(1, 2)
-    figure.text(0.024, 0.925, f"{name} of each client", fontsize=15, fontweight="bold", color=INK)
+    figure.text(0.024, 0.925, f"{in_a_picture(name)} of each client", fontsize=15, fontweight="bold", color=INK)
     figure.text(0.024, 0.862, _subtitle(found, len(values)), fontsize=10.5, color=QUIET)
 
     low, high = float(values.min()), float(values.max())
@@ -102,4 +103,4 @@ def _cumulative(axes: Axes, values: Numbers, worst: list[ClientMetric], lower_is
 
 def _short(client_id: object) -> str:
     text = str(client_id)
-    return text if len(text) <= 14 else f"{text[:13]}…"
+    return in_a_picture(text if len(text) <= 14 else f"{text[:13]}…")

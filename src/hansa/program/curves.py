@@ -11,11 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hansa._figure_style import BLUE, DPI, GREY, INK, QUIET, style
+from hansa._printing import in_a_picture
 
 # Labels closer than this, in shares of the panel's height, would overlap.
 _LABEL_HEIGHT = 0.09
 # Inches, of a panel with its label, and of the picture's parts above and below.
 _WIDTH, _HEIGHT = 6.0, 4.9
+_LARGEST = 1e300
+"""Values from here on are not drawn, as Matplotlib's axes would end in infinity."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ def draw(panels: Sequence[Panel], title: str, subtitle: str) -> Figure:
     margin = 0.576 / width
     label = 1.584 / width
     figure.subplots_adjust(left=margin, right=1 - label, top=0.73, bottom=0.125, wspace=0.5)
-    figure.text(margin / 2, 0.925, title, fontsize=15, fontweight="bold", color=INK)
-    figure.text(margin / 2, 0.862, subtitle, fontsize=10.5, color=QUIET)
+    figure.text(margin / 2, 0.925, in_a_picture(title), fontsize=15, fontweight="bold", color=INK)
+    figure.text(margin / 2, 0.862, in_a_picture(subtitle), fontsize=10.5, color=QUIET)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         values = [_finite(value) for line in panel.lines for value in line.values]
         low = min(0.0, 1.05 * min(values))
@@ -86,7 +89,7 @@ def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
     for line in lines:
         axes.plot(
             line.rounds,
-            line.values,
+            [value if abs(value) < _LARGEST else float("nan") for value in line.values],
             color=BLUE if line.main else GREY,
             linewidth=2.4 if line.main else 1.6,
             marker="o" if len(line.rounds) == 1 else None,
@@ -97,7 +100,7 @@ def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
     places = _apart([_finite(line.values[-1]) for line in lines], low, high - low)
     for line, place in zip(lines, places, strict=True):
         axes.annotate(
-            f"{line.values[-1]:.3f}  {line.label}",
+            f"{line.values[-1]:.3f}  {in_a_picture(line.label)}",
             xy=(1, place),
             xycoords=axes.get_yaxis_transform(),
             xytext=(9, 0),
@@ -121,5 +124,5 @@ def _apart(places: list[float], low: float, height: float) -> list[float]:
 
 
 def _finite(value: float) -> float:
-    """The value, or zero for what cannot be drawn."""
-    return value if abs(value) < float("inf") else 0.0
+    """The value, or zero for what cannot be drawn: NaN, infinity, and what an axis that goes beyond it would reach."""
+    return value if abs(value) < _LARGEST else 0.0

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hansa._extras import require
+from hansa._printing import in_a_picture
 from hansa.simulation.client_data import ClientData
 from hansa.types.mismatch import describe
 
@@ -86,7 +87,7 @@ def plot_clients(data: ClientData, label: str = "y", title: str = "Who has what"
     figure = Figure(figsize=(10, 6) if few else (12, 5.4), dpi=160, facecolor="white")
     FigureCanvasAgg(figure)
     height = figure.get_figheight()
-    figure.text(0.03, 1 - 0.42 / height, title, fontsize=15, fontweight="bold", color=_INK)
+    figure.text(0.03, 1 - 0.42 / height, in_a_picture(title), fontsize=15, fontweight="bold", color=_INK)
     figure.text(0.03, 1 - 0.74 / height, _summary(sizes, len(labels)), fontsize=10.5, color=_QUIET)
     top, bottom = 1 - 1.3 / height, 0.6 / height
     if few:
@@ -127,7 +128,7 @@ def _name_labels(axes: Axes, labels: npt.NDArray[Any], name: str) -> None:
     step = -(-len(labels) // _NAMED_LABELS)
     places = np.arange(0, len(labels), step)
     axes.set_yticks(places, [str(labels[place]) for place in places])
-    axes.set_ylabel(f"Label, {name}", fontsize=10, color=_QUIET)
+    axes.set_ylabel(f"Label, {in_a_picture(name)}", fontsize=10, color=_QUIET)
 
 
 def _bubbles(axes: Axes, counts: npt.NDArray[np.int64]) -> None:
@@ -157,7 +158,7 @@ def _bars(axes: Axes, sizes: npt.NDArray[np.int64], names: list[str]) -> None:
     # As many names as there is room for, at some 0.085 inches a character.
     step = max(1, -(-len(names) * (longest + 2) // 105))
     places = np.arange(0, len(names), step)
-    axes.set_xticks(places, [names[place] for place in places])
+    axes.set_xticks(places, [in_a_picture(names[place]) for place in places])
     axes.set_xlabel("Client", fontsize=10, color=_QUIET)
 
 
