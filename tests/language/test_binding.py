@@ -145,6 +145,10 @@ def test_the_one_parameter_gets_the_struct_itself() -> None:
 def test_functions_without_declared_types_take_arguments_by_name() -> None:
     for made in (hansa.jax_computation(weighed), federated_untyped):
         assert made(c=300.0, a=1.0, b=20.0) == made(1.0, c=300.0, b=20.0) == weighed(**VALUES)
+        assert made(types.MappingProxyType({"c": 300.0, "b": 20.0, "a": 1.0})) == weighed(**VALUES)
+        assert made([1.0, 20.0, 300.0]) == weighed(**VALUES)
+        with pytest.raises(TypeError, match=r"takes 3 arguments \(a, b, c\); it has none called 'd'"):
+            made({**VALUES, "d": 1.0})
         with pytest.raises(TypeError, match=r"takes 3 arguments \(a, b, c\); c is missing"):
             made(1.0, b=2.0)
 

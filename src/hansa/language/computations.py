@@ -20,7 +20,8 @@ from hansa.language.values import Value, arranged_node, misplaced, to_node
 from hansa.types import FederatedType, FunctionType, Struct, StructType, Type, infer_type, is_federated
 from hansa.types import names as _names
 from hansa.types.arrangement import arranged, arranged_type
-from hansa.types.mismatch import describe
+from hansa.types.members import Members, members
+from hansa.types.mismatch import Mismatch, describe
 
 
 class Computation:
@@ -174,13 +175,24 @@ class PolymorphicComputation:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the computation for arguments of these types."""
-        if kwargs:
-            args = tuple(value for _, value in _bind(self.name, self.parameters, args, kwargs))
+        args = self._one_for_each(args, kwargs)
         if len(args) != len(self.parameters):
             raise TypeError(f"{self.name!r} takes {_count(len(self.parameters))}, {_given(len(args))}")
         trace = current_trace()
         types = [self._type_of(i, arg, trace) for i, arg in enumerate(args)]
         return self.specialize(*types)(*args)
+
+    def _one_for_each(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """The arguments by position; one struct may be passed for several parameters."""
+        if len(args) == 1 and not kwargs and len(self.parameters) > 1:
+            try:
+                found = members(args[0]) or Members((None,), args)
+            except Mismatch as mismatch:
+                raise mismatch.error(f"the argument of {self.name!r}") from None
+            if not any(found.names):
+                return found.values
+            args, kwargs = (), {str(name): value for name, value in zip(found.names, found.values, strict=True)}
+        return tuple(value for _, value in _bind(self.name, self.parameters, args, kwargs)) if kwargs else args
 
     def _type_of(self, index: int, argument: Any, trace: Trace | None) -> Type:
         what = f"argument {index} of {self.name!r}"
