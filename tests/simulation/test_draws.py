@@ -102,6 +102,28 @@ def test_two_arguments_are_of_the_same_clients() -> None:
         both(first, second)
 
 
+def test_training_draws_by_id() -> None:
+    import jax
+    import optax
+
+    def noisy(weights: Any, batch: Any, training: bool, rng: Any) -> hansa.learning.BatchOutput:
+        return hansa.learning.BatchOutput((weights["w"] - batch.x + jax.random.normal(rng)).mean() ** 2)
+
+    model = hansa.learning.functional_model(
+        {"w": np.zeros(())}, noisy, input_spec=columns(NAMES).examples.kind, optimizer=optax.sgd(0.1)
+    )
+    process = hansa.learning.build_federated_averaging_process(model)
+    state = process.initialize()
+
+    def trained(cohort: hansa.ClientBatches) -> float:
+        return float(process.next(state, cohort)[0].model.trainable["w"])
+
+    alone = trained(columns(["cy"]))
+    assert alone == trained(columns(NAMES).select([2])) == trained(columns(["ann", "cy"]).select([1]))
+    assert alone != trained(columns(["cy"], ["cyril"]))
+    assert alone != trained(columns(["cy"]).select([0, 0]))
+
+
 class TestReplacement:
     def test_samplers_draw_each_from_everybody(self) -> None:
         sampler = UniformSampler(5, 400, seed=1, replace=True)

@@ -66,6 +66,7 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "a date": ([datetime.date(2020, 1, 1)], TypeError, "row 0 holds .*; make strings of them"),
     "lists": ([["a"], ["b"]], TypeError, "row 0 holds a list of length 1"),
     "complex": (np.array([1j]), TypeError, "found complex128"),
+    "rows of several": (np.zeros((2, 1), int), TypeError, r"one for each row; found int64\[2,1\]"),
     "a string": ("abc", TypeError, "one for each row; found the str 'abc'"),
 }
 

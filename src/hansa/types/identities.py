@@ -51,6 +51,8 @@ def column(values: Any, what: str, first_row: int | None = 0) -> npt.NDArray[Any
         ValueError: it holds floats that are no ids.
     """
     array = _array(values, what)
+    if array.ndim != 1:
+        raise TypeError(f"{what} {_RULE}, one for each row; found {describe(values)}")
     if array.dtype.kind in "iu":
         fits = array.dtype.kind == "i" or not array.size or array.max() <= _INT64.max
         return array.astype(np.int64 if fits else object, copy=False)
@@ -233,7 +235,10 @@ def _array(values: Any, what: str) -> npt.NDArray[Any]:
 
 def _objects(listed: list[Any]) -> npt.NDArray[Any]:
     objects = np.empty(len(listed), object)
-    for row, value in enumerate(listed):
+    if set(map(type, listed)) <= {str, int, type(None)}:
+        objects[:] = listed
+        return objects
+    for row, value in enumerate(listed):  # NumPy would look into lists
         objects[row] = value
     return objects
 
