@@ -75,7 +75,7 @@ def fit_in_keras(workload: Workload) -> Callable[[], object]:
     metrics = ["sparse_categorical_accuracy"]
     model.compile(keras.optimizers.SGD(workload.learning_rate), "sparse_categorical_crossentropy", metrics=metrics)
     rows = {name: np.concatenate([batch[name] for batch in batches(workload)]) for name in ("x", "y")}
-    size = workload.data.batch_size
+    size = workload.data.batching.batch_size
     return lambda: model.fit(rows["x"], rows["y"], batch_size=size, shuffle=False, verbose=0).history["loss"]
 
 

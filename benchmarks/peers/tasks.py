@@ -39,7 +39,7 @@ def task_of(workload: Workload, cohorts: list[list[int]] | None = None, test: An
     keras.utils.set_random_seed(0)
     model = workload.build()
     data = workload.data
-    offsets = np.concatenate([data.starts, data.starts[-1:] + data.counts[-1:]])
+    offsets = np.concatenate([data.starts, data.starts[-1:] + data.sizes[-1:]])
     x, y = (data.examples.rows[name][: offsets[-1]] for name in ("x", "y"))
     test_x, test_y = (x[:0], y[:0]) if test is None else test
     return Task(
@@ -52,7 +52,7 @@ def task_of(workload: Workload, cohorts: list[list[int]] | None = None, test: An
         test_x=test_x,
         test_y=test_y,
         cohorts=cohorts or [list(range(len(data)))],
-        batch_size=data.batch_size,
+        batch_size=data.batching.batch_size,
         learning_rate=workload.learning_rate,
     )
 

@@ -190,8 +190,9 @@ def of_copies(chosen: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     if len(np.unique(chosen)) == len(chosen):
         return chosen
     made, taken = chosen.copy(), set(chosen.tolist())
-    for place in np.flatnonzero(copies(chosen)).tolist():
-        made[place] = _free(int(chosen[place]), taken)
+    before = copies(chosen)
+    for place in np.flatnonzero(before).tolist():
+        made[place] = _free(int(chosen[place]), taken, int(before[place]))
     return made
 
 
@@ -211,9 +212,8 @@ def _checksum(client_id: ClientId, attempt: int = 0) -> int:
     return zlib.crc32(text.encode("utf-8", "surrogatepass")) & _INT32.max
 
 
-def _free(client_id: ClientId, taken: set[int]) -> int:
-    """A number for a client whose own one is taken."""
-    attempt = 1
+def _free(client_id: ClientId, taken: set[int], attempt: int = 1) -> int:
+    """A number for a client whose own one is taken, or for a copy of it."""
     while (number := _checksum(client_id, attempt)) in taken:
         attempt += 1
     taken.add(number)
