@@ -158,6 +158,8 @@ def test_wide_types_keep_their_ids(tmp_path: Path) -> None:
     table = pyarrow.table({"who": pyarrow.array([Decimal(10**20 + 1), Decimal(10**20)]), "x": [1, 2]})
     parquet.write_table(table, tmp_path / "t.parquet")
     assert list(from_parquet(tmp_path / "t.parquet", "who").client_ids) == [10**20, 10**20 + 1]
+    assert list(from_frame(polars.from_arrow(table), "who").client_ids) == [10**20, 10**20 + 1]
+    assert list(from_frame(table.to_pandas(), "who").client_ids) == [10**20, 10**20 + 1]
     frame = polars.DataFrame({"who": polars.Series([2**70, 3], dtype=polars.Int128), "x": [1, 2]})
     assert list(from_frame(frame, "who").client_ids) == [3, 2**70]
 

@@ -81,5 +81,6 @@ def _polars_column(frame: Any, column: str) -> Any:
 
 def _polars_owners(series: Any) -> Any:
     # Not every type that Polars has is one of NumPy's, and a list keeps each value as it is.
-    plain = series.dtype.is_numeric() and not series.null_count() and "128" not in str(series.dtype)
+    kind = series.dtype
+    plain = (kind.is_integer() or kind.is_float()) and not series.null_count() and "128" not in str(kind)
     return series.to_numpy() if plain else series.to_list()
