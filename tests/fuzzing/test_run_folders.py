@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import tempfile
 import warnings
 from functools import cache
@@ -54,6 +55,8 @@ def whole() -> dict[str, bytes]:
 def damage(random: Random, path: Path) -> None:
     """Damage a file of a run's folder, in some way that suits it."""
     kind = random.random()
+    if not os.path.isdir(path.parent):  # which was damaged before
+        return
     if kind < 0.1:
         put_in_its_place(random, path)
     elif path.is_symlink() or not path.is_file():

@@ -95,8 +95,8 @@ _AFTER_RUNS = """
   finished   all its rounds are done
   stopped    by Ctrl-C, or early for the reason that is shown
   killed     it did not come to its end: hansa resume goes on with it
-  damaged    a file of it cannot be read, which is named; hansa resume sets it
-             aside, and goes on from the last good checkpoint
+  damaged    run.json or metrics.jsonl is; hansa resume sets that aside, and
+             goes on from the last good checkpoint
 
 Runs are only looked at: nothing in their folders is changed or locked.
 """

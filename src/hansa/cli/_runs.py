@@ -91,17 +91,17 @@ def _folders(root: Path, deep: int) -> Iterator[Path]:
 
 def _run(folder: Path) -> Run:
     when = max(_modified(folder / name) for name in (RUN, RECORDS))
-    last, whole = last_record(folder / RECORDS)
+    last, problem = last_record(folder / RECORDS)
     done = int(last.pop("round", 0))
     try:
         run = read_run(folder)
     except RunError as error:
         return Run(folder, "damaged", str(error).removeprefix(f"{folder}{os.sep}"), done, done, last, when)
     rounds, ended, reason = run["rounds"], run["ended"], None
-    if not whole:
-        state, reason = "damaged", f"the last line of {RECORDS} is not that of a round"
-    elif is_locked(folder):
+    if is_locked(folder):
         state = "running"
+    elif problem is not None:
+        state, reason = "damaged", f"{RECORDS}: {problem}"
     elif ended is None:
         state = "killed"
     else:

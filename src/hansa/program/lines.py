@@ -18,6 +18,8 @@ from hansa.program.metrics import MOST_BITS, Scalar
 
 _LONGEST = 1 << 26
 """Bytes of a line; longer ones are damage."""
+_LOOKED_AT = 1 << 20
+"""Bytes of a file that are looked at to know how far a run is."""
 _LARGEST = 1 << 32
 """Bytes of a file; larger ones are read no further, such as those with holes in them."""
 _MOST_ROUNDS = 1 << 53
@@ -101,24 +103,27 @@ def read_table(path: Path) -> Table:
     return found
 
 
-def last_record(path: Path) -> tuple[dict[str, Scalar], bool]:
-    """The last whole record of a file of JSON objects, read from its end, and whether it is that of a round.
+def last_record(path: Path) -> tuple[dict[str, Scalar], str | None]:
+    """The last record of a file of JSON objects, and what is wrong with the file, in a few words.
+
+    Of a large file only the end is looked at, as many files may be.
 
     Returns:
-        An empty record, and True, if there is none yet.
+        An empty record if there is none.
     """
-    found = Found()
-    size = 1 << 16
+    found, size = Found(), _LOOKED_AT
     while True:
         tail = _tail(path, size, found)
         if tail is None:
-            return {}, found.problem is None
+            return {}, found.problem
+        if tail[1]:
+            found = read_records(path)
+            return (found.records or [{}])[-1], found.told
         lines = tail[0].split(b"\n")[:-1]
-        if len(lines) > 1 or tail[1]:
-            break
+        if len(lines) > 1:
+            record = _record(lines[-1])
+            return ({}, "its last line is not that of a round") if record is None else (record, None)
         size *= 16
-    record = _record(lines[-1].removeprefix(_BOM)) if lines else {}
-    return ({}, False) if record is None else (record, True)
 
 
 def _tail(path: Path, size: int, found: Found) -> tuple[bytes, bool] | None:
@@ -133,7 +138,7 @@ def _tail(path: Path, size: int, found: Found) -> tuple[bytes, bool] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        found.problem = str(error)
+        found.problem = f"it cannot be read: {error}"
         return None
 
 
