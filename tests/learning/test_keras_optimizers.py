@@ -6,6 +6,7 @@ from itertools import product
 import jax.numpy as jnp
 import keras
 import numpy as np
+import optax
 import pytest
 from keras import ops, optimizers
 
@@ -212,17 +213,32 @@ def test_a_scale_of_the_loss_that_grows_or_that_is_halved_where_gradients_overfl
     assert_a_round_is_fit(lambda model: scaled())
 
 
-def test_small_gradients_of_float16_are_those_of_float32():
-    def trained(policy):
-        keras.config.set_dtype_policy(policy)
-        try:
-            model = make_model()
-        finally:
-            keras.config.set_dtype_policy("float32")
-        model.compile(optimizers.SGD(1e6), lambda y, p: 1e-8 * ops.mean(ops.square(y - ops.cast(p, "float32"))))
-        return after_a_round(model)
+def in_float16():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        return make_model()
+    finally:
+        keras.config.set_dtype_policy("float32")
 
-    assert_same(trained("mixed_float16"), trained("float32"), atol=1e-2)
+
+@pytest.mark.parametrize("given", [None, optax.sgd(1e6), optimizers.SGD(1e6)])
+def test_small_gradients_of_float16_are_not_zero(given):
+    def small(labels, predictions):
+        return 1e-8 * ops.mean(ops.square(labels - ops.cast(predictions, "float32")))
+
+    expected, model = make_model(), in_float16()
+    expected.compile(optimizers.SGD(1e6), small)
+    model.compile(optimizers.SGD(1e6), small)
+    assert_same(after_a_round(model, client_optimizer=given), after_fit(expected), atol=1e-2)
+
+
+def test_an_optimizer_of_optax_leaves_out_steps_whose_gradients_overflow_as_keras_does():
+    model = in_float16()
+    model.compile(optimizers.SGD(0.1, momentum=0.9), lambda labels, predictions: 100 * ops.mean(labels - predictions))
+    found = after_a_round(model, client_optimizer=optax.sgd(0.1, momentum=0.9))
+    expected = after_fit(model)
+    assert model.optimizer.dynamic_scale.numpy() < 2**15
+    assert_same(found, expected, atol=1e-3)
 
 
 def test_a_client_starts_with_a_new_optimizer_of_its_own_weights_in_each_round():
@@ -331,6 +347,17 @@ class CountsInPython(optimizers.SGD):
         super().update_step(gradient, variable, learning_rate / self.steps)
 
 
+class KeepsArrays(optimizers.SGD):
+    def build(self, variables):
+        super().build(variables)
+        self.momenta = [ops.zeros(variable.shape) for variable in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        i = self._get_variable_index(variable)
+        self.momenta[i] = 0.9 * self.momenta[i] + gradient
+        super().update_step(self.momenta[i], variable, learning_rate)
+
+
 class NearNumbers(Near):
     def start(self, variable):
         return variable.numpy()
@@ -340,6 +367,7 @@ class NearNumbers(Near):
     ("optimizer", "message"),
     [
         (CountsInPython, "CountsInPython changes its attribute 'steps' in a step.*self.steps = self.add_variable"),
+        (KeepsArrays, "KeepsArrays changes its attribute 'momenta' in a step"),
         (NearNumbers, "NearNumbers makes other variables of other weights, and takes them as NumPy.*keras.ops.copy"),
     ],
 )
@@ -368,3 +396,19 @@ def test_an_optimizer_that_was_used_and_cannot_be_made_new_is_refused():
     after_fit(model)
     with pytest.raises(ValueError, match="Appending was used before, and would keep what it made then: give a new one"):
         after_a_round(model)
+
+
+def test_variables_of_another_model_are_no_exclusions():
+    other, model = make_model(), make_model()
+    model.compile(without_decay(var_list=other.trainable_variables), "mse")
+    with pytest.raises(ValueError, match="SGD excludes variables from weight decay, of which none is a weight of this"):
+        after_a_round(model)
+
+
+def test_negative_learning_rates_are_found_in_wrapped_optimizers():
+    wrapped = optimizers.OptimizerMap(optimizers.SGD(0.1), {"a/.*": optimizers.SGD(-0.1)})
+    for optimizer in (optimizers.MultiOptimizer(wrapped), optimizers.LossScaleOptimizer(optimizers.SGD(-0.1))):
+        model = make_model()
+        model.compile(optimizer, "mse")
+        with pytest.raises(ValueError, match=r"the optimizer of the Keras model .* has the learning rate -0\.1"):
+            after_a_round(model)

@@ -10,6 +10,7 @@ models.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -37,6 +38,7 @@ from hansa.models.accumulators import type_of
 from hansa.models.batch_types import leading_size
 from hansa.models.exact import narrow
 from hansa.models.learning_rates import check_schedule
+from hansa.models.loss_scaling import scaled
 from hansa.models.model import FunctionalModel, TrainingStep
 from hansa.models.optimizers import Optimizer, sgd, to_optimizer
 from hansa.models.tensorflow_models import Model
@@ -142,6 +144,10 @@ def _training_step(model: FunctionalModel, client_optimizer: Any, scheduled: boo
     optimizer = model.optimizer
     if client_optimizer is not None:
         optimizer = to_optimizer(client_optimizer, "client_optimizer", model.variables)
+        if model.project is not None and not optimizer.projects:
+            optimizer = _projected(optimizer, model.project)
+        if model.scales_loss and optimizer.scale_loss is None:
+            optimizer = scaled(optimizer)
     if optimizer is None:
         raise ValueError(f"the model {model.name!r} has no optimizer: pass client_optimizer, such as optax.sgd(0.1)")
     if scheduled and optimizer.finish is not None:
@@ -283,6 +289,16 @@ def _changing_statistics(step: Computation) -> set[str | None]:
     carry, _ = unflatten(kind, list(range(len(tensors(kind)))))
     before, after = carry.weights.non_trainable, step.function.passed_on().weights.non_trainable
     return {name for name, number in after._items() if number != before[name]}
+
+
+def _projected(optimizer: Optimizer, project: Callable[[Struct], Struct]) -> Optimizer:
+    """An optimizer after whose steps the weights are put back to where the model allows them."""
+
+    def apply(state: Struct, gradients: Any, weights: Any) -> tuple[Struct, Any]:
+        slots, after = optimizer.apply(state, gradients, weights)
+        return slots, project(after)
+
+    return replace(optimizer, apply=apply, projects=True)
 
 
 def _server_update(optimizer: Optimizer, state: StructType, report: StructType, mean_statistics: bool) -> Computation:

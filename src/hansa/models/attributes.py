@@ -41,7 +41,7 @@ class Attributes:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """For as long as it lasts, the objects have these attributes; what is done to them stays in here."""
+        """For as long as it lasts, the objects have these attributes, and what is done to them is done to these."""
         with _LOCK:
             own = [(value, vars(value)) for value, _ in self.of]
             try:
@@ -49,6 +49,39 @@ class Attributes:
                 yield
             finally:
                 _set(own)
+
+    @contextmanager
+    def in_a_step(self) -> Iterator[None]:
+        """As `in_use`, of a copy, for what is compiled once and run many times.
+
+        Raises:
+            TypeError: if an attribute has another number or array afterwards, which the next run would not see.
+        """
+        after = self.copied()
+        with after.in_use():
+            yield
+        for (value, old), (_, new) in zip(self.of, after.of, strict=True):
+            for name, part in new.items():
+                if not _is_kept(old.get(name, getattr(type(value), name, None)), part):
+                    raise TypeError(
+                        f"the Keras optimizer {type(value).__name__} changes its attribute {name!r} in a step, which "
+                        "is compiled once: keep the value in a variable, which the constructor or build makes with "
+                        f"self.{name} = self.add_variable(shape, name={name!r}), and change it by assign"
+                    )
+
+
+def _is_kept(old: Any, new: Any) -> bool:
+    if isinstance(old, bool | int | float):
+        return new is old or bool(new == old)
+    before = {id(array) for array in _arrays(old)}
+    return all(id(array) in before for array in _arrays(new))
+
+
+def _arrays(value: Any) -> list[Any]:
+    """The arrays and tensors in lists and dicts, which are no variables."""
+    if isinstance(value, list | tuple | dict):
+        return [found for part in _parts(value) for found in _arrays(part)]
+    return [value] if hasattr(value, "shape") and not hasattr(value, "assign") else []
 
 
 def _set(pairs: list[tuple[Any, dict[str, Any]]]) -> None:

@@ -168,6 +168,7 @@ def _model(keras_model: Any, sample: Type, metrics: list[Metric], has_optimizer:
         gradients=functions.gradients(all_metrics),
         wide=keras.backend.backend() != "jax",
         variables=functions.variables,
+        scales_loss=keras_model.dtype_policy.name == "mixed_float16",
     )
 
 

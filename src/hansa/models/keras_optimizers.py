@@ -111,6 +111,7 @@ class _Stateless:
     def __init__(self, optimizer: Any, trained: TrainedVariables | None) -> None:
         self._optimizer, self._trained = optimizer, trained
         parts = _optimizers(optimizer)
+        self._excluded = [part for part in parts if getattr(part, "_exclude_from_weight_decay", None)]
         self._values = {id(variable): np.array(variable.value) for part in parts for variable in part.variables}
         self._values |= {id(part._iterations): np.zeros_like(self._values[id(part._iterations)]) for part in parts}
         self._used = (len(optimizer._trainable_variables), len(optimizer.variables)) if optimizer.built else None
@@ -160,19 +161,8 @@ class _Stateless:
 
     @contextmanager
     def _running(self, built: _Built) -> Iterator[None]:
-        """The optimizer is built; it must not keep numbers in attributes, which a compiled step does not change."""
-        attributes = built.attributes.copied()
-        with self._noted(), attributes.in_use():
+        with self._noted(), built.attributes.in_a_step():
             yield
-        for (part, before), (_, after) in zip(built.attributes.of, attributes.of, strict=True):
-            for name, value in before.items():
-                now = after.get(name)
-                if isinstance(value, bool | int | float) and now is not value and now != value:
-                    raise TypeError(
-                        f"the Keras optimizer {type(part).__name__} changes its attribute {name!r} in a step, which is "
-                        "compiled once: keep the number in a variable, "
-                        f"self.{name} = self.add_variable((), name={name!r}), and change it by assign"
-                    )
 
     @contextmanager
     def _noted(self) -> Iterator[None]:
@@ -192,6 +182,7 @@ class _Stateless:
         return self._copies[key]
 
     def _new(self, trained: TrainedVariables) -> _Built:
+        self._check_exclusions(trained.variables)
         with self._given.copied().in_use():
             others = self._build(_with_values(trained.variables, [v.value + 1 for v in trained.variables]))
         with self._given.copied().in_use():
@@ -209,6 +200,15 @@ class _Stateless:
             )
         lowered = LoweredOptimizer(self._optimizer, trained.variables, state, attributes)
         return _Built(attributes, trained, state, values, follows, lowered)
+
+    def _check_exclusions(self, variables: Sequence[Any]) -> None:
+        for part in self._excluded:
+            if not any(part._var_key(variable) in part._exclude_from_weight_decay for variable in variables):
+                raise ValueError(
+                    f"the Keras optimizer {type(part).__name__} excludes variables from weight decay, of which none "
+                    "is a weight of this model: give exclude_from_weight_decay the model's own variables, or names "
+                    "in var_names"
+                )
 
     def _build_of(self, variables: list[Any]) -> list[Any]:
         """The values of the variables of an optimizer that is built of a client's weights."""

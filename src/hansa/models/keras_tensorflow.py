@@ -140,7 +140,7 @@ class LoweredOptimizer:
 
     def _lowered(self, function: Callable[..., Any], kinds: list[TensorType]) -> VariableFunction:
         def traced(*tensors: Any) -> dict[str, Any]:
-            with self._attributes.copied().in_use():
+            with self._attributes.in_a_step():
                 found = function(*tensors)
             return {} if found is None else {"result": found}
 

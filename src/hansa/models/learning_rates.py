@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hansa.models.attributes import reachable
+
 STEPS = (0, 1, 10, 100, 1000)
 """The steps, or rounds, for which schedules are asked."""
 
@@ -54,14 +56,19 @@ _TRIED = 8
 
 
 def check_keras(optimizer: Any, what: str) -> None:
-    """Refuses a Keras optimizer whose learning rate, or whose schedule's for some first steps, is negative or NaN.
+    """Refuses a Keras optimizer whose learning rate, or whose schedule's for some first steps, is negative or NaN, or
+    that of an optimizer in it.
 
     Raises:
         ValueError: if it is.
     """
+    for part in reachable(optimizer, lambda value: hasattr(value, "stateless_apply")):
+        _check_rate(part, what)
+
+
+def _check_rate(optimizer: Any, what: str) -> None:
     from keras.optimizers.schedules import LearningRateSchedule
 
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     given = getattr(optimizer, "_learning_rate", None)
     if isinstance(given, LearningRateSchedule):
         check_schedule(given, f"the schedule of {what}", "step", "learning rate")

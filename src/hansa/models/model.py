@@ -102,6 +102,7 @@ class FunctionalModel:
             the trainable weights, of the loss as `scale_loss` multiplies it; None where JAX differentiates `forward`.
         wide: its variables may have 64-bit dtypes, which it is to be given as they are.
         variables: the Keras variables that the trainable weights stand for, if there are any.
+        scales_loss: whether an optimizer needs gradients of a scaled loss, since they are computed in float16.
     """
 
     name: str
@@ -117,6 +118,7 @@ class FunctionalModel:
     gradients: Callable[[ModelWeights, Struct, Any, Any, ScaleLoss], tuple[Forward, Struct]] | None = None
     wide: bool = False
     variables: TrainedVariables | None = None
+    scales_loss: bool = False
 
     def training_step(self, optimizer: Optimizer) -> TrainingStep:
         """The step that follows the gradient of the loss with an optimizer."""
@@ -125,8 +127,6 @@ class FunctionalModel:
             scale = None if optimizer.scale_loss is None else partial(optimizer.scale_loss, slots, weights.trainable)
             forward, gradients = (self.gradients or self._by_jax)(weights, local, batch, key, scale)
             slots, trainable = optimizer.apply(slots, gradients, weights.trainable)
-            if self.project is not None and not optimizer.projects:
-                trainable = self.project(trainable)
             after = ModelWeights.create(trainable, forward.non_trainable)
             return Trained(forward.output, after, forward.local, slots)
 
