@@ -135,6 +135,28 @@ def test_chunks_of_clients_are_looked_at_too(process: Any, tmp_path: Path):
         averaging.next(state, population(clients, tmp_path))
 
 
+def test_saved_processes_and_predictions_refuse_the_same(process: Any, tmp_path: Path):
+    dtype, averaging, state, _ = process
+    hansa.save(averaging, tmp_path / "averaging.hansa")
+    loaded = hansa.load(tmp_path / "averaging.hansa")
+    clients = [columns(dtype, 1, 2), columns(dtype, 3, UNFIT[dtype])]
+    for way in (lists, population):
+        with pytest.raises(ValueError, match=SAID[dtype]):
+            loaded.next(loaded.initialize(), way(clients, tmp_path))
+        assert loaded.next(loaded.initialize(), way(clients[:1], tmp_path)).metrics.num_non_finite_clients == 0
+    stage = hansa.load_client_stage(tmp_path / "averaging.hansa", computation="next")
+    broadcasts = [state.model if "model" in port.name else np.zeros(2, np.uint32) for port in stage.broadcasts]
+    given = [lists(clients, tmp_path)[1] if "Sequence" in type(port.type).__name__ else 1 for port in stage.inputs]
+    with pytest.raises(ValueError, match=SAID[dtype]):
+        stage.work(broadcasts, given)
+    model = compiled(dtype)
+    hansa.save(hansa.learning.build_prediction(model, model.initial_weights), tmp_path / "predict.hansa")
+    predict = hansa.load(tmp_path / "predict.hansa")
+    with pytest.raises(ValueError, match="argument of 'predict' " + SAID[dtype].removeprefix("x ")):
+        predict(np.array([[UNFIT[dtype]]], dtype))
+    assert predict(np.array([[1]], dtype)).shape == (1, 1)
+
+
 def test_a_function_that_sees_64_bits_gets_all_of_them():
     @hansa.jax_computation(np.int64, hansa.types.TensorType(np.int64, [None]))
     def add(total: Any, batch: Any) -> Any:

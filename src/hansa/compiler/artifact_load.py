@@ -16,7 +16,7 @@ from hansa.compiler.artifact_forms import Form
 from hansa.compiler.artifact_functions import Functions
 from hansa.compiler.artifact_save import REARRANGING
 from hansa.compiler.artifact_types import decode_type, decode_value
-from hansa.compiler.stored import StoredFold, StoredFunction, StoredStage, Vectorised, unplaced
+from hansa.compiler.stored import StoredFold, StoredFunction, StoredStage, Vectorised, narrow_paths, unplaced
 from hansa.language.computations import GraphComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter
 from hansa.language.values import select
@@ -84,7 +84,7 @@ class ProgramDecoder:
         signature = FunctionType(None if argument is None else argument.type, result)
         form = Form([unplaced(node.type) for node in inputs], [unplaced(kind) for kind in result])
         function = stored(found["function"], self._reader, self._functions, form, found.get("vectorised"))
-        stage = StoredStage(name, signature, function, tuple(found["names"]))
+        stage = StoredStage(name, signature, function, tuple(found["names"]), narrow_paths(found))
         node = Apply(result, stage, argument)
         return [select(node, i) for i in range(len(result))]
 

@@ -23,6 +23,7 @@ from hansa.compiler.artifact_types import encode_type, encode_value
 from hansa.compiler.boundary import Symbols, avals, flatten, has_strings, unflatten, varying
 from hansa.compiler.evaluate import evaluate, member, sequence_elements
 from hansa.compiler.explain.stages import name_of
+from hansa.compiler.narrowing import narrowed_inputs
 from hansa.compiler.partition import computed_sources, is_argument, is_client_id
 from hansa.compiler.program import ClientStage, Program, ServerStage
 from hansa.compiler.rewrites import faster
@@ -80,6 +81,7 @@ class ProgramEncoder:
             "inputs": [self._expression(node) for node in inputs],
             "outputs": [encode_type(node.type) for node in outputs],
             "names": [name_of(node) for node in outputs],
+            "narrow": sorted(narrowed_inputs(inputs, outputs)),
             "function": self._function(f"{self._program.name}_server_{number}", inputs, outputs) if outputs else None,
         }
         self._known.update((node, ["server", number, i]) for i, node in enumerate(outputs))
@@ -110,6 +112,7 @@ class ProgramEncoder:
             "contributions": [encode_type(node.type) for node in given],
             "kept": [encode_type(node.type) for node in kept],
             "names": [name_of(node) for node in outputs],
+            "narrow": sorted(narrowed_inputs(inputs, outputs)),
             **self._client_work(f"{self._program.name}_client_{number}", inputs, outputs),
             "aggregates": [self._aggregate(aggregate) for aggregate in stage.aggregates],
         }

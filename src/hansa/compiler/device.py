@@ -11,7 +11,7 @@ from hansa.compiler.artifact_forms import Form
 from hansa.compiler.artifact_functions import Functions
 from hansa.compiler.artifact_load import stored
 from hansa.compiler.artifact_types import decode_type, encode_type
-from hansa.compiler.stored import StoredStage, unplaced
+from hansa.compiler.stored import StoredStage, narrow_paths, unplaced
 from hansa.language.computations import GraphComputation
 from hansa.language.graph import Apply, MakeStruct, Node, Parameter
 from hansa.language.values import select
@@ -89,7 +89,8 @@ class DeviceStage:
         signature = FunctionType(argument.type, StructType([(None, kind) for kind in kinds]))
         form = Form([node.type for node in sources], kinds)
         function = stored(self._found["function"], self._reader, self._functions, form)
-        stage = StoredStage(self.name, signature, function, tuple(port.name for port in [*given, *self.kept]))
+        names = tuple(port.name for port in [*given, *self.kept])
+        stage = StoredStage(self.name, signature, function, names, narrow_paths(self._found))
         whole = Apply(signature.result, stage, argument)
         outputs = iter([select(whole, i) for i in range(len(kinds))])
         contributions = [_made([next(outputs) for _ in part.values]) for part in self.contributions]
@@ -150,6 +151,7 @@ def client_stage(program: dict[str, Any], number: int, reader: Reader) -> Device
             "arguments": places,
             "contributions": contributions,
             "kept": [_unplaced_port(*output) for output in outputs],
+            "narrow": sorted(narrow_paths(found)),
             "function": found["function"],
         },
         reader,

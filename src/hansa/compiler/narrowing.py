@@ -6,8 +6,10 @@ from them is of no concern: only the caller can be told of a number that does no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from hansa.compiler.stored import StoredStage
 from hansa.language.computations import Computation, GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, MakeStruct, Node, Parameter, Select, walk
 from hansa.types import FederatedType, SequenceType, StructType, TensorType, Type
@@ -23,6 +25,15 @@ def narrowed(parameter: Parameter | None, result: Node) -> frozenset[Path]:
     paths = None if parameter is None else _paths(parameter.type, ())
     if parameter is not None and _leaves(paths):
         _follow(result, {parameter: paths}, found)
+    return frozenset(found)
+
+
+def narrowed_inputs(inputs: Sequence[Node], outputs: Sequence[Node]) -> frozenset[Path]:
+    """The same for a stage: the paths of its inputs' tensors, after the number of the input."""
+    found: set[Path] = set()
+    env = {node: _paths(node.type, (i,)) for i, node in enumerate(inputs)}
+    for node in outputs:
+        _follow(node, env, found)
     return frozenset(found)
 
 
@@ -48,6 +59,13 @@ def _leaves(paths: Any) -> list[Path]:
     if isinstance(paths, list):
         return [leaf for part in paths for leaf in _leaves(part)]
     return [] if paths is None else [paths]
+
+
+def _part(paths: Any, path: Path) -> Any:
+    """What is at the end of a path, which may be a file's; None if there is nothing."""
+    for index in path:
+        paths = paths[index] if isinstance(paths, list) and 0 <= index < len(paths) else None
+    return paths
 
 
 def _follow(result: Node, env: dict[Node, Any], found: set[Path]) -> Any:
@@ -79,6 +97,8 @@ def _of_node(node: Node, inputs: list[Any], found: set[Path]) -> Any:
 def _call(computation: Computation, argument: Any, found: set[Path]) -> Any:
     if isinstance(computation, LocalComputation) and computation.function.bits == 32:
         found.update(_leaves(argument))
+    if isinstance(computation, StoredStage):
+        found.update(leaf for path in computation.narrow for leaf in _leaves(_part(argument, path)))
     if not isinstance(computation, GraphComputation):
         return None
     return _follow(

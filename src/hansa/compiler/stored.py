@@ -110,6 +110,11 @@ def _at(arrays: Sequence[Any], stacked: Sequence[bool], i: Any) -> list[Any]:
     return [array[i] if is_ else array for array, is_ in zip(arrays, stacked, strict=True)]
 
 
+def narrow_paths(found: dict[str, Any]) -> frozenset[tuple[int, ...]]:
+    """The paths of tensors that a stage in a manifest converts to 32 bits; older files do not say."""
+    return frozenset(tuple(map(int, path)) for path in found.get("narrow", ()))
+
+
 class StoredStage(Computation):
     """What a stage computes, or a part of it: `(<A,B,…> -> <C,D,…>)`, or `( -> <C,D,…>)`.
 
@@ -118,12 +123,19 @@ class StoredStage(Computation):
         signature: its type; the values are all placed, or none is.
         function: from the arrays of the arguments to those of the results, as in `boundary`.
         output_names: what the results are called, for people.
+        narrow: the paths of tensors that it converts to 32 bits, after the number of the argument.
     """
 
     def __init__(
-        self, name: str, signature: FunctionType, function: StoredFunction, output_names: tuple[str, ...]
+        self,
+        name: str,
+        signature: FunctionType,
+        function: StoredFunction,
+        output_names: tuple[str, ...],
+        narrow: frozenset[tuple[int, ...]] = frozenset(),
     ) -> None:
         super().__init__(name, signature)
+        self.narrow = narrow
         self.function = function
         self.output_names = output_names
 
