@@ -222,6 +222,21 @@ class TestSqlite:
         refused(lambda: from_tff_sqlite(path, features=["x"]), path, "^")
         assert (path.read_bytes(), sorted(each.name for each in tmp_path.iterdir())) == (before, ["a.sqlite"])
 
+    def test_nothing_is_left_beside_a_database(self, tmp_path: Path):
+        path = database(tmp_path / "a.sqlite", self.ONE_CLIENT, self.ONE_EXAMPLE)
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.close()
+        assert from_tff_sqlite(path).client("a")["x"].tolist() == [7]
+        assert [each.name for each in tmp_path.iterdir()] == ["a.sqlite"]
+        writing = sqlite3.connect(path)
+        with writing:
+            writing.execute("INSERT INTO client_metadata VALUES ('b', 'train', 1)")
+            writing.execute("INSERT INTO examples VALUES ('train', 'b', ?)", [EXAMPLE])
+        assert (tmp_path / "a.sqlite-wal").exists()
+        assert list(from_tff_sqlite(path).client_ids) == ["a", "b"]
+        writing.close()
+
 
 class TestHdf5:
     def written(self, path: Path, fill: Callable[[Any], Any]) -> Path:

@@ -123,7 +123,10 @@ class TffDatabase:
             return steps > _STEPS + _STEPS_PER_BYTE * size
 
         try:
-            address = f"{self.path.resolve().as_uri()}?mode=ro"
+            # A database that has no journal beside it is taken as it is, so that SQLite puts nothing beside it either.
+            whole = self.path.resolve()
+            alone = not any(whole.with_name(whole.name + end).exists() for end in ("-wal", "-journal"))
+            address = f"{whole.as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
             with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
                 connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(size, 1 << 20))
                 connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
