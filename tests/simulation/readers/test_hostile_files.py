@@ -359,6 +359,16 @@ class TestTables:
         monkeypatch.setenv("HANSA_MAX_UNPACKED_BYTES", "200000")
         refused(lambda: from_parquet(path, "who"), path, "holds 300,000 rows, which is more than a file of")
 
+    def test_a_column_that_is_there_twice_is_named(self, tmp_path: Path):
+        (tmp_path / "a.csv").write_text("who,x,x\na,1,2\n")
+        table = pyarrow.Table.from_arrays(
+            [pyarrow.array(["a"]), pyarrow.array([1]), pyarrow.array([2])], ["who", "x", "x"]
+        )
+        parquet.write_table(table, tmp_path / "a.parquet")
+        for read, path in ((from_csv, tmp_path / "a.csv"), (from_parquet, tmp_path / "a.parquet")):
+            refused(lambda read=read, path=path: read(path, "who"), path, "has 2 columns called 'x'; rename them")
+            refused(lambda read=read, path=path: read(path, "x", ["who"]), path, "has 2 columns called 'x'")
+
     def test_very_many_columns_take_time_in_proportion(self, tmp_path: Path):
         path, features = tmp_path / "a.csv", [f"c{number}" for number in range(60_000)]
         path.write_text(f"who,{','.join(features)}\na{',1' * 60_000}\n")

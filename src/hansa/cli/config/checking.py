@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hansa._printing import printable
 from hansa.types import names
 
 _MOST_SHOWN = 20
@@ -31,7 +32,7 @@ class ConfigError(Exception):
     """
 
     def __init__(self, origin: object, problems: Sequence[str]) -> None:
-        self.problems = tuple(map(_printable, problems))
+        self.problems = tuple(map(_short, problems))
         if len(problems) == 1:
             super().__init__(f"{origin}: {self.problems[0]}")
         else:
@@ -42,12 +43,8 @@ class ConfigError(Exception):
             )
 
 
-def _printable(text: str) -> str:
-    """A text in which characters that a terminal acts upon, or cannot show, are written as escapes; shortened."""
-    cut = text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
-    return "".join(
-        character if character.isprintable() or character == "\n" else repr(character)[1:-1] for character in cut
-    )
+def _short(text: str) -> str:
+    return printable(text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ known here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -164,13 +165,15 @@ def select(
         TypeError: if an argument is of another form.
         ValueError: if a column or an array that is named is not there.
     """
-    known = frozenset(columns)
-    if client is not None and client not in known:
-        raise ValueError(_unknown(client, columns, table))
+    known = Counter(columns)
+    if client is not None:
+        _check_column(client, known, table)
     if features is None:
         features = [column for column in columns if column != client]
         if not features:
-            raise ValueError(f"{table} has no column besides {client!r}, so its clients have no data")
+            raise ValueError(
+                f"{table} has no column{f' besides {client!r}' if client else ''}, so its clients have no data"
+            )
     if isinstance(features, str) or not isinstance(features, Mapping | Sequence):
         raise TypeError(
             "features must be a list of columns, or a dict such as {'x': ['a', 'b'], 'y': 'label'}; found "
@@ -187,8 +190,7 @@ def select(
             )
         groups[name] = group if isinstance(group, str) else tuple(group)
         for column in _several(groups[name]):
-            if column not in known:
-                raise ValueError(_unknown(column, columns, table))
+            _check_column(column, known, table)
     return Selection(table, groups, _conversions(convert or {}, groups))
 
 
@@ -211,9 +213,13 @@ def _conversions(convert: Convert, groups: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _unknown(column: str, columns: Sequence[str], table: str) -> str:
-    hint = names.suggestion(column, columns) or ";"
-    return f"{table} has no column {column!r}{hint} the columns are: {names.listing(columns)}"
+def _check_column(column: str, known: Counter[str], table: str) -> None:
+    """Checks that a column is there, and once."""
+    if column not in known:
+        hint = names.suggestion(column, list(known)) or ";"
+        raise ValueError(f"{table} has no column {column!r}{hint} the columns are: {names.listing(list(known))}")
+    if known[column] > 1:
+        raise ValueError(f"{table} has {known[column]} columns called {column!r}; rename them")
 
 
 def _several(group: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -156,6 +156,8 @@ class _CsvFile:
             if "straddling" in str(error):
                 raise DatasetError(f"{self.path} has a row of more than 1 MiB, or quotes that do not end") from error
             raise DatasetError(f"{self.path} is damaged, or no CSV file: {error}") from error
+        except OSError as error:
+            raise DatasetError(f"{self.path} is damaged, or cannot be read: {error}") from error
 
 
 def _column_types(selection: Selection, client: str, given: Mapping[str, str]) -> dict[str, str]:
