@@ -110,7 +110,7 @@ def own_array(given: Any, what: str) -> Array:
         except (ValueError, TypeError, RuntimeError):  # what cannot be an array
             array = np.asarray(None)
     if array.dtype.kind in "mM":
-        raise TypeError(f"{what} holds {array.dtype}, which is no number; {_DATES}")
+        raise TypeError(f"{what} {_no_number(array.dtype)}")
     if array.dtype.kind in "OUST" or array.dtype.names is not None:
         raise TypeError(f"{what} is {describe(given)}; encode text and objects as numbers")
     if isinstance(array, np.matrix):
@@ -271,10 +271,14 @@ def _stacked(rows: list[Array | None]) -> Array | None:
 
 
 _APART = "leave it out of features, or give convert a function that makes numbers of a list of them"
-_DATES = (
-    "make numbers of it by a function, such as lambda times: (times - np.datetime64('2020-01-01')) / "
-    "np.timedelta64(1, 'D'), or leave it out"
-)
+
+
+def _no_number(dtype: np.dtype[Any]) -> str:
+    since = "times" if dtype.kind == "m" else "(times - np.datetime64('2020-01-01'))"
+    return (
+        f"holds {dtype}, which is no number; make numbers of it by a function, such as lambda times: {since} / "
+        "np.timedelta64(1, 'D'), or leave it out"
+    )
 
 
 def _missing(what: str, rows: list[int]) -> str:
@@ -292,7 +296,7 @@ def _refusal(values: list[Any], found: Values, what: str) -> Exception:
     if rows:
         return ValueError(_missing(what, rows))
     if isinstance(found, np.ndarray):
-        return TypeError(f"{what} holds {found.dtype}, which is no number; {_DATES}")
+        return TypeError(f"{what} {_no_number(found.dtype)}")
     sort = _sort_of(values[0])
     for row, value in enumerate(values):
         if _sort_of(value) != sort:

@@ -269,7 +269,7 @@ def test_tf_datasets():
 
 
 class TestCsv:
-    @pytest.mark.parametrize("values", ["9007199254740993,1.5", "18446744073709551615,1", "1e300,1"])
+    @pytest.mark.parametrize("values", ["9007199254740993,1.5", "18446744073709551615,1", "1e300,1", "1e400,1"])
     def test_whole_numbers_beyond_64_bits_or_beside_fractions_are_not_rounded(self, values: str, tmp_path: Path):
         file = tmp_path / "t.csv"
         file.write_text("who,x\n" + "\n".join(f"a,{value}" for value in values.split(",")) + "\n")

@@ -115,15 +115,16 @@ class Selection:
 
     def _made(self, value: Any, rows: int, name: str) -> npt.NDArray[Any]:
         """What a function of `convert` returned, as an array; checked, as only the user knows what it does."""
+        what = (
+            f"the function convert[{name!r}] must return an array of numbers with a row for each of the {rows} values "
+            f"that it gets; found {describe(value)}"
+        )
         try:
-            array = own_array(value, "")
-        except (TypeError, ValueError):
-            array = np.asarray(None)
-        if array.dtype == object or array.shape[:1] != (rows,):
-            raise ValueError(
-                f"the function convert[{name!r}] must return an array of numbers with a row for each of the {rows} "
-                f"values that it gets; found {describe(value)}"
-            )
+            array = own_array(value, "which")
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{what}, {error}") from None
+        if array.shape[:1] != (rows,):
+            raise ValueError(what)
         check_present(array, f"what convert[{name!r}] makes of {self.table}")
         return array
 

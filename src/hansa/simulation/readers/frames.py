@@ -75,7 +75,8 @@ def _polars_column(frame: Any, column: str) -> Any:
     while inner.dtype.is_nested() and hasattr(inner.dtype, "inner"):
         inner = inner.explode()
         missing += inner.null_count()
-    as_objects = missing or inner.dtype.is_nested() or inner.dtype.is_decimal()
+    beyond_numpy = inner.dtype.is_nested() or inner.dtype.is_decimal() or str(inner.dtype).endswith("Int128")
+    as_objects = missing or beyond_numpy
     return series.to_list() if as_objects else series.to_numpy()
 
 
