@@ -54,6 +54,7 @@ def run(tmp_path: Path) -> Path:
         (RUN + "\\u001b = 1", "it is no TOML"),
         ("\ufeff" + RUN, "it is no TOML"),
     ],
+    ids=lambda value: repr(value)[:40],
 )
 def test_what_is_too_much_for_a_file_is_said(run: Path, text: str, why: str):
     run.write_text(text)
@@ -89,6 +90,7 @@ def test_what_is_no_text_is_said(run: Path):
         ("training.rounds=nan", "training.rounds = nan: expected an integer"),
         ("training.rounds=" + "1" * 300_000, "it is longer than 256 KiB"),
     ],
+    ids=lambda value: repr(value)[:40],
 )
 def test_what_is_too_much_for_a_key_is_said(run: Path, override: str, why: str):
     with pytest.raises(ConfigError, match=why) as caught:

@@ -100,6 +100,7 @@ class TestExamples:
             feature("k", 1, b"\x08\x01"),
             field(1, field(1, field(1, b"\xff\xfe"))),
         ],
+        ids=lambda value: repr(value)[:40],
     )
     def test_what_is_none_is_a_value_error(self, message: Any):
         with pytest.raises(ValueError, match=r"not a tf\.train\.Example"):
@@ -140,6 +141,7 @@ class TestSqlite:
             ("CREATE VIEW examples AS SELECT 'train' split_name, 'a' client_id, 5 serialized_example_proto", False),
             ("CREATE VIRTUAL TABLE examples USING fts5(split_name, client_id, serialized_example_proto)", False),
         ],
+        ids=lambda value: repr(value)[:40],
     )
     def test_only_plain_tables_are_read(self, tmp_path: Path, statement: str, clients: bool):
         path = database(tmp_path / "a.sqlite", statement, examples=clients, clients=not clients)
@@ -207,6 +209,7 @@ class TestSqlite:
             ([ONE_CLIENT, "INSERT INTO examples VALUES ('train', 'a', NULL)"], "of type NoneType, not bytes"),
             (["INSERT INTO client_metadata VALUES (CAST(x'ff' AS TEXT), 'train', 1)"], "is damaged"),
         ],
+        ids=lambda value: repr(value)[:40],
     )
     def test_rows_are_of_the_right_types(self, tmp_path: Path, statements: list[Any], why: str):
         path = database(tmp_path / "a.sqlite", *statements)
@@ -326,6 +329,7 @@ class TestLeaf:
             ('{"users":["a","a"],"num_samples":[1,1],"user_data":{"a":{"x":[1]}}}', "client 'a' is twice"),
             ('{"users":["a"],"num_samples":[1],"user_data":{"a":{"x":[{"b":1}]}}}', "client 'a'"),
         ],
+        ids=lambda value: repr(value)[:40],
     )
     def test_what_is_wrong_is_said(self, tmp_path: Path, text: str, why: str):
         path = tmp_path / "leaf.json"
@@ -370,12 +374,12 @@ class TestTables:
             refused(lambda read=read, path=path: read(path, "x", ["who"]), path, "has 2 columns called 'x'")
 
     def test_very_many_columns_take_time_in_proportion(self, tmp_path: Path):
-        path, features = tmp_path / "a.csv", [f"c{number}" for number in range(60_000)]
-        path.write_text(f"who,{','.join(features)}\na{',1' * 60_000}\n")
+        path, features = tmp_path / "a.csv", [f"c{number}" for number in range(20_000)]
+        path.write_text(f"who,{','.join(features)}\na{',1' * 20_000}\n")
         begin = time.process_time()
         with pytest.raises(DatasetError, match="has no column 'c'"):
             from_csv(path, "who", [*features, "c"])
-        assert time.process_time() - begin < 20
+        assert time.process_time() - begin < 8
 
     def test_errors_are_of_both_kinds(self, tmp_path: Path):
         path = tmp_path / "a.csv"
@@ -403,6 +407,7 @@ class TestTables:
             b'who,x\na,"1\n',
             b"\x1f\x8b",
         ],
+        ids=lambda value: repr(value)[:40],
     )
     def test_a_damaged_csv_is_named(self, tmp_path: Path, content: bytes):
         path = tmp_path / ("a.csv.gz" if content.startswith(b"\x1f\x8b") else "a.csv")

@@ -80,7 +80,12 @@ FILES: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any], float, floa
 }
 
 
-@pytest.mark.parametrize("kind", FILES)
+QUICK = ("leaf of floats", "sqlite of packed integers", "hdf5 compressed", "npz compressed")
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in FILES]
+)
 def test_memory_is_in_proportion(tmp_path: Path, kind: str):
     make, read, of_returned, of_file = FILES[kind]
     path = tmp_path / ("a.npz" if kind.startswith("npz") else "a.json")

@@ -77,6 +77,7 @@ DESCRIBED = "{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}\
         (b"\x93NUMPY", "a.npz"),
         (b"", "a.npz"),
     ],
+    ids=lambda value: repr(value)[:40],
 )
 def test_an_array_that_says_what_is_not_so_is_refused(tmp_path: Path, content: bytes, why: str):
     path = zipped(tmp_path / "a.npz", ("x.npy", content))
