@@ -4,6 +4,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,6 +31,7 @@ NAN = float("nan")
         (np.array([1, 2**60], object), "int64"),
         (np.asfortranarray(np.arange(6.0).reshape(2, 3)), "float64"),
         (np.ma.array([1, 2], mask=[False, False]), "int64"),
+        (jnp.array([1, 2], jnp.bfloat16), "bfloat16"),
     ],
 )
 def test_numbers_stay_what_they_are(values: Any, dtype: str):
@@ -58,6 +60,7 @@ def test_whole_numbers_are_not_rounded(values: Any):
         [[1, 2], [None, 2], [1, 2]],
         [[1, 2], None, [3, 4]],
         np.array([1.0, NAN, 3.0], np.float16),
+        np.array([1.0, NAN, 3.0], jnp.bfloat16),
         np.ma.array([1, 2, 3], mask=[0, 1, 0]),
         np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0]),
         np.array(["2020-01-01", "NaT", "2020-01-01"], "datetime64[s]"),

@@ -40,7 +40,9 @@ def as_read(values: Any) -> Values:
     if isinstance(values, np.ma.MaskedArray):
         return _unmasked(values)
     if not isinstance(values, np.ndarray):
-        return _of_objects(list(values))
+        values = np.asarray(values) if hasattr(values, "__array__") else list(values)
+    if isinstance(values, list):
+        return _of_objects(values)
     if values.dtype.kind in "OUST":
         return _of_objects(list(values))
     return _native(values)
@@ -70,8 +72,11 @@ def check_present(array: Array, what: str) -> None:
     Raises:
         ValueError: if one is; the message names the first row.
     """
-    if array.dtype.kind not in "fcV" or not array.size or not np.isnan(np.min(array)):
+    if array.dtype.kind not in "fcV" or not array.size:
         return
+    with np.errstate(invalid="ignore"):  # which bfloat16 warns of
+        if not np.isnan(np.min(array)):
+            return
     rows = np.flatnonzero(np.isnan(array).reshape(len(array), -1).any(1))
     raise ValueError(_missing(what, rows.tolist()))
 
