@@ -1,6 +1,6 @@
 """Files of saved computations, damaged and forged: refused, or loaded and of the types that they say. No crash.
 
-Inputs are made of three honest files. Damage is anywhere in a file; forgery is in one part of it, with the checksums
+Inputs are made of four honest files. Damage is anywhere in a file; forgery is in one part of it, with the checksums
 of all made right again.
 """
 
@@ -72,14 +72,31 @@ def averaging():
     return hansa.learning.build_federated_averaging_process(model)
 
 
+def explained(computation: Any) -> Any:
+    """The computation, of which `explain` can tell something."""
+    assert str(hansa.explain(computation))
+    return computation
+
+
+def device_stage():
+    with tempfile.TemporaryDirectory() as folder:
+        hansa.save(many_kinds, Path(folder) / "whole.hansa", platforms=("cpu",))
+        return hansa.load_client_stage(Path(folder) / "whole.hansa")
+
+
+def contributions(stage: Any) -> Type:
+    return StructType([(None, StructType([(None, port.type) for port in part.values])) for part in stage.contributions])
+
+
 RNG = np.random.default_rng(0)
 MATRICES = [RNG.normal(size=(4, 4)).astype(np.float32) for _ in range(2)]
 BATCHES = [RNG.normal(size=(3, 3, 3)).astype(np.float32) for _ in range(2)]
 
 CALLS: list[tuple[str, Callable[[], Any], Callable[[Any], tuple[Any, Type]]]] = [
-    ("kinds", lambda: many_kinds, lambda f: (f(MATRICES, 2.0), f.type_signature.result)),
-    ("any number", lambda: any_number, lambda f: (f(BATCHES), f.type_signature.result)),
+    ("kinds", lambda: many_kinds, lambda f: (explained(f)(MATRICES, 2.0), f.type_signature.result)),
+    ("any number", lambda: any_number, lambda f: (explained(f)(BATCHES), f.type_signature.result)),
     ("averaging", averaging, lambda p: (p.initialize(), p.initialize.type_signature.result)),
+    ("a device's", device_stage, lambda s: (s.work([], MATRICES[:1]).contributions, contributions(s))),
 ]
 
 RIGHT = (hansa.ArtifactError, TypeError, ValueError, jax.errors.JaxRuntimeError)
@@ -163,11 +180,12 @@ def damaged(random: Random, data: bytes) -> bytes:
 
 def swap(random: Random, manifest: dict[str, Any], entries: dict[str, bytes]) -> None:
     """Functions and arrays in each other's places."""
-    text = json.dumps(manifest["programs"])
+    part = "programs" if "programs" in manifest else "stage"
+    text = json.dumps(manifest[part])
     for _ in range(random.randint(1, 3)):
         a, b = random.choice(list(entries)), random.choice(list(entries))
         text = text.replace(a, "?").replace(b, a).replace("?", b)
-    manifest["programs"] = json.loads(text)
+    manifest[part] = json.loads(text)
 
 
 def manifests(random: Random, manifest: dict[str, Any], entries: dict[str, bytes]) -> None:
@@ -250,7 +268,8 @@ def one_function(random: Random, entries: dict[str, bytes]) -> str:
 def replace(manifest: dict[str, Any], entries: dict[str, bytes], name: str, data: bytes) -> None:
     """Puts a function in the place of another one."""
     new = f"functions/{hashlib.sha256(data).hexdigest()}.bin"
-    manifest["programs"] = json.loads(json.dumps(manifest["programs"]).replace(name, new))
+    part = "programs" if "programs" in manifest else "stage"
+    manifest[part] = json.loads(json.dumps(manifest[part]).replace(name, new))
     del entries[name]
     entries[new] = data
 

@@ -235,6 +235,12 @@ def test_sizes_that_lie_are_found_when_they_are_known(tmp_path):
     assert forged.startswith("REFUSED") and "a call of 'lapack_sgeqrf_ffi' as JAX makes none" in forged, forged
 
 
+def test_the_part_of_a_client_is_looked_at_too(saved, tmp_path):
+    made = calling("lapack_sgetrf_ffi", [M], [M, of((1,), np.int32), INFO], {})
+    with pytest.raises(hansa.ArtifactError, match="a call of 'lapack_sgetrf_ffi' as JAX makes none"):
+        hansa.load_client_stage(forge(saved, tmp_path / "forged.hansa", made))
+
+
 def test_what_a_file_cannot_hold_is_refused_when_it_is_saved(tmp_path):
     @hansa.federated_computation("{float32[8]}@CLIENTS")
     def approximate(value):

@@ -66,6 +66,13 @@ REFUSED = {
         "%z = stablehlo.broadcast_in_dim %y, dims = [] : (tensor<f32>) -> tensor<1099511627776x1099511627776xf32> "
         f"%r = stablehlo.add %x, %x : {T}"
     ),
+    "3037000500x3037000500xf32>, which has more": (  # which is found at the call
+        "%c = stablehlo.constant dense<1.0> : tensor<f32> %n = stablehlo.constant dense<3037000500> : tensor<2xi64> "
+        "%z = stablehlo.dynamic_broadcast_in_dim %c, %n, dims = [] : (tensor<f32>, tensor<2xi64>) -> tensor<?x?xf32> "
+        "%s = stablehlo.reduce(%z init: %c) applies stablehlo.add across dimensions = [0, 1] "
+        ": (tensor<?x?xf32>, tensor<f32>) -> tensor<f32> "
+        f"%t = stablehlo.broadcast_in_dim %s, dims = [] : (tensor<f32>) -> {T} %r = stablehlo.add %x, %t : {T}"
+    ),
     "which calls itself": f"%r = func.call @other(%x) : ({T}) -> {T}",
     "more than 2000000 operations": f"%r = func.call @f0(%x) : ({T}) -> {T}",
     "in each other": f"%r = func.call @g0(%x) : ({T}) -> {T}",

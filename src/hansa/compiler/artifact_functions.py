@@ -61,7 +61,7 @@ class Functions:
         return self._found[name]
 
     def is_open(self, name: str) -> bool:
-        """Whether it has calls to look at again when sizes are known."""
+        """Whether it has sizes to look at when they are known."""
         self.looked_at()
         return self._signatures[name].is_open
 

@@ -20,7 +20,7 @@ from hansa.compiler.stored import StoredFold, StoredFunction, StoredStage, Vecto
 from hansa.language.computations import GraphComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter
 from hansa.language.values import select
-from hansa.types import FunctionType, StructType, Type
+from hansa.types import CLIENTS, SERVER, FederatedType, FunctionType, SequenceType, StructType, Type, to_value
 
 
 class ProgramDecoder:
@@ -70,8 +70,10 @@ class ProgramDecoder:
         for i, fold in enumerate(found["aggregates"]):
             self._known["aggregate", number, i] = self._aggregate(fold, contributions)
         for i, sequence in enumerate(found["collected"]):
-            node = Intrinsic(decode_type(sequence["type"]), "federated_collect", (self._node(sequence["of"]),))
-            self._known["collected", number, i] = node
+            kind, source = decode_type(sequence["type"]), self._node(sequence["of"])
+            if kind != FederatedType(SequenceType(unplaced(source.type)), SERVER):
+                raise ValueError(f"a sequence {kind} of {source.type}")
+            self._known["collected", number, i] = Intrinsic(kind, "federated_collect", (source,))
 
     def _stage(self, name: str, found: dict[str, Any], outputs: list[Any]) -> list[Node]:
         """The outputs of a stage."""
@@ -99,6 +101,8 @@ class ProgramDecoder:
             start = decode_type(found["start_type"])
             if unplaced(arguments[-1].type) != start:
                 raise ValueError("an aggregate that starts from a value of another type than it says")
+        if not isinstance(kind, FederatedType) or kind.placement is not SERVER:
+            raise ValueError(f"an aggregate of type {kind}")
         if found["collective"] not in (None, "sum", "min", "max") or found["operation"] not in FOLDS:
             raise ValueError(f"an aggregate {found['operation']!r} by {found['collective']!r}")
         zero = self._part(found["zero"], Form([] if start is None else [start], None))
@@ -129,12 +133,15 @@ class ProgramDecoder:
             case ["select", source, int(index)]:
                 return select(self._node(source), index)
             case ["struct", kind, elements]:
-                struct = decode_type(kind)
-                assert isinstance(struct, StructType)
-                return MakeStruct(struct, struct.names, tuple(map(self._node, elements)))
+                struct, parts = decode_type(kind), tuple(map(self._node, elements))
+                if not isinstance(struct, StructType) or list(struct) != [part.type for part in parts]:
+                    raise ValueError(f"a struct {struct} of {', '.join(str(part.type) for part in parts)}")
+                return MakeStruct(struct, struct.names, parts)
             case ["literal", kind, value]:
                 decoded = decode_type(kind)
-                return Literal(decoded, decode_value(value, decoded, self._reader))
+                literal = decode_value(value, decoded, self._reader)
+                to_value(literal, decoded, "a literal")
+                return Literal(decoded, literal)
             case ["operation", name, kind, arguments]:
                 return _rearranging(name, decode_type(kind), tuple(map(self._node, arguments)))
             case [str(what), int(stage), int(index)]:
@@ -176,6 +183,20 @@ def _function(
 
 
 def _rearranging(name: str, kind: Type, arguments: tuple[Node, ...]) -> Intrinsic:
-    if name not in REARRANGING:
-        raise ValueError(f"an operation {name!r}")
+    types = [node.type for node in arguments]
+    if name not in REARRANGING or not _rearranges(name, kind, types):
+        raise ValueError(f"an operation {name!r} that gives {kind} of {', '.join(map(str, types)) or 'nothing'}")
     return Intrinsic(kind, name, arguments)
+
+
+def _rearranges(name: str, kind: Type, types: list[Type]) -> bool:
+    """Whether an operation of these types gives one of that type."""
+    if not isinstance(kind, FederatedType):
+        return False
+    if name == "federated_client_id":
+        return not types and kind.placement is CLIENTS
+    if len(types) != 1 or unplaced(types[0]) != kind.member:
+        return False
+    if name == "federated_broadcast":
+        return isinstance(types[0], FederatedType) and types[0].placement is SERVER and kind.placement is CLIENTS
+    return True

@@ -50,7 +50,7 @@ class StoredFunction:
         exported: takes the constants and then the arguments, and returns a sequence of arrays.
         constants: the arrays that it is given first.
         vectorised: the same for several clients at once; without it, `jax.vmap` works on one after another.
-        is_open: says whether it has calls of outside code to look at when sizes are known.
+        is_open: says whether it has sizes to look at when they are known.
     """
 
     def __init__(

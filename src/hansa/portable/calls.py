@@ -181,6 +181,7 @@ _PLAIN = frozenset({
     "indices_of_shape_operands", "operand_layouts", "result_layouts", "output_operand_aliases",
     "mhlo.frontend_attributes", "sdy.sharding_rule",
 })  # fmt: skip
+_FRONTEND = re.compile(r'\{(num_batch_dims = "\d+")?\}')
 _EIGH = re.compile(r'"[01],[01],\d{1,4},[-+.e\d]{1,12}"')
 
 
@@ -204,6 +205,7 @@ def check(attributes: Any, operands: list[Tensor], results: list[Tensor]) -> boo
     call.only(_PLAIN)
     call.has("api_version", f"{rule.version} : i32")
     call.has("has_side_effect", "false")
+    call.require(_FRONTEND.fullmatch(call.text("mhlo.frontend_attributes", "{}")) is not None, "frontend_attributes")
     if target == "Eigh":
         call.require(_EIGH.fullmatch(call.text("backend_config", '""')) is not None, "backend_config")
     else:

@@ -31,7 +31,7 @@ class Signature(NamedTuple):
     Attributes:
         arguments: the types of `main`'s arguments.
         results: the types of its results.
-        is_open: whether there are calls to look at again when sizes are known.
+        is_open: whether there are sizes that are not known yet, to be looked at when they are.
     """
 
     arguments: tuple[Tensor, ...]
@@ -115,11 +115,12 @@ def _operation(operation: Any, depth: int, found: _Function) -> bool:
     operations.check_name(operation)
     operands = [tensor(str(value.type)) for value in operation.operands]
     results = [tensor(str(value.type)) for value in operation.results]
+    operations.check(operation, operands, results)
     for name in ("callee", "decomposition", "called_computations"):
         if name in operation.attributes:
             text = str(operation.attributes[name])
             found.calls.extend((quoted or plain, depth) for quoted, plain in _SYMBOL.findall(text))
-    return operations.check(operation, operands, results)
+    return any(None in value.shape for value in (*operands, *results))
 
 
 def _expanded(

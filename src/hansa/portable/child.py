@@ -13,8 +13,8 @@ from pathlib import Path
 _MEMORY = 8 << 30
 """Bytes of address space beside what the imports take."""
 
-_SECONDS = 20
-"""Of a processor, for all modules."""
+_SECONDS, _BYTES_A_SECOND = 20, 20_000
+"""Of a processor, for all modules: so many, and one more for so many bytes."""
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     from hansa.portable.check import check
     from hansa.portable.tensors import Refused
 
-    _limit()
+    _limit(_SECONDS + sum(told["lengths"]) // _BYTES_A_SECOND)
     for length in told["lengths"]:
         context = ir.Context()
         stablehlo.register_dialect(context)
@@ -53,14 +53,14 @@ def main() -> None:
         print(json.dumps(found), flush=True)
 
 
-def _limit() -> None:
+def _limit(seconds: int) -> None:
     """Takes no more than it should. Where the system has no limits, the other process's patience is the limit."""
     try:
         import resource
 
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limits = {
-            resource.RLIMIT_CPU: _SECONDS,
+            resource.RLIMIT_CPU: seconds,
             resource.RLIMIT_CORE: 0,
             resource.RLIMIT_AS: pages * resource.getpagesize() + _MEMORY,
         }

@@ -46,11 +46,8 @@ def check_name(operation: Any) -> None:
         raise Refused(f"the operation {operation.name}")
 
 
-def check(operation: Any, operands: list[Tensor], results: list[Tensor]) -> bool:
+def check(operation: Any, operands: list[Tensor], results: list[Tensor]) -> None:
     """Looks at one operation, its regions apart.
-
-    Returns:
-        Whether there is something to look at again when all sizes are known.
 
     Raises:
         Refused: if no file may hold it.
@@ -60,11 +57,10 @@ def check(operation: Any, operands: list[Tensor], results: list[Tensor]) -> bool
         if ("." in key or key.startswith("_")) and not (name == "stablehlo.custom_call" and key in _NOTES):
             raise Refused(f"the operation {name} with the attribute {key!r}")
     if name == "stablehlo.custom_call":
-        return calls.check(attributes, operands, results)
+        calls.check(attributes, operands, results)
     rule = _RULES.get(name)
     if rule is not None:
         rule(operation, operands, results)
-    return False
 
 
 def _sort(operation: Any, operands: list[Tensor], results: list[Tensor]) -> None:

@@ -16,8 +16,8 @@ from hansa.portable import child
 from hansa.portable.check import Signature
 from hansa.portable.tensors import Refused, tensor
 
-_PATIENCE = 300.0
-"""Seconds for the process to end; it ends itself before if the system can limit it."""
+_PATIENCE, _BYTES_A_SECOND = 300.0, 2_000
+"""Seconds for the process to end, and one more for so many bytes; where the system can, it limits itself to fewer."""
 
 _KNOWN: dict[bytes, Signature] = {}
 _MOST_KNOWN = 10_000
@@ -66,12 +66,15 @@ class Inspection:
 
 def _ask(modules: Sequence[bytes]) -> subprocess.CompletedProcess[bytes]:
     told = json.dumps({"path": sys.path, "lengths": [len(module) for module in modules]})
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise OSError("there is no interpreter of Python by itself")
     command = [sys.executable, "-I", "-S", str(Path(child.__file__))]
     given = told.encode() + b"\n" + b"".join(modules)
+    seconds = _PATIENCE + len(given) // _BYTES_A_SECOND
     try:
-        return subprocess.run(command, input=given, capture_output=True, timeout=_PATIENCE, check=False)
+        return subprocess.run(command, input=given, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired as error:
-        return subprocess.CompletedProcess(command, -signal.SIGXCPU, error.stdout or b"", b"")
+        return subprocess.CompletedProcess(command, 1, error.stdout or b"", b"it takes too long")
 
 
 def _signature(found: dict[str, Any]) -> Signature:

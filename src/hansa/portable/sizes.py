@@ -1,4 +1,4 @@
-"""Looks at the calls of a function again when the sizes of its arguments are known."""
+"""Looks at a function again when the sizes of its arguments are known, and with them all sizes in it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from jax import export
 from jax._src.interpreters import mlir  # the only place that says what sizes a module has for arguments of known sizes
 
 from hansa.portable import calls
-from hansa.portable.tensors import Refused, tensor
+from hansa.portable.tensors import Refused, Tensor, tensor
 
 
 def check_at(exported: export.Exported, shapes: Sequence[jax.ShapeDtypeStruct]) -> None:
-    """Looks at the calls of outside code in a function, for arguments of these shapes.
+    """Looks at the sizes of all values in a function, and at its calls of outside code, for arguments of these shapes.
 
     Raises:
-        Refused: if one has sizes that JAX would not give it, or that the arguments do not tell.
+        Refused: if a value is too large, or a call has sizes that JAX would not give it, or the arguments do not tell.
     """
     module: Any = jax.jit(lambda *arrays: exported.call(*arrays)).lower(*shapes).compiler_ir("stablehlo")
     try:
@@ -28,13 +28,14 @@ def check_at(exported: export.Exported, shapes: Sequence[jax.ShapeDtypeStruct]) 
     while regions:
         for block in regions.pop().blocks:
             for view in block.operations:
-                regions.extend(view.operation.regions)
-                if view.operation.name == "stablehlo.custom_call":
-                    _call(view.operation)
+                operation = view.operation
+                regions.extend(operation.regions)
+                results = [tensor(str(value.type)) for value in operation.results]
+                if operation.name == "stablehlo.custom_call":
+                    _call(operation, results)
 
 
-def _call(operation: Any) -> None:
+def _call(operation: Any, results: list[Tensor]) -> None:
     operands = [tensor(str(value.type)) for value in operation.operands]
-    results = [tensor(str(value.type)) for value in operation.results]
     if calls.check(operation.attributes, operands, results):
         raise Refused(f"a call of {operation.attributes['call_target_name']} whose sizes the arguments do not tell")
