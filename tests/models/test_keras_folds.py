@@ -1,6 +1,10 @@
 """Keras metrics, its own and the user's, against `evaluate`; and those that cannot be put together of batches."""
 
 import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -202,9 +206,7 @@ def test_keras_own_metrics_of_numbers_of_classes_are_as_evaluated():
 
 def test_sums_and_extremes_of_ones_own_are_as_evaluated():
     model = keras_model(CLASSES, [kind() for kind in GOOD])
-    before = [np.array(v) for v in model.metrics_variables]
     assert_as_evaluated(model, clients_of(one_hot))
-    assert all(np.array_equal(a, b) for a, b in zip(before, [np.zeros(v.shape) for v in before], strict=True))
 
 
 def test_a_metric_object_beside_a_model_is_put_together_in_the_same_way():
@@ -223,9 +225,13 @@ def test_a_metric_object_beside_a_model_is_put_together_in_the_same_way():
 def test_what_cannot_be_put_together_is_refused_with_what_to_write(kind):
     metric = kind()
     model = keras_model(1, ["mae", metric])
-    with pytest.raises(ValueError, match=rf"{metric.name!r}, {kind.__name__}, .* Leave it out of compile") as caught:
+    asked = rf"{metric.name!r}, {kind.__name__}, .* Leave it out of compile.*hansa.learning.Metric\("
+    with pytest.raises(ValueError, match=asked):
         from_compiled_keras_model(model, clients_of(binary)[0])
-    assert f"hansa.learning.Metric({kind.__name__}(…), 'max')" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", BAD[:3])
+def test_a_metric_object_that_cannot_be_put_together_is_refused_too(kind):
     with pytest.raises(ValueError, match=rf"Metric\({kind.__name__}\(…\), 'max'\)"):
         jax_model([Metric(kind(), name="own")])
 
@@ -239,6 +245,17 @@ def test_what_the_refusal_advises_works():
     )
     each = [np.abs(model.predict(c["x"][-BATCH:], verbose=0) - c["y"][-BATCH:]).mean() for c in clients]
     assert found.last == pytest.approx(max(each), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_it_is_so_on_the_tensorflow_backend():
+    pytest.importorskip("tensorflow")
+    run = [sys.executable, "-m", "pytest", __file__, "-q", "-W", "ignore::DeprecationWarning"]
+    run += ["-k", "are_as_evaluated or with_what_to_write"]
+    done = subprocess.run(
+        run, env={**os.environ, "KERAS_BACKEND": "tensorflow"}, cwd=Path(__file__).parents[2], capture_output=True
+    )
+    assert done.returncode == 0, done.stdout.decode()
 
 
 def test_a_metric_that_was_tried_is_as_it_was_before():

@@ -50,7 +50,7 @@ def folds_of(
     own = [variable for variable in variables if id(variable) in found]
     if not own:
         return ["sum"] * len(variables)
-    before = [np.array(variable.value) for variable in own]
+    before = [np.array(variable.numpy()) for variable in own]
     try:
         for batches in _draws(kind()):
             each = [_after(tried, own, [batch], update, from_zero=True) for batch in batches]
@@ -58,7 +58,8 @@ def folds_of(
                 together = _after(tried, own, order, update)
                 for i, variable in enumerate(own):
                     alone = np.stack([values[i] for values in each])
-                    left = [fold for fold in found[id(variable)] if _is_close(_FOLDS[fold](alone), together[i])]
+                    size = float(np.abs(alone).astype("float64").max(initial=0))
+                    left = [fold for fold in found[id(variable)] if _is_close(_FOLDS[fold](alone), together[i], size)]
                     if not left:
                         raise ValueError(_message(tried, variable, together[i], alone, remedy))
                     found[id(variable)] = left
@@ -82,7 +83,7 @@ def _after(
         variable.assign(np.zeros(variable.shape, variable.dtype))
     for batch in batches:
         update(batch)
-    return [np.array(variable.value) for variable in variables]
+    return [np.array(variable.numpy()) for variable in variables]
 
 
 def _message(
@@ -100,11 +101,13 @@ def _message(
     )
 
 
-def _is_close(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
+def _is_close(one: npt.NDArray[Any], other: npt.NDArray[Any], size: float) -> bool:
+    """Whether numbers are the same but for rounding of numbers of a size."""
     if other.dtype.kind in "iub":
         return np.array_equal(one, other)
     rounding = max(1e-4, 10 * float(np.finfo(other.dtype).eps) if other.dtype.kind == "f" else 0.1)
-    return np.allclose(one.astype("float64"), other.astype("float64"), rtol=rounding, atol=rounding, equal_nan=True)
+    atol = rounding * size if np.isfinite(size) else 0
+    return np.allclose(one.astype("float64"), other.astype("float64"), rtol=rounding, atol=atol, equal_nan=True)
 
 
 def _draws(kind: StructType) -> Iterator[list[Any]]:

@@ -53,8 +53,8 @@ def kept_by_clients(metric: Any) -> str:
     """How messages say to give a Keras metric whose variables do not come together."""
     name = type(metric).__name__
     return (
-        f"Let each client keep it, and say how the clients' results are aggregated: hansa.learning.Metric({name}(…), "
-        "'max'), or 'min', 'mean', or a federated computation of one's own"
+        "Let each client keep it, and say how the clients' results are aggregated: "
+        f"metrics=[hansa.learning.Metric({name}(…), 'max')], or 'min', 'mean', or a federated computation of your own"
     )
 
 

@@ -179,7 +179,7 @@ def _plan(metric: Metric) -> Plan:
 
 def _instead_of_compiled(metric: Any) -> str:
     if keras.backend.backend() == "jax":
-        return f"Leave it out of compile. {kept_by_clients(metric)}; in the list metrics= of from_compiled_keras_model"
+        return f"Leave it out of compile. {kept_by_clients(metric)}; give that to from_compiled_keras_model"
     return (
         "Leave it out of compile, and write it as a function in JAX of all examples, such as hansa.learning.Metric("
         "lambda labels, predictions, weight: jnp.abs(labels - predictions), 'max', name='max_error'), in the list "
