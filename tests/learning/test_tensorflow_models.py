@@ -484,3 +484,67 @@ def test_data_of_another_type_is_refused(dtype, width):
     wrong = [[OrderedDict(x=np.zeros((3, width), dtype), y=np.zeros((3, 1), "int32"))]]
     with pytest.raises(TypeError, match=r"expected float32\[\?,784\], found "):
         process.next(process.initialize(), wrong)
+
+
+class WithARatio(hansa.learning.Model):
+    """A weight, its loss, and a metric that is 0/0 for clients whose labels are all zero."""
+
+    def __init__(self):
+        self._weight = tf.Variable(1.0, name="weight")
+        self._sums = {name: tf.Variable(0.0, trainable=False, name=name) for name in ("loss", "ratio", "count")}
+
+    @property
+    def trainable_variables(self):
+        return [self._weight]
+
+    @property
+    def non_trainable_variables(self):
+        return []
+
+    @property
+    def local_variables(self):
+        return list(self._sums.values())
+
+    @property
+    def input_spec(self):
+        return OrderedDict(x=tf.TensorSpec([None]), y=tf.TensorSpec([None]))
+
+    @tf.function
+    def forward_pass(self, batch, training=True):
+        loss = tf.reduce_mean((self._weight * batch["x"] - batch["y"]) ** 2)
+        count = tf.cast(tf.size(batch["x"]), tf.float32)
+        self._sums["loss"].assign_add(loss * count)
+        self._sums["ratio"].assign_add(count * tf.reduce_sum(batch["x"] * batch["y"]) / tf.reduce_sum(batch["y"]))
+        self._sums["count"].assign_add(count)
+        return hansa.learning.BatchOutput(loss, None)
+
+    def report_local_outputs(self):
+        count = self._sums["count"]
+        return OrderedDict(loss=self._sums["loss"] / count, ratio=self._sums["ratio"] / count, count=count)
+
+    @property
+    def federated_output_computation(self):
+        @hansa.federated_computation
+        def aggregate(reports):
+            return {
+                "loss": hansa.federated_mean(reports.loss, reports.count),
+                "ratio": hansa.federated_mean(reports.ratio, reports.count),
+                "count": hansa.federated_sum(reports.count),
+            }
+
+        return aggregate
+
+
+def test_a_metric_that_is_not_finite_leaves_out_its_client_alone():
+    clients = [
+        [OrderedDict(x=np.array(x, "float32"), y=np.array(y, "float32"))]
+        for x, y in (([1, 2], [1, 3]), ([3, 1, 1], [0, 0, 0]), ([2], [1]))
+    ]
+    process = build(WithARatio, client_optimizer=optax.sgd(0.1))
+    state, found = process.next(process.initialize(), clients)
+    x, y = (np.concatenate([client[0][name] for client in clients]) for name in ("x", "y"))
+    assert found.loss == pytest.approx(((x - y) ** 2).mean())
+    assert found.ratio == pytest.approx((2 * (1 + 6) / 4 + 1 * 2) / 3)
+    assert (found["count"], found.num_non_finite_metrics, found.num_non_finite_clients) == (6, 1, 0)
+    steps = [2 * (c[0]["x"] * (c[0]["x"] - c[0]["y"])).mean() for c in clients]
+    assert state.model.trainable.weight == pytest.approx(1 - 0.1 * np.average(steps, weights=[2, 3, 1]), rel=1e-5)
