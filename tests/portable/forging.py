@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import mlir
 
 import hansa
+from hansa.portable import process
 
 MATRIX = jax.ShapeDtypeStruct((4, 4), np.float32)
 
@@ -84,6 +85,13 @@ def forge(saved: Path, path: Path, function: Any) -> Path:
         entries.pop(old)
     write(path, manifest, entries)
     return path
+
+
+def looked_at(functions: Sequence[Any]) -> list[str]:
+    """What the process that looks at functions finds of each, as far as it lives."""
+    done = process._ask([function.mlir_module_serialized for function in functions])
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    return [each.get("refused") or each.get("damaged") or "nothing" for each in found]
 
 
 _CHILD = """
