@@ -289,6 +289,8 @@ def test_a_table_of_ones_own_with_the_other_options(tmp_path: Path):
     assert not (tmp_path / "other").exists()
     many = ("--set", "training.clients_per_round=5", "--set", "output.folder=other")
     assert "there are 4 clients" in refused(2, "train", tmp_path / "run.toml", *many)
+    more = ("--set", "training.with_replacement=true", "--set", "training.rounds=1")
+    assert objects("train", tmp_path / "run.toml", *many, *more)[-1]["rounds"] == 1
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,8 @@ def test_what_is_stored_comes_back(tmp_path: Path):
         ('name = "linear"', 'function = "model.py:f"', "model.function: there is no file "),
         ('name = "linear"', 'function = "model.py"', 'such as "code.py:name"'),
         ("rounds = 3", 'rounds = 3\nsampler = "poisson"', "training.clients_per_round is missing"),
+        ("rounds = 3", "rounds = 3\nwith_replacement = true", "is of a number of clients, clients_per_round"),
+        ('name = "digits"', 'name = "digits"\nsteps = 3\nepochs = 2', "data.steps = 3 and data.epochs = 2 both say"),
         ("rounds = 3", "rounds = ", "it is no TOML: "),
     ],
 )

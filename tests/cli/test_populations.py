@@ -49,6 +49,25 @@ def test_only_some_clients_and_examples():
     assert load(table).training.sizes.tolist() == [5, 5, 5]
 
 
+@pytest.mark.parametrize(
+    ("keys", "batches"),
+    [
+        ({"epochs": 2}, [10, 3, 10, 3]),
+        ({"epochs": 2, "across_epochs": True}, [10, 10, 6]),
+        ({"epochs": 2, "drop_remainder": True}, [10, 10]),
+        ({"steps": 3}, [10, 3, 10]),
+        ({"steps": 3, "across_epochs": True}, [10, 10, 10]),
+    ],
+)
+def test_how_a_client_goes_through_its_examples(keys: dict[str, Any], batches: list[int]):
+    table = DataTable(
+        name="digits", partition=PartitionTable("iid", 10), examples_per_client=13, batch_size=10, max_clients=2, **keys
+    )
+    training = load(table).training
+    for client in training.cohort(training.client_ids):
+        assert [len(batch["y"]) for batch in client] == batches
+
+
 @pytest.mark.parametrize("owned", [True, False])
 def test_files_of_arrays(tmp_path: Path, owned: bool):
     rng = np.random.default_rng(1)

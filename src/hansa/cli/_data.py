@@ -43,6 +43,7 @@ def show(what: str, overrides: list[str], plot: Path | None, as_json: bool) -> N
         "example_type": str(data.example_type),
         "batch_size": table.batch_size,
         "epochs": table.epochs,
+        "steps": table.steps,
         "labels": _labels(data, table.label),
         "evaluation": None,
     }
@@ -57,7 +58,8 @@ def show(what: str, overrides: list[str], plot: Path | None, as_json: bool) -> N
         return
     say(f"{len(data):,} clients with {facts['examples']:,} examples in all")
     say("sizes     {least} to {most}, half of them at most {median:g}".format(**facts["sizes"]))
-    say(f"a batch   {facts['example_type']}, of {table.batch_size} examples; {table.epochs} epochs in a round")
+    length = f"{table.epochs} epochs" if table.steps is None else f"{table.steps} batches"
+    say(f"a batch   {facts['example_type']}, of {table.batch_size} examples; {length} in a round")
     if facts["labels"] is not None:
         counts = facts["labels"]["examples"]
         listed = "  ".join(f"{label}: {count:,}" for label, count in list(counts.items())[:_LABELS_LISTED])

@@ -134,13 +134,16 @@ class Experiment:
         """How clients are drawn: a number of them, or a sampler."""
         training, data = self.config.training, self.populations.training
         count = training.clients_per_round
-        if count is not None and count > len(data):
+        again = training.with_replacement
+        if count is not None and count > len(data) and not again:
             raise ModelError(f"training.clients_per_round = {count}: there are {len(data)} clients to train on")
-        if count is None or training.sampler == "uniform":
+        if count is None or (training.sampler == "uniform" and not again):
             return count, None
+        if training.sampler == "uniform":
+            return None, simulation.UniformSampler(len(data), count, training.seed, replace=True)
         if training.sampler == "poisson":
             return None, simulation.PoissonSampler(len(data), count / len(data), seed=training.seed)
-        return None, simulation.WeightedSampler(data.sizes, count, seed=training.seed)
+        return None, simulation.WeightedSampler(data.sizes, count, seed=training.seed, replace=again)
 
     def _sinks(self, folder: Path) -> list[Any]:
         output = self.config.output

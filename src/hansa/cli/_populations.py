@@ -89,7 +89,12 @@ def _load(table: DataTable) -> Populations:
         clients = clients.take(table.examples_per_client)
     training = clients.shuffle(table.seed) if table.shuffle else clients
     return Populations(
-        training.repeat(table.epochs).batch(table.batch_size),
+        training.repeat(table.epochs).batch(
+            table.batch_size,
+            drop_remainder=table.drop_remainder,
+            across_epochs=table.across_epochs,
+            steps=table.steps,
+        ),
         clients.batch(_EVALUATION_BATCH),
         None if evaluation is None else evaluation.batch(_EVALUATION_BATCH),
         by_client,

@@ -66,6 +66,8 @@ def _data(data: DataTable) -> list[str]:
         problems.append('data.partition is missing, as this data has no clients: { method = "iid", clients = 10 }')
     if data.partition is not None:
         problems += _partition(data.partition)
+    if data.steps is not None and data.epochs != 1:
+        problems.append(f"data.steps = {data.steps} and data.epochs = {data.epochs} both say how long; leave one out")
     if data.options and data.name is not None:
         problems.append("data.options are arguments of a function or of a reader; data.name takes none")
     return problems
@@ -110,6 +112,11 @@ def _training(config: RunConfig) -> list[str]:
     if training.sampler != "uniform" and training.clients_per_round is None:
         sampler = f'training.sampler = "{training.sampler}"'
         problems.append(f"training.clients_per_round is missing, and {sampler} draws clients")
+    if training.with_replacement and (training.clients_per_round is None or training.sampler == "poisson"):
+        problems.append(
+            'training.with_replacement is of a number of clients, clients_per_round, that are drawn "uniform" or '
+            '"weighted"; leave it out, or say these'
+        )
     if training.keep_every is not None and training.keep_every % training.checkpoint_every:
         problems.append(
             f"training.keep_every = {training.keep_every}: it must be a multiple of checkpoint_every, which is "

@@ -76,6 +76,9 @@ class DataTable:
     )
     batch_size: int = key("examples per batch of a client", 20, least=1)
     epochs: int = key("how often a client goes through its examples in a round", 1, least=1)
+    steps: int | None = key("in place of `epochs`: how many batches each client has, whatever its size", None, least=1)
+    drop_remainder: bool = key("whether short batches are left out", False)
+    across_epochs: bool = key("whether a batch at the end of an epoch is filled from the next one", False)
     shuffle: bool = key("whether in another order each time", True)
     seed: int = key("decides what is held out, and the order", 0, least=0)
 
@@ -118,6 +121,7 @@ class TrainingTable:
         "is `clients_per_round` on average",
         "uniform",
     )
+    with_replacement: bool = key("whether a client may be drawn several times for one round", False)
     seed: int = key("of the model's first weights and of all draws in rounds", 0, least=0)
     client_optimizer: OptimizerTable | None = key("the clients'; by default the model's own", None)
     server_optimizer: OptimizerTable | None = key("the server's; by default SGD of rate 1, plain averaging", None)
