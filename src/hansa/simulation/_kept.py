@@ -2,7 +2,7 @@
 
 A kept file is called `KEY-DIGEST.SUFFIX`. The key says what it was made of, and how. The digest is the SHA-256 of its
 own bytes, which are gone through before it is used: a file that is damaged has another digest than its name says, and
-is removed. So no kept file is ever overwritten, and two processes that make the same one at once make the same file.
+is removed. So no kept file is ever overwritten, and of two processes that make the same one at once the first keeps it.
 
 Whoever can write to the cache can put a file of any content there, and so can decide what is read.
 """
@@ -112,9 +112,19 @@ def workplace(folder: str) -> Iterator[Path]:
 
 
 def keep(part: Path, key: str, suffix: str) -> Path:
-    """Keeps a file that has been made in a workplace."""
-    target = part.parent.parent / _name(key, digest_of(part), suffix)
-    part.replace(target)
+    """Keeps a file that has been made in a workplace.
+
+    Where another process has just made the same one, that stays: it may be in use, and a file in use is not replaced.
+    """
+    digest = digest_of(part)
+    target = part.parent.parent / _name(key, digest, suffix)
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        if not (target.is_file() and digest_of(target) == digest):
+            part.replace(target)
+    except OSError:  # of a file system without such links
+        part.replace(target)
     return target
 
 

@@ -150,6 +150,16 @@ def test_what_has_a_tables_name_and_is_none_is_passed_over(cache: Path, tmp_path
     check(from_csv(tmp_path / "a.csv", "who"), want)
 
 
+def test_a_table_in_use_is_not_replaced_by_the_same(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    want = written(tmp_path / "a.csv")
+    data = from_csv(tmp_path / "a.csv", "who")
+    before = tables(cache)[0].stat().st_ino
+    monkeypatch.setattr(_kept, "has_any", lambda *_: False)  # as a process finds it that began at the same time
+    check(from_csv(tmp_path / "a.csv", "who"), want)
+    assert [table.stat().st_ino for table in tables(cache)] == [before]
+    check(data, want)
+
+
 @pytest.mark.slow
 def test_processes_that_make_a_table_at_once_make_the_same(cache: Path, tmp_path: Path):
     path = tmp_path / "a.csv"
