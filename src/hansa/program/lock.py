@@ -1,8 +1,8 @@
 """The lock of a run's folder: one process writes a run, others can look whether one does, and it ends with its process.
 
 Locks are the system's, on a file that stays. On Linux they are those of `fcntl(2)` on an open file, which can be asked
-for without being taken. Elsewhere a look takes a shared lock for a moment, and who wants the lock tries again for long
-enough.
+for without being taken. Elsewhere a look takes a lock of readers for a moment, and who wants the lock tries again for
+long enough.
 """
 
 from __future__ import annotations
