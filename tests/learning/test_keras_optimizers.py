@@ -130,6 +130,21 @@ class Near(optimizers.SGD):
         super().update_step(gradient + 0.5 * away, variable, learning_rate)
 
 
+class Scaling(optimizers.SGD):
+    """It scales the loss in its own way, by a variable that `build` makes."""
+
+    def build(self, variables):
+        super().build(variables)
+        self.scale = self.add_variable((), initializer=keras.initializers.Constant(4.0), name="scale")
+
+    def scale_loss(self, loss):
+        return loss * self.scale
+
+    def apply(self, gradients, variables=None):
+        super().apply([gradient / self.scale for gradient in gradients], variables)
+        self.scale.assign(2 * self.scale)
+
+
 class Warmup(optimizers.schedules.LearningRateSchedule):
     """It has no get_config."""
 
@@ -180,6 +195,7 @@ MADE = {
     "an argument of its own": lambda model: Scaled(0.1, factor=5.0),
     "a variable of its own": lambda model: Counting(0.1),
     "an end of its own": lambda model: Halving(0.1),
+    "a scale of its own": lambda model: Scaling(0.1),
     "the first weights": lambda model: Near(0.5),
     "a schedule": lambda model: optimizers.Adam(Warmup(0.1)),
     "no decay by name": lambda model: without_decay(var_names=["bias"]),
@@ -192,7 +208,14 @@ MADE = {
 }
 
 
-QUICK = ("an argument of its own", "the first weights", "a schedule", "asks itself", "by function")
+QUICK = (
+    "an argument of its own",
+    "a scale of its own",
+    "the first weights",
+    "a schedule",
+    "asks itself",
+    "by function",
+)
 
 
 @pytest.mark.parametrize(

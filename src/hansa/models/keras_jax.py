@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import keras
 
 from hansa.models import keras_weights
+from hansa.models.attributes import Attributes
 from hansa.models.keras_metrics import to_keras
 
 
@@ -41,16 +42,18 @@ class JaxCalls:
         self._model, self._x_y = model, x_y
         self._counted = list(model.metrics_variables)
         self._seeds = [keras_weights.is_seed(v) for v in model.non_trainable_variables]
+        self._unscaled = Attributes.taken([] if model.optimizer is None else [model.optimizer])
+        for _, attributes in self._unscaled.of:
+            attributes["scale_loss"] = lambda loss: loss
 
     def forward(self, trainable: list[Any], rest: list[Any], batch: Any, training: bool, key: Any) -> Called:
         """The model, its loss and its metrics on a batch; `rest` is without the states of random generators."""
         x, y = (to_keras(part) for part in self._x_y(batch))
-        optimizer = [v.value for v in self._model.optimizer.variables]
         nothing = [jnp.zeros(v.shape, v.dtype) for v in self._counted]
-        _, (loss, predictions, after, added) = self._model.compute_loss_and_updates(
-            trainable, self._with_seeds(rest, key), nothing, x, y, None, training=training,
-            optimizer_variables=optimizer,
-        )  # fmt: skip
+        with self._unscaled.in_use():  # the optimizer is not built, and scales the loss elsewhere
+            _, (loss, predictions, after, added) = self._model.compute_loss_and_updates(
+                trainable, self._with_seeds(rest, key), nothing, x, y, None, training=training, optimizer_variables=[]
+            )
         kept = [value for value, seed in zip(after, self._seeds, strict=True) if not seed]
         return Called(loss, predictions, kept, self._update_metrics(added, x, y, predictions))
 

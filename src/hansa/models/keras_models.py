@@ -60,7 +60,8 @@ def from_compiled_keras_model(keras_model: keras.Model, sample_batch: Any, metri
             "first, or pass loss, "
             "metrics and optimizer to hansa.learning.from_keras_model"
         )
-    return _model(keras_model, sample_type(sample_batch), _own_metrics(metrics))
+    kind, own = sample_type(sample_batch), _own_metrics(metrics)
+    return _model(keras_model, kind, own, has_optimizer=keras_model.optimizer is not None)
 
 
 def from_keras_model(
@@ -144,7 +145,7 @@ def _batch_type(kind: Type, name: str) -> StructType:
     return opened
 
 
-def _model(keras_model: Any, sample: Type, metrics: list[Metric], has_optimizer: bool = True) -> FunctionalModel:
+def _model(keras_model: Any, sample: Type, metrics: list[Metric], has_optimizer: bool) -> FunctionalModel:
     kind = _batch_type(sample, keras_model.name)
     if has_optimizer:
         check_keras(keras_model.optimizer, f"the optimizer of the Keras model {keras_model.name!r}")

@@ -35,16 +35,15 @@ def from_keras(optimizer: Any, trained: TrainedVariables | None = None) -> Optim
     """
     functions = _Stateless(optimizer, trained)
     parts = _optimizers(optimizer)
-    scales = optimizer.loss_scale_factor is not None or _is_own(optimizer, "scale_loss")
     ends = any(part.use_ema or _is_own(part, "finalize_variable_values", of_users=True) for part in parts)
     return Optimizer(
         functions.initial,
         functions.apply,
         wide=keras.backend.backend() != "jax",
-        scale_loss=functions.scale_loss if scales else None,
+        scale_loss=functions.scale_loss if _scales(optimizer) else None,
         finish=functions.finish if ends else None,
         projects=trained is not None,
-        only_for_clients=_only_for_clients(optimizer, parts, scales),
+        only_for_clients=_only_for_clients(optimizer, parts),
     )
 
 
@@ -66,9 +65,13 @@ def _is_own(optimizer: Any, method: str, of_users: bool = False) -> bool:
     return getattr(found, "__func__", found) is not getattr(keras.Optimizer, method)
 
 
-def _only_for_clients(optimizer: Any, parts: list[Any], scales: bool) -> str | None:
+def _scales(optimizer: Any) -> bool:
+    return optimizer.loss_scale_factor is not None or _is_own(optimizer, "scale_loss")
+
+
+def _only_for_clients(optimizer: Any, parts: list[Any]) -> str | None:
     name = type(optimizer).__name__
-    if scales:
+    if any(map(_scales, parts)):
         return (
             f"{name} scales the loss, and the server has none: give an optimizer without loss_scale_factor, such as "
             "the inner_optimizer of a LossScaleOptimizer"
