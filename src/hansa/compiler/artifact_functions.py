@@ -84,7 +84,10 @@ def read_function(data: bytes) -> Exported:
     Raises:
         Exception: of some kind, if it has another form than a function of arrays.
     """
-    _plain(fields.Exported.GetRootAsExported(bytearray(data)), len(data))
+    found = fields.Exported.GetRootAsExported(bytearray(data))
+    if found.OrderedEffectsLength() or found.UnorderedEffectsLength():
+        Inspection([found.MlirModuleSerializedAsNumpy().tobytes()]).signatures()  # which says what has the effect
+    _plain(found, len(data))
     exported = export.deserialize(bytearray(data))
     count = len(exported.in_avals)
     trees: list[Any] = [exported.in_tree, exported.out_tree]
