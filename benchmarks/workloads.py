@@ -37,7 +37,7 @@ class Workload:
     @property
     def flops(self) -> float:
         """The arithmetic of a round in which every client takes part."""
-        return float(self.data.counts.sum()) * self.flops_per_example
+        return float(self.data.sizes.sum()) * self.flops_per_example
 
     def process(self) -> hansa.templates.IterativeProcess:
         """The averaging process of the model."""
