@@ -187,7 +187,9 @@ class _Stateless:
     def _new(self, trained: TrainedVariables) -> _Built:
         self._check_exclusions(trained.variables)
         with self._given.copied().in_use():
-            others = self._build(_with_values(trained.variables, [v.value + 1 for v in trained.variables]))
+            # Added by NumPy, which does not compile an addition for each shape.
+            other_values = [keras.ops.convert_to_tensor(np.array(v.value) + 1) for v in trained.variables]
+            others = self._build(_with_values(trained.variables, other_values))
         with self._given.copied().in_use():
             values = self._build(list(trained.variables))
             state, attributes = self._optimizer.variables, Attributes.taken(_optimizers(self._optimizer))
