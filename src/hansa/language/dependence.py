@@ -10,7 +10,7 @@ from hansa.types import FederatedType, Type, tensor_leaves
 
 Numbers = frozenset[int]
 
-_LEAF_BY_LEAF = (
+SAME_OF_ONE = (
     "federated_broadcast",
     "federated_max",
     "federated_min",
@@ -18,9 +18,8 @@ _LEAF_BY_LEAF = (
     "federated_secure_sum_bitwidth",
     "federated_sum",
     "federated_value",
-    "federated_zip",
 )
-"""The operations of which each tensor of the result depends on the tensor at its place in the arguments."""
+"""The operations that give their first argument where there is one client, each tensor of it by itself."""
 
 
 def dependence(computation: Computation) -> list[Numbers]:
@@ -62,8 +61,10 @@ def _of_node(node: Node, inputs: list[Numbers]) -> list[Numbers]:
         case Intrinsic(name="federated_mean", arguments=(_, _)):
             *values, weight = inputs
             return [numbers | weight for numbers in values]
-        case Intrinsic(name=name) if name in (*_LEAF_BY_LEAF, "federated_mean"):
-            return inputs
+        case Intrinsic(name=name) if name in (*SAME_OF_ONE, "federated_zip", "federated_mean"):
+            count = len(tensor_leaves(node.type))
+            bounds = _union(inputs[count:])  # of a protected sum
+            return [numbers | bounds for numbers in inputs[:count]]
     return _on_all(node.type, inputs)
 
 

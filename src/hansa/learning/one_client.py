@@ -12,21 +12,11 @@ import jax.numpy as jnp
 
 from hansa.language.computations import Computation, GraphComputation, apply
 from hansa.language.context import current_trace
+from hansa.language.dependence import SAME_OF_ONE
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
 from hansa.language.tracing import federated_computation, wide_computation
 from hansa.language.values import Value, to_node
 from hansa.types import FederatedType, Struct, is_federated
-
-_ITSELF = (
-    "federated_broadcast",
-    "federated_max",
-    "federated_min",
-    "federated_secure_sum",
-    "federated_secure_sum_bitwidth",
-    "federated_sum",
-    "federated_value",
-)
-"""The operations that give their argument, where there is one client."""
 
 
 def of_one_client(aggregation: Computation, what: str) -> Computation:
@@ -69,7 +59,7 @@ def _value(node: Node, inputs: list[Any], what: str) -> Any:
             return inputs[0][node.index]
         case Apply():
             return _run(node.computation, inputs[0] if inputs else None, what)
-        case Intrinsic(name=name) if name in _ITSELF:
+        case Intrinsic(name=name) if name in SAME_OF_ONE:
             return inputs[0]
         case Intrinsic(name="federated_mean"):
             return _mean(*inputs)
