@@ -40,6 +40,16 @@ def test_a_sum_is_right_up_to_the_last_client_that_fits_and_refused_from_there(d
         total(values)
 
 
+@pytest.mark.parametrize("bound", [2**63, 2**64 - 1])
+def test_a_bound_may_be_as_large_as_uint64_holds(bound, runtime):
+    @hansa.federated_computation("{uint64}@CLIENTS", "uint64@SERVER")
+    def total(x, most):
+        return hansa.federated_secure_sum(x, bound), hansa.federated_secure_sum(x, most)
+
+    for value in (3, bound - 1, 2**64 - 1):
+        assert list(map(int, total([np.uint64(value)], np.uint64(bound)))) == [min(value, bound)] * 2
+
+
 def test_a_bound_that_the_dtype_does_not_hold_is_refused_where_it_is_written():
     with pytest.raises(
         ValueError, match=r"max_input .* allows values of up to 256, and uint8 holds no more than 255; "
@@ -83,7 +93,8 @@ def test_a_bound_at_the_server_is_looked_at_before_the_call(runtime):
     assert total([np.int16(9000), np.int16(7), np.int16(-1)], {"most": 5000, "spare": 0.0}) == 9007
     with pytest.raises(ValueError, match=r"3 clients with values of up to 12000 may add up to 36000.* to int32"):
         total([np.int16(9000), np.int16(7), np.int16(-1)], {"most": 6000, "spare": 0.0})
-    assert total([np.int16(9000)] * 2, {"most": -3, "spare": 0.0}) == 0
+    with pytest.raises(ValueError, match="the bound must not be negative, and the server has -6"):
+        total([np.int16(9000)] * 2, {"most": -3, "spare": 0.0})
 
 
 def test_a_bound_that_the_round_makes_may_be_as_large_as_its_dtype():

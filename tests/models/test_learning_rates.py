@@ -1,4 +1,4 @@
-"""Negative learning rates are refused where an optimizer or a schedule is given; others are taken."""
+"""Negative and infinite learning rates are refused where an optimizer or a schedule is given; others are taken."""
 
 from __future__ import annotations
 
@@ -25,12 +25,19 @@ NEGATIVE = [
     optax.scale(0.1),
     optax.sgd(optax.warmup_constant_schedule(0.0, -0.1, 5)),
     keras.optimizers.SGD(-0.1),
-    keras.optimizers.Adam(np.nan),
     keras.optimizers.Adam(lambda: -0.1),
     keras.optimizers.SGD(SCHEDULES.ExponentialDecay(-0.1, 10, 0.5)),
     keras.optimizers.SGD(SCHEDULES.PiecewiseConstantDecay([5], [0.1, -0.1])),
     keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(-0.1)),
     lambda: optax.sgd(-0.1),
+]
+NOT_FINITE = [
+    optax.sgd(np.nan),
+    optax.adam(np.inf),
+    optax.inject_hyperparams(optax.sgd)(learning_rate=np.nan),
+    keras.optimizers.Adam(np.nan),
+    keras.optimizers.SGD(np.inf),
+    keras.optimizers.SGD(SCHEDULES.ExponentialDecay(np.nan, 10, 0.5)),
 ]
 POSITIVE = [
     optax.sgd(0.1),
@@ -57,6 +64,12 @@ POSITIVE = [
 @pytest.mark.parametrize("optimizer", NEGATIVE)
 def test_negative_learning_rates_are_refused(optimizer: Any) -> None:
     with pytest.raises(ValueError, match=r"client_optimizer.*learning rate.*its steps would go up the gradient"):
+        to_optimizer(optimizer, "client_optimizer")
+
+
+@pytest.mark.parametrize("optimizer", NOT_FINITE)
+def test_learning_rates_that_are_not_finite_are_refused(optimizer: Any) -> None:
+    with pytest.raises(ValueError, match=r"client_optimizer.*learning rate.*its steps would not be finite"):
         to_optimizer(optimizer, "client_optimizer")
 
 

@@ -380,3 +380,17 @@ def test_nothing_of_a_call_is_left_to_the_garbage_collector() -> None:
     finally:
         gc.enable()
     assert left == []
+
+
+@pytest.mark.parametrize("runtime", [hansa.InProcessRuntime(), hansa.InProcessRuntime(clients_per_chunk=2)])
+@pytest.mark.parametrize("client", range(5))
+def test_the_smallest_and_the_largest_of_numbers_with_nan_are_nan(runtime, client):
+    @hansa.federated_computation("{float32[2]}@CLIENTS")
+    def reach(x):
+        return hansa.federated_min(x), hansa.federated_max(x)
+
+    values = np.arange(10, dtype=np.float32).reshape(5, 2)
+    values[client, 1] = np.nan
+    with hansa.runtime(runtime):
+        lowest, highest = reach(list(values))
+    np.testing.assert_array_equal([lowest, highest], [values.min(0), values.max(0)])

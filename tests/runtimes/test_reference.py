@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -290,3 +291,11 @@ def test_averaging_a_keras_model_gives_the_same() -> None:
     clients = [true_batches(make_client(size), 4) for size in (8, 4)]
     wrapped = hansa.learning.from_compiled_keras_model(model, clients[0][0])
     assert_same_training(build_federated_averaging_process(wrapped), clients)
+
+
+def test_a_loaded_computation_is_for_the_other_runtime(tmp_path: Path) -> None:
+    hansa.save(hansa.federated_computation(hansa.federated_sum, "{int32}@CLIENTS"), tmp_path / "sum.hansa")
+    loaded = hansa.load(tmp_path / "sum.hansa")
+    assert loaded([1, 2]) == 3
+    with hansa.runtime(hansa.ReferenceRuntime()), pytest.raises(TypeError, match=r"loaded.*InProcessRuntime\(\)"):
+        loaded([1, 2])

@@ -113,7 +113,7 @@ AT_CLIENTS = "{float32}@CLIENTS"
             MeasuredProcess,
             zero,
             returning(lambda s: [s, s, s], "float32@SERVER"),
-            "next of a MeasuredProcess must return the fields state, result and measurements, found "
+            "MeasuredProcess: next must return the fields state, result and measurements, found "
             "<float32@SERVER,float32@SERVER,float32@SERVER>; write `return hansa.templates.MeasuredOutput",
         ),
         (

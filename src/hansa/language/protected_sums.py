@@ -55,7 +55,8 @@ def federated_secure_sum(value: Any, max_input: Any, *, count_clipped: bool = Fa
 
     Raises:
         TypeError: if the value is not of integers, or the bound is not.
-        ValueError: if a bound is negative, or more than the dtype holds. At the call: if the sum might be.
+        ValueError: if a bound is negative, or more than the dtype holds. At the call: if the sum might be, or a bound
+            at the server is negative; one that the round makes of what clients report counts as 0 then.
     """
     name = "federated_secure_sum"
     trace, node = _at_clients(value, name)
@@ -92,15 +93,18 @@ def check_total(name: str, kind: Type, bounds: list[int], clients: int, where: s
         where: the user's line.
 
     Raises:
-        ValueError: if it can, naming the dtype that would do.
+        ValueError: if it can, naming the dtype that would do; or if a bound is negative.
     """
+    line = f" at {where}" if where else ""
     for (path, leaf), bound in _with_bounds(kind, bounds):
+        at = f" at {path}" if path else ""
+        if bound < 0:
+            raise ValueError(f"{name}{line}: the bound{at} must not be negative, and the server has {bound}")
         largest = int(np.iinfo(leaf.dtype).max)
-        each = min(max(bound, 0), largest)
+        each = min(bound, largest)
         if each * clients > largest:
-            at = f" at {path}" if path else ""
             raise ValueError(
-                f"{name}{f' at {where}' if where else ''}: {clients} clients with values of up to {each}{at} may add "
+                f"{name}{line}: {clients} clients with values of up to {each}{at} may add "
                 f"up to {each * clients}, and {leaf.dtype} holds no more than {largest}; "
                 f"{_remedy(leaf, each * clients)}"
             )
@@ -258,7 +262,8 @@ def _clipped(value: Any, bounds: list[Any], count: bool) -> Any:
 
 
 def _limit(bound: Any, dtype: Any) -> Any:
+    # Arrays, as a Python integer is an int64 to JAX, which ends half way in uint64.
     if isinstance(bound, int):
-        return min(bound, np.iinfo(dtype).max)
-    most = min(np.iinfo(dtype).max, np.iinfo(bound.dtype).max)
+        return np.asarray(min(bound, np.iinfo(dtype).max), dtype)
+    most = np.asarray(min(np.iinfo(dtype).max, np.iinfo(bound.dtype).max), bound.dtype)
     return jnp.clip(bound, 0, most).astype(dtype)

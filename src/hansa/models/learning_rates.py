@@ -1,6 +1,7 @@
-"""Learning rates that are negative, found where an optimizer or a schedule is given.
+"""Learning rates that are negative or no numbers, found where an optimizer or a schedule is given.
 
-A negative learning rate trains a model to be worse, and nothing but the loss tells it. It is read off a Keras
+A negative learning rate trains a model to be worse, and nothing but the loss tells it; with NaN or infinity, no round
+changes the model. It is read off a Keras
 optimizer. Optax's transformations do not say theirs, so a few of their steps are tried on one weight.
 """
 
@@ -20,9 +21,11 @@ STEPS = (0, 1, 10, 100, 1000)
 
 _REMEDY = "its steps would go up the gradient, so that the loss grows; give a positive one"
 
+_NOT_FINITE = "its steps would not be finite; give a positive number"
+
 
 def check_optax(transformation: Any, what: str) -> None:
-    """Refuses an Optax transformation whose first steps go up the gradient, and none down.
+    """Refuses an Optax transformation whose first steps go up the gradient, and none down, or are not finite.
 
     One that does not work on a single weight, or needs more than gradients, is not looked at.
 
@@ -41,6 +44,8 @@ def check_optax(transformation: Any, what: str) -> None:
                 updates.append(float(update))
     except Exception:
         return
+    if not np.isfinite(updates).any():
+        raise ValueError(f"{what} has a learning rate that is infinite or NaN: {_NOT_FINITE}, such as optax.sgd(0.1)")
     if max(updates) > 0 and not min(updates) < 0:
         raise ValueError(
             f"{what} has a negative learning rate: {_REMEDY}, such as optax.sgd(0.1). (Optax's own parts, such as "
@@ -57,7 +62,7 @@ _TRIED = 8
 
 def check_keras(optimizer: Any, what: str) -> None:
     """Refuses a Keras optimizer whose learning rate, or whose schedule's for some first steps, is negative or NaN, or
-    that of an optimizer in it.
+    infinite, or that of an optimizer in it.
 
     Raises:
         ValueError: if it is.
@@ -77,8 +82,8 @@ def _check_rate(optimizer: Any, what: str) -> None:
         rate = float(optimizer.learning_rate)
     except Exception:
         return
-    if not rate >= 0:
-        raise ValueError(f"{what} has the learning rate {rate:g}: {_REMEDY}")
+    if not 0 <= rate < np.inf:
+        raise ValueError(f"{what} has the learning rate {rate:g}: {_REMEDY if rate < 0 else _NOT_FINITE}")
 
 
 def check_schedule(schedule: Callable[[Any], Any], what: str, of: str, gives: str) -> None:
@@ -99,4 +104,6 @@ def check_schedule(schedule: Callable[[Any], Any], what: str, of: str, gives: st
         except Exception:
             return
         if not value >= 0:
-            raise ValueError(f"{what} gives the {gives} {value:g} for the {of} {number}: {_REMEDY}")
+            raise ValueError(
+                f"{what} gives the {gives} {value:g} for the {of} {number}: {_REMEDY if value < 0 else _NOT_FINITE}"
+            )

@@ -77,7 +77,11 @@ class _Call:
         argument = Struct([(None, part) for part in parts]) if len(parts) == 2 else parts[0] if parts else None
         if isinstance(computation, LocalComputation):
             return _run_local(computation, argument)
-        assert isinstance(computation, GraphComputation)
+        if not isinstance(computation, GraphComputation):
+            raise TypeError(
+                f"{computation.name!r} was loaded from a file, which holds compiled stages and no operations to run "
+                "one by one; call the computation in hansa.InProcessRuntime(), or the one that was saved"
+            )
         values: dict[Node, Any] = {}
         for node in walk(computation.result):
             with _note(f"in {node!r}" + (f", made at {node.where}" if node.where else "")):

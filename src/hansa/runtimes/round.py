@@ -172,7 +172,12 @@ def fold(
     return folded
 
 
-_COLLECTIVES: dict[str, Callable[..., Any]] = {"sum": lax.psum, "min": lax.pmin, "max": lax.pmax}
+# XLA's own smallest and largest over devices leave NaN out on CPUs, so that it would depend on who works where.
+_COLLECTIVES: dict[str, Callable[..., Any]] = {
+    "sum": lax.psum,
+    "min": lambda leaf, axis: lax.all_gather(leaf, axis).min(0),
+    "max": lambda leaf, axis: lax.all_gather(leaf, axis).max(0),
+}
 
 
 def merge_devices(aggregate: Any, state: Any, devices: int) -> Any:

@@ -38,7 +38,7 @@ class MeasuredProcess(IterativeProcess):
         result = self.next.type_signature.result
         if not isinstance(result, StructType) or result.names != MeasuredOutput._fields:
             raise TypeError(
-                f"next of a {type(self).__name__} must return the fields state, result and measurements, found "
+                f"{type(self).__name__}: next must return the fields state, result and measurements, found "
                 f"{result}; write `return hansa.templates.MeasuredOutput(state, result, measurements)`"
             )
         at_server(result["state"], "the state that `next` returns")
