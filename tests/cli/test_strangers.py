@@ -134,6 +134,16 @@ def test_code_that_is_not_that_of_the_run_is_not_run(project: Path, command: str
     assert not marker.exists()
 
 
+def test_code_of_a_run_that_kept_only_its_text_is_known(project: Path) -> None:
+    """As before there were digests."""
+    run, model = project / "run", project / "model.py"
+    changed(run, lambda known: known["asked"]["config"].update(files={str(model): MODEL}))
+    assert "model.py, as when the run began (SHA-256 " in succeeded("evaluate", run).stdout
+    model.write_text(MODEL.replace("sgd(0.1)", "sgd(0.2)"))
+    told = refused(2, "evaluate", run)
+    assert "model.py has changed since the run began:" in told and "sgd(0.2)" in told
+
+
 def test_a_file_that_has_gone_or_is_something_else_is_told(project: Path) -> None:
     model = project / "model.py"
     model.unlink()

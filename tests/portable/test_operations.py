@@ -66,6 +66,16 @@ REFUSED = {
         "%z = stablehlo.broadcast_in_dim %y, dims = [] : (tensor<f32>) -> tensor<1099511627776x1099511627776xf32> "
         f"%r = stablehlo.add %x, %x : {T}"
     ),
+    "9000000000000000004x4xf32>, which has more than a terabyte": (
+        "%y = stablehlo.constant dense<0.0> : tensor<f32> %r = stablehlo.pad %x, %y, low = [-9000000000000000000, 0], "
+        f"high = [9000000000000000000, 0], interior = [0, 0] : ({T}, tensor<f32>) -> {T}"
+    ),
+    "stablehlo.rng of elements of type f8E5M2": (
+        "%y = stablehlo.constant dense<0.0> : tensor<f8E5M2> %n = stablehlo.constant dense<4> : tensor<2xi64> "
+        "%z = stablehlo.rng %y, %y, %n, distribution = UNIFORM "
+        ": (tensor<f8E5M2>, tensor<f8E5M2>, tensor<2xi64>) -> tensor<4x4xf8E5M2> "
+        f"%r = stablehlo.convert %z : (tensor<4x4xf8E5M2>) -> {T}"
+    ),
     "which calls itself": f"%r = func.call @other(%x) : ({T}) -> {T}",
     "more than 2000000 operations": f"%r = func.call @f0(%x) : ({T}) -> {T}",
     "in each other": f"%r = func.call @g0(%x) : ({T}) -> {T}",
@@ -114,6 +124,23 @@ def test_sizes_that_overflow_are_refused_at_the_call(saved, tmp_path):
     made = changed(exported(lambda x: [x * 2]), lambda _: module(body))
     (line,) = tried([forge(saved, tmp_path / "forged.hansa", made)])
     assert line.startswith("REFUSED ArtifactError") and "3037000500x3037000500xf32>, which has more than" in line
+
+
+def test_padding_that_overflows_before_it_is_cut_off_is_refused_at_the_call(saved, tmp_path):
+    """XLA ends the process for it, too."""
+    body = (
+        "%c = stablehlo.constant dense<0.0> : tensor<f32> %i = stablehlo.constant dense<0> : tensor<2xi64> "
+        "%l = stablehlo.constant dense<[-9000000000000000000, 0]> : tensor<2xi64> "
+        "%h = stablehlo.constant dense<[9000000000000000000, 0]> : tensor<2xi64> "
+        "%z = stablehlo.dynamic_pad %x, %c, %l, %h, %i "
+        f": ({T}, tensor<f32>, tensor<2xi64>, tensor<2xi64>, tensor<2xi64>) -> tensor<?x4xf32> "
+        "%s = stablehlo.reduce(%z init: %c) applies stablehlo.add across dimensions = [0, 1] "
+        ": (tensor<?x4xf32>, tensor<f32>) -> tensor<f32> "
+        f"%t = stablehlo.broadcast_in_dim %s, dims = [] : (tensor<f32>) -> {T} %r = stablehlo.add %x, %t : {T}"
+    )
+    made = changed(exported(lambda x: [x * 2]), lambda _: module(body))
+    (line,) = tried([forge(saved, tmp_path / "forged.hansa", made)])
+    assert line.startswith("REFUSED ArtifactError") and "9000000000000000004x4xf32>, which has more than" in line
 
 
 @pytest.mark.slow

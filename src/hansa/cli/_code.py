@@ -84,6 +84,8 @@ def checked(folder: Path, config: RunConfig, before: Any, allow_changes: bool) -
                 folder, [f"the run's code is in {file}, which cannot be read: {error.strerror or error}; put it back"]
             ) from None
         entry = before.get(str(file)) if isinstance(before, Mapping) else None
+        if isinstance(entry, str):  # as Hansa kept it before it kept digests
+            entry = {"sha256": _digest(entry.encode(errors="replace")), "text": entry}
         digest = entry.get("sha256") if isinstance(entry, Mapping) else None
         code = Code(file, _digest(source), _digest(source) != digest)
         codes.append(code)

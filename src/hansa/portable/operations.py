@@ -5,11 +5,12 @@ Not among them: what talks to other devices or to the host, tokens, tuples, and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from hansa.portable import calls
-from hansa.portable.tensors import Refused, Tensor
+from hansa.portable.tensors import Refused, Tensor, tensor
 
 _OF_STABLEHLO = {
     "abs", "add", "and", "atan2", "bitcast_convert", "broadcast_in_dim", "case", "cbrt", "ceil", "cholesky",
@@ -74,6 +75,39 @@ def _rng_bit_generator(operation: Any, operands: list[Tensor], results: list[Ten
         raise Refused(f"the operation stablehlo.rng_bit_generator of a state {', '.join(map(str, operands))}")
 
 
+_RANDOM = {"bf16", "f16", "f32", "f64", *(f"{sign}{bits}" for sign in ("i", "ui") for bits in (8, 16, 32, 64))}
+
+
+def _rng(operation: Any, operands: list[Tensor], results: list[Tensor]) -> None:
+    """XLA ends the process for elements that it has no random numbers of."""
+    if results[0].element not in _RANDOM:
+        raise Refused(f"the operation stablehlo.rng of elements of type {results[0].element}")
+
+
+def check_padding(operation: Any, operands: list[Tensor], results: list[Tensor]) -> None:
+    """Looks at the size of what is padded before anything is cut off: XLA ends the process if it overflows.
+
+    Raises:
+        Refused: if it is too large.
+    """
+    sides = zip(
+        *(_numbers(operation, f"edge_padding_{side}") for side in ("low", "high")),
+        _numbers(operation, "interior_padding"),
+        operands[0].shape,
+        strict=True,
+    )
+    shape = (
+        None if size is None else size + max(low, 0) + max(high, 0) + max(size - 1, 0) * inner
+        for low, high, inner, size in sides
+    )
+    tensor(str(Tensor(tuple(shape), operands[0].element)))
+
+
+def _numbers(operation: Any, name: str) -> list[int]:
+    """`array<i64: 1, -2>` as a list."""
+    return [int(number) for number in re.findall(r"(?<= )-?\d+", str(operation.attributes[name]))]
+
+
 def _composite(operation: Any, operands: list[Tensor], results: list[Tensor]) -> None:
     name = str(operation.attributes["name"]).strip('"')
     given = operation.attributes
@@ -108,6 +142,8 @@ def _is_top_k(operand: Tensor, results: list[Tensor], attributes: str) -> bool:
 
 _RULES: dict[str, Callable[[Any, list[Tensor], list[Tensor]], None]] = {
     "stablehlo.sort": _sort,
+    "stablehlo.rng": _rng,
     "stablehlo.rng_bit_generator": _rng_bit_generator,
+    "stablehlo.pad": check_padding,
     "stablehlo.composite": _composite,
 }

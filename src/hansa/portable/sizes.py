@@ -9,7 +9,7 @@ import jax
 from jax import export
 from jax._src.interpreters import mlir  # the only place that says what sizes a module has for arguments of known sizes
 
-from hansa.portable import calls
+from hansa.portable import calls, operations
 from hansa.portable.tensors import Refused, Tensor, tensor
 
 
@@ -30,12 +30,17 @@ def check_at(exported: export.Exported, shapes: Sequence[jax.ShapeDtypeStruct]) 
             for view in block.operations:
                 operation = view.operation
                 regions.extend(operation.regions)
-                results = [tensor(str(value.type)) for value in operation.results]
+                results = _tensors(operation.results)
                 if operation.name == "stablehlo.custom_call":
                     _call(operation, results)
+                elif operation.name == "stablehlo.pad":
+                    operations.check_padding(operation, _tensors(operation.operands), results)
 
 
 def _call(operation: Any, results: list[Tensor]) -> None:
-    operands = [tensor(str(value.type)) for value in operation.operands]
-    if calls.check(operation.attributes, operands, results):
+    if calls.check(operation.attributes, _tensors(operation.operands), results):
         raise Refused(f"a call of {operation.attributes['call_target_name']} whose sizes the arguments do not tell")
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [tensor(str(value.type)) for value in values]
