@@ -26,7 +26,10 @@ IDS: dict[str, tuple[Any, list[Any]]] = {
     "an array of strings": (np.array(["a", "bo"]), ["a", "bo"]),
     "empty strings": (["a", "", "  ", "\t"], ["a", None, None, None]),
     "an enumeration": ([Colour.RED], ["red"]),
-    "missing": (["a", None, NAN, np.float32("nan"), np.datetime64("NaT"), Decimal("nan")], ["a"] + [None] * 5),
+    "missing": (
+        ["a", None, NAN, np.float32("nan"), np.datetime64("NaT"), Decimal("nan"), Decimal("sNaN")],
+        ["a"] + [None] * 6,
+    ),
     "integers": ([3, np.int8(-7), np.uint64(2**63), 2**70], [3, -7, 2**63, 2**70]),
     "integers that NumPy would make floats of": ([2**63, -2], [2**63, -2]),
     "an array of integers": (np.array([3, -7], np.int16), [3, -7]),

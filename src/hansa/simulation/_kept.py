@@ -41,19 +41,9 @@ def digest_of(path: Path) -> str:
     Raises:
         DatasetError: it was written to meanwhile.
     """
-    whole = path.resolve()
-    with path.open("rb") as file:
-        before, now = identity(file.fileno()), time.time_ns()
-        known = _known.get(whole)
-        if known is not None and known[0] == before:
-            return known[1]
-        digest = hashlib.sha256()
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-        check_unchanged(path, before)
-    if now - max(before[-2:]) > _SETTLED_NANOSECONDS:
-        _known[whole] = before, digest.hexdigest()
-    return digest.hexdigest()
+    before, digest = _gone_through(path)
+    check_unchanged(path, before)
+    return digest
 
 
 def identity(file: int | Path) -> tuple[int, ...]:
@@ -72,6 +62,23 @@ def check_unchanged(path: Path, before: tuple[int, ...]) -> None:
         raise DatasetError(f"{path} was changed while it was read; read it again when it is whole")
 
 
+def _gone_through(path: Path) -> tuple[tuple[int, ...], str]:
+    """What a file was before it was gone through, and its digest."""
+    whole = path.resolve()
+    with path.open("rb") as file:
+        before, now = identity(file.fileno()), time.time_ns()
+        known = _known.get(whole)
+        if known is not None and known[0] == before:
+            return known
+        digest = hashlib.sha256()
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    found = before, digest.hexdigest()
+    if now - max(before[-2:]) > _SETTLED_NANOSECONDS:
+        _known[whole] = found
+    return found
+
+
 def has_any(folder: str, key: str) -> bool:
     """Whether there may be a file whose key begins so; its content is not looked at."""
     return any(True for place in _places(folder) for _ in place.glob(f"{glob.escape(key)}-*"))
@@ -83,8 +90,8 @@ def find(folder: str, key: str, suffix: str) -> Path | None:
         for path in sorted(place.glob(f"{glob.escape(key)}-*{glob.escape(suffix)}")):
             if not path.is_file():
                 continue
-            with contextlib.suppress(OSError, DatasetError):
-                if path.name == _name(key, digest_of(path), suffix):
+            with contextlib.suppress(OSError):
+                if path.name == _name(key, _kept_digest(path), suffix):
                     return path
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -121,11 +128,17 @@ def keep(part: Path, key: str, suffix: str) -> Path:
     try:
         os.link(part, target)
     except FileExistsError:
-        if not (target.is_file() and digest_of(target) == digest):
+        if not (target.is_file() and _kept_digest(target) == digest):
             part.replace(target)
     except OSError:  # of a file system without such links
         part.replace(target)
     return target
+
+
+def _kept_digest(path: Path) -> str:
+    """The digest of a kept file, which its name is compared with; so it does not matter whether it was changed
+    meanwhile, as it seems to be when another process that has made it removes its own link to it."""
+    return _gone_through(path)[1]
 
 
 def _name(key: str, digest: str, suffix: str) -> str:

@@ -114,6 +114,8 @@ def own_array(given: Any, what: str) -> Array:
             array = given if isinstance(given, np.ndarray) else np.asarray(given)
         except (ValueError, TypeError, RuntimeError):  # what cannot be an array
             array = np.asarray(None)
+    if array.dtype.kind == "f" and type(given).__name__ == "DataFrame":
+        _check_columns(given, what)
     if array.dtype.kind in "mM":
         raise TypeError(f"{what} {_no_number(array.dtype)}")
     if array.dtype.kind in "OUST" or array.dtype.names is not None:
@@ -167,7 +169,9 @@ def is_missing(value: Any) -> bool:
     """Whether a value stands for a missing one: None, NaN, pandas' NA or NaT, NumPy's NaT or masked."""
     if value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    if isinstance(value, float | np.inexact | decimal.Decimal):
+    if isinstance(value, decimal.Decimal):
+        return value.is_nan()
+    if isinstance(value, float | np.inexact):
         return bool(value != value)
     return isinstance(value, np.datetime64 | np.timedelta64) and bool(np.isnat(value))
 
@@ -181,6 +185,17 @@ def _gaps(given: Any) -> int:
     count = getattr(given, "null_count", 0)
     count = count() if callable(count) else count
     return count if isinstance(count, int) else 0
+
+
+def _check_columns(frame: Any, what: str) -> None:
+    """Checks that whole numbers of a frame stay what they are among floats."""
+    for name in frame.columns:
+        column = np.asarray(frame[name])
+        if column.dtype.kind in "iu" and np.abs(column.astype(np.float64)).max(initial=0) >= _EXACT:
+            raise ValueError(
+                f"{what} has whole numbers in its column {name!r} that float64, which the other columns make of them, "
+                "does not hold; give each dtype an array of its own"
+            )
 
 
 def _native(array: Array) -> Array:

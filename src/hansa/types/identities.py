@@ -290,9 +290,9 @@ def _row(first_row: int | None, row: int) -> str:
 
 def _read(value: Any, what: str, row: str, beyond: int | None = None) -> ClientId | None:
     """One id; None for nobody's. From `beyond` on, a float stands for several integers."""
-    if isinstance(value, np.ndarray) and not value.ndim:
+    if isinstance(value, np.ndarray) and not value.ndim and value is not np.ma.masked:
         value = value[()]
-    missing = value is None or type(value).__name__ in ("NAType", "NaTType")
+    missing = value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType")
     if missing or (isinstance(value, np.datetime64) and np.isnat(value)):
         return None
     if isinstance(value, str):
@@ -300,7 +300,7 @@ def _read(value: Any, what: str, row: str, beyond: int | None = None) -> ClientI
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         return int(value)
     if isinstance(value, float | np.floating | Decimal):
-        if value != value:
+        if value.is_nan() if isinstance(value, Decimal) else value != value:
             return None
         if isinstance(value, Decimal):
             beyond, hint = _LARGEST_DECIMAL, "make the ids strings"

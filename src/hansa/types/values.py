@@ -285,7 +285,10 @@ def how_to_cast(array: Any, dtype: DType) -> str:
     name, wide = dtype_name(dtype), dtype_name(array.dtype)
     if isinstance(array, jax.core.Tracer) or _keeps_values(np.asarray(array), dtype):
         return f"convert it with .astype({name!r})"
-    return f"{name} cannot hold all of its numbers: make what was expected {wide}, or both a dtype that holds both"
+    return (
+        f"{name} cannot hold all of its numbers: make what was expected {wide}, if that holds it, or "
+        "both a dtype that holds both"
+    )
 
 
 def _keeps_values(array: np.ndarray[Any, Any], dtype: DType) -> bool:

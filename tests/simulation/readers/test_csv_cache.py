@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -198,3 +199,22 @@ def test_a_compressed_file_that_holds_too_much_is_refused(cache: Path, tmp_path:
         from_csv(path, "who")
     monkeypatch.setenv("HANSA_MAX_UNPACKED_BYTES", "7e6")
     assert from_csv(path, "who").sizes.tolist() == [1_000_000]
+
+
+def test_a_table_stays_where_its_maker_removes_its_own_link_meanwhile(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    written(tmp_path / "a.csv")
+    from_csv(tmp_path / "a.csv", "who")
+    (table,), own_link, look = tables(cache), tmp_path / "arranged", _kept.identity
+    time.sleep(0.05)
+
+    def and_then_link(file: int | Path) -> tuple[int, ...]:
+        state = look(file)
+        if not own_link.exists():
+            os.link(table, own_link)  # which changes the file's ctime, as removing one does
+        return state
+
+    monkeypatch.setattr(_kept, "identity", and_then_link)
+    assert _kept.find("tables", table.name.rpartition("-")[0], ".parquet") == table
+    assert table.samefile(own_link)

@@ -158,6 +158,19 @@ class TestSqlite:
             )
             refused(lambda path=path: from_tff_sqlite(path), path, "has a computed column, 'serialized_example_proto'")
 
+    def test_a_file_does_not_say_which_clients_are_the_same(self, tmp_path: Path):
+        path = database(
+            tmp_path / "a.sqlite",
+            "CREATE TABLE examples (split_name TEXT, client_id TEXT COLLATE NOCASE, serialized_example_proto BLOB)",
+            self.ONE_CLIENT,
+            self.ONE_EXAMPLE,
+            "INSERT INTO client_metadata SELECT upper(client_id), split_name, num_examples FROM client_metadata",
+            "INSERT INTO examples SELECT split_name, upper(client_id), serialized_example_proto FROM examples",
+            examples=False,
+        )
+        data = from_tff_sqlite(path)
+        assert [data.client(client)["x"].tolist() for client in data.client_ids] == [[7], [7]]
+
     def test_no_more_comes_out_than_is_in_it(self, tmp_path: Path):
         """Rows that end before a column have its default, which stands in the file once."""
         example = feature("x", 3, field(1, bytes(9999)))

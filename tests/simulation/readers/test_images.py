@@ -139,6 +139,12 @@ def test_what_pillow_would_leave_out_is_refused(tmp_path: Path):
         from_huggingface(of_dataset([png(palette(FOUR)), frames]), "who", {"x": "image"}).client("ann")
     with pytest.raises(ValueError, match="in row 0 has 16 bits a channel, of which Pillow reads 8"):
         from_huggingface(of_dataset([deep_colours()]), "who", {"x": "image"}).client("ann")
+    for header in (b"P6\n1 1\n65535\n\0\1\0\2\0\3", b"P3\n1 1\n65535\n1 2 3\n"):
+        with pytest.raises(ValueError, match="in row 0 has colours up to 65535, of which Pillow makes 255"):
+            from_huggingface(of_dataset([header]), "who", {"x": "image"}).client("ann")
+    transparent = png(image.fromarray(np.array([[256, 3]], np.uint16)), transparency=256)
+    with pytest.raises(ValueError, match="in row 0 is grey, of 16 bits, with a grey that is transparent"):
+        from_huggingface(of_dataset([transparent]), "who", {"x": "image"}).client("ann")
 
 
 def deep_colours() -> bytes:

@@ -12,6 +12,7 @@ import pytest
 
 from hansa.simulation import (
     ClientData,
+    DatasetError,
     from_csv,
     from_frame,
     from_huggingface,
@@ -230,6 +231,19 @@ class TestLeaf:
             with pytest.raises(ValueError, match=f"column 'x' of client 'a' in .*d.json .*{message}"):
                 from_leaf(path)
 
+    def test_a_user_who_is_not_named_is_not_left_out(self, tmp_path: Path):
+        path = leaf(tmp_path / "d.json", a={"x": [1], "y": [0]}, b={"x": [2], "y": [1]})
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"users": ["a"], "num_samples": [1]}))
+        with pytest.raises(DatasetError, match=r"d.json is damaged: it has data of the user 'b', who is not among"):
+            from_leaf(path)
+
+    def test_a_number_that_is_too_large_is_no_infinity(self, tmp_path: Path):
+        path = leaf(tmp_path / "d.json", a={"x": [1.5], "y": [0]})
+        path.write_text(path.read_text().replace("1.5", "1e400"))
+        with pytest.raises(ValueError, match=r"'x' of client 'a' in .*d.json holds a number that is too large"):
+            from_leaf(path)
+
 
 class TestTensorFlowFederated:
     def test_hdf5(self, tmp_path: Path):
@@ -269,7 +283,7 @@ def test_tf_datasets():
 
 
 class TestCsv:
-    @pytest.mark.parametrize("values", ["9007199254740993,1.5", "18446744073709551615,1", "1e300,1", "1e400,1"])
+    @pytest.mark.parametrize("values", ["9007199254740993,1.5", "18446744073709551615,1", "1e300,1"])
     def test_whole_numbers_beyond_64_bits_or_beside_fractions_are_not_rounded(self, values: str, tmp_path: Path):
         file = tmp_path / "t.csv"
         file.write_text("who,x\n" + "\n".join(f"a,{value}" for value in values.split(",")) + "\n")
@@ -280,3 +294,36 @@ class TestCsv:
             values.split(",")[0]
         )
         assert from_csv(file, "who", column_types={"x": "float64"}).client("a")["x"][0] == float(values.split(",")[0])
+
+    def test_a_number_that_is_too_large_is_no_infinity(self, tmp_path: Path):
+        (tmp_path / "t.csv").write_text("who,x\na,1e39\nb,1e400\n")
+        for dtype in ("float32", "float64"):
+            with pytest.raises(ValueError, match=f"column 'x' of .*t.csv holds .*too large for {dtype}"):
+                from_csv(tmp_path / "t.csv", "who", convert={"x": dtype})
+        with pytest.raises(ValueError, match="holds infinity, or a number that is too large for float64"):
+            from_csv(tmp_path / "t.csv", "who")
+        exponents = {"x": lambda texts: np.array([int(text.partition("e")[2]) for text in texts])}
+        data = from_csv(tmp_path / "t.csv", "who", convert=exponents, column_types={"x": "str"})
+        assert [data.client(client)["x"].tolist() for client in "ab"] == [[39], [400]]
+
+
+class TestNumbersThatLibrariesRound:
+    def test_a_frame_as_an_array_keeps_its_whole_numbers(self):
+        owners = ["a", "b"]
+        frame = pandas.DataFrame({"i": [3, 2], "f": [1.5, 2.0]})
+        assert ClientData.from_arrays({"x": frame}, owners).client("a")["x"].tolist() == [[3.0, 1.5]]
+        for made in (pandas.DataFrame, polars.DataFrame):
+            with pytest.raises(ValueError, match="whole numbers in its column 'i' that float64"):
+                ClientData.from_arrays({"x": made({"i": [2**53 + 1, 2], "f": [1.5, 2.0]})}, owners)
+
+    def test_a_function_gets_what_arrow_stores_for_pandas(self):
+        lists = pandas.Series([[2**53 + 1, None]], dtype=pandas.ArrowDtype(pyarrow.list_(pyarrow.int64())))
+        seen: list[Any] = []
+        convert = {"x": lambda rows: (seen.extend(rows), np.zeros(len(rows)))[1]}
+        from_frame(pandas.DataFrame({"who": ["a"], "x": lists}), "who", convert=convert)
+        assert seen == [[2**53 + 1, None]]
+
+    def test_a_signalling_nan_is_missing(self):
+        columns = {"who": ["a", "a", "b"], "x": [Decimal("sNaN"), Decimal(1), Decimal(2)]}
+        with pytest.raises(ValueError, match="has no value in 1 rows, the first of which is row 0"):
+            from_frame(pandas.DataFrame(columns), "who")

@@ -105,21 +105,34 @@ class _CsvFile:
 
     def batches(self, source: Watched, columns: list[str], types: Mapping[str, str]) -> Iterator[Any]:
         """Some columns, as record batches, one block after another."""
+        import pyarrow
+
         with self._errors(), self._open(source, columns, types) as reader:
             for batch in reader:
                 for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                    if name not in types and column.type == "double":
-                        self._check_exact(name, column.to_numpy(zero_copy_only=False))
+                    if pyarrow.types.is_floating(column.type):
+                        numbers = column.to_numpy(zero_copy_only=False)
+                        self._check_finite(name, numbers)
+                        if name not in types:
+                            self._check_exact(name, numbers)
                 yield batch
 
     def _check_exact(self, name: str, numbers: npt.NDArray[np.float64]) -> None:
         """Checks that floats, of which nobody said that they are, are no whole numbers that have been rounded."""
-        large = numbers[np.abs(numbers) >= _EXACT]  # infinity, which 1e400 becomes, among them
+        large = numbers[np.abs(numbers) >= _EXACT]
         if len(large):
             raise TypeError(
                 f"column {name!r} of {self.path} holds a number as large as {large[0]!s}, where float64 does not tell "
                 f"whole numbers apart; say what it is with column_types={{{name!r}: 'uint64'}}, or 'float64' for "
                 "measurements, which may be rounded, or 'str' for a function in convert"
+            )
+
+    def _check_finite(self, name: str, numbers: npt.NDArray[np.floating[Any]]) -> None:
+        """Checks that no number was too large for its dtype, which makes infinity of it."""
+        if np.isinf(numbers).any():
+            raise ValueError(
+                f"column {name!r} of {self.path} holds infinity, or a number that is too large for {numbers.dtype}; "
+                f"read it as text, with column_types={{{name!r}: 'str'}}, for a function in convert"
             )
 
     def _open(self, source: Watched, columns: list[str], types: Mapping[str, str]) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from hansa.simulation._owned import by_owner
 from hansa.simulation.client_data import ClientData
+from hansa.simulation.readers import arrow
 from hansa.simulation.readers.columns import Convert, Features, select
 from hansa.types.mismatch import describe
 
@@ -58,6 +59,8 @@ def _pandas_column(frame: Any, column: str) -> Any:
     series = frame[column]
     if series.ndim > 1:
         raise ValueError(f"the frame has {series.shape[1]} columns called {column!r}; rename them")
+    if type(series.dtype).__name__ == "ArrowDtype":  # of which pandas would make floats where some are missing
+        return arrow.to_values(series.array.__arrow_array__())
     if getattr(series.dtype, "tz", None) is not None:
         return series.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
     if not isinstance(series.dtype, np.dtype) and series.isna().any():

@@ -140,4 +140,8 @@ def _unread(image: Any) -> str:
             "has 16 bits a channel, of which Pillow reads 8; read it with another library, in a function for "
             "ClientData.from_function, or save it with 8 bits"
         )
+    if raw.startswith("[('RGB', ") and image.format == "PPM" and image.tile[0][3][1] > 255:
+        return f"has colours up to {image.tile[0][3][1]}, of which Pillow makes 255; save it with 8 bits a channel"
+    if image.mode.startswith("I") and "transparency" in image.info:
+        return "is grey, of 16 bits, with a grey that is transparent, which would be lost; save it without transparency"
     return ""

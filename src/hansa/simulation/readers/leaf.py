@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hansa.simulation._errors import DatasetError, reader, reading
-from hansa.simulation._numbers import as_one_dtype
+from hansa.simulation._numbers import Values, as_one_dtype, as_read
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.columns import Convert, Features, select
 
@@ -87,6 +87,9 @@ def _read(
             arrays = _arrays(user_data, user, count, file, features, convert)
         yield user, arrays
         user_data[user] = None  # the lists take many times the memory of the arrays
+    unnamed = next((user for user in user_data if user not in seen), None)
+    if unnamed is not None:
+        raise DatasetError(f"{file} is damaged: it has data of the user {unnamed!r:.60}, who is not among its users")
 
 
 def _content(file: Path) -> dict[str, Any]:
@@ -137,7 +140,15 @@ def _arrays(
                 f"{file} is damaged: num_samples says {count} for the user {user!r}, whose {column!r} has "
                 f"{len(data[column])}"
             )
-    return selection.arrays(data.__getitem__) if count else None
+    return selection.arrays(lambda column: _finite(data[column], f"{column!r} of {table}")) if count else None
+
+
+def _finite(values: list[Any], what: str) -> Values:
+    """The values, in which JSON has no infinity: it would be made of a number that is too large."""
+    found = as_read(values)
+    if isinstance(found, np.ndarray) and found.dtype.kind == "f" and np.isinf(found).any():
+        raise ValueError(f"{what} holds a number that is too large for float64; scale the values, or write it as text")
+    return found
 
 
 def _of_one_type(clients: dict[str, dict[str, Any] | None], what: str) -> dict[str, dict[str, Any]]:

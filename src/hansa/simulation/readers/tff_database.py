@@ -21,6 +21,8 @@ _COLUMNS = {
     "examples": ("split_name", "client_id", "serialized_example_proto"),
     "client_metadata": ("client_id", "split_name", "num_examples"),
 }
+_IS = "= ? COLLATE BINARY"
+"""Else the file says which texts are the same, such as 'a' and 'A'."""
 _STEPS = 50_000_000
 _STEPS_PER_BYTE = 20
 _STEPS_AT_ONCE = 100_000
@@ -55,7 +57,7 @@ class TffDatabase:
         if split is not None and split not in splits:
             hint = names.suggestion(split, splits) or ";"
             raise ValueError(f"{self.path} has no split {split!r}{hint} the splits are: {names.listing(splits)}")
-        query = "SELECT client_id, num_examples FROM client_metadata WHERE split_name = ? ORDER BY client_id"
+        query = f"SELECT client_id, num_examples FROM client_metadata WHERE split_name {_IS} ORDER BY client_id"
         counts: dict[str, int] = {}
         for client, count in self._ask(query, split or splits[0]):
             client_id = _text(client, "a client", self.path)
@@ -68,7 +70,9 @@ class TffDatabase:
 
     def examples(self, split: str, client_id: str, most: int | None = None) -> list[dict[str, Any]]:
         """The features of each of a client's examples, or of the first `most` ones."""
-        query = "SELECT serialized_example_proto FROM examples WHERE split_name = ? AND client_id = ? ORDER BY rowid"
+        query = (
+            f"SELECT serialized_example_proto FROM examples WHERE split_name {_IS} AND client_id {_IS} ORDER BY rowid"
+        )
         limit = "" if most is None else f" LIMIT {most}"
         try:
             return [parse_example(message) for (message,) in self._ask(query + limit, split, client_id)]
