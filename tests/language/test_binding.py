@@ -147,6 +147,10 @@ def test_functions_without_declared_types_take_arguments_by_name() -> None:
         assert made(c=300.0, a=1.0, b=20.0) == made(1.0, c=300.0, b=20.0) == weighed(**VALUES)
         assert made(types.MappingProxyType({"c": 300.0, "b": 20.0, "a": 1.0})) == weighed(**VALUES)
         assert made([1.0, 20.0, 300.0]) == weighed(**VALUES)
+        for kind in ("<c=float32,a=float32,b=float32>", "<float32,float32,float32>"):
+            called = hansa.federated_computation(functools.partial(lambda made, struct: made(struct), made), kind)
+            values = VALUES if "=" in kind else list(VALUES.values())
+            assert called(values) == weighed(**VALUES)
         with pytest.raises(TypeError, match=r"takes 3 arguments \(a, b, c\); it has none called 'd'"):
             made({**VALUES, "d": 1.0})
         with pytest.raises(TypeError, match=r"takes 3 arguments \(a, b, c\); c is missing"):

@@ -416,6 +416,12 @@ def test_what_is_no_model_is_refused():
             hansa.learning.build_federated_averaging_process(value)
 
 
+@pytest.mark.parametrize("weight", [np.ones(2, "float32"), np.complex64(1), "1", None, [1.0]])
+def test_a_weight_that_is_not_one_number_is_refused(weight):
+    with pytest.raises(TypeError, match="client_weighting must return one number, found"):
+        hansa.learning.build_federated_averaging_process(logistic, client_weighting=lambda outputs: weight)
+
+
 def test_a_negative_weight_leaves_a_client_out_and_counts_it():
     def weigh(outputs):
         return jnp.where(outputs.num_examples > 7, 1.0, -0.9)

@@ -394,3 +394,14 @@ def test_the_smallest_and_the_largest_of_numbers_with_nan_are_nan(runtime, clien
     with hansa.runtime(runtime):
         lowest, highest = reach(list(values))
     np.testing.assert_array_equal([lowest, highest], [values.min(0), values.max(0)])
+
+
+def test_an_array_of_jax_is_one_entry_per_client_and_a_masked_one_is_refused() -> None:
+    total = hansa.federated_computation(hansa.federated_sum, "{int32}@CLIENTS")
+    for runtime in (hansa.InProcessRuntime(), hansa.ReferenceRuntime()):
+        with hansa.runtime(runtime):
+            assert total(jnp.arange(5, dtype="int32")) == total(np.ma.masked_array(range(5), dtype="int32")) == 10
+            with pytest.raises(ValueError, match=r"\[3\]: the value is masked, that is, missing; put a number"):
+                total(np.ma.masked_array(range(5), [0, 0, 0, 1, 0], dtype="int32"))
+            with pytest.raises(TypeError, match=r"must be a list with one entry per client.*found a dict"):
+                total({0: 1, 1: 2})

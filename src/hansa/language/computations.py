@@ -186,7 +186,7 @@ class PolymorphicComputation:
         """The arguments by position; one struct may be passed for several parameters."""
         if len(args) == 1 and not kwargs and len(self.parameters) > 1:
             try:
-                found = members(args[0]) or Members((None,), args)
+                found = _members(args[0]) or Members((None,), args)
             except Mismatch as mismatch:
                 raise mismatch.error(f"the argument of {self.name!r}") from None
             if not any(found.names):
@@ -357,6 +357,12 @@ def _count(number: int) -> str:
 
 def _given(number: int) -> str:
     return "one was given" if number == 1 else f"{number or 'none'} were given"
+
+
+def _members(value: Any) -> Members | None:
+    """The fields of a container, or of a struct that is not placed as a whole; None if it is neither."""
+    kind = value.type_signature if isinstance(value, Value) else None
+    return Members(kind.names, tuple(value)) if isinstance(kind, StructType) else members(value)
 
 
 def _is_struct(value: Any, parameter: StructType) -> bool:

@@ -249,7 +249,10 @@ def check_trace(value: Value, what: str) -> None:
 def misplaced(data: Any, what: str) -> TypeError | None:
     """The error for data that is, or that holds, a value of another computation than the current one; else None."""
     if not isinstance(data, Value):
-        parts = enumerate(_pairs(data) or ())
+        try:
+            parts = enumerate(_pairs(data, what) or ())
+        except TypeError:
+            return None  # of a container that stands for no struct: what is wrong with it, the check of types says
         errors = (misplaced(part, what + _names.step(name, index)) for index, (name, part) in parts)
         return next((error for error in errors if error is not None), None)
     here = current_trace()

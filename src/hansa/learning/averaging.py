@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hansa.language import intrinsics as on
 from hansa.language.computations import Computation, LocalComputation
@@ -45,6 +46,7 @@ from hansa.models.tensorflow_models import Model
 from hansa.models.weights import ModelWeights
 from hansa.templates import IterativeProcess
 from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, Struct, StructType, TensorType, Type
+from hansa.types.mismatch import describe
 
 _KEY = TensorType("uint32", (2,))
 _COUNT = TensorType("int64")
@@ -359,10 +361,17 @@ def _weighting(value: str | Callable[[Any], Any]) -> Callable[[Struct, Any], Any
     if value == "uniform":
         return lambda outputs, count: jnp.int32(1)
     if callable(value):
-        return lambda outputs, count: jnp.asarray(value(narrow(outputs)), jnp.float32)
+        return lambda outputs, count: _number(value(narrow(outputs)))
     raise ValueError(
         f"client_weighting is 'num_examples', 'uniform' or a function of a client's local outputs, found {value!r}"
     )
+
+
+def _number(weight: Any) -> Any:
+    kind = getattr(weight, "dtype", np.result_type(weight) if isinstance(weight, bool | int | float) else None)
+    if kind is None or np.shape(weight) or not jnp.isdtype(kind, ("bool", "integral", "real floating")):
+        raise TypeError(f"client_weighting must return one number, found {describe(weight)}; reduce it to one")
+    return jnp.asarray(weight, jnp.float32)
 
 
 def _keys(seed: int) -> tuple[Computation, Computation]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import numpy as np
 import numpy.typing as npt
 from jax import lax
@@ -227,8 +228,8 @@ def _clients(kind: FederatedType, value: Any, what: str) -> Any:
         hint = "its clients have sequences of batches"
     elif isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         return value
-    elif isinstance(value, np.ndarray) and value.ndim and not repeated:
-        return list(value)
+    elif isinstance(value, np.ndarray | jax.Array) and value.ndim and not repeated:
+        return list(value if isinstance(value, np.ma.MaskedArray) else np.asarray(value))
     elif isinstance(value, set | frozenset):
         hint = "a set has no order: make a list of it"
     elif isinstance(value, Iterator) and repeated:

@@ -17,6 +17,8 @@ def unmasked(value: Any) -> npt.NDArray[Any]:
     """
     if isinstance(value, np.ma.MaskedArray):
         masked = np.ma.getmaskarray(value)
+        if masked.any() and not value.ndim:
+            raise ValueError("the value is masked, that is, missing; put a number in its place, or leave it out")
         if masked.any():
             raise ValueError(
                 f"{int(masked.sum())} values of an array are masked, the first at {np.argwhere(masked)[0].tolist()}; "

@@ -90,6 +90,8 @@ def _to_tensor(value: Any, type_: TensorType) -> Value:
 
 
 def _check_array(array: Any, type_: TensorType) -> Value:
+    if isinstance(array, np.ma.MaskedArray):
+        array = _guarded(unmasked, array)
     if type_.dtype == STR and array.dtype.kind == "U":
         if type_.shape == () and array.shape == ():
             return str(array)
@@ -97,8 +99,6 @@ def _check_array(array: Any, type_: TensorType) -> Value:
         raise _unexpected(array, type_, _cast_hint(array, type_.dtype))
     if not type_.takes_shape(array.shape):
         raise _unexpected(array, type_, _shape_hint(array.shape, type_))
-    if isinstance(array, np.ma.MaskedArray):
-        return _guarded(unmasked, array)
     return np.asarray(array) if isinstance(array, np.generic) else array
 
 
