@@ -147,3 +147,10 @@ def test_mistakes_are_told(case: str) -> None:
     run, kind, message = BAD[case]
     with pytest.raises(kind, match=message):
         run()
+
+
+def test_weights_that_are_masked_or_add_up_to_infinity_are_refused():
+    with pytest.raises(ValueError, match="weights: 1 values of an array are masked, the first at"):
+        WeightedSampler(np.ma.array([1.0, 2.0], mask=[False, True]), 1)
+    with pytest.raises(ValueError, match=r"weights add up to more than float64 holds; divide them by 1e\+308"):
+        WeightedSampler([1e308, 1e308], 1, replace=True)

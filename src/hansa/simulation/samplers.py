@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hansa.simulation._random import generator
 from hansa.simulation._values import integer, number
 from hansa.types.mismatch import describe
+from hansa.types.plain import unmasked
 
 Cohort = npt.NDArray[np.int64]
 
@@ -105,6 +106,10 @@ class WeightedSampler:
         if not replace or not len(self._candidates):
             _at_most(self.cohort, len(self._candidates), "clients with a weight of more than 0")
         self._rates = self.weights[self._candidates]
+        with np.errstate(over="ignore"):
+            total = self._rates.sum()
+        if not np.isfinite(total):
+            raise ValueError(f"weights add up to more than float64 holds; divide them by {self._rates.max():g}")
 
     def __call__(self, round_number: int) -> Cohort:
         """The positions of the clients of a round, int64 [cohort]."""
@@ -201,7 +206,10 @@ def _at_most(cohort: int, clients: int, whom: str) -> None:
 
 
 def _per_client(name: str, value: Any) -> npt.NDArray[np.float64]:
-    found = np.asarray(value)
+    try:
+        found = unmasked(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
     if found.ndim != 1 or found.dtype.kind not in "biuf" or not found.size or not np.isfinite(found).all():
         raise ValueError(f"{name} must be one finite number for each client, [clients]; found {describe(found)}")
     return found.astype(np.float64)

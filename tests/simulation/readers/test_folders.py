@@ -103,3 +103,14 @@ def test_what_is_no_such_folder_is_refused(tmp_path: Path):
     save(tmp_path / "bo" / "b.png", noise(0, 2, 2))
     with pytest.raises(ValueError, match=r"b\.png lies in its client's folder, but .*a\.png in a folder of a label"):
         from_folder(tmp_path)
+
+
+def test_a_size_that_is_none_is_refused_at_the_call(tmp_path: Path):
+    save(tmp_path / "ann" / "0.png", noise(0, 4, 3))
+    for size, why in [
+        ((5,), "image_size must be a height and a width"),
+        ((5.5, 3), "the height in image_size must be an integer of 1 or more"),
+        ((5, 0), "the width in image_size must be an integer of 1 or more"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=why):
+            from_folder(tmp_path, image_size=size)

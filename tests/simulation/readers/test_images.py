@@ -167,6 +167,13 @@ def test_images_in_lists_and_those_of_a_declared_mode_are_decoded():
     np.testing.assert_array_equal(found, [[RGB, RGB[::-1]]])
     found = from_huggingface(of_dataset([png(palette(FOUR))], mode="L"), "who").client("ann")["image"]
     np.testing.assert_array_equal(found[0], np.asarray(image.fromarray(FOUR).convert("L")))
+    found = from_huggingface(of_dataset([png(palette(FOUR))], mode="P"), "who").client("ann")["image"]
+    np.testing.assert_array_equal(found[0], np.asarray(palette(FOUR).convert("RGB")))
+    for mode in ("L", "RGB"):
+        with pytest.raises(
+            ValueError, match=f"in row 0 is of mode I;16, whose numbers are larger than those of {mode}"
+        ):
+            from_huggingface(of_dataset([png(image.fromarray(DEEP))], mode=mode), "who").client("ann")
 
 
 def test_a_damaged_or_missing_image_is_named_by_its_row():

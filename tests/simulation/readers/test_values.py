@@ -280,6 +280,9 @@ def test_tf_datasets():
     data = from_tf_datasets({"a": tensorflow.data.Dataset.from_tensor_slices({"x": [1.0, NAN]})})
     with pytest.raises(ValueError, match="'x' of client 'a' has no value in 1 rows, the first of which is row 1"):
         data.client("a")
+    pairs = tensorflow.data.Dataset.from_tensor_slices(([1], [2]))
+    with pytest.raises(ValueError, match="names gives two tensors the same name"):
+        from_tf_datasets({"a": pairs}, names=("x", "x"))
 
 
 class TestCsv:

@@ -11,6 +11,7 @@ import numpy as np
 
 from hansa._extras import require
 from hansa.simulation._errors import reader
+from hansa.simulation._values import integer
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.clients import of_file
 from hansa.simulation.readers.columns import Convert, select
@@ -61,6 +62,7 @@ def from_folder(
         ImportError: Pillow is not installed.
     """
     require("PIL.Image", "images", "from_folder")
+    size = None if image_size is None else _checked_size(image_size)
     root = Path(path)
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
@@ -87,7 +89,7 @@ def from_folder(
             if column == "y":
                 return np.array([numbers[str(label)] for label, _ in found[client_id]], np.int32)
             paths = [path for _, path in found[client_id]]
-            images = [fitted(opened(path, str(path)), str(path), greyscale, image_size) for path in paths]
+            images = [fitted(opened(path, str(path)), str(path), greyscale, size) for path in paths]
             if not selection.is_converted("x"):
                 _check_alike(paths, images)
             return images
@@ -95,6 +97,12 @@ def from_folder(
         return selection.of_client(client_id).arrays(values)
 
     return of_file(root, list(found), read, [len(images) for images in found.values()])
+
+
+def _checked_size(given: Any) -> tuple[int, int]:
+    if np.shape(given) != (2,):
+        raise TypeError(f"image_size must be a height and a width, such as (28, 28); found {describe(given)}")
+    return integer("the height in image_size", given[0], 1), integer("the width in image_size", given[1], 1)
 
 
 def _folders(folder: Path) -> list[Path]:

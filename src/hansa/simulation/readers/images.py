@@ -47,10 +47,10 @@ def opened(source: Path | bytes, what: str, mode: str | None = None) -> Any:
     known = [each for each in _FORMATS if each in Image.OPEN]
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=known) as image:
-            unread = _too_large(image) or _unread(image)
+            unread = _too_large(image) or _unread(image) or _clipped(image, mode)
             if not unread:
                 turned = ImageOps.exif_transpose(image)
-                made = turned.convert(mode) if mode else _plain(turned)
+                made = turned.convert(mode) if mode and mode[0] != "P" else _plain(turned)
     except Exception as error:  # Pillow raises nearly anything for broken files
         raise DatasetError(f"{what} is damaged, or no image: {error}") from error
     if unread:
@@ -125,6 +125,16 @@ def _too_large(image: Any) -> str:
     return (
         f"has {image.height:,} by {image.width:,} pixels, which is more than {most:,}; if it is meant to, set "
         "PIL.Image.MAX_IMAGE_PIXELS to a number that is enough"
+    )
+
+
+def _clipped(image: Any, mode: str | None) -> str:
+    """What to say of an image whose numbers would be cut to 8 bits in the mode that is asked for; empty if not."""
+    if mode is None or mode[0] in "IFP" or image.mode[0] not in "IF":
+        return ""
+    return (
+        f"is of mode {image.mode}, whose numbers are larger than those of {mode}, which is asked for; leave the mode "
+        "out, and scale them by a function in convert"
     )
 
 

@@ -84,6 +84,8 @@ def _columns(dataset: Any, client_id: Any, names: Sequence[str]) -> list[str] | 
         )
     if isinstance(spec, Mapping):
         return None
+    if len(set(names)) < len(names):
+        raise ValueError(f"names gives two tensors the same name: {list(names)}; name each in its own way")
     if len(names) < len(parts):
         raise ValueError(
             f"the examples of client {client_id!r} have {len(parts)} tensors, but names are {list(names)}; name each"
