@@ -162,6 +162,14 @@ def federated_untyped(a: Any, b: Any, c: Any) -> Any:
     return hansa.jax_computation(weighed)(c=c, a=a, b=b)
 
 
+def test_a_parameter_may_have_the_name_of_one_of_pythons() -> None:
+    def difference(self: Any, args: Any) -> Any:
+        return self - args
+
+    for made in (hansa.jax_computation(difference), hansa.jax_computation(difference, "<args=float32,self=float32>")):
+        assert made(args=1.0, self=3.0) == 2.0
+
+
 def test_a_callable_object_shows_its_class() -> None:
     made = hansa.jax_computation(Weighed())
     assert (made.__name__, made.__qualname__, made.__module__) == ("Weighed", "Weighed", __name__)

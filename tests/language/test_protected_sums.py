@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -64,9 +65,24 @@ def test_a_bound_that_the_dtype_does_not_hold_is_refused_where_it_is_written():
     summed("uint8", 255)
 
 
-def test_no_work_is_done_before_a_sum_is_refused():
-    import jax
+def test_what_the_error_says_to_write_makes_the_sum_fit(runtime):
+    largest = 2**31 - 1
+    with pytest.raises(ValueError, match=r"to int64 in a local computation first, with jax.enable_x64\(True\)"):
+        summed("int32", largest)([largest] * 3)
 
+    @hansa.jax_computation("int32")
+    def converted(x):
+        with jax.enable_x64(True):
+            return x.astype("int64")
+
+    @hansa.federated_computation("{int32}@CLIENTS")
+    def total(x):
+        return hansa.federated_secure_sum(hansa.federated_map(converted, x), largest)
+
+    assert total([largest] * 3) == 3 * largest
+
+
+def test_no_work_is_done_before_a_sum_is_refused():
     worked = []
 
     def seen(x):

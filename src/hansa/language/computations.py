@@ -44,7 +44,7 @@ class Computation:
         self.where = where
         self.__name__ = self.__qualname__ = name
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs it on data, or records the call if the arguments are values of a computation that is being traced."""
         return self.called_with(pack(self.name, self.type_signature.parameter, args, kwargs))
 
@@ -173,7 +173,7 @@ class PolymorphicComputation:
         one_for_each = len(parameter) == len(self.parameters) > 1
         return self.specialize(*parameter) if one_for_each else self.specialize(parameter)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Calls the computation for arguments of these types."""
         args = self._one_for_each(args, kwargs)
         if len(args) != len(self.parameters):

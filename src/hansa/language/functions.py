@@ -42,7 +42,7 @@ class FunctionalComputation(Computation):
         self._build = build
         self._built: dict[Given, Computation] = {}
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs it with functions on data, or records the call; functions are computations."""
         argument = pack(self.name, self._parameter, args, kwargs)
         given, data = _split(self._parameter, argument, f"the argument of {self.name!r}")

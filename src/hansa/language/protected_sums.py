@@ -122,7 +122,9 @@ def _remedy(leaf: TensorType, most: int) -> str:
     fitting = next((name for name in names if np.iinfo(name).max >= most), None)
     if fitting is None:
         return "give a smaller bound"
-    return f"convert the values to {fitting} in a local computation first, or give a smaller bound"
+    # A local computation of values of fewer bits sees 32-bit JAX, which has no other integers.
+    wide = ", with jax.enable_x64(True)" if fitting.endswith("64") else ""
+    return f"convert the values to {fitting} in a local computation first{wide}, or give a smaller bound"
 
 
 def _at_clients(value: Any, name: str) -> tuple[Trace, Node]:
