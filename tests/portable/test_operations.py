@@ -70,6 +70,27 @@ REFUSED = {
         "%y = stablehlo.constant dense<0.0> : tensor<f32> %r = stablehlo.pad %x, %y, low = [-9000000000000000000, 0], "
         f"high = [9000000000000000000, 0], interior = [0, 0] : ({T}, tensor<f32>) -> {T}"
     ),
+    "tensor<4611686018427387908x4611686018427387908xf32>, which": (
+        "%y = stablehlo.constant dense<0.0> : tensor<f32> "
+        '%r = "stablehlo.reduce_window"(%x, %y) <{window_dimensions = array<i64: 1, 1>, padding = '
+        "dense<[[4611686018427387904, -4611686018427387904], [4611686018427387904, -4611686018427387904]]> "
+        f": tensor<2x2xi64>}}> {REGION} : ({T}, tensor<f32>) -> {T}"
+    ),
+    "tensor<4611686018427387904x4611686018427387904xf32>, which": (
+        "%y = stablehlo.constant dense<0.0> : tensor<f32> "
+        '%w = "stablehlo.reduce_window"(%x, %y) <{window_dimensions = '
+        "array<i64: 4611686018427387904, 4611686018427387904>, padding = "
+        "dense<[[4611686018427387900, 0], [4611686018427387900, 0]]> : tensor<2x2xi64>}> "
+        f"{REGION} : ({T}, tensor<f32>) -> tensor<1x1xf32> %r = stablehlo.add %x, %x : {T}"
+    ),
+    "tensor<1x1x4611686018427387908x4xf32>, which": (
+        f"%k = stablehlo.reshape %x : ({T}) -> tensor<1x1x4x4xf32> %y = stablehlo.convolution(%k, %k) "
+        "dim_numbers = [b, f, 0, 1]x[o, i, 0, 1]->[b, f, 0, 1], "
+        "window = {pad = [[4611686018427387904, -4611686018427387904], [0, 0]]} "
+        "{batch_group_count = 1 : i64, feature_group_count = 1 : i64} "
+        ": (tensor<1x1x4x4xf32>, tensor<1x1x4x4xf32>) -> tensor<1x1x1x1xf32> "
+        f"%r = stablehlo.add %x, %x : {T}"
+    ),
     "stablehlo.rng of elements of type f8E5M2": (
         "%y = stablehlo.constant dense<0.0> : tensor<f8E5M2> %n = stablehlo.constant dense<4> : tensor<2xi64> "
         "%z = stablehlo.rng %y, %y, %n, distribution = UNIFORM "

@@ -5,12 +5,11 @@ Not among them: what talks to other devices or to the host, tokens, tuples, and 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
-from hansa.portable import calls
-from hansa.portable.tensors import Refused, Tensor, tensor
+from hansa.portable import calls, windows
+from hansa.portable.tensors import Refused, Tensor
 
 _OF_STABLEHLO = {
     "abs", "add", "and", "atan2", "bitcast_convert", "broadcast_in_dim", "case", "cbrt", "ceil", "cholesky",
@@ -59,6 +58,7 @@ def check(operation: Any, operands: list[Tensor], results: list[Tensor]) -> None
             raise Refused(f"the operation {name} with the attribute {key!r}")
     if name == "stablehlo.custom_call":
         calls.check(attributes, operands, results)
+    windows.check(operation, operands)
     rule = _RULES.get(name)
     if rule is not None:
         rule(operation, operands, results)
@@ -82,30 +82,6 @@ def _rng(operation: Any, operands: list[Tensor], results: list[Tensor]) -> None:
     """XLA ends the process for elements that it has no random numbers of."""
     if results[0].element not in _RANDOM:
         raise Refused(f"the operation stablehlo.rng of elements of type {results[0].element}")
-
-
-def check_padding(operation: Any, operands: list[Tensor], results: list[Tensor]) -> None:
-    """Looks at the size of what is padded before anything is cut off: XLA ends the process if it overflows.
-
-    Raises:
-        Refused: if it is too large.
-    """
-    sides = zip(
-        *(_numbers(operation, f"edge_padding_{side}") for side in ("low", "high")),
-        _numbers(operation, "interior_padding"),
-        operands[0].shape,
-        strict=True,
-    )
-    shape = (
-        None if size is None else size + max(low, 0) + max(high, 0) + max(size - 1, 0) * inner
-        for low, high, inner, size in sides
-    )
-    tensor(str(Tensor(tuple(shape), operands[0].element)))
-
-
-def _numbers(operation: Any, name: str) -> list[int]:
-    """`array<i64: 1, -2>` as a list."""
-    return [int(number) for number in re.findall(r"(?<= )-?\d+", str(operation.attributes[name]))]
 
 
 def _composite(operation: Any, operands: list[Tensor], results: list[Tensor]) -> None:
@@ -144,6 +120,5 @@ _RULES: dict[str, Callable[[Any, list[Tensor], list[Tensor]], None]] = {
     "stablehlo.sort": _sort,
     "stablehlo.rng": _rng,
     "stablehlo.rng_bit_generator": _rng_bit_generator,
-    "stablehlo.pad": check_padding,
     "stablehlo.composite": _composite,
 }

@@ -9,7 +9,7 @@ import jax
 from jax import export
 from jax._src.interpreters import mlir  # the only place that says what sizes a module has for arguments of known sizes
 
-from hansa.portable import calls, operations
+from hansa.portable import calls, windows
 from hansa.portable.tensors import Refused, Tensor, tensor
 
 
@@ -33,8 +33,7 @@ def check_at(exported: export.Exported, shapes: Sequence[jax.ShapeDtypeStruct]) 
                 results = _tensors(operation.results)
                 if operation.name == "stablehlo.custom_call":
                     _call(operation, results)
-                elif operation.name == "stablehlo.pad":
-                    operations.check_padding(operation, _tensors(operation.operands), results)
+                windows.check(operation, _tensors(operation.operands))
 
 
 def _call(operation: Any, results: list[Tensor]) -> None:
