@@ -24,7 +24,8 @@ MORE = """
 UNKNOWN = """
     confidence largest_logit num_examples score total mean my_metric 1-accuracy one_minus_accuracy
     neg_mean_squared_error accuracy_gap accuracy_drop loss_scale error_reduction recall_of_negatives lossless std top
-    top_layer_norm time x 0 tversky
+    top_layer_norm time x 0 tversky d2_absolute_error_score loss_improvement errors_avoided explained_deviance
+    mse_skill_score information_gain
 """
 
 

@@ -46,8 +46,9 @@ _PHRASES = {
 """Words that say something together, whatever they say alone: whether less is better."""
 
 _OTHER = """
-    change complement decrease delta difference disparity drop free gap inverse inverted minus neg negated negative
-    negatives non not range reciprocal reduction scale spread std threshold time variance weight
+    avoided change complement corrected correction d2 decrease delta detected difference disparity drop explained fixed
+    free gain gains gap improvement improvements inverse inverted minus neg negated negative negatives non not range
+    reciprocal reduction saved scale skill spread std threshold time variance weight
 """
 """Words that may turn another's meaning, or make it something else."""
 

@@ -18,6 +18,7 @@ from typing import Any
 
 _LOCK = threading.RLock()
 _LIBRARIES = ("jax", "jaxlib", "keras", "numpy", "tensorflow")
+_PYTHON = ("builtins", "collections", "functools", "threading")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Attributes:
         """As `in_use`, of a copy, for what is compiled once and run many times.
 
         Raises:
-            TypeError: if an attribute has another number or array afterwards, which the next run would not see.
+            TypeError: if an attribute has another number, text or array afterwards, which the next run would not see.
         """
         after = self.copied()
         with after.in_use():
@@ -71,8 +72,10 @@ class Attributes:
 
 
 def _is_kept(old: Any, new: Any) -> bool:
-    if isinstance(old, bool | int | float):
+    if isinstance(old, bool | int | float | str):
         return new is old or bool(new == old)
+    if isinstance(old, dict) and isinstance(new, dict) and any(not _is_kept(old[key], new.get(key)) for key in old):
+        return False
     before = {id(array) for array in _arrays(old)}
     return all(id(array) in before for array in _arrays(new))
 
@@ -133,6 +136,12 @@ def reachable(value: Any, of: Callable[[Any], bool], without: Callable[[str], bo
             found.append(part)
         todo += vars(part).values() if of(part) else _parts(part)
     return found
+
+
+def is_of_users(value: Any) -> bool:
+    """Whether an object is a function of the user's, or has attributes and a class of the user's."""
+    kind = value if isinstance(value, FunctionType) else type(value)
+    return hasattr(value, "__dict__") and str(kind.__module__).split(".")[0] not in (*_LIBRARIES, *_PYTHON)
 
 
 def _parts(value: Any) -> list[Any]:

@@ -19,8 +19,9 @@ from hansa.types import Struct, StructType, TensorType, Type
 _FOLDS: Mapping[str, Callable[[npt.NDArray[Any]], Any]] = MappingProxyType(
     {"sum": lambda each: each.sum(0), "max": lambda each: each.max(0), "min": lambda each: each.min(0)}
 )
-_EXAMPLES, _BATCHES = 5, 3
-_RANGES = ("bits", "shares", "wide", "large")
+_EXAMPLES = 5
+_RANGES = {"bits": 3, "shares": 12, "wide": 3, "large": 3}
+"""How many batches of each range: of one more, for what only begins, or ends, after some."""
 
 
 def folds_of(
@@ -115,10 +116,10 @@ def _draws(kind: StructType) -> Iterator[list[Any]]:
     sizes = [leaf.shape[-1] or 1 for leaf in tensors(kind["predictions"]) if leaf.shape]
     classes = min((size for size in sizes if size > 1), default=2)
     random = np.random.default_rng(0)
-    for span in _RANGES:
+    for span, batches in _RANGES.items():
         spans = [(name, "shares" if (name, span) == ("predictions", "bits") else span) for name in kind.names]
         yield [
-            Struct([(name, _draw(kind[str(name)], of, classes, random)) for name, of in spans]) for _ in range(_BATCHES)
+            Struct([(name, _draw(kind[str(name)], of, classes, random)) for name, of in spans]) for _ in range(batches)
         ]
 
 

@@ -8,16 +8,18 @@ the user's optimizer and its variables stay as they are.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import keras
 import numpy as np
 
-from hansa.models.attributes import Attributes, reachable
+from hansa.models.attributes import Attributes, is_of_users, reachable
 from hansa.models.optimizers import Optimizer, TrainedVariables
 from hansa.types import Struct
 
@@ -118,6 +120,7 @@ class _Stateless:
         self._values = {id(variable): np.array(variable.value) for part in parts for variable in part.variables}
         self._values |= {id(part._iterations): np.zeros_like(self._values[id(part._iterations)]) for part in parts}
         self._used = (len(optimizer._trainable_variables), len(optimizer.variables)) if optimizer.built else None
+        self._is_of_users = bool(reachable(optimizer, is_of_users))
         self._given = Attributes.taken(parts)
         for _, attributes in self._given.of:
             attributes |= {"built": False, "_trainable_variables_indices": {}, "_was_built": attributes["built"]}
@@ -195,7 +198,10 @@ class _Stateless:
             state, attributes = self._optimizer.variables, Attributes.taken(_optimizers(self._optimizer))
         follows = not all(map(_are_equal, values, others))
         if keras.backend.backend() == "jax":
-            return _Built(attributes, trained, state, values, follows)
+            built = _Built(attributes, trained, state, values, follows)
+            if self._is_of_users:
+                self._check_repeats(built)
+            return built
         from hansa.models.keras_tensorflow import LoweredOptimizer
 
         if follows:
@@ -205,6 +211,22 @@ class _Stateless:
             )
         lowered = LoweredOptimizer(self._optimizer, trained.variables, state, attributes)
         return _Built(attributes, trained, state, values, follows, lowered)
+
+    def _check_repeats(self, built: _Built) -> None:
+        """Refuses steps that are others when they are traced again, for the compiled one is traced once."""
+        weights = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in built.trained.variables]
+        with built.attributes.in_a_step():  # which names an attribute that is another afterwards
+            _traced(self._optimizer, built.values, weights)
+        with built.attributes.copied().in_use():
+            first, second = (_traced(self._optimizer, built.values, weights) for _ in range(2))
+        if first != second:
+            raise TypeError(
+                f"the Keras optimizer {type(self._optimizer).__name__} takes another step when it is called again, and "
+                "a step is compiled once: what it changes or draws in Python, such as a counter, a list or a number "
+                "of numpy.random, would stay as it was. Keep it in a variable of add_variable and change it by assign, "
+                "let the learning rate be a LearningRateSchedule of the step, and draw with keras.random and a "
+                "SeedGenerator"
+            )
 
     def _check_exclusions(self, variables: Sequence[Any]) -> None:
         for part in self._excluded:
@@ -241,6 +263,17 @@ class _Stateless:
             )
         kept = self._values
         return [kept[id(v)] if id(v) in kept else _value(v) for v in optimizer.variables]
+
+
+def _traced(optimizer: Any, state: list[Any], weights: list[Any]) -> tuple[str, list[bytes]]:
+    """What a step does, as text without addresses, and its constants."""
+    found = jax.make_jaxpr(lambda *given: optimizer.stateless_apply(*given))(state, weights, weights)
+    constants = [np.asarray(value).tobytes() for value in found.consts if not _is_key(value)]
+    return re.sub(r" at 0x[0-9a-f]+", "", str(found.jaxpr)), constants
+
+
+def _is_key(value: Any) -> bool:
+    return bool(jnp.issubdtype(value.dtype, jax.dtypes.prng_key))
 
 
 def _forget_variables(optimizer: Any) -> None:
