@@ -97,6 +97,8 @@ def _composite(operation: Any, operands: list[Tensor], results: list[Tensor]) ->
             and bool(operands[0].shape)
             and _is_top_k(operands[0], results, extra)
         )
+    elif name == "chlo.scan":
+        right = _is_scan(operation, operands, results, extra)
     else:
         raise Refused(f"the operation stablehlo.composite of {name!r}")
     if not right:
@@ -112,8 +114,29 @@ def _is_top_k(operand: Tensor, results: list[Tensor], attributes: str) -> bool:
         and (size is None or k <= size)
         and values == Tensor((*batch, k), operand.element)
         and indices == Tensor((*batch, k), "i32")
-        and attributes == f"{{k = {k} : i64}}"
+        and attributes in (f"{{k = {k} : i64}}", f"{{is_stable = true, k = {k} : i64}}")  # the second from JAX 0.12 on
     )
+
+
+_SCAN = re.compile(
+    r"\{dimension = (\d+) : i64, is_associative = true, is_reverse = (?:true|false), "
+    r"operandSegmentSizes = array<i32: 1, 1>, resultSegmentSizes = array<i32: 1, 1>\}"
+)
+
+
+def _is_scan(operation: Any, operands: list[Tensor], results: list[Tensor], attributes: str) -> bool:
+    """A cumulative reduction, as JAX from 0.12 on writes it for GPUs: of an array, and a start that lacks its axis."""
+    found = _SCAN.fullmatch(attributes)
+    if found is None or len(operands) != 2 or results != operands or None in operands[0].shape:
+        return False
+    (whole, start), axis = operands, int(found[1])
+    if axis >= len(whole.shape) or start != Tensor(whole.shape[:axis] + whole.shape[axis + 1 :], whole.element):
+        return False
+    blocks = [block for region in operation.regions for block in region.blocks]
+    if len(operation.regions) != 1 or len(blocks) != 1:
+        return False
+    taken, given = blocks[0].arguments, list(blocks[0].operations)[-1].operands
+    return [tensor(str(value.type)) for value in (*taken, *given)] == [start] * 4
 
 
 _RULES: dict[str, Callable[[Any, list[Tensor], list[Tensor]], None]] = {
