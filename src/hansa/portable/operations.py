@@ -5,11 +5,12 @@ Not among them: what talks to other devices or to the host, tokens, tuples, and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from hansa.portable import calls, windows
-from hansa.portable.tensors import Refused, Tensor
+from hansa.portable.tensors import Refused, Tensor, tensor
 
 _OF_STABLEHLO = {
     "abs", "add", "and", "atan2", "bitcast_convert", "broadcast_in_dim", "case", "cbrt", "ceil", "cholesky",
