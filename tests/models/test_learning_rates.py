@@ -116,3 +116,9 @@ def test_they_are_refused_in_keras_models() -> None:
 def test_schedules_of_rounds_are_not_negative(schedule: Any) -> None:
     with pytest.raises(ValueError, match=r"client_schedule gives the factor .* for the round \d+"):
         build_federated_averaging_process(line(optimizer=optax.sgd(0.1)), client_schedule=schedule)
+
+
+def test_a_schedule_may_end_with_a_table() -> None:
+    factors = jnp.array([1.0, 0.5, 0.25])
+    table = lambda n: factors.at[n].get(mode="fill", fill_value=jnp.nan)  # noqa: E731
+    build_federated_averaging_process(line(optimizer=optax.sgd(0.1)), client_schedule=table)

@@ -87,7 +87,9 @@ def _check_rate(optimizer: Any, what: str) -> None:
 
 
 def check_schedule(schedule: Callable[[Any], Any], what: str, of: str, gives: str) -> None:
-    """Refuses a schedule that is negative or NaN for some first steps or rounds; one that fails is not looked at.
+    """Refuses a schedule that is negative for some first steps or rounds, or NaN for the first of all.
+
+    One that fails is not looked at, and NaN later on may be that of a table which ends there.
 
     Args:
         schedule: from a number, from 0, to a factor or learning rate.
@@ -103,7 +105,7 @@ def check_schedule(schedule: Callable[[Any], Any], what: str, of: str, gives: st
             value = float(schedule(jnp.int32(number)))
         except Exception:
             return
-        if not value >= 0:
+        if value < 0 or (np.isnan(value) and not number):
             raise ValueError(
                 f"{what} gives the {gives} {value:g} for the {of} {number}: {_REMEDY if value < 0 else _NOT_FINITE}"
             )
