@@ -281,6 +281,6 @@ def test_damaged_and_forged_files() -> None:
 
 @pytest.mark.slow
 def test_many_damaged_and_forged_files() -> None:
-    outcomes = fuzz(attempt, 5_000, seed=1, processes=2)
-    assert sum(count for outcome, count in outcomes.items() if "refused" in outcome) > 2_000, outcomes
+    outcomes = fuzz(attempt, 1_500, seed=1, processes=2)
+    assert sum(count for outcome, count in outcomes.items() if "refused" in outcome) > 700, outcomes
     assert sum(count for outcome, count in outcomes.items() if "called" in outcome) > 100, outcomes

@@ -102,4 +102,4 @@ def test_a_few_files_are_accepted_or_refused():
 
 @pytest.mark.slow
 def test_many_files_are_accepted_or_refused():
-    assert fuzz(attempt, 3000, seed=1, processes=2, seconds=20, memory=1 << 30).total() == 3000
+    assert fuzz(attempt, 6500, seed=1, processes=2, seconds=20, memory=1 << 30).total() == 6500
