@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from hansa.cli import app
+from hansa.cli._commands import app
 from hansa.cli._train import JsonProgress
 from hansa.program import load_checkpoint
 from hansa.program.run_folder import RunFolder

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from hansa.cli import app
+from hansa.cli._commands import app
 from hansa.program import load_checkpoint
 from hansa.simulation import ImageData
 from tests.program.digits import assert_same_bits

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from hansa.cli import app
+from hansa.cli._commands import app
 from hansa.program import load_checkpoint
 
 # On the worker that has tests/cli/test_commands.py, where all is imported.
