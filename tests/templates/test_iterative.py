@@ -20,7 +20,7 @@ def test_a_state_alone_or_first_among_others() -> None:
     process = hansa.templates.IterativeProcess(start, step)
     state, product = process.next(process.initialize(), 3.0)
     assert (state, product) == (4, 3)
-    assert "IterativeProcess(initialize: ( -> float32)" in repr(process)
+    assert repr(process) == "IterativeProcess(state: float32)"
     assert str(process.state_type) == "float32"
 
 

@@ -127,7 +127,8 @@ def build_federated_averaging_process(
         metrics = on.federated_map(combine, [found.metrics, found.counters, after.changed])
         return Struct([("state", after.state), ("metrics", metrics)])
 
-    return IterativeProcess(initialize, next)
+    settings = {"client optimizer": training.name, "server optimizer": server.name}
+    return IterativeProcess(initialize, next, settings=settings)
 
 
 def _server_optimizer(model: FunctionalModel, given: Any) -> Optimizer:

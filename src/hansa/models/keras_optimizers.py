@@ -20,6 +20,7 @@ import keras
 import numpy as np
 
 from hansa.models.attributes import Attributes, is_of_users, reachable
+from hansa.models.optimizer_names import keras_name
 from hansa.models.optimizers import Optimizer, TrainedVariables
 from hansa.types import Struct
 
@@ -46,6 +47,7 @@ def from_keras(optimizer: Any, trained: TrainedVariables | None = None) -> Optim
         finish=functions.finish if ends else None,
         projects=trained is not None,
         only_for_clients=_only_for_clients(optimizer, parts),
+        name=keras_name(optimizer),
     )
 
 

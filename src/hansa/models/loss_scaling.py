@@ -49,4 +49,5 @@ def scaled(optimizer: Optimizer) -> Optimizer:
         scale_loss=lambda state, weights, loss: loss * state.scale.astype(loss.dtype),
         finish=None if optimizer.finish is None else finish,
         projects=optimizer.projects,
+        name=optimizer.name,
     )

@@ -74,11 +74,13 @@ class TrainingStep:
         initial: from the weights that a client starts from, to the optimizer's state that it starts from.
         apply: (weights, local, slots, batch, key) -> `Trained`. `key` is a JAX random key for this batch alone.
         finish: (weights, slots) -> the weights after the last step; None for the weights as they are.
+        name: what it is called, for people.
     """
 
     initial: Callable[[ModelWeights], Struct]
     apply: Callable[[ModelWeights, Struct, Struct, Any, Any], Trained]
     finish: Callable[[ModelWeights, Struct], ModelWeights] | None = None
+    name: str = "the model's own training step"
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ class FunctionalModel:
             return ModelWeights.create(optimizer.finish(slots, weights.trainable), weights.non_trainable)
 
         ends = optimizer.finish is not None
-        return TrainingStep(lambda weights: optimizer.initial(weights.trainable), apply, finish if ends else None)
+        initial = lambda weights: optimizer.initial(weights.trainable)  # noqa: E731
+        return TrainingStep(initial, apply, finish if ends else None, optimizer.name)
 
     def _by_jax(
         self, weights: ModelWeights, local: Struct, batch: Any, key: Any, scale_loss: ScaleLoss

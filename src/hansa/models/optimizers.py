@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from hansa.models.learning_rates import check_keras, check_optax
+from hansa.models.optimizer_names import optax_name, with_rate
 from hansa.types import Struct
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Optimizer:
         finish: (state, weights) -> weights after the last step; None for the weights.
         projects: whether `apply` puts weights back to where the model allows them.
         only_for_clients: why it is no optimizer for a server, and what to give instead; None where it is one.
+        name: what it is called, with its learning rate, for people.
     """
 
     initial: Callable[[Any], Struct]
@@ -36,6 +38,7 @@ class Optimizer:
     finish: Callable[[Struct, Any], Any] | None = None
     projects: bool = False
     only_for_clients: str | None = None
+    name: str = "an optimizer of its own"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def sgd(learning_rate: float) -> Optimizer:
             state,
             jax.tree.map(lambda w, g: w - learning_rate * g, weights, gradients),
         ),
+        name=with_rate("SGD", learning_rate),
     )
 
 
@@ -128,7 +132,7 @@ def from_optax(transformation: optax.GradientTransformation) -> Optimizer:
         updates, after = transformation.update(gradients, before, weights)
         return _to_struct(after), jax.tree.map(lambda w, u: (w + u).astype(w.dtype), weights, updates)
 
-    return Optimizer(initial, apply)
+    return Optimizer(initial, apply, name=optax_name(transformation))
 
 
 def _to_struct(state: Any) -> Struct:

@@ -18,6 +18,7 @@ from hansa.language.context import current_runtime
 from hansa.program.callbacks import Callback, to_callbacks
 from hansa.program.checkpoints import state_member
 from hansa.program.cohorts import Cohorts
+from hansa.program.facts import facts
 from hansa.program.history import History
 from hansa.program.interrupt import StopRequest
 from hansa.program.metrics import Record
@@ -141,8 +142,9 @@ def train(
         folder = None
         if run_dir is not None:
             state_member(process.state_type)
-            facts = {"rounds": plan.rounds, "data": repr(data), "versions": _versions(), "devices": _devices()}
-            folder = stack.enter_context(RunFolder(Path(run_dir), asked, facts, resume, keep, plan.keep_every))
+            noted = {"rounds": plan.rounds, "data": repr(data), "versions": _versions(), "devices": _devices()}
+            noted["about"] = facts(process)
+            folder = stack.enter_context(RunFolder(Path(run_dir), asked, noted, resume, keep, plan.keep_every))
         run = Run(plan, folder, own_sinks)
         run.restore(initial_state)
         stop = stack.enter_context(StopRequest())

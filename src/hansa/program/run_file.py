@@ -16,6 +16,12 @@ RUN, POPULATION, CHECKPOINTS = "run.json", "population.json", "checkpoints"
 RECORDS, TABLE, ROUNDS = "metrics.jsonl", "metrics.csv", "rounds.jsonl"
 """The files of a run's folder: what was asked, who the clients are, checkpoints, the metrics twice, and the rounds."""
 
+_ABOUT: Mapping[str, type] = {
+    "began": str, "machine": str, "parameters": int, "bytes_down": int, "bytes_up": int, "bytes_exact": bool,
+    "settings": dict,
+}  # fmt: skip
+"""The fields of `about`, as `hansa.program.facts.facts` gives them; any may be missing."""
+
 _MOST_BYTES = 1 << 28
 _DEEPEST = 50
 MOST_COUNT = 1 << 53
@@ -59,7 +65,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
     Its fields: `asked`, what the run is, an object; `rounds`, how many it is to have; `ended`,
     `{"rounds": …, "stopped": …}`, or None if the run has not come to an end: it is under way, or was killed. And, for
-    people, `data`, text; `versions` of packages; and `devices`, which it was last on.
+    people, `data`, text; `versions` of packages; `about`, see `hansa.program.facts`; and `devices`, its last ones.
 
     Raises:
         RunError: if there is no run in it, or the file is damaged.
@@ -74,7 +80,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     problem = _problem(found)
     if problem is not None:
         raise RunError(f"{path} is damaged: {problem}")
-    return {"ended": None, "data": "", "versions": {}, "devices": None, **found}
+    return {"ended": None, "data": "", "versions": {}, "about": {}, "devices": None, **found}
 
 
 def recovered_run(folder: Path) -> dict[str, Any] | None:
@@ -99,7 +105,7 @@ def recovered_run(folder: Path) -> dict[str, Any] | None:
     if checkpoint is None or checkpoint.run is None or _problem(checkpoint.run) is not None:
         return None
     warnings.warn(f"{damage}; the newest checkpoint says what the run is, and that is used", stacklevel=2)
-    return {"ended": None, "data": "", "versions": {}, "devices": None, **checkpoint.run}
+    return {"ended": None, "data": "", "versions": {}, "about": {}, "devices": None, **checkpoint.run}
 
 
 def has_run(folder: Path) -> bool:
@@ -121,6 +127,9 @@ def _problem(run: Mapping[str, Any]) -> str | None:
     versions = run.get("versions", {})
     if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
         return "`versions` are not those of packages"
+    told = _about_problem(run.get("about", {}))
+    if told is not None:
+        return told
     if not isinstance(run.get("devices"), str | None):
         return "`devices` is no text"
     ended = run.get("ended")
@@ -132,6 +141,15 @@ def _problem(run: Mapping[str, Any]) -> str | None:
         or not isinstance(ended.get("stopped", 0), str | None)
     ):
         return "`ended` does not say after how many rounds, and why"
+    return None
+
+
+def _about_problem(about: Any) -> str | None:
+    if not isinstance(about, dict):
+        return "`about` is no object"
+    wrong = [name for name, kind in _ABOUT.items() if name in about and type(about[name]) is not kind]
+    if wrong or not all(isinstance(value, str) for value in about.get("settings", {}).values()):
+        return f"`{(wrong or ['settings'])[0]}` of `about` is not what a run writes"
     return None
 
 

@@ -108,8 +108,11 @@ class RunFolder:
             else:
                 self._check(before)
                 self._warn_of_devices(before)
-            first = {name: (before or self._facts)[name] for name in ("data", "versions") if name in self._facts}
-            self._run = {"format": 1, "asked": self._asked, **self._facts, **first, "ended": None}
+            # When it began, and with what: as it was said then, or not at all.
+            known = ("data", "versions", "about")
+            said = {name: (before or self._facts).get(name) for name in known}
+            noted = {name: said.get(name, value) for name, value in self._facts.items()}
+            self._run = {"format": 1, "asked": self._asked, **noted, "ended": None}
         else:
             others = sorted(path.name for path in self.path.iterdir() if not _is_of_a_beginning(path))
             if others:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hansa.language.computations import Computation, PolymorphicComputation
-from hansa.types import FunctionType, StructType, Type
+from hansa.types import FederatedType, FunctionType, StructType, Type
+from hansa.types.queries import tensor_leaves
+
+_LONGEST = 60
+"""Characters of a type that are printed in full."""
 
 
 class IterativeProcess:
@@ -16,12 +21,20 @@ class IterativeProcess:
         initialize: `( -> S)`.
         next: `(S -> S)` or `(<S,…> -> <S,…>)`: the state is the first of its parameters and of its results. Without
             declared types it may take the state only.
+        settings: what it was made with, for people, such as `{"server optimizer": "SGD, learning rate 1"}`: its print
+            and the reports of its runs say it.
 
     Raises:
         TypeError: if the states do not fit one another.
     """
 
-    def __init__(self, initialize: Computation, next: Computation | PolymorphicComputation) -> None:
+    def __init__(
+        self,
+        initialize: Computation,
+        next: Computation | PolymorphicComputation,
+        *,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         start = _typed("initialize", initialize).type_signature
         if start.parameter is not None:
             raise TypeError(
@@ -50,6 +63,7 @@ class IterativeProcess:
             check_places(result, ("state",), "next returns")
             state.check_assignable_from(result[0], what="the state that `next` returns, first, and takes")
         self._initialize, self._next, self._state = initialize, next, state
+        self._settings = dict(settings or {})
 
     @property
     def initialize(self) -> Computation:
@@ -66,10 +80,26 @@ class IterativeProcess:
         """The type of the state, as `next` takes it."""
         return self._state
 
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What the process was made with, by name, for people."""
+        return dict(self._settings)
+
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(initialize: {self._initialize.type_signature}, next: {self._next.type_signature})"
-        )
+        said = [f"state: {_outline(self._state)}", *(f"{name}: {value}" for name, value in self._settings.items())]
+        return f"{type(self).__name__}({'; '.join(said)})"
+
+
+def _outline(kind: Type) -> str:
+    """A type in a few words: `<model,optimizer_state>@SERVER, 9,611 numbers`."""
+    text = str(kind)
+    if len(text) <= _LONGEST:
+        return text
+    member, place = (kind.member, f"@{kind.placement}") if isinstance(kind, FederatedType) else (kind, "")
+    sizes = [math.prod(size or 0 for size in leaf.shape) for leaf in tensor_leaves(member)]
+    names = member.names if isinstance(member, StructType) else ()
+    fields = ",".join(str(index) if name is None else name for index, name in enumerate(names))
+    return f"{f'<{fields}>' if len(fields) <= _LONGEST else f'<{len(names)} fields>'}{place}, {sum(sizes):,} numbers"
 
 
 def check_places(kind: Type, places: Sequence[str], what: str) -> None:
