@@ -4,139 +4,119 @@ The language (`federated_computation`, `jax_computation`, the `federated_*` and 
 are here; algorithms are in `hansa.learning`, client data in `hansa.simulation`.
 """
 
-import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from hansa import _setup
-from hansa.compiler.explain import explain
-from hansa.language.context import runtime, set_runtime
-from hansa.language.intrinsics import (
-    federated_aggregate,
-    federated_average,
-    federated_broadcast,
-    federated_client_id,
-    federated_client_key,
-    federated_collect,
-    federated_eval,
-    federated_map,
-    federated_max,
-    federated_mean,
-    federated_min,
-    federated_select,
-    federated_sum,
-    federated_value,
-    federated_zip,
-    sequence_map,
-    sequence_reduce,
-    sequence_sum,
-)
-from hansa.language.protected_sums import federated_secure_sum, federated_secure_sum_bitwidth
-from hansa.language.tracing import federated_computation, jax_computation, tf_computation
-from hansa.language.values import Value
-from hansa.runtimes.inprocess import InProcessRuntime
-from hansa.runtimes.reference import ReferenceRuntime
-from hansa.types import (
-    CLIENTS,
-    SERVER,
-    FederatedType,
-    FunctionType,
-    Placement,
-    SequenceType,
-    Struct,
-    StructType,
-    TensorType,
-    Type,
-    infer_type,
-    parse_type,
-    to_type,
-)
-from hansa.types.batches import Batches, ClientBatches
+from hansa import _lazy, _setup
 
 if _TYPE_CHECKING:
-    from hansa import learning, program, simulation, templates, utils
-    from hansa.compiler.artifact import load, load_client_stage, save
-    from hansa.compiler.artifact_file import ArtifactError
-    from hansa.compiler.device import DeviceStage
+    from hansa import learning as learning
+    from hansa import program as program
+    from hansa import simulation as simulation
+    from hansa import templates as templates
+    from hansa import utils as utils
+    from hansa.compiler.artifact import load as load
+    from hansa.compiler.artifact import load_client_stage as load_client_stage
+    from hansa.compiler.artifact import save as save
+    from hansa.compiler.artifact_file import ArtifactError as ArtifactError
+    from hansa.compiler.device import DeviceStage as DeviceStage
+    from hansa.compiler.explain import explain as explain
+    from hansa.language.context import runtime as runtime
+    from hansa.language.context import set_runtime as set_runtime
+    from hansa.language.intrinsics import federated_aggregate as federated_aggregate
+    from hansa.language.intrinsics import federated_average as federated_average
+    from hansa.language.intrinsics import federated_broadcast as federated_broadcast
+    from hansa.language.intrinsics import federated_client_id as federated_client_id
+    from hansa.language.intrinsics import federated_client_key as federated_client_key
+    from hansa.language.intrinsics import federated_collect as federated_collect
+    from hansa.language.intrinsics import federated_eval as federated_eval
+    from hansa.language.intrinsics import federated_map as federated_map
+    from hansa.language.intrinsics import federated_max as federated_max
+    from hansa.language.intrinsics import federated_mean as federated_mean
+    from hansa.language.intrinsics import federated_min as federated_min
+    from hansa.language.intrinsics import federated_select as federated_select
+    from hansa.language.intrinsics import federated_sum as federated_sum
+    from hansa.language.intrinsics import federated_value as federated_value
+    from hansa.language.intrinsics import federated_zip as federated_zip
+    from hansa.language.intrinsics import sequence_map as sequence_map
+    from hansa.language.intrinsics import sequence_reduce as sequence_reduce
+    from hansa.language.intrinsics import sequence_sum as sequence_sum
+    from hansa.language.protected_sums import federated_secure_sum as federated_secure_sum
+    from hansa.language.protected_sums import federated_secure_sum_bitwidth as federated_secure_sum_bitwidth
+    from hansa.language.tracing import federated_computation as federated_computation
+    from hansa.language.tracing import jax_computation as jax_computation
+    from hansa.language.tracing import tf_computation as tf_computation
+    from hansa.language.values import Value as Value
+    from hansa.runtimes.inprocess import InProcessRuntime as InProcessRuntime
+    from hansa.runtimes.reference import ReferenceRuntime as ReferenceRuntime
+    from hansa.types import CLIENTS as CLIENTS
+    from hansa.types import SERVER as SERVER
+    from hansa.types import FederatedType as FederatedType
+    from hansa.types import FunctionType as FunctionType
+    from hansa.types import Placement as Placement
+    from hansa.types import SequenceType as SequenceType
+    from hansa.types import Struct as Struct
+    from hansa.types import StructType as StructType
+    from hansa.types import TensorType as TensorType
+    from hansa.types import Type as Type
+    from hansa.types import infer_type as infer_type
+    from hansa.types import parse_type as parse_type
+    from hansa.types import to_type as to_type
+    from hansa.types.batches import Batches as Batches
+    from hansa.types.batches import ClientBatches as ClientBatches
 
 __version__ = "0.1.0"
 
-_LAZY = ("learning", "models", "program", "simulation", "templates", "utils")
-_LAZY_NAMES = {
-    "ArtifactError": "hansa.compiler.artifact_file",
-    "DeviceStage": "hansa.compiler.device",
-    "load": "hansa.compiler.artifact",
-    "load_client_stage": "hansa.compiler.artifact",
-    "save": "hansa.compiler.artifact",
+_HOMES = {
+    "hansa.compiler.artifact": ("load", "load_client_stage", "save"),
+    "hansa.compiler.artifact_file": ("ArtifactError",),
+    "hansa.compiler.device": ("DeviceStage",),
+    "hansa.compiler.explain": ("explain",),
+    "hansa.language.context": ("runtime", "set_runtime"),
+    "hansa.language.intrinsics": (
+        "federated_aggregate",
+        "federated_average",
+        "federated_broadcast",
+        "federated_client_id",
+        "federated_client_key",
+        "federated_collect",
+        "federated_eval",
+        "federated_map",
+        "federated_max",
+        "federated_mean",
+        "federated_min",
+        "federated_select",
+        "federated_sum",
+        "federated_value",
+        "federated_zip",
+        "sequence_map",
+        "sequence_reduce",
+        "sequence_sum",
+    ),
+    "hansa.language.protected_sums": ("federated_secure_sum", "federated_secure_sum_bitwidth"),
+    "hansa.language.tracing": ("federated_computation", "jax_computation", "tf_computation"),
+    "hansa.language.values": ("Value",),
+    "hansa.runtimes.inprocess": ("InProcessRuntime",),
+    "hansa.runtimes.reference": ("ReferenceRuntime",),
+    "hansa.types": (
+        "CLIENTS",
+        "SERVER",
+        "FederatedType",
+        "FunctionType",
+        "Placement",
+        "SequenceType",
+        "Struct",
+        "StructType",
+        "TensorType",
+        "Type",
+        "infer_type",
+        "parse_type",
+        "to_type",
+    ),
+    "hansa.types.batches": ("Batches", "ClientBatches"),
 }
+_PARTS = ("learning", "program", "simulation", "templates", "utils")
 
 _setup.prepare()
 
-
-def __getattr__(name: str) -> object:
-    if name in _LAZY:
-        return _importlib.import_module(f"hansa.{name}")
-    if name in _LAZY_NAMES:
-        return getattr(_importlib.import_module(_LAZY_NAMES[name]), name)
-    raise AttributeError(f"module 'hansa' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
-
-
-__all__ = [
-    "CLIENTS",
-    "SERVER",
-    "ArtifactError",
-    "Batches",
-    "ClientBatches",
-    "DeviceStage",
-    "FederatedType",
-    "FunctionType",
-    "InProcessRuntime",
-    "Placement",
-    "ReferenceRuntime",
-    "SequenceType",
-    "Struct",
-    "StructType",
-    "TensorType",
-    "Type",
-    "Value",
-    "explain",
-    "federated_aggregate",
-    "federated_average",
-    "federated_broadcast",
-    "federated_client_id",
-    "federated_client_key",
-    "federated_collect",
-    "federated_computation",
-    "federated_eval",
-    "federated_map",
-    "federated_max",
-    "federated_mean",
-    "federated_min",
-    "federated_secure_sum",
-    "federated_secure_sum_bitwidth",
-    "federated_select",
-    "federated_sum",
-    "federated_value",
-    "federated_zip",
-    "infer_type",
-    "jax_computation",
-    "learning",
-    "load",
-    "load_client_stage",
-    "parse_type",
-    "program",
-    "runtime",
-    "save",
-    "sequence_map",
-    "sequence_reduce",
-    "sequence_sum",
-    "set_runtime",
-    "simulation",
-    "templates",
-    "tf_computation",
-    "to_type",
-    "utils",
-]
+if not _TYPE_CHECKING:
+    __getattr__, __dir__, __all__ = _lazy.names_of(__name__, _HOMES, _PARTS)
