@@ -12,7 +12,6 @@ from hansa._files import replacing
 from hansa.cli._curves import draw_curves
 from hansa.cli._history import Round, write_csv
 from hansa.cli._run_folder import RunFolderError, claimed
-from hansa.cli._type_layout import lay_out
 from hansa.program.interrupt import StopRequest
 
 HANSA = [sys.executable, "-m", "hansa.cli"]
@@ -43,44 +42,6 @@ def test_the_command_imports_nothing_slow_of_its_own():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""
-
-
-TYPE = (
-    "(<state=<weights=<float32[64,128],float32[128]>,n=int32>@SERVER,"
-    "data={<x=float32[?,64]>*}@CLIENTS> -> int32@SERVER)"
-)
-
-
-def test_a_type_that_fits_stays_on_its_line():
-    assert lay_out(TYPE, 200) == TYPE
-
-
-def test_a_long_type_shows_its_structure():
-    assert lay_out(TYPE, 70).splitlines() == [
-        "(",
-        "  <",
-        "    state=<weights=<float32[64,128],float32[128]>,n=int32>@SERVER,",
-        "    data={<x=float32[?,64]>*}@CLIENTS",
-        "  > ->",
-        "  int32@SERVER",
-        ")",
-    ]
-
-
-@pytest.mark.parametrize("width", [1, 10, 30, 60, 100])
-@pytest.mark.parametrize(
-    "notation",
-    [
-        TYPE,
-        "( -> <model=<float32[784,10],float32[10]>,round=int64>@SERVER)",
-        "int32",
-        "<>",
-        "((int32 -> bool) -> <a=<>>)",
-    ],
-)
-def test_a_laid_out_type_is_the_same_type(notation: str, width: int):
-    lines = lay_out(notation, width).splitlines()
-    assert "".join("".join(lines).split()) == "".join(notation.split())
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path):

@@ -332,7 +332,7 @@ class TestValues:
             return {"all": jnp.concatenate([pair.a, pair.b]) * factor, "n": pair.a.shape[0] + pair.b.shape[0]}
 
         loaded = through_a_file(joined, folder)
-        assert str(loaded.type_signature) == (
+        assert loaded.type_signature.compact() == (
             "(<pair=<a=float32[?,2],b=float32[?,2]>,factor=float32> -> <all=float32[?,2],n=int32>)"
         )
         for m, n in ((3, 3), (1, 5)):

@@ -146,7 +146,7 @@ def test_the_number_of_examples_may_be_returned_as_it_is() -> None:
             hansa.sequence_map(size, batches)
         )
 
-    assert str(size.type_signature) == "(float32[?,2] -> int32)"
+    assert size.type_signature.compact() == "(float32[?,2] -> int32)"
     state, total = count([np.ones((n, 2), np.float32) for n in (3, 3, 1)])
     assert (int(state.n), float(state.s), int(total)) == (7, 7.0, 7)
 

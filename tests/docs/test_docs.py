@@ -150,7 +150,7 @@ def execute(path: Path, values: str) -> Executed:
 _VALUES = """
 import json
 print(json.dumps({
-    "initialize": str(process.initialize.type_signature),
+    "initialize": process.initialize.type_signature.compact(),
     "losses": losses,
     "accuracies": accuracies,
     "test_accuracy": test_accuracy,

@@ -38,7 +38,7 @@ def test_a_function_is_called_and_mapped(function: Any, python: Any, runtime: An
 
 
 def test_its_type_has_the_function_and_its_name_is_the_users() -> None:
-    assert str(twice.type_signature) == "(<function=(int32 -> int32),x=int32> -> int32)"
+    assert twice.type_signature.compact() == "(<function=(int32 -> int32),x=int32> -> int32)"
     assert twice.__doc__ == "The function, twice."
 
 
@@ -104,7 +104,7 @@ def test_it_is_traced_once_for_each_function() -> None:
 
 def test_what_is_left_with_functions_given_is_explained_and_saved(tmp_path: Any) -> None:
     given = total.specialize(double)
-    assert str(given.type_signature) == "({int32}@CLIENTS -> int32@SERVER)"
+    assert given.type_signature.compact() == "({int32}@CLIENTS -> int32@SERVER)"
     assert given([1, 2]) == 6
     assert "total" in str(hansa.explain(given))
     hansa.save(given, tmp_path / "total.hansa")

@@ -183,7 +183,7 @@ def test_the_count_is_one_more_protected_sum():
     counted = hansa.federated_computation(
         lambda x: hansa.federated_secure_sum(x, 10, count_clipped=True), "{int32[3]}@CLIENTS"
     )
-    assert str(counted.type_signature.result) == "<sum=int32[3]@SERVER,num_clipped=int64@SERVER>"
+    assert counted.type_signature.result.compact() == "<sum=int32[3]@SERVER,num_clipped=int64@SERVER>"
     text = str(hansa.explain(counted))
     assert text.count("secure_sum at the server, protected") == 2
     assert "8 bytes -> secure_sum at the server, protected" in text

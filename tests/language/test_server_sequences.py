@@ -52,7 +52,7 @@ def test_collected_values_come_in_the_order_of_the_cohort():
     def folded(values):
         return hansa.federated_map(digested, hansa.federated_collect(values))
 
-    assert str(folded.type_signature) == "({float32[2]}@CLIENTS -> float32[2]@SERVER)"
+    assert folded.type_signature.compact() == "({float32[2]}@CLIENTS -> float32[2]@SERVER)"
     np.testing.assert_array_equal(folded(VALUES), in_order(VALUES))
     np.testing.assert_array_equal(folded(VALUES[::-1]), in_order(VALUES[::-1]))
     many = list(np.random.default_rng(0).normal(size=(41, 2)).astype("float32"))
@@ -67,7 +67,7 @@ def test_a_collected_sequence_may_be_the_result():
         return {"all": hansa.federated_collect(values), "doubled": hansa.federated_collect(doubled)}
 
     result = "<all=<x=float32[2],n=int64>*@SERVER,doubled=float32[2]*@SERVER>"
-    assert str(collected.type_signature.result) == result
+    assert collected.type_signature.result.compact() == result
     rows = [{"x": value, "n": np.int64(2**40 + i)} for i, value in enumerate(VALUES)]
     all_of_them, doubled = collected(rows)
     assert [int(row.n) for row in all_of_them] == [2**40, 2**40 + 1, 2**40 + 2]
@@ -121,7 +121,7 @@ def test_clients_get_the_slices_they_ask_for():
     @hansa.federated_computation("{int32[3]}@CLIENTS", "<table=float32[5,2],scale=float32>@SERVER")
     def sums(keys, source):
         slices = hansa.federated_select(keys, 5, source, row)
-        assert str(slices.type_signature) == "{<row=float32[2],key=int32>*}@CLIENTS"
+        assert slices.type_signature.compact() == "{<row=float32[2],key=int32>*}@CLIENTS"
         return hansa.sequence_reduce(slices, np.zeros(2, "float32"), add)
 
     table = np.random.default_rng(1).normal(size=(5, 2)).astype("float32")

@@ -17,7 +17,7 @@ DECORATORS = [hansa.federated_computation, hansa.jax_computation]
 
 
 def signature(computation: Computation) -> str:
-    return str(computation.type_signature)
+    return computation.type_signature.compact()
 
 
 def test_a_function_without_parameters_is_a_computation_at_once() -> None:

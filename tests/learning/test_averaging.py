@@ -260,7 +260,7 @@ def test_labels_of_64_bits_do_not_change_a_float32_model():
         )
 
     process = hansa.learning.build_federated_averaging_process(model_fn)
-    assert "x=float64[?,6],y=int64[?,1]" in str(process.next.type_signature)
+    assert "x=float64[?,6],y=int64[?,1]" in process.next.type_signature.compact()
     clients = [
         [OrderedDict(x=b["x"].astype("float64"), y=b["y"].astype("int64")) for b in c] for c in make_clients([9, 4])
     ]

@@ -106,7 +106,7 @@ def test_each_client_is_as_keras_evaluates_it(keras_model, model):
 def test_the_type_is_of_weights_at_the_server_and_data_at_the_clients(model, evaluate):
     state = build_federated_averaging_process(model).initialize()
     kind = hansa.infer_type(state.model)
-    assert str(evaluate.type_signature.parameter) == (
+    assert evaluate.type_signature.parameter.compact() == (
         f"<weights={kind}@SERVER,data={{<x=float32[?,5],y=float32[?,1]>*}}@CLIENTS>"
     )
     assert isinstance(state.model, ModelWeights)

@@ -29,7 +29,7 @@ def digits(mnist):
 )
 def test_the_figures_of_the_tutorial(digits, model, arguments):
     process = build(model, **arguments)
-    assert str(process.initialize.type_signature) == (
+    assert process.initialize.type_signature.compact() == (
         "( -> <model=<trainable=<bias=float32[10],weights=float32[784,10]>,non_trainable=<>>,"
         "optimizer_state=<int64>>@SERVER)"
     )
@@ -272,7 +272,7 @@ def test_float64_weights_are_trained_in_float64_by_optimizers_at_clients_and_ser
     data = cohort([40, 7], 32, features=6, classes=4)
     process = build(Double, client_optimizer=optax.adam(0.1), server_optimizer=optax.adam(0.05))
     state = process.initialize()
-    assert "kernel=float64[6,1]" in str(process.initialize.type_signature)
+    assert "kernel=float64[6,1]" in process.initialize.type_signature.compact()
     weights = np.r_[np.linspace(-1, 1, 6), 0.0]
     at_server = (0.0, 0.0)
     for number in (1, 2):

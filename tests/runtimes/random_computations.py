@@ -371,7 +371,7 @@ class Builder:
         some = st.lists(st.integers(0, last), max_size=3, unique=True)
         indices = self.draw(st.one_of(st.just(range(max(0, last - 8), last + 1)), some))
         chosen = [self.results[i] for i in dict.fromkeys([last, *indices])]
-        self.steps.append(f"{'  ' * self.depth}returns {', '.join(str(value.type_signature) for value in chosen)}")
+        self.steps.append(f"{'  ' * self.depth}returns {', '.join(value.type_signature.compact() for value in chosen)}")
         if len(chosen) == 1:
             return chosen[0]
         named = {f"field{i}": value for i, value in enumerate(chosen)}

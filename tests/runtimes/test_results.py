@@ -45,7 +45,7 @@ def test_what_a_client_has_is_returned_with_what_the_server_sent():
 def test_what_is_the_same_for_all_is_a_list_where_the_type_says_that_it_may_differ():
     inner = hansa.federated_computation(lambda x: [x, hansa.federated_zip([x, x])], "{int32}@CLIENTS")
     call = hansa.federated_computation(lambda x: inner(hansa.federated_broadcast(x)), "int32@SERVER")
-    assert str(call.type_signature.result) == "<{int32}@CLIENTS,{<int32,int32>}@CLIENTS>"
+    assert call.type_signature.result.compact() == "<{int32}@CLIENTS,{<int32,int32>}@CLIENTS>"
     each, pairs = call(3)
     assert (each, [tuple(pair) for pair in pairs]) == ([3, 3], [(3, 3), (3, 3)])
 

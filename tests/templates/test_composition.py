@@ -55,7 +55,7 @@ def total(kind: str = "float32") -> AggregationProcess:
 
 def test_a_chain_hands_each_result_to_the_next_process() -> None:
     chain = chain_measured_processes(clip=clip(), mean=mean())
-    assert str(chain.next.type_signature) == (
+    assert chain.next.type_signature.compact() == (
         "(<state=<clip=float32,mean=<>>@SERVER,value={float32[2]}@CLIENTS,weight={float32}@CLIENTS> -> "
         "<state=<clip=float32,mean=<>>@SERVER,result=float32[2]@SERVER,"
         "measurements=<clip=<bound=float32>,mean=float32>@SERVER>)"

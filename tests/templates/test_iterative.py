@@ -30,7 +30,7 @@ def test_there_is_one_iterative_process() -> None:
 
 def test_a_next_without_declared_types_takes_the_state() -> None:
     process = hansa.templates.IterativeProcess(start, hansa.jax_computation(lambda x: 2 * x))
-    assert str(process.next.type_signature) == "(float32 -> float32)"
+    assert process.next.type_signature.compact() == "(float32 -> float32)"
     assert process.next(process.initialize()) == 2
 
 

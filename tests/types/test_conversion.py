@@ -106,7 +106,7 @@ def test_a_type_is_its_own_type_and_its_notation_is_too(type_: Type) -> None:
     ],
 )
 def test_specs_of_all_kinds_are_read(spec: object, notation: str) -> None:
-    assert str(to_type(spec)) == notation
+    assert to_type(spec).compact() == notation
 
 
 def test_a_dataclass_is_read_by_its_annotations() -> None:
@@ -191,7 +191,7 @@ def test_an_annotation_that_cannot_be_evaluated_is_named() -> None:
     ],
 )
 def test_values_have_types(value: object, notation: str) -> None:
-    assert str(infer_type(value)) == notation
+    assert infer_type(value).compact() == notation
 
 
 def test_traced_values_have_types() -> None:

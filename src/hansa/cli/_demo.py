@@ -148,7 +148,7 @@ def _plan(setting: Setting, options: Options, data: DemoData, total: int, proces
         ),
         rounds=total,
         facts=asdict(setting) | {"seed": options.seed, "clients": len(data.clients)},
-        next_type=str(process.next.type_signature),
+        next_type=process.next.type_signature.compact(),
     )
 
 

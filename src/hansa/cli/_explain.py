@@ -9,7 +9,6 @@ import hansa
 from hansa._files import replacing
 from hansa.cli._experiment import Experiment
 from hansa.cli._output import print_json, say
-from hansa.cli._type_layout import lay_out
 from hansa.cli.config import read_config
 
 _WIDTH = 100
@@ -29,7 +28,7 @@ def explain(path: Path, overrides: list[str], svg: Path | None, as_json: bool) -
     if svg is not None:
         with replacing(svg) as part:
             part.write_text(explanation.svg(), "utf-8")
-    kind = str(process.next.type_signature)
+    kind = process.next.type_signature.compact()
     if as_json:
         facts: dict[str, Any] = {}
         for name in ("bytes_down", "bytes_up"):
@@ -40,6 +39,6 @@ def explain(path: Path, overrides: list[str], svg: Path | None, as_json: bool) -
         stages = [type(stage).__name__ for stage in explanation.stages]
         print_json({"type": kind, "stages": stages, **facts, "text": str(explanation), "svg": svg})
         return
-    say("A round has the type", "", lay_out(kind, _WIDTH), "", explanation)
+    say(explanation)
     if svg is not None:
         say("", f"picture {svg}")

@@ -16,8 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from hansa.cli._history import Round
-from hansa.cli._type_layout import lay_out
 from hansa.program.progress import RoundTable, caption, is_shown
+from hansa.types.layout import lay_out
 
 _COLUMNS = ("round", "loss", "accuracy", "held-out accuracy", "seconds")
 _BAR_WIDTH = 24

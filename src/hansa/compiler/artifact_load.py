@@ -135,7 +135,7 @@ class ProgramDecoder:
             case ["struct", kind, elements]:
                 struct, parts = decode_type(kind), tuple(map(self._node, elements))
                 if not isinstance(struct, StructType) or list(struct) != [part.type for part in parts]:
-                    raise ValueError(f"a struct {struct} of {', '.join(str(part.type) for part in parts)}")
+                    raise ValueError(f"a struct {struct} of {', '.join(part.type.compact() for part in parts)}")
                 return MakeStruct(struct, struct.names, parts)
             case ["literal", kind, value]:
                 decoded = decode_type(kind)
@@ -185,7 +185,8 @@ def _function(
 def _rearranging(name: str, kind: Type, arguments: tuple[Node, ...]) -> Intrinsic:
     types = [node.type for node in arguments]
     if name not in REARRANGING or not _rearranges(name, kind, types):
-        raise ValueError(f"an operation {name!r} that gives {kind} of {', '.join(map(str, types)) or 'nothing'}")
+        taken = ", ".join(part.compact() for part in types)
+        raise ValueError(f"an operation {name!r} that gives {kind} of {taken or 'nothing'}")
     return Intrinsic(kind, name, arguments)
 
 

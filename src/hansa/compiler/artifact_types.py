@@ -32,7 +32,7 @@ def encode_type(kind: Type) -> dict[str, Any]:
         container = part.container if isinstance(part, StructType) else None
         if container is not None and CONTAINERS.get(container.__name__) == container.__module__:
             names[str(number)] = container.__name__
-    return {"type": str(kind), **({"containers": names} if names else {})}
+    return {"type": kind.compact(), **({"containers": names} if names else {})}
 
 
 def decode_type(found: dict[str, Any]) -> Type:

@@ -150,7 +150,7 @@ class PolymorphicComputation:
     def _refuse_recursion(self, types: tuple[Type, ...]) -> None:
         calls = _in_progress.get()
         names = [repr(computation.name) for computation, _ in calls]
-        shown = ", ".join(map(str, types)) or "no arguments"
+        shown = ", ".join(kind.compact() for kind in types) or "no arguments"
         if (self, types) in calls:
             first, *others = names[calls.index((self, types)) :]
             way = f"{first} calls " + ", which calls ".join([*others, first] if others else ["itself"])

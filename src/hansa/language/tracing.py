@@ -146,9 +146,8 @@ def _typed(
     if len(types) != len(names):
         has = f"{_plural(len(names), 'parameter')} ({', '.join(names)})" if names else "no parameters"
         method = "; it seems to be a method: decorate a function without `self`" if names[:1] == ("self",) else ""
-        raise TypeError(
-            f"{name!r} has {has}, but is given {_plural(len(types), 'type')}: {', '.join(map(str, types))}{method}"
-        )
+        given = ", ".join(kind.compact() for kind in types)
+        raise TypeError(f"{name!r} has {has}, but is given {_plural(len(types), 'type')}: {given}{method}")
     if not types:
         return tracer(function, name, None, None, where)
     return tracer(function, name, StructType(zip(names, types, strict=True)), tuple(range(len(names))), where)

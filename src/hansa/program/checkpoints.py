@@ -126,7 +126,7 @@ def load_checkpoint(path: str | os.PathLike[str], state_type: Type | None = None
         raise CheckpointError(f"{path} cannot be read: {_told(error)}") from error
     if state_type is not None:
         expected = state_member(state_type)
-        if str(expected) != str(kind):
+        if expected != kind:
             raise StateTypeError(
                 f"{path} is of another process: its state has the type {kind}, and that of this process is {expected}"
             )

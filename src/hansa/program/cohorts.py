@@ -96,7 +96,7 @@ class Cohorts:
         data = {"data": described(self._data, own=False), "clients": len(self._data)}
         kind = getattr(self._data, "example_type", None)
         if kind is not None:
-            data["examples"] = str(kind)
+            data["examples"] = kind.compact()
         return {**data, "sampler": described(self._sampler)}
 
     def _refuse(self, cohort_size: int | None, sampler: Any) -> None:

@@ -59,7 +59,7 @@ class Plan:
         if self.evaluate_initial:
             evaluated["evaluate_initial"] = True
         return {
-            "process": str(self.step.process.next.type_signature),
+            "process": self.step.process.next.type_signature.compact(),
             **self.cohorts.described(),
             "seed": seed,
             "evaluate": None if self.evaluate is None else described(self.evaluate),

@@ -9,7 +9,11 @@ import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from hansa.types.layout import WIDTH, comparison, lay_out
+
 _SHOWN = 3
+_LONGEST = 60
+"""Characters of one of two types in a line that says where they differ."""
 
 
 class Difference(NamedTuple):
@@ -31,7 +35,9 @@ class Difference(NamedTuple):
 class Type:
     """The type of a value that computations take and return: immutable, hashable, and equal by structure.
 
-    `str(type)` is the notation, such as `{<x=float32[?,784],y=int32[?]>*}@CLIENTS`, which `parse_type` reads back.
+    `str(type)`, and so `print(type)`, is the notation, such as `{<x=float32[?,784],y=int32[?]>*}@CLIENTS`. Where that
+    is longer than a line of 80 characters, it is laid out in several. In a line, however long, it is `type.compact()`,
+    or `f"{type}"`. `parse_type` reads both back.
     """
 
     # No abc.ABC: its `isinstance` is several times slower, and types are told apart wherever values pass.
@@ -60,16 +66,17 @@ class Type:
         shown = list(itertools.islice(differences, _SHOWN))
         if not shown:
             return
-        lines = [
-            f"{path}: expected {expected}, found {found}" + (f"; {reason}" if reason else "")
-            for path, expected, found, reason in shown
-        ]
+        whole = self.compact(), source.compact()
+        long = max(map(len, whole)) > WIDTH
+        lines = [_told(difference, long) for difference in shown]
         lines = [what + lines[0], *(f"  and {line}" for line in lines[1:])]
         more = sum(1 for _ in differences)
         if more:
             lines.append(f"  and {more} more")
-        whole = str(self), str(source)
-        if any((difference.expected, difference.found) != whole for difference in shown):
+        if long:
+            lines += ["  in full, - is expected and + is found:"]
+            lines += [f"    {line}" for line in comparison(*whole, WIDTH)]
+        elif any((difference.expected, difference.found) != whole for difference in shown):
             lines += [f"  expected, in full: {self}", f"  found, in full:    {source}"]
         raise TypeError("\n".join(lines))
 
@@ -79,10 +86,22 @@ class Type:
         for child in self._children():
             yield from child.components()
 
-    def __repr__(self) -> str:
-        return f"to_type({str(self)!r})"
+    def compact(self) -> str:
+        """The notation in one line."""
+        return self._notation()
 
     def __str__(self) -> str:
+        return lay_out(self.compact())
+
+    def __format__(self, spec: str) -> str:
+        """In one line, as what is around it is one."""
+        return format(self.compact(), spec)
+
+    def __repr__(self) -> str:
+        return f"to_type({self.compact()!r})"
+
+    def _notation(self) -> str:
+        """The notation in one line."""
         raise NotImplementedError
 
     def _children(self) -> tuple[Type, ...]:
@@ -92,3 +111,11 @@ class Type:
     def _differences(self, source: Type, path: str) -> Iterator[Difference]:
         """Why `source` is not assignable to this type; nothing if it is."""
         raise NotImplementedError
+
+
+def _told(difference: Difference, cut: bool) -> str:
+    """A difference in a line; long types in it may be cut."""
+    path, expected, found, reason = difference
+    two = [text[:_LONGEST] + "…" if cut and len(text) > _LONGEST else text for text in (expected, found)]
+    shown = "two types that differ" if two[0] == two[1] else f"expected {two[0]}, found {two[1]}"
+    return f"{path}: {shown}" + (f"; {reason}" if reason else "")

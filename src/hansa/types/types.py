@@ -48,7 +48,7 @@ class TensorType(Type):
                 return False
         return True
 
-    def __str__(self) -> str:
+    def _notation(self) -> str:
         return tensor_notation(self.dtype, self.shape)
 
     def _children(self) -> tuple[Type, ...]:
@@ -56,13 +56,13 @@ class TensorType(Type):
 
     def _differences(self, source: Type, path: str) -> Iterator[Difference]:
         if not isinstance(source, TensorType):
-            yield Difference(path, str(self), str(source))
+            yield Difference(path, self.compact(), source.compact())
         elif self.dtype != source.dtype:
-            yield Difference(path, str(self), str(source), "dtypes are never cast implicitly")
+            yield Difference(path, self.compact(), source.compact(), "dtypes are never cast implicitly")
         elif not self.takes_shape(source.shape):
             unknown = len(self.shape) == len(source.shape) and None in source.shape
             reason = "an unknown size does not go to a known one" if unknown else ""
-            yield Difference(path, str(self), str(source), reason)
+            yield Difference(path, self.compact(), source.compact(), reason)
 
 
 @dataclass(frozen=True, init=False, repr=False, slots=True)
@@ -109,7 +109,7 @@ class StructType(Type):
         """True, for the struct without fields too: `if parameter` asks whether there is a type."""
         return True
 
-    def __str__(self) -> str:
+    def _notation(self) -> str:
         return f"<{','.join(_field_notation(name, member) for name, member in self.fields)}>"
 
     def _children(self) -> tuple[Type, ...]:
@@ -117,14 +117,14 @@ class StructType(Type):
 
     def _differences(self, source: Type, path: str) -> Iterator[Difference]:
         if not isinstance(source, StructType):
-            yield Difference(path, str(self), str(source))
+            yield Difference(path, self.compact(), source.compact())
             return
         named = None not in self.names and None not in source.names
         if named and self.names != source.names and set(self.names) == set(source.names):
-            yield Difference(path, str(self), str(source), "the fields are the same, but in another order")
+            yield Difference(path, self.compact(), source.compact(), "the fields are the same, but in another order")
             return
         if len(self) != len(source) or (named and self.names != source.names):
-            yield Difference(path, str(self), str(source), self._fields_reason(source))
+            yield Difference(path, self.compact(), source.compact(), self._fields_reason(source))
             return
         for index, ((name, mine), (source_name, theirs)) in enumerate(zip(self.fields, source.fields, strict=True)):
             if source_name is None or source_name == name:
@@ -157,7 +157,7 @@ class SequenceType(Type):
         _refuse_inside(element, (SequenceType, FunctionType, FederatedType), "a sequence")
         object.__setattr__(self, "element", element)
 
-    def __str__(self) -> str:
+    def _notation(self) -> str:
         return f"{self.element}*"
 
     def _children(self) -> tuple[Type, ...]:
@@ -167,7 +167,7 @@ class SequenceType(Type):
         if isinstance(source, SequenceType):
             yield from self.element._differences(source.element, f"{path}[*]")
         else:
-            yield Difference(path, str(self), str(source))
+            yield Difference(path, self.compact(), source.compact())
 
 
 @dataclass(frozen=True, init=False, repr=False, slots=True)
@@ -181,7 +181,7 @@ class FunctionType(Type):
         object.__setattr__(self, "parameter", None if parameter is None else _as_type(parameter))
         object.__setattr__(self, "result", _as_type(result))
 
-    def __str__(self) -> str:
+    def _notation(self) -> str:
         return f"({'' if self.parameter is None else self.parameter} -> {self.result})"
 
     def _children(self) -> tuple[Type, ...]:
@@ -189,7 +189,7 @@ class FunctionType(Type):
 
     def _differences(self, source: Type, path: str) -> Iterator[Difference]:
         if not isinstance(source, FunctionType):
-            yield Difference(path, str(self), str(source))
+            yield Difference(path, self.compact(), source.compact())
             return
         inside = f"{path}(parameter)"
         if self.parameter is not None and source.parameter is not None:
@@ -197,7 +197,7 @@ class FunctionType(Type):
             for difference in source.parameter._differences(self.parameter, inside):
                 yield Difference(difference.path, expected=difference.found, found=difference.expected)
         elif self.parameter is not source.parameter:
-            yield Difference(inside, str(self.parameter or "no parameter"), str(source.parameter or "no parameter"))
+            yield Difference(inside, f"{self.parameter or 'no parameter'}", f"{source.parameter or 'no parameter'}")
         yield from self.result._differences(source.result, f"{path}(result)")
 
 
@@ -226,7 +226,7 @@ class FederatedType(Type):
         object.__setattr__(self, "placement", placement)
         object.__setattr__(self, "all_equal", placement is SERVER if all_equal is None else bool(all_equal))
 
-    def __str__(self) -> str:
+    def _notation(self) -> str:
         return f"{self.member}@{self.placement}" if self.all_equal else f"{{{self.member}}}@{self.placement}"
 
     def _children(self) -> tuple[Type, ...]:
@@ -234,11 +234,11 @@ class FederatedType(Type):
 
     def _differences(self, source: Type, path: str) -> Iterator[Difference]:
         if not isinstance(source, FederatedType) or self.placement is not source.placement:
-            yield Difference(path, str(self), str(source))
+            yield Difference(path, self.compact(), source.compact())
             return
         if self.all_equal and not source.all_equal:
             place = "the clients" if self.placement is CLIENTS else "the server"
-            yield Difference(path, str(self), str(source), f"its members at {place} need not be equal")
+            yield Difference(path, self.compact(), source.compact(), f"its members at {place} need not be equal")
         yield from self.member._differences(source.member, path)
 
 
@@ -260,7 +260,7 @@ def _checked_size(size: object, shape: tuple[object, ...]) -> int:
 
 
 def _field_notation(name: str | None, member: Type) -> str:
-    return str(member) if name is None else f"{_names.quote(name)}={member}"
+    return member.compact() if name is None else f"{_names.quote(name)}={member}"
 
 
 def _as_type(spec: object) -> Type:

@@ -196,12 +196,12 @@ class _Picture:
 
     @staticmethod
     def _held(held: Held, width: float) -> list[_Line]:
-        room, text = width - _LABEL - 2 * _PADDING, f"{held.name}: {held.type}" if held.name else str(held.type)
+        room, text = width - _LABEL - 2 * _PADDING, f"{held.name}: {held.type}" if held.name else held.type.compact()
         name = _CODE.cut(held.name, room)
         if not held.name or _CODE.width(text) <= room:
             return [_Line("", _CODE.cut(text, room), _CODE, "ink", text)]
         kind = _short(held.type, _TINY, room)
-        return [_Line("", name, _CODE, "ink", text), _Line("", kind, _TINY, "soft", str(held.type))]
+        return [_Line("", name, _CODE, "ink", text), _Line("", kind, _TINY, "soft", held.type.compact())]
 
     @staticmethod
     def _operations(operations: Sequence[Operation], width: float) -> list[list[_Line]]:
@@ -277,7 +277,7 @@ class _Picture:
         room = right - left - (_SMALL.width(arrow.note) + 10 if arrow.note else 0)
         types = [_short(kind, _TINY, room) for kind in arrow.types]
         text = _TINY.cut(" and ".join(types), room)
-        self.arrows.text(left, y + 16, text, _TINY, "soft", full=" and ".join(map(str, arrow.types)))
+        self.arrows.text(left, y + 16, text, _TINY, "soft", full=" and ".join(kind.compact() for kind in arrow.types))
 
     def _footer(self) -> None:
         lines = _totals(self.stages, self.clients)
@@ -301,7 +301,7 @@ def _height(line: _Line) -> float:
 
 def _short(kind: Type, font: Font, room: float) -> str:
     """A type that fits: whole, or said in words, or cut."""
-    text = str(kind)
+    text = kind.compact()
     if font.width(text) <= room or isinstance(kind, TensorType):
         return font.cut(text, room)
     if isinstance(kind, StructType):

@@ -9,6 +9,7 @@ from hansa.compiler.explain.flops import Flops
 from hansa.compiler.explain.stages import AtClients, AtServer, Bytes, Operation, Report, is_local, tensor_sizes
 from hansa.compiler.program import Program
 from hansa.types import Type
+from hansa.types.layout import WIDTH, lay_out
 
 _LONGEST = 100
 """Characters of a type that are printed in full."""
@@ -17,11 +18,17 @@ _LONGEST = 100
 def text_of(program: Program, stages: Sequence[AtServer | AtClients]) -> str:
     """The stages line by line, what they come to, and who would see what."""
     local = is_local(program)
-    lines = [headline(program, stages), f"  {program.signature}", ""]
+    lines = [headline(program, stages), *_laid_out(program.signature), ""]
     for stage in stages:
         lines += [*(_server(stage, local) if isinstance(stage, AtServer) else _clients(stage)), ""]
     lines += _totals(stages)
-    return "\n".join([*lines, f"result  {program.signature.result}"])
+    result = program.signature.result
+    fits = len("result  ") + len(result.compact()) <= WIDTH
+    return "\n".join([*lines, f"result  {result}"] if fits else [*lines, "result", *_laid_out(result)])
+
+
+def _laid_out(kind: Type) -> list[str]:
+    return [f"  {line}" for line in lay_out(kind.compact(), WIDTH - 2).splitlines()]
 
 
 def headline(program: Program, stages: Sequence[AtServer | AtClients]) -> str:
@@ -108,5 +115,5 @@ def _listed(reports: Sequence[Report]) -> str:
 
 def short(kind: Type) -> str:
     """A type in a line, cut if it is long."""
-    text = str(kind)
+    text = kind.compact()
     return text if len(text) <= _LONGEST else f"{text[:80]}… {len(tensor_sizes(member(kind)))} tensors"
