@@ -46,7 +46,9 @@ def comparison(expected: str, found: str, width: int = WIDTH) -> Iterator[str]:
     # Whether something follows makes no difference.
     bare = [[line.removesuffix(",") for line in lines] for lines in two]
     last_shown = 0
-    for number, group in enumerate(difflib.SequenceMatcher(None, bare[0], bare[1], autojunk=False).get_grouped_opcodes(context)):
+    for number, group in enumerate(
+        difflib.SequenceMatcher(None, bare[0], bare[1], autojunk=False).get_grouped_opcodes(context)
+    ):
         if number or group[0][1]:
             yield "  ..."
         for tag, first, last, other_first, other_last in group:
