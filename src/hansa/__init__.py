@@ -37,11 +37,11 @@ if _TYPE_CHECKING:
     from hansa.language.intrinsics import federated_sum as federated_sum
     from hansa.language.intrinsics import federated_value as federated_value
     from hansa.language.intrinsics import federated_zip as federated_zip
-    from hansa.language.intrinsics import sequence_map as sequence_map
-    from hansa.language.intrinsics import sequence_reduce as sequence_reduce
-    from hansa.language.intrinsics import sequence_sum as sequence_sum
     from hansa.language.protected_sums import federated_secure_sum as federated_secure_sum
     from hansa.language.protected_sums import federated_secure_sum_bitwidth as federated_secure_sum_bitwidth
+    from hansa.language.sequences import sequence_map as sequence_map
+    from hansa.language.sequences import sequence_reduce as sequence_reduce
+    from hansa.language.sequences import sequence_sum as sequence_sum
     from hansa.language.tracing import federated_computation as federated_computation
     from hansa.language.tracing import jax_computation as jax_computation
     from hansa.language.tracing import tf_computation as tf_computation
@@ -88,11 +88,9 @@ _HOMES = {
         "federated_sum",
         "federated_value",
         "federated_zip",
-        "sequence_map",
-        "sequence_reduce",
-        "sequence_sum",
     ),
     "hansa.language.protected_sums": ("federated_secure_sum", "federated_secure_sum_bitwidth"),
+    "hansa.language.sequences": ("sequence_map", "sequence_reduce", "sequence_sum"),
     "hansa.language.tracing": ("federated_computation", "jax_computation", "tf_computation"),
     "hansa.language.values": ("Value",),
     "hansa.runtimes.inprocess": ("InProcessRuntime",),

@@ -61,6 +61,14 @@ def save(value: Any, path: str | os.PathLike[str], *, platforms: Sequence[str] =
         ArtifactError: if a part of it cannot be compiled for any size, or for one of the platforms; the message says
             which.
         OSError: if the file cannot be written.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32}@CLIENTS")
+        ... def average(readings):
+        ...     return hansa.federated_mean(readings)
+        >>> hansa.save(average, "average.hansa", platforms=["cpu"])
+        >>> hansa.load("average.hansa")([1.0, 2.0])
+        np.float32(1.5)
     """
     if isinstance(platforms, str) or not platforms:
         raise TypeError(f"platforms is a sequence of names, such as ('cpu', 'cuda'); found {platforms!r}")
@@ -90,6 +98,12 @@ def load(path: str | os.PathLike[str]) -> Any:
     Raises:
         ArtifactError: if the file is no artifact, is damaged, or was written by a newer Hansa.
         OSError: if there is no file, or it cannot be read.
+
+    Examples:
+        >>> add = hansa.jax_computation(lambda a, b: a + b, "int32", "int32")
+        >>> hansa.save(add, "add.hansa")
+        >>> print(hansa.load("add.hansa").type_signature)
+        (<a=int32,b=int32> -> int32)
     """
     reader = _read(path)
     return _decoded(path, lambda: _load(reader))
@@ -107,6 +121,17 @@ def load_client_stage(path: str | os.PathLike[str], number: int = 0, computation
         ArtifactError: as `load`.
         IndexError, KeyError: if the file has no such stage, or no such computation.
         OSError: if there is no file, or it cannot be read.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32}@CLIENTS")
+        ... def average_square(readings):
+        ...     return hansa.federated_mean(hansa.federated_map(hansa.jax_computation(jnp.square), readings))
+        >>> hansa.save(average_square, "square.hansa", platforms=["cpu"])
+        >>> stage = hansa.load_client_stage("square.hansa")
+        >>> stage.inputs
+        (Port(name='the argument', type=to_type('float32')),)
+        >>> stage.work([], [3.0]).contributions
+        <<9.0>>
     """
     reader = _read(path)
     programs = reader.manifest.get("programs")

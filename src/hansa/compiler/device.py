@@ -60,6 +60,18 @@ class DeviceStage:
         inputs: what the client has: parts of the argument, its id, what it kept in earlier stages.
         contributions: what it gives, by aggregate.
         kept: what stays with it for later stages.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32}@CLIENTS", "float32@SERVER")
+        ... def distance(readings, target):
+        ...     away = hansa.jax_computation(lambda reading, target: jnp.abs(reading - target))
+        ...     return hansa.federated_mean(hansa.federated_map(away, [readings, hansa.federated_broadcast(target)]))
+        >>> hansa.save(distance, "distance.hansa", platforms=["cpu"])
+        >>> stage = hansa.load_client_stage("distance.hansa")
+        >>> stage.name, stage.contributions[0].operation
+        ('distance, client stage 0', 'federated_mean')
+        >>> stage.work(broadcasts=[20.0], values=[18.5])
+        <contributions=<<1.5>>,kept=<>>
     """
 
     def __init__(self, found: dict[str, Any], reader: Reader) -> None:

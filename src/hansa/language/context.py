@@ -79,13 +79,25 @@ def current_runtime() -> Runtime:
 
 
 def set_runtime(runtime: Runtime | None) -> None:
-    """Execute the calls made from here on with `runtime`; None goes back to the default one."""
+    """Execute the calls made from here on with `runtime`; None goes back to the default one.
+
+    Examples:
+        >>> hansa.set_runtime(hansa.InProcessRuntime(clients_at_once=8))
+        >>> hansa.set_runtime(None)
+    """
     _runtime.set(None if runtime is None else _checked(runtime))
 
 
 @contextmanager
 def runtime(value: Runtime) -> Iterator[Runtime]:
-    """Execute the calls made in the `with` block with the runtime `value`."""
+    """Execute the calls made in the `with` block with the runtime `value`.
+
+    Examples:
+        >>> add = hansa.jax_computation(lambda a, b: a + b, "int32", "int32")
+        >>> with hansa.runtime(hansa.ReferenceRuntime()):
+        ...     print(add(1, 2))
+        3
+    """
     token = _runtime.set(_checked(value))
     try:
         yield value

@@ -116,7 +116,7 @@ class Intrinsic(Node):
     """An operation that the language itself defines.
 
     Attributes:
-        name: the operation, one of the `federated_*` and `sequence_*` functions of `hansa.language.intrinsics`.
+        name: the operation, one of the `federated_*` and `sequence_*` functions of `hansa`.
         arguments: the values it takes.
         functions: the computations it takes, each of a concrete type.
     """

@@ -1,4 +1,8 @@
-"""The operations of the language, each with its type rule. What they compute is said here; how, in `hansa.compiler`."""
+"""The operations on federated values, each with its type rule.
+
+What they compute is said here; how, in `hansa.compiler`.
+Those on sequences are in `sequences`, those whose summands nobody is to see in `protected_sums`.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hansa.language import operands
-from hansa.language.computations import Computation, concrete
-from hansa.language.context import Trace
-from hansa.language.graph import Node
+from hansa.language.computations import concrete
 from hansa.language.tracing import jax_computation
 from hansa.language.values import Value, to_node
 from hansa.types import (
@@ -22,14 +24,20 @@ from hansa.types import (
     SequenceType,
     StructType,
     TensorType,
-    Type,
-    is_federated,
 )
 from hansa.types.dtypes import kind as dtype_kind
 
 
 def federated_value(value: Any, placement: Placement) -> Value:
-    """`T -> T@P`: an unplaced value, at every member of a placement."""
+    """`T -> T@P`: an unplaced value, at every member of a placement.
+
+    Examples:
+        >>> @hansa.federated_computation
+        ... def one():
+        ...     return hansa.federated_value(1, hansa.SERVER)
+        >>> print(one.type_signature, one())
+        ( -> int32@SERVER) 1
+    """
     trace = operands.require_trace("federated_value")
     operands.placement(placement, "federated_value")
     node = to_node(value, what="the value of federated_value")
@@ -37,20 +45,38 @@ def federated_value(value: Any, placement: Placement) -> Value:
     if isinstance(node.type, FederatedType) and (node.type.placement, placement) == (SERVER, CLIENTS):
         remedy = "send it to the clients with hansa.federated_broadcast"
     operands.unplaced(node.type, "federated_value", remedy)
-    return _value("federated_value", FederatedType(node.type, placement, True), trace, node)
+    return operands.recorded("federated_value", FederatedType(node.type, placement, True), trace, node)
 
 
 def federated_broadcast(value: Any) -> Value:
-    """`T@SERVER -> T@CLIENTS`: the server's value, sent to every client."""
+    """`T@SERVER -> T@CLIENTS`: the server's value, sent to every client.
+
+    Examples:
+        >>> @hansa.federated_computation("float32@SERVER", "{float32}@CLIENTS")
+        ... def differences(target, readings):
+        ...     sent = hansa.federated_broadcast(target)
+        ...     return hansa.federated_map(hansa.jax_computation(lambda a, b: a - b), [readings, sent])
+        >>> [float(difference) for difference in differences(20.0, [18.5, 23.5])]
+        [-1.5, 3.5]
+    """
     trace = operands.require_trace("federated_broadcast")
     node = operands.placed(value, "federated_broadcast", SERVER)
-    return _value("federated_broadcast", FederatedType(operands.member(node), CLIENTS, True), trace, node)
+    return operands.recorded("federated_broadcast", FederatedType(operands.member(node), CLIENTS, True), trace, node)
 
 
 def federated_map(fn: Any, value: Any) -> Value:
     """`(T -> U), {T}@P -> {U}@P`: a function of each member's value, at the clients or at the server.
 
     A struct of federated values at one placement is zipped first.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32}@CLIENTS")
+        ... def doubled(readings):
+        ...     return hansa.federated_map(hansa.jax_computation(lambda x: 2 * x), readings)
+        >>> print(doubled.type_signature)
+        ({float32}@CLIENTS -> {float32}@CLIENTS)
+        >>> [float(reading) for reading in doubled([18.5, 23.5])]
+        [37.0, 47.0]
     """
     trace = operands.require_trace("federated_map")
     operands.not_swapped("federated_map", fn, value)
@@ -59,21 +85,39 @@ def federated_map(fn: Any, value: Any) -> Value:
     function = concrete(fn, operands.member(node), "the function of federated_map")
     operands.local_result(function, "the function of federated_map")
     kind = FederatedType(function.type_signature.result, node.type.placement)
-    return _value("federated_map", kind, trace, node, functions=(function,))
+    return operands.recorded("federated_map", kind, trace, node, functions=(function,))
 
 
 def federated_eval(fn: Any, placement: Placement) -> Value:
-    """`( -> T), P -> {T}@P`: the result of a function without parameter, computed by every member of a placement."""
+    """`( -> T), P -> {T}@P`: the result of a function without parameter, computed by every member of a placement.
+
+    Examples:
+        >>> @hansa.federated_computation
+        ... def half():
+        ...     return hansa.federated_eval(hansa.jax_computation(lambda: 1 / 2), hansa.SERVER)
+        >>> print(half.type_signature, half())
+        ( -> float32@SERVER) 0.5
+    """
     trace = operands.require_trace("federated_eval")
     operands.placement(placement, "federated_eval")
     function = concrete(fn, None, "the function of federated_eval")
     operands.local_result(function, "the function of federated_eval")
     kind = FederatedType(function.type_signature.result, placement)
-    return _value("federated_eval", kind, trace, functions=(function,))
+    return operands.recorded("federated_eval", kind, trace, functions=(function,))
 
 
 def federated_zip(value: Any) -> Value:
-    """`<{T}@P,{U}@P> -> {<T,U>}@P`, in any nesting: a struct of federated values as one federated value of structs."""
+    """`<{T}@P,{U}@P> -> {<T,U>}@P`, in any nesting: a struct of federated values as one federated value of structs.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32}@CLIENTS", "{int32}@CLIENTS")
+        ... def pairs(a, b):
+        ...     return hansa.federated_zip({"a": a, "b": b})
+        >>> print(pairs.type_signature.result)
+        {<a=float32,b=int32>}@CLIENTS
+        >>> pairs([1.5, 2.5], [3, 4])
+        [<a=1.5,b=3>, <a=2.5,b=4>]
+    """
     trace = operands.require_trace("federated_zip")
     node = to_node(value, what="the value of federated_zip")
     if isinstance(node.type, FederatedType):
@@ -85,7 +129,15 @@ def federated_zip(value: Any) -> Value:
 
 
 def federated_sum(value: Any) -> Value:
-    """`{T}@CLIENTS -> T@SERVER`: the sum over the clients; zero if there are none. T is numeric, and not bool."""
+    """`{T}@CLIENTS -> T@SERVER`: the sum over the clients; zero if there are none. T is numeric, and not bool.
+
+    Examples:
+        >>> @hansa.federated_computation("{int32}@CLIENTS")
+        ... def total(numbers):
+        ...     return hansa.federated_sum(numbers)
+        >>> print(total([1, 2, 3]), total([]))
+        6 0
+    """
     return _reduce("federated_sum", value)
 
 
@@ -93,6 +145,13 @@ def federated_min(value: Any) -> Value:
     """`{T}@CLIENTS -> T@SERVER`: the smallest value over the clients, element by element.
 
     Without clients it is the largest value of the dtype.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32[2]}@CLIENTS")
+        ... def least(readings):
+        ...     return hansa.federated_min(readings)
+        >>> least([[1.0, 9.0], [5.0, 2.0]])
+        Array([1., 2.], dtype=float32)
     """
     return _reduce("federated_min", value)
 
@@ -101,6 +160,13 @@ def federated_max(value: Any) -> Value:
     """`{T}@CLIENTS -> T@SERVER`: the largest value over the clients, element by element.
 
     Without clients it is the smallest value of the dtype.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32[2]}@CLIENTS")
+        ... def most(readings):
+        ...     return hansa.federated_max(readings)
+        >>> most([[1.0, 9.0], [5.0, 2.0]])
+        Array([5., 9.], dtype=float32)
     """
     return _reduce("federated_max", value)
 
@@ -115,12 +181,19 @@ def federated_mean(value: Any, weight: Any = None) -> Value:
     Returns:
         sum(weight * value) / sum(weight), and zero where the weights sum to zero or there are no clients. Both sums are
         added up in 64 bits: they may be larger or smaller than the value's dtype holds.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32}@CLIENTS", "{int32}@CLIENTS")
+        ... def average(readings, weights):
+        ...     return hansa.federated_mean(readings, weights)
+        >>> average([1.0, 2.0], [1, 3])
+        np.float32(1.75)
     """
     trace = operands.require_trace("federated_mean")
     node = operands.placed(value, "federated_mean", CLIENTS)
     operands.numeric(operands.member(node), "federated_mean", ("float", "complex"), "floats or complex numbers")
     if weight is None:
-        return _value("federated_mean", FederatedType(operands.member(node), SERVER), trace, node)
+        return operands.recorded("federated_mean", FederatedType(operands.member(node), SERVER), trace, node)
     weights = operands.placed(weight, "the weight of federated_mean", CLIENTS)
     kind = operands.member(weights)
     if not isinstance(kind, TensorType) or kind.shape != () or dtype_kind(kind.dtype) not in ("int", "float"):
@@ -128,7 +201,7 @@ def federated_mean(value: Any, weight: Any = None) -> Value:
             f"the weight of federated_mean must be an integer or float scalar at the clients, found {weights.type}; "
             "make one of it in a local computation"
         )
-    return _value("federated_mean", FederatedType(operands.member(node), SERVER), trace, node, weights)
+    return operands.recorded("federated_mean", FederatedType(operands.member(node), SERVER), trace, node, weights)
 
 
 federated_average = federated_mean
@@ -146,6 +219,15 @@ def federated_aggregate(value: Any, zero: Any, accumulate: Any, merge: Any, repo
         report: state -> result.
 
     Clients are accumulated in the order of the runtime's schedule, and partial states merged in that of its workers.
+
+    Examples:
+        >>> add = hansa.jax_computation(lambda state, x: state + x**2)
+        >>> merge = hansa.jax_computation(lambda a, b: a + b)
+        >>> @hansa.federated_computation("{float32}@CLIENTS")
+        ... def norm(readings):
+        ...     return hansa.federated_aggregate(readings, np.float32(0), add, merge, hansa.jax_computation(jnp.sqrt))
+        >>> norm([3.0, 4.0])
+        np.float32(5.0)
     """
     trace = operands.require_trace("federated_aggregate")
     node = operands.placed(value, "federated_aggregate", CLIENTS)
@@ -164,7 +246,7 @@ def federated_aggregate(value: Any, zero: Any, accumulate: Any, merge: Any, repo
     reported = concrete(report, state, "the report of federated_aggregate")
     operands.local_result(reported, "the report of federated_aggregate")
     kind = FederatedType(reported.type_signature.result, SERVER)
-    return _value("federated_aggregate", kind, trace, node, start, functions=(*folds, reported))
+    return operands.recorded("federated_aggregate", kind, trace, node, start, functions=(*folds, reported))
 
 
 def federated_collect(value: Any) -> Value:
@@ -172,11 +254,22 @@ def federated_collect(value: Any) -> Value:
 
     The server sees each client's value, and holds all of them at a time: aggregate instead wherever that will do. A
     collected sequence may be a result, and is then a list.
+
+    Examples:
+        >>> @hansa.federated_computation("{int32}@CLIENTS")
+        ... def all_of(numbers):
+        ...     return hansa.federated_collect(numbers)
+        >>> print(all_of.type_signature)
+        ({int32}@CLIENTS -> int32*@SERVER)
+        >>> all_of([3, 1, 2])
+        [array(3, dtype=int32), array(1, dtype=int32), array(2, dtype=int32)]
     """
     trace = operands.require_trace("federated_collect")
     node = operands.placed(value, "federated_collect", CLIENTS)
     operands.known_sizes(operands.member(node), "federated_collect")
-    return _value("federated_collect", FederatedType(SequenceType(operands.member(node)), SERVER), trace, node)
+    return operands.recorded(
+        "federated_collect", FederatedType(SequenceType(operands.member(node)), SERVER), trace, node
+    )
 
 
 def federated_select(client_keys: Any, max_key: Any, server_value: Any, select_fn: Any) -> Value:
@@ -190,6 +283,15 @@ def federated_select(client_keys: Any, max_key: Any, server_value: Any, select_f
 
     Returns:
         At each client, the sequence of its N slices.
+
+    Examples:
+        >>> row = hansa.jax_computation(lambda table, key: table[key])
+        >>> @hansa.federated_computation("float32[4]@SERVER", "{int32[2]}@CLIENTS")
+        ... def sums(table, keys):
+        ...     rows = hansa.federated_select(keys, 4, table, row)
+        ...     return hansa.sequence_sum(rows)
+        >>> [float(total) for total in sums([10.0, 20.0, 30.0, 40.0], [[0, 1], [3, 3]])]
+        [30.0, 80.0]
     """
     trace = operands.require_trace("federated_select")
     keys = operands.placed(client_keys, "the client_keys of federated_select", CLIENTS)
@@ -215,7 +317,7 @@ def federated_select(client_keys: Any, max_key: Any, server_value: Any, select_f
         for node in (count, source)
     ]
     kind = FederatedType(SequenceType(slices), CLIENTS)
-    return _value("federated_select", kind, trace, keys, *sent, functions=(function,))
+    return operands.recorded("federated_select", kind, trace, keys, *sent, functions=(function,))
 
 
 def federated_client_key(key: Any) -> Value:
@@ -226,6 +328,15 @@ def federated_client_key(key: Any) -> Value:
 
     Args:
         key: the data of a JAX random key at the server, or an integer, the seed of one.
+
+    Examples:
+        >>> import jax
+        >>> draw = hansa.jax_computation(lambda key: jax.random.normal(jax.random.wrap_key_data(key)))
+        >>> @hansa.federated_computation("{int32}@CLIENTS")
+        ... def noise(numbers):
+        ...     return hansa.federated_map(draw, hansa.federated_client_key(0))
+        >>> noise([7, 8])
+        [np.float32(...), np.float32(...)]
     """
     trace = operands.require_trace("federated_client_key")
     if isinstance(key, int | np.integer) and not isinstance(key, bool):
@@ -250,63 +361,18 @@ def federated_client_id() -> Value:
     Where the data says who the clients are (`hansa.ClientBatches`), it is made of the client's id, and is the same
     wherever it stands: the id itself, if that is an integer of 32 bits. Else it is the position in the list of clients.
     Fold it into a random key to give each client its own.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32[?]*}@CLIENTS")
+        ... def who(readings):
+        ...     return hansa.federated_client_id()
+        >>> who([[[18.5]], [[23.5]]])
+        [np.int32(0), np.int32(1)]
+        >>> who(hansa.ClientBatches(np.float32([18.5, 23.5]), [0, 1, 2], batch_size=1, client_ids=[70, 80]))
+        [np.int32(70), np.int32(80)]
     """
     trace = operands.require_trace("federated_client_id")
-    return _value("federated_client_id", FederatedType(TensorType("int32"), CLIENTS), trace)
-
-
-def sequence_map(fn: Any, sequence: Any) -> Value:
-    """`(T -> U), T* -> U*`: a function of each element; of a federated sequence, at each member."""
-    trace = operands.require_trace("sequence_map")
-    operands.not_swapped("sequence_map", fn, sequence)
-    node, element = operands.sequence(sequence, "sequence_map")
-    function = concrete(fn, element, "the function of sequence_map")
-    operands.local_result(function, "the function of sequence_map")
-    kind = _rewrap(node.type, SequenceType(function.type_signature.result))
-    return _value("sequence_map", kind, trace, node, functions=(function,))
-
-
-def sequence_reduce(sequence: Any, zero: Any, op: Any) -> Value:
-    """`T*, U, (<U,T> -> U) -> U`: folds `op` over the elements in order, from `zero`; at each member, if federated.
-
-    Of a federated sequence `zero` is an unplaced value, or one at the same placement.
-    """
-    trace = operands.require_trace("sequence_reduce")
-    node, element = operands.sequence(sequence, "sequence_reduce")
-    start = to_node(zero, what="the zero of sequence_reduce")
-    place = node.type.placement if isinstance(node.type, FederatedType) else None
-    if place is None:
-        operands.unplaced(
-            start.type,
-            "the zero of sequence_reduce for an unplaced sequence",
-            "reduce in a computation that is mapped over both, with hansa.federated_map",
-        )
-    else:
-        if not is_federated(start.type):
-            start = operands.operation("federated_value", FederatedType(start.type, place, True), start)
-        start = operands.placed(Value(start, trace), "the zero of sequence_reduce", place)
-    what = "the op of sequence_reduce"
-    start = operands.arranged_zero(start, op, zero, what, "sequence_reduce")
-    state = operands.member(start)
-    fold = concrete(op, StructType([(None, state), (None, element)]), what)
-    operands.check_fold(fold, state, what)
-    return _value("sequence_reduce", _rewrap(node.type, state), trace, node, start, functions=(fold,))
-
-
-def sequence_sum(sequence: Any) -> Value:
-    """`T* -> T`: the sum of the elements; zero if there are none. T has numeric tensors of known size."""
-    trace = operands.require_trace("sequence_sum")
-    node, element = operands.sequence(sequence, "sequence_sum")
-    operands.numeric(element, "sequence_sum", ("int", "float", "complex"), "numbers")
-    return _value("sequence_sum", _rewrap(node.type, element), trace, node)
-
-
-def _value(name: str, kind: Type, trace: Trace, *arguments: Node, functions: tuple[Computation, ...] = ()) -> Value:
-    return Value(operands.operation(name, kind, *arguments, functions=functions), trace)
-
-
-def _rewrap(kind: Type, inner: Type) -> Type:
-    return FederatedType(inner, kind.placement) if isinstance(kind, FederatedType) else inner
+    return operands.recorded("federated_client_id", FederatedType(TensorType("int32"), CLIENTS), trace)
 
 
 def _reduce(name: str, value: Any) -> Value:
@@ -316,4 +382,4 @@ def _reduce(name: str, value: Any) -> Value:
         operands.numeric(operands.member(node), name, ("int", "float", "complex"), "numbers")
     else:
         operands.numeric(operands.member(node), name, ("int", "float"), "integers or floats")
-    return _value(name, FederatedType(operands.member(node), SERVER), trace, node)
+    return operands.recorded(name, FederatedType(operands.member(node), SERVER), trace, node)

@@ -49,6 +49,11 @@ def operation(name: str, kind: Type, *arguments: Node, functions: tuple[Any, ...
     return Intrinsic(kind, name, arguments, functions, where=user_line())
 
 
+def recorded(name: str, kind: Type, trace: Trace, *arguments: Node, functions: tuple[Any, ...] = ()) -> Value:
+    """The result of an operation, as what the user's function goes on with."""
+    return Value(operation(name, kind, *arguments, functions=functions), trace)
+
+
 def member(node: Node) -> Type:
     """The type of a node at one member of its placement, or of an unplaced one."""
     return node.type.member if isinstance(node.type, FederatedType) else node.type

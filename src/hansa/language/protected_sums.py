@@ -57,6 +57,13 @@ def federated_secure_sum(value: Any, max_input: Any, *, count_clipped: bool = Fa
         TypeError: if the value is not of integers, or the bound is not.
         ValueError: if a bound is negative, or more than the dtype holds. At the call: if the sum might be, or a bound
             at the server is negative; one that the round makes of what clients report counts as 0 then.
+
+    Examples:
+        >>> @hansa.federated_computation("{int32}@CLIENTS")
+        ... def votes(answers):
+        ...     return hansa.federated_secure_sum(answers, 1, count_clipped=True)
+        >>> votes([1, 0, 1, 50])
+        <sum=3,num_clipped=1>
     """
     name = "federated_secure_sum"
     trace, node = _at_clients(value, name)
@@ -67,6 +74,13 @@ def federated_secure_sum_bitwidth(value: Any, bitwidth: Any, *, count_clipped: b
     """`federated_secure_sum` of integers of at most `bitwidth` bits, 1 to 62: 0 to 2**bitwidth - 1.
 
     `bitwidth` may be a struct like the value, with a number of bits for each tensor.
+
+    Examples:
+        >>> @hansa.federated_computation("{int32}@CLIENTS")
+        ... def total(numbers):
+        ...     return hansa.federated_secure_sum_bitwidth(numbers, 8)
+        >>> total([200, 100])
+        np.int32(300)
     """
     name = "federated_secure_sum_bitwidth"
     trace, node = _at_clients(value, name)

@@ -44,6 +44,15 @@ def federated_computation(*args: Any) -> Any:
 
     Raises:
         TypeError: if the function's parameters do not fit the types, or it returns None.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32}@CLIENTS")
+        ... def warmest(readings):
+        ...     return hansa.federated_max(readings)
+        >>> print(warmest.type_signature)
+        ({float32}@CLIENTS -> float32@SERVER)
+        >>> warmest([18.5, 23.5])
+        np.float32(23.5)
     """
     return _decorate(args, "federated_computation", _trace_graph)
 
@@ -66,6 +75,15 @@ def jax_computation(*args: Any) -> Any:
 
     Raises:
         TypeError: if the function's parameters do not fit the types, or a type is not made of tensors and structs.
+
+    Examples:
+        >>> @hansa.jax_computation("float32[?]", "float32")
+        ... def share_above(readings, threshold):
+        ...     return jnp.mean(readings > threshold)
+        >>> print(share_above.type_signature)
+        (<readings=float32[?],threshold=float32> -> float32)
+        >>> share_above([18.5, 21.0, 23.5], 20.0)
+        np.float32(0.6666667)
     """
     return _decorate(args, "jax_computation", _trace_local)
 
@@ -205,6 +223,14 @@ def tf_computation(*args: Any) -> Any:
         ImportError: if TensorFlow is not installed.
         TypeError: if the function's parameters do not fit the types, or it does what cannot be compiled; the message
             names the operation and the line.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> @hansa.tf_computation("float32[?]")
+        ... def norm(x):
+        ...     return tf.sqrt(tf.reduce_sum(x * x))
+        >>> norm([3.0, 4.0])
+        np.float32(5.0)
     """
     return _decorate(args, "tf_computation", _trace_tensorflow)
 

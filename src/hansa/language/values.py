@@ -25,6 +25,13 @@ class Value:
 
     Attributes:
         type_signature: its type.
+
+    Examples:
+        >>> @hansa.federated_computation("{<x=float32,y=int32>}@CLIENTS")
+        ... def mean_of_x(examples):
+        ...     print(examples.type_signature, examples.x.type_signature)
+        ...     return hansa.federated_mean(examples.x)
+        {<x=float32,y=int32>}@CLIENTS {float32}@CLIENTS
     """
 
     __slots__ = ("_node", "_trace")

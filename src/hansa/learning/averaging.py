@@ -21,6 +21,7 @@ import numpy as np
 from hansa.language import intrinsics as on
 from hansa.language.computations import Computation, LocalComputation
 from hansa.language.local import is_wide, tensors, unflatten
+from hansa.language.sequences import sequence_reduce
 from hansa.language.tracing import federated_computation, jax_computation, narrow_computation, wide_computation
 from hansa.learning.measuring import build_measuring
 from hansa.learning.metrics import RoundMetrics
@@ -275,7 +276,7 @@ def _client_work(
 
     @federated_computation(weights_type, SequenceType(model.batch_type), given_type)
     def client_work(weights: Any, data: Any, given: Any) -> Any:
-        return finish(weights, on.sequence_reduce(data, start(weights, given), step))
+        return finish(weights, sequence_reduce(data, start(weights, given), step))
 
     return cast(Computation, client_work)
 

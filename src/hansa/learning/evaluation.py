@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from hansa.language import intrinsics as on
 from hansa.language.computations import Computation
+from hansa.language.sequences import sequence_reduce
 from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
 from hansa.learning.measuring import build_measuring
 from hansa.learning.metrics import RoundMetrics
@@ -161,6 +162,6 @@ def _client_work(model: FunctionalModel, seed: int) -> Computation:
 
     @federated_computation(weights_type, SequenceType(model.batch_type), _ID)
     def client_evaluation(weights: Any, data: Any, client: Any) -> Any:
-        return finish(on.sequence_reduce(data, start(weights, client), step))
+        return finish(sequence_reduce(data, start(weights, client), step))
 
     return cast(Computation, client_evaluation)

@@ -83,6 +83,15 @@ class InProcessRuntime:
 
     Attributes:
         compilations: how many XLA programs have been compiled, for tests and for the curious.
+
+    Examples:
+        >>> runtime = hansa.InProcessRuntime(clients_at_once=8)
+        >>> runtime
+        InProcessRuntime(... x ..., 8 clients at a time on each)
+        >>> square = hansa.jax_computation(lambda x: x * x, "float32")
+        >>> with hansa.runtime(runtime):
+        ...     print(square(3.0))
+        9.0
     """
 
     def __init__(
@@ -116,13 +125,24 @@ class InProcessRuntime:
         return f"InProcessRuntime({_devices(self.devices)}{chosen})"
 
     def plan(self, computation: Computation) -> str:
-        """How the clients of a computation are worked on here, in a line."""
+        """How the clients of a computation are worked on here, in a line.
+
+        Examples:
+            >>> hansa.InProcessRuntime(clients_at_once=8).plan(process.next)
+            '8 clients at a time on each of ...'
+        """
         if not self._compile(computation).program.clients:
             return ""
         return f"{_clients(self._at_once(self._compile(computation)))} at a time on each of {_devices(self.devices)}"
 
     def invoke(self, computation: Computation, argument: Any) -> Any:
-        """Run `computation`; see `hansa.language.context.Runtime`."""
+        """Run `computation`; see `hansa.language.context.Runtime`.
+
+        Examples:
+            >>> add = hansa.jax_computation(lambda a, b: a + b, "int32", "int32")
+            >>> hansa.InProcessRuntime().invoke(add, [1, 2])
+            np.int32(3)
+        """
         compiled = self._compile(computation)
         kind, what = computation.type_signature.parameter, f"the argument of {computation.name!r}"
         cohort = survey(kind, argument, what)

@@ -40,6 +40,17 @@ class ReferenceRuntime:
     Args:
         default_num_clients: how many clients take part in a computation whose argument does not say.
         on_node: called with each node of the graph and its value, as soon as there is one.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32}@CLIENTS")
+        ... def average(readings):
+        ...     return hansa.federated_mean(readings)
+        >>> def show(node, value):
+        ...     print(node, value)
+        >>> with hansa.runtime(hansa.ReferenceRuntime(on_node=show)):
+        ...     result = average([1.0, 2.0])
+        the parameter: {float32}@CLIENTS [np.float32(1.0), np.float32(2.0)]
+        federated_mean: float32@SERVER 1.5
     """
 
     def __init__(self, default_num_clients: int = 0, on_node: OnNode | None = None) -> None:
@@ -47,7 +58,13 @@ class ReferenceRuntime:
         self.on_node = on_node
 
     def invoke(self, computation: Computation, argument: Any) -> Any:
-        """Run `computation`; see `hansa.language.context.Runtime`."""
+        """Run `computation`; see `hansa.language.context.Runtime`.
+
+        Examples:
+            >>> add = hansa.jax_computation(lambda a, b: a + b, "int32", "int32")
+            >>> hansa.ReferenceRuntime().invoke(add, [1, 2])
+            np.int32(3)
+        """
         kind, what = computation.type_signature.parameter, f"the argument of {computation.name!r}"
         cohort = survey(kind, argument, what)
         argument = settle(kind, argument, what)

@@ -38,6 +38,15 @@ class Type:
     `str(type)`, and so `print(type)`, is the notation, such as `{<x=float32[?,784],y=int32[?]>*}@CLIENTS`. Where that
     is longer than a line of 80 characters, it is laid out in several. In a line, however long, it is `type.compact()`,
     or `f"{type}"`. `parse_type` reads both back.
+
+    Examples:
+        >>> kind = hansa.to_type("{<x=float32[?,784],y=int32[?]>*}@CLIENTS")
+        >>> kind.placement, kind.member.element["x"]
+        (CLIENTS, to_type('float32[?,784]'))
+        >>> kind == hansa.parse_type(str(kind))
+        True
+        >>> kind.compact()
+        '{<x=float32[?,784],y=int32[?]>*}@CLIENTS'
     """
 
     # No abc.ABC: its `isinstance` is several times slower, and types are told apart wherever values pass.
@@ -50,6 +59,13 @@ class Type:
         without a name goes to a named one, never the reverse. Sequences and federated values go by their members, an
         all-equal federated type needs an all-equal source, and functions are contravariant in the parameter. That
         makes a partial order of the types.
+
+        Examples:
+            >>> batch = hansa.to_type("float32[?,784]")
+            >>> batch.is_assignable_from(hansa.to_type("float32[20,784]"))
+            True
+            >>> batch.is_assignable_from(hansa.to_type("float64[20,784]"))
+            False
         """
         return self == source or next(self._differences(source, ""), None) is None
 
@@ -59,6 +75,14 @@ class Type:
         Args:
             source: The type of the value at hand.
             what: What that value is to the reader of the message, such as `the state that next returns`.
+
+        Examples:
+            >>> hansa.to_type("<x=float32>").check_assignable_from(hansa.to_type("<x=int32>"), "the batch")
+            Traceback (most recent call last):
+                ...
+            TypeError: the batch.x: expected float32, found int32; dtypes are never cast implicitly
+              expected, in full: <x=float32>
+              found, in full:    <x=int32>
         """
         if self == source:
             return
@@ -81,7 +105,12 @@ class Type:
         raise TypeError("\n".join(lines))
 
     def components(self) -> Iterator[Type]:
-        """This type, then all the types in it, depth first."""
+        """This type, then all the types in it, depth first.
+
+        Examples:
+            >>> [str(part) for part in hansa.to_type("<a=int32,b=float32*>").components()]
+            ['<a=int32,b=float32*>', 'int32', 'float32*', 'float32']
+        """
         yield self
         for child in self._children():
             yield from child.components()

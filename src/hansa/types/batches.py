@@ -79,6 +79,17 @@ class Batches:
             that takes.
         drop_remainder: leave short batches out.
         across_epochs: fill a batch that the end of an epoch cuts short from the next epoch.
+
+    Examples:
+        >>> batches = hansa.Batches({"x": np.zeros((50, 784), np.float32), "y": np.zeros(50, np.int32)}, batch_size=20)
+        >>> batches
+        Batches(50 examples in batches of 20: <x=float32[?,784],y=int32[?]>*)
+        >>> len(batches), batches.total, batches.lengths
+        (3, 50, array([20, 20, 10]))
+        >>> print(batches.type_signature)
+        <x=float32[?,784],y=int32[?]>*
+        >>> [batch.y.shape for batch in batches]
+        [(20,), (20,), (10,)]
     """
 
     def __init__(
@@ -120,7 +131,12 @@ class Batches:
         return self._lay_out()[1]
 
     def pieces(self) -> list[tuple[int, int]]:
-        """The rows of all batches, in order, in as few pieces as there can be: of each the first row, and the end."""
+        """The rows of all batches, in order, in as few pieces as there can be: of each the first row, and the end.
+
+        Examples:
+            >>> hansa.Batches(np.zeros(50), batch_size=20, epochs=2).pieces()
+            [(0, 50), (0, 50)]
+        """
         starts, lengths = self._lay_out()
         if not len(starts):
             return []
@@ -179,6 +195,22 @@ class ClientBatches(Sequence[Batches]):
 
     Attributes:
         client_ids: who the clients are, [clients]: int64, or objects where they are strings or larger integers.
+
+    Examples:
+        >>> arrays = {"x": np.zeros((70, 784), np.float32), "y": np.zeros(70, np.int32)}
+        >>> clients = hansa.ClientBatches(arrays, offsets=[0, 50, 70], batch_size=20, client_ids=["ann", "bo"])
+        >>> clients
+        ClientBatches(2 clients, 70 examples in batches of 20: <x=float32[?,784],y=int32[?]>*)
+        >>> clients[1]
+        Batches(20 examples in batches of 20: <x=float32[?,784],y=int32[?]>*)
+        >>> clients.rows, clients.stored, clients.totals
+        (array([50, 20]), array([50, 20]), array([50, 20]))
+        >>> clients.batches  # the first row and the size of each batch; how many batches each client has
+        (array([ 0, 20, 40, 50]), array([20, 20, 10, 20]), array([3, 1]))
+        >>> clients.numbers.dtype, clients.is_cyclic
+        (dtype('int32'), False)
+        >>> print(clients.type_signature)
+        <x=float32[?,784],y=int32[?]>*
     """
 
     def __init__(
@@ -237,6 +269,11 @@ class ClientBatches(Sequence[Batches]):
         """The clients at these positions, in this order; they share the arrays.
 
         A client that is selected several times is there in copies, each of which has random draws of its own.
+
+        Examples:
+            >>> clients = hansa.ClientBatches(np.arange(6.0), offsets=[0, 3, 4, 6], batch_size=2)
+            >>> clients.select([2, 0]).client_ids
+            array([2, 0])
         """
         indices = np.asarray(clients, dtype=np.int64 if not np.size(clients) else None)
         if indices.ndim != 1 or indices.dtype.kind not in "iu":

@@ -20,6 +20,10 @@ def common_type(a: Type, b: Type) -> Type:
 
     Raises:
         TypeError: if there is none, naming both types and the place where they part.
+
+    Examples:
+        >>> print(hansa.types.common_type(hansa.to_type("float32[3]"), hansa.to_type("float32[5]")))
+        float32[?]
     """
     try:
         return _bound(a, b, upper=True, path="")

@@ -49,6 +49,14 @@ def to_type(spec: object) -> Type:
     Raises:
         TypeError: if it is none of these, naming what is at fault and what is accepted.
         ValueError: if the notation cannot be read.
+
+    Examples:
+        >>> print(hansa.to_type((np.float32, [None, 784])))
+        float32[?,784]
+        >>> print(hansa.to_type({"a": int, "b": [float, bool]}))
+        <a=int32,b=<float32,bool>>
+        >>> print(hansa.to_type("{int32}@CLIENTS").member)
+        int32
     """
     try:
         return _read(spec)
@@ -69,6 +77,10 @@ def infer_type(value: object, what: str = "") -> Type:
     Raises:
         TypeError: if the value has no type.
         ValueError: if an integer does not fit 64 bits.
+
+    Examples:
+        >>> print(hansa.infer_type({"x": np.zeros((20, 784)), "epoch": 1, "name": "ann"}))
+        <x=float64[20,784],epoch=int32,name=str>
     """
     try:
         return _infer(value)

@@ -46,6 +46,16 @@ def parse_type(text: str) -> Type:
 
     Raises:
         ValueError: if it is none, with what was expected and a caret under the place.
+
+    Examples:
+        >>> hansa.parse_type("<x=float32[?,784],y=int32[?]>*").element["x"].shape
+        (None, 784)
+        >>> hansa.parse_type("float32[3")
+        Traceback (most recent call last):
+            ...
+        ValueError: this is no type: expected ',' or ']', found the end
+          float32[3
+                   ^
     """
     parser = _Parser(text)
     result = parser.type()

@@ -9,7 +9,14 @@ import enum
 
 
 class Placement(enum.Enum):
-    """A place where the members of a federated value live; `CLIENTS` and `SERVER` are all there are."""
+    """A place where the members of a federated value live; `CLIENTS` and `SERVER` are all there are.
+
+    Examples:
+        >>> hansa.to_type("{int32}@CLIENTS").placement is hansa.CLIENTS
+        True
+        >>> list(hansa.Placement)
+        [CLIENTS, SERVER]
+    """
 
     CLIENTS = "CLIENTS"
     SERVER = "SERVER"

@@ -44,6 +44,15 @@ class Struct:
 
     Args:
         pairs: Pairs of a name, or None, and a value.
+
+    Examples:
+        >>> metrics = hansa.Struct([("loss", 0.25), ("dense/kernel", np.zeros(2))])
+        >>> metrics.loss, metrics["dense/kernel"], metrics[0]
+        (0.25, array([0., 0.]), 0.25)
+        >>> print(hansa.Struct.of(x=1, y=2), hansa.Struct.of(x=1, y=2)._asdict())
+        <x=1,y=2> {'x': 1, 'y': 2}
+        >>> metrics._replace(loss=0.5).loss
+        0.5
     """
 
     __slots__ = ("_names", "_values")

@@ -27,6 +27,11 @@ class TensorType(Type):
     Attributes:
         dtype: The type of the elements; strings of any length have `np.dtype('U')`.
         shape: The sizes, None where a value may have any.
+
+    Examples:
+        >>> kind = hansa.TensorType(np.float32, (None, 784))
+        >>> print(kind, kind.dtype, kind.shape)
+        float32[?,784] float32 (None, 784)
     """
 
     dtype: DType
@@ -37,7 +42,12 @@ class TensorType(Type):
         object.__setattr__(self, "shape", _checked_shape(shape))
 
     def takes_shape(self, shape: tuple[int | None, ...]) -> bool:
-        """Whether a tensor of that shape has a shape of this type."""
+        """Whether a tensor of that shape has a shape of this type.
+
+        Examples:
+            >>> hansa.TensorType(np.float32, (None, 784)).takes_shape((20, 784))
+            True
+        """
         if self.shape == shape:
             return True
         if len(self.shape) != len(shape):
@@ -76,6 +86,11 @@ class StructType(Type):
         names: The names alone, None where a field has none.
         container: The class in which values of this type are handed to Python code, a subclass of `Struct`; None for
             `Struct` itself. It takes no part in equality, hashing and notation.
+
+    Examples:
+        >>> kind = hansa.StructType([("x", hansa.TensorType(np.float32, (3,))), ("y", "int32")])
+        >>> print(kind, kind["y"], kind.names)
+        <x=float32[3],y=int32> int32 ('x', 'y')
     """
 
     fields: tuple[tuple[str | None, Type], ...]
@@ -148,6 +163,11 @@ class SequenceType(Type):
     """Any number of elements of one type, one after the other, such as the batches of a client's data.
 
     The element holds no sequence, function or federated value.
+
+    Examples:
+        >>> kind = hansa.SequenceType("<x=float32[?,784],y=int32[?]>")
+        >>> print(kind, kind.element["y"])
+        <x=float32[?,784],y=int32[?]>* int32[?]
     """
 
     element: Type
@@ -172,7 +192,15 @@ class SequenceType(Type):
 
 @dataclass(frozen=True, init=False, repr=False, slots=True)
 class FunctionType(Type):
-    """A computation from a parameter, or None where it takes none, to a result."""
+    """A computation from a parameter, or None where it takes none, to a result.
+
+    Examples:
+        >>> kind = hansa.FunctionType("float32", "int32")
+        >>> print(kind, kind.parameter, kind.result)
+        (float32 -> int32) float32 int32
+        >>> print(hansa.FunctionType(None, "int32"))
+        ( -> int32)
+    """
 
     parameter: Type | None
     result: Type
@@ -211,6 +239,14 @@ class FederatedType(Type):
         member: The type of the value at each place.
         placement: Where the values live.
         all_equal: Whether all members are the same value; by default so at the server, and not so at the clients.
+
+    Examples:
+        >>> print(hansa.FederatedType("float32", hansa.CLIENTS))
+        {float32}@CLIENTS
+        >>> print(hansa.FederatedType("float32", hansa.CLIENTS, all_equal=True))
+        float32@CLIENTS
+        >>> print(hansa.FederatedType("float32", hansa.SERVER))
+        float32@SERVER
     """
 
     member: Type

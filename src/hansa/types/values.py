@@ -56,6 +56,14 @@ def to_value(value: object, type_: Type, what: str = "argument") -> Value:
     Raises:
         TypeError: if the value is of another type.
         ValueError: if a number is out of the dtype's range.
+
+    Examples:
+        >>> hansa.types.to_value({"x": [1, 2], "y": 3}, hansa.to_type("<x=float32[?],y=int64>"))
+        <x=[1.0,2.0],y=3>
+        >>> hansa.types.to_value(np.arange(3), hansa.to_type("float32[3]"))
+        Traceback (most recent call last):
+            ...
+        TypeError: argument: expected float32[3], found int64[3]; convert it with .astype('float32')
     """
     try:
         return _convert(value, type_)

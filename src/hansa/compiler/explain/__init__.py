@@ -83,6 +83,21 @@ def explain(computation: Computation | PolymorphicComputation | IterativeProcess
         Text to print, with a picture (`svg`, `save`) and the facts in it (`stages` and the totals). Sizes are those of
         one client's messages, in bytes; `?` stands for what only the data tells. Its last line tells how the current
         runtime would go about it.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32}@CLIENTS")
+        ... def average(readings):
+        ...     return hansa.federated_mean(readings)
+        >>> explanation = hansa.explain(average)
+        >>> print(explanation)
+        average: 1 client stage, one XLA program (with clients_per_chunk, several)
+          ({float32}@CLIENTS -> float32@SERVER)
+        ...
+        client stage 0, on each client
+          has        the argument: float32
+          reports    the argument: float32, 4 bytes -> mean at the server
+        ...
+        >>> path = explanation.save("average.svg")
     """
     if isinstance(computation, IterativeProcess):
         computation = computation.next
