@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,51 @@ def test_what_a_file_does_not_have(tmp_path: Path):
         load(DataTable(path=tmp_path / "data.npz", partition=PartitionTable("iid", 2), features={"x": "images"}))
     with pytest.raises(DataError, match="clients must be at most the number of examples, 3"):
         load(DataTable(path=tmp_path / "data.npz", partition=PartitionTable("iid", 9)))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with `train` and `test`, and a folder for each label in them."""
+    image = pytest.importorskip("PIL.Image")
+    for place in [*["train/cat"] * 3, *["train/dog"] * 5, *["test/dog"] * 2]:
+        (tmp_path / "pictures" / place).mkdir(parents=True, exist_ok=True)
+        number = len(list((tmp_path / "pictures").rglob("*.png")))
+        grey = np.full((4, 4), 10 * number, np.uint8)
+        image.fromarray(grey).save(tmp_path / "pictures" / place / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+def test_images_in_folders_of_labels_are_dealt_out(pictures: Path):
+    options = {"greyscale": True, "scale": True}
+    table = DataTable(path=pictures, format="images", partition=PartitionTable("iid", 2), options=options)
+    populations = load(table)
+    data, evaluation = populations.examples, populations.evaluation
+    assert data.label_names == ("cat", "dog") and class_count(populations, "y") == 2
+    assert data.sizes.tolist() == [4, 4]
+    assert sorted(np.rint(data.centralized()["x"][:, 0, 0] * 25.5)) == list(range(8))
+    assert np.bincount(data.centralized()["y"]).tolist() == [3, 5]
+    assert evaluation is not None and not populations.by_client
+    assert populations.what == f"the examples of {pictures / 'test'}"
+    assert evaluation.centralized()["y"].tolist() == [1, 1]  # dog's number, though there is no cat
+    held_out = load(replace(table, held_out=0.25))
+    assert held_out.examples.sizes.sum() == 6 and "held out" in held_out.what
+
+
+def test_a_test_folder_has_the_labels_of_training(pictures: Path):
+    table = DataTable(
+        path=pictures / "test", test_path=pictures / "train", format="images", partition=PartitionTable("iid", 2)
+    )
+    with pytest.raises(DataError, match=r"data\.test_path: .*train has folders for the label 'cat'"):
+        load(table)
+
+
+def test_folders_of_clients_need_no_key_where_it_is_clear(pictures: Path):
+    assert list(load(DataTable(path=pictures, format="images", folders="clients")).examples.client_ids) == [
+        "test",
+        "train",
+    ]
+    with pytest.raises(DataError, match="say folders='clients', or folders='labels'"):
+        load(DataTable(path=pictures / "train", format="images"))
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp", "cnn"])

@@ -91,5 +91,7 @@ def _labels(data: ClientData, label: str) -> dict[str, Any] | None:
         labels, counts = simulation.count_labels(data, label)
     except (KeyError, TypeError):
         return None
-    each = dict(zip(map(str, labels.tolist()), counts.sum(0).tolist(), strict=True))
+    called = data.label_names if label == "y" and data.label_names is not None else ()
+    names = [called[number] if 0 <= number < len(called) else str(number) for number in labels.tolist()]
+    each = dict(zip(names, counts.sum(0).tolist(), strict=True))
     return {"examples": each, "per_client": float((counts > 0).sum(1).mean())}

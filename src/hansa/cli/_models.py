@@ -37,9 +37,8 @@ class ModelSource:
 
     def make(self) -> Any:
         """The model: Keras's, or one of `hansa.learning`."""
-        return _user_code.seeded(
-            lambda: _user_code.call(self._function, self.table.options, "model.options"), self.seed
-        )
+        function = self._function  # whose imports draw numbers, too
+        return _user_code.seeded(lambda: _user_code.call(function, self.table.options, "model.options"), self.seed)
 
     @cached_property
     def _function(self) -> Callable[..., Any]:
@@ -63,6 +62,8 @@ class ModelSource:
                 f'model.name = "{self.table.name}" learns the labels y of arrays x, but a batch has the type {kind}; '
                 "write a model of your own, and name it by model.function"
             )
+        import keras  # noqa: F401 (before the seed is set)
+
         shape = tuple(size or 1 for size in image.shape[1:])
         return NAMED[str(self.table.name)](shape, self.classes)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,12 @@ import numpy.typing as npt
 from hansa import simulation
 from hansa.cli import _user_code
 from hansa.cli._user_code import UserCodeError
-from hansa.cli.config.rules import PARTITION_OPTIONS, format_of
-from hansa.cli.config.schema import DataTable, PartitionTable
+from hansa.cli.config.rules import format_of
+from hansa.cli.config.schema import DataTable
 from hansa.simulation import ClientData, DatasetError, ImageData
+from hansa.simulation._dealing import Partition, Parts, dealt
 from hansa.simulation._numbers import cast
+from hansa.simulation.readers.layouts import split_folders
 from hansa.simulation.readers.npz_files import read_npz
 
 _EVALUATION_BATCH = 250
@@ -63,6 +67,8 @@ def load(table: DataTable) -> Populations:
 
 def class_count(populations: Populations, label: str) -> int | None:
     """How many labels there are, if they are integers from 0; None if there are none."""
+    if label == "y" and populations.examples.label_names is not None:
+        return len(populations.examples.label_names)
     highest = -1
     evaluation = [] if populations.evaluation is None else [populations.evaluation]
     for population in (populations.examples, *evaluation):
@@ -81,6 +87,8 @@ def _load(table: DataTable) -> Populations:
     evaluation, by_client, what = test, test_is_clients, "the data set's own test examples"
     if table.function is not None:
         what = "the second population"
+    if table.path is not None and test is not None:
+        what = f"the examples of {table.test_path or _split(table)[1]}"
     if table.held_out:
         clients, evaluation = clients.split(table.held_out, by=table.held_out_by, seed=table.seed)
         by_client = True
@@ -107,7 +115,7 @@ def _sources(table: DataTable) -> tuple[ClientData, ClientData | None, bool]:
     if table.function is not None:
         return _of_function(table)
     if table.path is not None:
-        return _of_file(table), None, True
+        return _of_files(table)
     name = str(table.name)
     if name in _IMAGES:
         images = _IMAGES[name]()
@@ -150,25 +158,14 @@ def _in_parts(images: ImageData) -> ClientData:
 
 
 def _dealt(arrays: dict[str, npt.NDArray[Any]], table: DataTable) -> ClientData:
-    partition = table.partition
-    if partition is None:
+    return dealt(arrays, _partition(table), table.label, "the data" if table.path is None else str(table.path))
+
+
+def _partition(table: DataTable) -> Partition:
+    """The words of the partition, as readers take them."""
+    if table.partition is None:
         raise DataError("data.partition is missing, as this data has no clients")
-    if table.label not in arrays:
-        where = "the data" if table.path is None else table.path
-        raise DataError(f'data.label = "{table.label}": {where} has the arrays {", ".join(arrays)}')
-    client_of = _partitioned(arrays[table.label].reshape(-1), partition)
-    return ClientData.from_arrays(arrays, client_of, range(partition.clients or int(client_of.max()) + 1))
-
-
-def _partitioned(labels: npt.NDArray[Any], partition: PartitionTable) -> npt.NDArray[np.int64]:
-    options = {
-        name: getattr(partition, name)
-        for name in ("clients", *PARTITION_OPTIONS[partition.method])
-        if getattr(partition, name) is not None
-    }
-    function: Callable[..., npt.NDArray[np.int64]] = getattr(simulation, f"partition_{partition.method}")
-    by_labels = partition.method in ("dirichlet", "shards", "by_label")
-    return function(labels if by_labels else len(labels), seed=partition.seed, **options)
+    return dataclasses.asdict(table.partition)
 
 
 def _of_function(table: DataTable) -> tuple[ClientData, ClientData | None, bool]:
@@ -184,17 +181,40 @@ def _of_function(table: DataTable) -> tuple[ClientData, ClientData | None, bool]
     return train, test, True
 
 
-def _of_file(table: DataTable) -> ClientData:
+def _of_files(table: DataTable) -> tuple[ClientData, ClientData | None, bool]:
+    """Whom to train on, and whom to evaluate on, of a file or two, or of a folder that has a folder for each."""
+    path, test_path = _split(table)
+    has_clients = table.partition is None
+    train = _of_file(table, path, None if has_clients else _partition(table), "path")
+    if test_path is None:
+        return train, None, has_clients
+    labels = train.label_names
+    test = _of_file(table, test_path, None if has_clients else Parts(_EVALUATION_PART), "test_path", labels)
+    return train, test, has_clients
+
+
+def _split(table: DataTable) -> tuple[Path, Path | None]:
+    """The paths for training and for evaluation. Those of images may be a folder's `train` and `test`."""
+    assert table.path is not None
+    split = split_folders(table.path) if format_of(table) == "images" and table.path.is_dir() else None
+    if split is None or table.folders == "clients":
+        return table.path, table.test_path
+    return split[0], table.test_path or (None if table.held_out else split[1])
+
+
+def _of_file(
+    table: DataTable, path: Path, partition: Partition | None, key: str, labels: tuple[str, ...] | None = None
+) -> ClientData:
     try:
-        return _read_file(table)
+        return _read_file(table, path, partition, labels)
     except DatasetError as error:
-        raise DataError(f"data.path: {error}") from error
+        raise DataError(f"data.{key}: {error}") from error
 
 
-def _read_file(table: DataTable) -> ClientData:
+def _read_file(table: DataTable, path: Path, partition: Partition | None, labels: tuple[str, ...] | None) -> ClientData:
     kind = format_of(table)
     if kind == "npz":
-        return _of_npz(table)
+        return _of_npz(table, path, partition)
     reader: Callable[..., ClientData] = getattr(simulation, f"from_{'folder' if kind == 'images' else kind}")
     options = dict(table.options)
     if table.client is not None:
@@ -203,28 +223,31 @@ def _read_file(table: DataTable) -> ClientData:
         options["features"] = table.features
     if table.types:
         options["convert"] = table.types
-    _user_code.check_options(reader, {"path": table.path, **options}, "data")
-    return reader(table.path, **options)
+    if partition is not None:
+        options |= {"partition": partition} | ({} if kind == "images" else {"label": table.label})
+    if kind == "images":
+        options |= ({"folders": table.folders} if table.folders else {}) | ({"labels": labels} if labels else {})
+    _user_code.check_options(reader, {"path": path, **options}, "data")
+    return reader(path, **options)
 
 
-def _of_npz(table: DataTable) -> ClientData:
-    assert table.path is not None
-    arrays = read_npz(table.path)
+def _of_npz(table: DataTable, path: Path, partition: Partition | None) -> ClientData:
+    arrays = read_npz(path)
     if table.client is not None and table.client not in arrays:
-        raise DataError(f'data.client = "{table.client}": {table.path} has the arrays {", ".join(arrays)}')
+        raise DataError(f'data.client = "{table.client}": {path} has the arrays {", ".join(arrays)}')
     owners = None if table.client is None else arrays.pop(table.client)
     if table.features:
         for name, source in table.features.items():
             if source not in arrays:
-                raise DataError(f"data.features.{name}: {table.path} has the arrays {', '.join(arrays)}")
+                raise DataError(f"data.features.{name}: {path} has the arrays {', '.join(arrays)}")
         arrays = {name: arrays[source] for name, source in table.features.items()}
     for name, dtype in table.types.items():
         if name not in arrays:
             raise DataError(f"data.types.{name}: there are the arrays {', '.join(arrays)}")
-        arrays[name] = cast(arrays[name], np.dtype(dtype), f"the array {name!r} of {table.path}")
+        arrays[name] = cast(arrays[name], np.dtype(dtype), f"the array {name!r} of {path}")
     if owners is None:
-        return _dealt(arrays, table)
+        return dealt(arrays, partition, table.label, str(path))
     try:
         return ClientData.from_arrays(arrays, owners)
     except (TypeError, ValueError) as error:
-        raise DataError(f"data: in {table.path}, whose array {table.client!r} is client_of, {error}") from error
+        raise DataError(f"data: in {path}, whose array {table.client!r} is client_of, {error}") from error

@@ -29,12 +29,14 @@ class Source:
         in_memory: all examples are in memory, or become so.
         varies: examples, or their order, are others in each round and epoch.
         left_out: how many examples were left out when the population was made, since they are nobody's.
+        label_names: what labels 0, 1, … are called, where that is known.
     """
 
     client_ids: Sequence[ClientId]
     in_memory: bool
     varies: bool = False
     left_out: int = 0
+    label_names: tuple[str, ...] | None = None
 
     def number(self, position: int) -> int:
         """The client's number; see `hansa.types.identities.numbers`."""
@@ -196,7 +198,7 @@ class Transformed(Source):
     def __init__(self, parent: Source, step: Step) -> None:
         self._parent, self._step = parent, step
         self.client_ids, self.in_memory, self.left_out = parent.client_ids, parent.in_memory, parent.left_out
-        self.varies = parent.varies or step.varies
+        self.varies, self.label_names = parent.varies or step.varies, parent.label_names
 
     def number(self, position: int) -> int:
         return self._parent.number(position)
@@ -235,7 +237,7 @@ class Kept(Source):
 
     def __init__(self, parent: Source) -> None:
         self._parent, self.client_ids, self.in_memory = parent, parent.client_ids, True
-        self.left_out = parent.left_out
+        self.left_out, self.label_names = parent.left_out, parent.label_names
 
     def number(self, position: int) -> int:
         return self._parent.number(position)
@@ -272,6 +274,7 @@ class Chosen(Source):
         self._parent, self._positions = parent, positions
         self.client_ids = _ChosenIds(parent.client_ids, positions)
         self.in_memory, self.varies, self.left_out = parent.in_memory, parent.varies, parent.left_out
+        self.label_names = parent.label_names
 
     def number(self, position: int) -> int:
         return self._parent.number(int(self._positions[position]))
@@ -311,6 +314,7 @@ class Concatenated(Source):
         self.left_out = first.left_out + second.left_out
         self.in_memory = first.in_memory and second.in_memory
         self.varies = first.varies or second.varies
+        self.label_names = first.label_names if first.label_names == second.label_names else None
 
     @property
     def known_sizes(self) -> Sizes | None:

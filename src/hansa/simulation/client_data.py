@@ -14,14 +14,7 @@ from hansa.simulation import _cohorts
 from hansa.simulation._columns import check_kind, joined
 from hansa.simulation._identities import IdentityIndex
 from hansa.simulation._owned import by_owner
-from hansa.simulation._sources import (
-    Chosen,
-    Concatenated,
-    FunctionSource,
-    Kept,
-    Source,
-    Transformed,
-)
+from hansa.simulation._sources import Chosen, Concatenated, FunctionSource, Kept, Source, Transformed
 from hansa.simulation._splitting import held_out as held_out_clients
 from hansa.simulation._steps import Arrays, Filter, Map, Part, Shuffle, Sizes, Step, Take, checked_arrays
 from hansa.simulation._values import fraction, integer, positions_within
@@ -149,6 +142,11 @@ class ClientData:
         return self._source.left_out
 
     @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """What the labels 0, 1, … are called, as the folders of images say; None where nothing says it."""
+        return self._source.label_names
+
+    @property
     def is_in_memory(self) -> bool:
         """Whether the examples are in memory, so that going through them reads no files."""
         return self._source.in_memory
@@ -163,11 +161,8 @@ class ClientData:
 
     def __repr__(self) -> str:
         known, kind = self._source.counted, self._source.known_type
-        parts = [f"{len(self)} clients"]
-        if known is not None:
-            parts.append(f"{int(known.sum())} examples, {int(known.min())} to {int(known.max())} each")
-        else:
-            parts.append("examples not counted yet")
+        counted = "" if known is None else f"{int(known.sum())} examples, {int(known.min())} to {int(known.max())} each"
+        parts = [f"{len(self)} clients", counted or "examples not counted yet"]
         if self._source.left_out:
             parts.append(f"{self._source.left_out} of nobody left out")
         if self._source.varies:

@@ -21,17 +21,10 @@ FORMATS = {
 }
 """The formats of files by their ending."""
 
+_TABLES = ("csv", "parquet", "npz")
+
 WITH_CLIENTS = ("cifar100", "emnist", "shakespeare", "tiny_shakespeare")
 """The data sets whose clients are given."""
-
-PARTITION_OPTIONS = {
-    "iid": (),
-    "dirichlet": ("alpha", "min_examples", "equal_sizes"),
-    "shards": ("shards_per_client",),
-    "by_label": ("labels_per_client",),
-    "by_quantity": ("alpha", "sigma", "min_examples"),
-}
-"""What each partition takes beside the number of clients and the seed."""
 
 
 def rules(config: RunConfig) -> list[str]:
@@ -57,35 +50,64 @@ def _data(data: DataTable) -> list[str]:
     if data.path is not None:
         problems += _file(data)
     else:
-        given = [name for name in ("format", "client", "features", "types") if getattr(data, name)]
-        problems += [f"data.{name} is of a file, and there is no data.path" for name in given]
-    clients_given = data.name in WITH_CLIENTS or (data.path is not None and (format_of(data) != "npz" or data.client))
-    if clients_given and data.partition is not None:
-        problems.append("data.partition: this data has clients; leave it out, or choose data without")
-    if not clients_given and data.partition is None and data.function is None and not problems:
-        problems.append('data.partition is missing, as this data has no clients: { method = "iid", clients = 10 }')
+        of_file = ("format", "test_path", "client", "folders", "features", "types")
+        problems += [f"data.{name} is of a file, and there is no data.path" for name in of_file if getattr(data, name)]
+    clients = _whose(data)
+    if clients and data.partition is not None:
+        problems.append(f"data.partition: {clients}; leave it out, or choose data without")
+    if not clients and data.partition is None and data.function is None and not problems:
+        or_column = "; or say data.client, the column that says whose a row is" if format_of(data) in _TABLES else ""
+        problems.append(
+            f'data.partition is missing, as this data has no clients: {{ method = "iid", clients = 10 }}{or_column}'
+        )
     if data.partition is not None:
         problems += _partition(data.partition)
     if data.steps is not None and data.epochs != 1:
         problems.append(f"data.steps = {data.steps} and data.epochs = {data.epochs} both say how long; leave one out")
+    if data.test_path is not None and data.held_out:
+        problems.append("data.test_path and data.held_out both say what is evaluated on; leave one of them out")
     if data.options and data.name is not None:
         problems.append("data.options are arguments of a function or of a reader; data.name takes none")
     return problems
 
 
+def _whose(data: DataTable) -> str:
+    """What says whose each example is; empty if nothing does, so that examples are dealt out."""
+    if data.name in WITH_CLIENTS:
+        return "this data has clients"
+    if data.path is None:
+        return ""
+    if data.client is not None:
+        return "data.client says whose each example is"
+    kind = format_of(data)
+    if kind == "images":
+        if data.folders is None and data.partition is None:
+            return "its folders are clients"
+        return 'data.folders = "clients" says that its folders are clients' if data.folders == "clients" else ""
+    return "" if kind in _TABLES else f"data of the format {kind} has clients"
+
+
 def _file(data: DataTable) -> list[str]:
     assert data.path is not None
     kind = format_of(data)
-    if not data.path.exists():
-        return [f"data.path: there is no {data.path}"]
+    missing = [
+        f"data.{name}: there is no {path}"
+        for name, path in (("path", data.path), ("test_path", data.test_path))
+        if path is not None and not path.exists()
+    ]
+    if missing:
+        return missing
     if kind is None:
-        return [f'data.format is missing, and {data.path.name} does not tell it; write format = "csv", for a start']
-    if kind in ("csv", "parquet") and data.client is None:
-        return ["data.client is missing: the column that says whose a row is"]
+        known = 'format = "images", for folders of images' if data.path.is_dir() else 'format = "csv", for a start'
+        return [f"data.format is missing, and {data.path.name} does not tell it; write {known}"]
+    if data.folders is not None and kind != "images":
+        return [f"data.folders is of the format images, and {data.path.name} is {kind}; leave it out"]
     return []
 
 
 def _partition(partition: PartitionTable) -> list[str]:
+    from hansa.simulation._dealing import PARTITION_OPTIONS  # slow to import
+
     problems = []
     allowed = PARTITION_OPTIONS[partition.method]
     every = {name for options in PARTITION_OPTIONS.values() for name in options}

@@ -11,6 +11,7 @@ from hansa.cli.config.checking import Function, key
 DataName = Literal[
     "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "emnist", "shakespeare", "tiny_shakespeare"
 ]
+Folders = Literal["clients", "labels"]
 FileFormat = Literal["csv", "parquet", "npz", "leaf", "tff_hdf5", "tff_sqlite", "images"]
 PartitionMethod = Literal["iid", "dirichlet", "shards", "by_label", "by_quantity"]
 
@@ -60,8 +61,12 @@ class DataTable:
         "and to evaluate on",
         None,
     )
+    test_path: Path | None = key("a second file or folder like `path`, to evaluate on", None)
     options: dict[str, Any] = key("arguments of the function, or of the reader, by name", {})
     client: str | None = key("of a table: the column, of an `npz` file the array, that says whose an example is", None)
+    folders: Folders | None = key(
+        "of `images`: what the folders in `path` are; by default labels, if there is a `partition`", None
+    )
     features: dict[str, Any] = key(
         'of a file: the arrays of examples and their columns, `{ x = ["height", "weight"], y = "label" }`', {}
     )

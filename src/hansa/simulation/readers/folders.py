@@ -1,47 +1,59 @@
-"""Clients from a folder of images for each."""
+"""Clients from folders of images: a folder for each client, or for each label, whose images are dealt out."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hansa._extras import require
+from hansa.simulation import _dealing
+from hansa.simulation._dealing import Partition
 from hansa.simulation._errors import reader
+from hansa.simulation._identities import owners_of
 from hansa.simulation._values import integer
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.clients import of_file
-from hansa.simulation.readers.columns import Convert, select
-from hansa.simulation.readers.images import Pixels, fitted, opened
+from hansa.simulation.readers.columns import Convert, select, without_rows
+from hansa.simulation.readers.images import Pixels, fitted, opened, scaled
+from hansa.simulation.readers.layouts import Folders, by_client, by_label, told
 from hansa.types import names
 from hansa.types.mismatch import describe
-
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @reader
 def from_folder(
     path: str | Path,
     *,
+    folders: Folders | None = None,
+    partition: Partition | None = None,
     image_size: tuple[int, int] | None = None,
     greyscale: bool = False,
+    scale: bool = False,
     labels: Sequence[str] | None = None,
     convert: Convert | None = None,
 ) -> ClientData:
-    """The clients of a folder in which each has a folder of images (`.png`, `.jpg`, `.gif`, `.bmp`, `.webp`, `.tif`).
+    """The clients of a folder of images (`.png`, `.jpg`, `.gif`, `.bmp`, `.webp`, `.tif`).
 
-    Either `path/client/image.png`, or `path/client/label/image.png` for labelled images. Only names are looked at now;
-    a client's images are read when they are wanted.
+    Its folders are clients, `path/client/image.png` or, with labels, `path/client/label/image.png`. Or they are labels,
+    `path/label/image.png`, as torchvision's `ImageFolder` and Keras's `image_dataset_from_directory` read them; their
+    images are then dealt out to simulated clients. Only names are looked at now; a client's images are read when they
+    are wanted.
 
     Args:
         path: the folder.
+        folders: what its folders are, 'clients' or 'labels'. It may be left out where there is a `partition`, and where
+            images lie in `path/client/label/`.
+        partition: how images in folders of labels are dealt out: the name of a partition and its arguments, such as
+            `{"method": "dirichlet", "clients": 10, "alpha": 0.5, "seed": 0}` for `partition_dirichlet`; or a function
+            from the labels, int32 [images], to whose each image is, such as `lambda y: partition_shards(y, 10)`.
         image_size: height and width in pixels to which images are scaled (bilinearly); by default all must have the
             same.
         greyscale: whether images are made grey, else they are made red, green and blue, with alpha as a fourth channel
             if they have transparency.
+        scale: whether `x` is float32 from 0 to 1, and not integers from 0 to 255, or 65,535.
         labels: the names of the folders of labels, in the order of their numbers; by default all that occur, in
             alphabetical order.
         convert: by name of the array, `x` or `y`, a dtype that it is cast to, or a function from values to an array
@@ -49,16 +61,16 @@ def from_folder(
             have one size and dtype.
 
     Returns:
-        The clients, called as their folders, in alphabetical order, each with its images in the order of their names:
-        `x`, `[images, height, width]` if grey, else `[images, height, width, 3]`, or 4 with transparency; uint8, but
-        uint16 if they have 16 bits; and, with folders of labels, `y`, int32 `[images]`. They are turned as their EXIF
-        orientation says.
+        The clients, called as their folders, in alphabetical order, or 0, 1, … if images are dealt out; each with its
+        images in the order of their paths: `x`, `[images, height, width]` if grey, else `[images, height, width, 3]`,
+        or 4 with transparency; uint8, but uint16 if they have 16 bits; and, with folders of labels, `y`, int32
+        `[images]`, whose names are `label_names`. They are turned as their EXIF orientation says.
 
     Raises:
         DatasetError: an image is damaged (when it is read). It is a FileNotFoundError if there is no such folder, and a
-            ValueError if there is no image in it, or some have labels and some have none, or `labels` lacks one; or
-            images have different sizes, several frames or 16 bits a colour, or are transparent and to be grey (when
-            they are read).
+            ValueError if there is no image in it, or it is not known whether its folders are clients or labels, or some
+            have labels and some have none, or `labels` lacks one; or images have different sizes, several frames or 16
+            bits a colour, or are transparent and to be grey (when they are read).
         ImportError: Pillow is not installed.
     """
     require("PIL.Image", "images", "from_folder")
@@ -66,25 +78,11 @@ def from_folder(
     root = Path(path)
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
-    found = {folder.name: _images(folder) for folder in _folders(root)}
-    found = {client: images for client, images in found.items() if images}
-    if not found:
-        raise ValueError(
-            f"{root} has no images of clients; they must be in {root}/CLIENT/ or {root}/CLIENT/LABEL/, and be called "
-            f"{' or '.join('*' + suffix for suffix in _SUFFIXES)}"
-        )
-    everything = [image for images in found.values() for image in images]
-    labelled = [label is not None for label, _ in everything]
-    if any(labelled) and not all(labelled):
-        raise ValueError(
-            f"{everything[labelled.index(False)][1]} lies in its client's folder, but "
-            f"{everything[labelled.index(True)][1]} in a folder of a label; put all images into folders of labels, or "
-            "none"
-        )
-    numbers = _numbers({label for label, _ in everything if label is not None}, labels, root)
-    selection = select(str(root), ["x", "y"] if numbers else ["x"], None, convert)
+    found, label_names = _found(root, _layout(root, folders, partition), partition, labels)
+    numbers = {label: number for number, label in enumerate(label_names or ())}
+    selection = select(str(root), ["x", "y"] if label_names else ["x"], None, convert)
 
-    def read(client_id: str) -> dict[str, Any]:
+    def read(client_id: Any) -> dict[str, Any]:
         def values(column: str) -> Any:
             if column == "y":
                 return np.array([numbers[str(label)] for label, _ in found[client_id]], np.int32)
@@ -92,11 +90,58 @@ def from_folder(
             images = [fitted(opened(path, str(path)), str(path), greyscale, size) for path in paths]
             if not selection.is_converted("x"):
                 _check_alike(paths, images)
-            return images
+            return [scaled(image) for image in images] if scale else images
 
+        if not found[client_id]:
+            some = next(client for client, images in found.items() if images)
+            return without_rows(read(some))
         return selection.of_client(client_id).arrays(values)
 
-    return of_file(root, list(found), read, [len(images) for images in found.values()])
+    data = of_file(root, list(found), read, [len(images) for images in found.values()])
+    data._source.label_names = label_names
+    return data
+
+
+def _layout(root: Path, folders: Any, partition: Any) -> Folders:
+    if folders not in ("clients", "labels", None):
+        raise ValueError(f"folders must be 'clients' or 'labels', what the folders in {root} are; found {folders!r}")
+    layout: Folders = folders or ("labels" if partition is not None else told(root))
+    if layout == "labels" and partition is None:
+        raise ValueError(
+            f"folders='labels' says that {root} has a folder for each label, and nothing says whose its images are; "
+            "give partition={'method': 'iid', 'clients': 10}, which deals them out"
+        )
+    if layout == "clients" and partition is not None:
+        raise ValueError(
+            "folders='clients' and partition both say whose each image is; leave partition out, or say "
+            "folders='labels' if the folders are labels"
+        )
+    return layout
+
+
+def _found(
+    root: Path, layout: Folders, partition: Any, labels: Sequence[str] | None
+) -> tuple[Mapping[Any, list[tuple[str | None, Path]]], tuple[str, ...] | None]:
+    """Each client's images with their labels, and the names of the labels; None if there are none."""
+    if layout == "clients":
+        clients = by_client(root)
+        occurring = {label for images in clients.values() for label, _ in images if label is not None}
+        return clients, _names(occurring, labels, root)
+    by_name = by_label(root)
+    label_names = _names(set(by_name), labels, root)
+    assert label_names is not None
+    images = [(label, image) for label in sorted(by_name) for image in by_name[label]]
+    number = {label: number for number, label in enumerate(label_names)}
+    known = np.array([number[label] for label, _ in images], np.int32)
+    client_of, client_ids = _dealing.owners(partition, lambda: known, len(images))
+    dealt = owners_of(client_of, len(images), "what partition gives")
+    mine: dict[Any, list[tuple[str | None, Path]]] = {
+        client: [] for client in (dealt.client_ids if client_ids is None else client_ids)
+    }
+    for image, position in zip(images, dealt.index.tolist(), strict=True):
+        if position >= 0:
+            mine[dealt.client_ids[position]].append(image)
+    return mine, label_names
 
 
 def _checked_size(given: Any) -> tuple[int, int]:
@@ -105,25 +150,10 @@ def _checked_size(given: Any) -> tuple[int, int]:
     return integer("the height in image_size", given[0], 1), integer("the width in image_size", given[1], 1)
 
 
-def _folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _images(client: Path) -> list[tuple[str | None, Path]]:
-    """The images of a client, each with its label, or with None if it lies in the client's folder."""
-    found: list[tuple[str | None, Path]] = [(None, image) for image in _image_files(client)]
-    return found + [(folder.name, image) for folder in _folders(client) for image in _image_files(folder)]
-
-
-def _image_files(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.name.lower().endswith(_SUFFIXES))
-
-
-def _numbers(occurring: set[str], labels: Sequence[str] | None, root: Path) -> dict[str, int]:
+def _names(occurring: set[str], labels: Sequence[str] | None, root: Path) -> tuple[str, ...] | None:
+    """The names of the labels, in the order of their numbers; None if there are none."""
     if labels is None:
-        return {label: number for number, label in enumerate(sorted(occurring))}
+        return tuple(sorted(occurring)) or None
     if not occurring:
         raise ValueError(f"labels are given, but there are no folders of labels in the clients' folders in {root}")
     if unknown := sorted(occurring - set(labels)):
@@ -131,7 +161,7 @@ def _numbers(occurring: set[str], labels: Sequence[str] | None, root: Path) -> d
         raise ValueError(f"{root} has folders for the label {unknown[0]!r}, which is not in labels{hint}")
     if len(set(labels)) < len(labels):
         raise ValueError(f"labels names a label twice: {list(labels)}")
-    return {label: number for number, label in enumerate(labels)}
+    return tuple(labels)
 
 
 def _check_alike(paths: list[Path], images: list[Pixels]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hansa.simulation._dealing import Partition, check_owner, dealt
 from hansa.simulation._owned import by_owner
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers import arrow
@@ -13,7 +14,15 @@ from hansa.simulation.readers.columns import Convert, Features, select
 from hansa.types.mismatch import describe
 
 
-def from_frame(frame: Any, client: str, features: Features | None = None, convert: Convert | None = None) -> ClientData:
+def from_frame(
+    frame: Any,
+    client: str | None = None,
+    features: Features | None = None,
+    convert: Convert | None = None,
+    *,
+    partition: Partition | None = None,
+    label: str = "y",
+) -> ClientData:
     """The clients of a data frame of pandas or Polars with one row per example.
 
     The values are copied once, out of the frame into arrays.
@@ -27,6 +36,10 @@ def from_frame(frame: Any, client: str, features: Features | None = None, conver
             a list of columns is stacked to one array `[examples, columns]`. By default every other column.
         convert: by name of the array, a dtype that it is cast to, or a function from values to an array with a row for
             each, such as one that makes numbers of text (it then gets a list of strings).
+        partition: in place of `client`, how rows are dealt out to simulated clients: the name of a partition and its
+            arguments, such as `{"method": "dirichlet", "clients": 10, "alpha": 0.5, "seed": 0}` for
+            `partition_dirichlet`; or a function from the labels to whose each row is.
+        label: the array of labels, which partitions look at.
 
     Returns:
         The clients, in ascending order of their ids; each one's rows are in the frame's order.
@@ -46,11 +59,14 @@ def from_frame(frame: Any, client: str, features: Features | None = None, conver
                 f"the columns of the frame must have strings for names; found {describe(column)}; call "
                 "frame.rename(columns=str)"
             )
+    check_owner(client, partition, "the frame")
     selection = select("the frame", list(frame.columns), features, convert, client)
-    what = f"column {client!r} of the frame"
+    what = f"column {client!r} of the frame" if client else "the frame"
     if not len(frame):
         raise ValueError(f"{what} has no rows, so there are no clients")
     arrays = selection.arrays(lambda column: read(frame, column))
+    if client is None:
+        return dealt(arrays, partition, label, what)
     owners = read(frame, client) if library == "pandas" else _polars_owners(frame[client])
     return ClientData(by_owner(arrays, owners, table=what))
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from hansa.simulation._dealing import Partition, check_owner, dealt
 from hansa.simulation._errors import reader
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers import arrow
 from hansa.simulation.readers.clients import of_file
-from hansa.simulation.readers.columns import Convert, Features, select
+from hansa.simulation.readers.columns import Convert, Features, Selection, select
 from hansa.simulation.readers.grouping import group
 from hansa.simulation.readers.images import opened, pixels
 from hansa.types.mismatch import describe
@@ -19,7 +22,13 @@ _ROWS_AT_ONCE = 1 << 16
 
 @reader
 def from_huggingface(
-    dataset: Any, client: str, features: Features | None = None, convert: Convert | None = None
+    dataset: Any,
+    client: str | None = None,
+    features: Features | None = None,
+    convert: Convert | None = None,
+    *,
+    partition: Partition | None = None,
+    label: str = "y",
 ) -> ClientData:
     """The clients of a `datasets.Dataset` of Hugging Face, one split of it.
 
@@ -38,6 +47,9 @@ def from_huggingface(
         convert: by name of the array, a dtype that it is cast to, or a function from values to an array with a row for
             each, such as a tokenizer (it gets a list of strings), or one that brings images to one size (it gets a list
             of arrays, or one array if they have one size and dtype).
+        partition: in place of `client`, how rows are dealt out to simulated clients; see `from_frame`. All rows are
+            then read at once, and kept in memory.
+        label: the array of labels, which partitions look at.
 
     Returns:
         The clients, in ascending order of their ids; each one's rows are in the dataset's order.
@@ -56,31 +68,38 @@ def from_huggingface(
         raise TypeError(
             f"dataset must be a datasets.Dataset, of which rows can be read in any order; found {describe(dataset)}"
         )
+    check_owner(client, partition, "the dataset")
     selection = select("the dataset", dataset.column_names, features, convert, client)
     features_of = dataset.features
     images = frozenset(column for column in selection.columns if _has_image(features_of[column]))
     arrow.check_schema(selection, features_of.arrow_schema, apart=images)
-    ids = dataset.select_columns([client]).with_format("arrow")
-    stretches = range(0, len(dataset), _ROWS_AT_ONCE)
-    parts = (arrow.owners(ids[start : start + _ROWS_AT_ONCE].column(client)) for start in stretches)
-    rows = group(parts, f"column {client!r} of the dataset")
     stored = dataset.select_columns(selection.columns).with_format("arrow")
 
-    positions = {client_id: position for position, client_id in enumerate(rows.client_ids)}
-
-    def read(client_id: Any) -> dict[str, Any]:
-        mine = rows.of(positions[client_id])
-        table = stored[mine]
-        of_client = selection.of_client(client_id)
+    def arrays(rows: Any, selection: Selection) -> dict[str, Any]:
+        """The arrays of some rows, int64 [rows]."""
+        table = stored[rows]
 
         def values(column: str) -> Any:
             if column not in images:
                 return arrow.to_values(table.column(column))
-            what = f"column {column!r} of {of_client.table} in row"
-            cells = zip(mine.tolist(), table.column(column).to_pylist(), strict=True)
+            what = f"column {column!r} of {selection.table} in row"
+            cells = zip(rows.tolist(), table.column(column).to_pylist(), strict=True)
             return [_decoded(features_of[column], cell, f"{what} {row}") for row, cell in cells]
 
-        return of_client.arrays(values)
+        return selection.arrays(values)
+
+    if client is None:
+        if not len(dataset):
+            raise ValueError("the dataset has no rows, so there are no clients")
+        return dealt(arrays(np.arange(len(dataset)), selection), partition, label, "the dataset")
+    ids = dataset.select_columns([client]).with_format("arrow")
+    stretches = range(0, len(dataset), _ROWS_AT_ONCE)
+    parts = (arrow.owners(ids[start : start + _ROWS_AT_ONCE].column(client)) for start in stretches)
+    rows = group(parts, f"column {client!r} of the dataset")
+    positions = {client_id: position for position, client_id in enumerate(rows.client_ids)}
+
+    def read(client_id: Any) -> dict[str, Any]:
+        return arrays(rows.of(positions[client_id]), selection.of_client(client_id))
 
     return of_file(None, rows.client_ids, read, rows.sizes, "the dataset", rows.left_out)
 

@@ -102,6 +102,19 @@ def fitted(image: Any, what: str, greyscale: bool, size: tuple[int, int] | None)
     return array if greyscale or array.ndim == 3 else np.repeat(array[..., None], 3, axis=-1)
 
 
+def scaled(array: Pixels) -> Pixels:
+    """Pixels of integers of 8 or 16 bits, from 0 to 1 as float32.
+
+    Raises:
+        TypeError: they are others, of which it is not known what is white.
+    """
+    if array.dtype not in (np.uint8, np.uint16):
+        raise TypeError(
+            f"scale is for images of 8 or 16 bits; found {array.dtype}: scale them by a function in convert"
+        )
+    return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+
+
 def _plain(image: Any) -> Any:
     """The image in a mode whose arrays mean what they say."""
     if image.mode.startswith("I;16"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hansa._extras import require
+from hansa.simulation._dealing import Partition, check_owner, dealt
 from hansa.simulation._errors import DatasetError, reader
 from hansa.simulation._limits import too_much, unpacked_limit
 from hansa.simulation.client_data import ClientData
@@ -22,7 +23,13 @@ _ROWS_AT_ONCE = 1 << 16
 
 @reader
 def from_parquet(
-    path: str | Path, client: str, features: Features | None = None, convert: Convert | None = None
+    path: str | Path,
+    client: str | None = None,
+    features: Features | None = None,
+    convert: Convert | None = None,
+    *,
+    partition: Partition | None = None,
+    label: str = "y",
 ) -> ClientData:
     """The clients of a Parquet file with one row per example; the file is never loaded whole.
 
@@ -40,6 +47,9 @@ def from_parquet(
             of columns is stacked to one array `[examples, columns]`. By default every other column.
         convert: by name of the array, a dtype that it is cast to, or a function from values to an array with a row for
             each, such as one that makes numbers of text (it then gets a list of strings).
+        partition: in place of `client`, how rows are dealt out to simulated clients; see `from_frame`. All rows are
+            then read at once, and kept in memory.
+        label: the array of labels, which partitions look at.
 
     Returns:
         The clients, in ascending order of their ids; each one's rows are in the file's order.
@@ -49,7 +59,32 @@ def from_parquet(
             a ValueError if there is no such column, or it does not hold what it should.
         ImportError: pyarrow is not installed.
     """
-    return from_table(ParquetTable(Path(path), "from_parquet"), client, features, convert)
+    table = ParquetTable(Path(path), "from_parquet")
+    name = str(table.path)
+    check_owner(client, partition, name)
+    selection = select(name, table.schema.names, features, convert, client)
+    arrow.check_schema(selection, table.schema)
+    if client is None:
+        return dealt(selection.arrays(_whole(table, selection.columns)), partition, label, name)
+    rows = group((arrow.owners(batch.column(0)) for batch in table.batches([client])), f"column {client!r} of {name}")
+    positions = {client_id: position for position, client_id in enumerate(rows.client_ids)}
+
+    def read(client_id: Any) -> dict[str, Any]:
+        found = table.rows(rows.of(positions[client_id]), selection.columns)
+        return selection.of_client(client_id).arrays(lambda column: arrow.to_values(found.column(column)))
+
+    return of_file(table.path, rows.client_ids, read, rows.sizes, name, rows.left_out)
+
+
+def _whole(table: ParquetTable, columns: Sequence[str]) -> Callable[[str], Any]:
+    """The values of a column, for all rows."""
+    import pyarrow
+
+    batches = list(table.batches(columns))
+    if not batches:
+        raise ValueError(f"{table.path} has no rows, so there are no clients")
+    found = pyarrow.Table.from_batches(batches)
+    return lambda column: arrow.to_values(found.column(column))
 
 
 class ParquetTable:
