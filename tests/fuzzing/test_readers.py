@@ -326,7 +326,8 @@ def images(random: Random, folder: Path) -> str:
             content = image_bytes(random.randrange(10))
             (root / client / f"{name}.png").write_bytes(damaged(content, random) if random.randrange(3) else content)
     grey = bool(random.randrange(2))
-    return tried(root, lambda: from_folder(root, image_size=(4, 4) if random.randrange(2) else None, greyscale=grey))
+    size = (4, 4) if random.randrange(2) else None
+    return tried(root, lambda: from_folder(root, folders="clients", image_size=size, greyscale=grey))
 
 
 def huggingface(random: Random, folder: Path) -> str:

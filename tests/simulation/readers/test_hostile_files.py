@@ -439,7 +439,7 @@ class TestImages:
         return path / "images" / "ann" / "a.png"
 
     def read(self, path: Path) -> Any:
-        return from_folder(path.parents[1], image_size=(8, 8), greyscale=True)
+        return from_folder(path.parents[1], folders="clients", image_size=(8, 8), greyscale=True)
 
     @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
     def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(

@@ -83,7 +83,7 @@ def test_an_image_is_what_it_shows(case: str, tmp_path: Path):
     np.testing.assert_array_equal(found[0], expected)
     grey = expected.astype(np.uint8) * 255 if expected.dtype == bool else expected
     coloured = grey if grey.ndim == 3 else np.stack([grey] * 3, -1)
-    found = from_folder(folder(tmp_path, stored)).client("ann")["x"]
+    found = from_folder(folder(tmp_path, stored), folders="clients").client("ann")["x"]
     assert found.dtype == coloured.dtype
     np.testing.assert_array_equal(found[0], coloured)
 
@@ -93,15 +93,15 @@ def test_cmyk_is_made_red_green_and_blue(tmp_path: Path):
     image.fromarray(np.full((8, 8, 3), (200, 40, 90), np.uint8)).convert("CMYK").save(
         tmp_path / "ann" / "a.jpg", quality=100
     )
-    found = from_folder(tmp_path).client("ann")["x"]
+    found = from_folder(tmp_path, folders="clients").client("ann")["x"]
     assert (abs(found.astype(int) - (200, 40, 90)) <= 3).all()
 
 
 def test_sixteen_bits_stay_when_images_are_grey_or_scaled(tmp_path: Path):
     root = folder(tmp_path, png(image.fromarray(np.full((4, 4), 40_000, np.uint16))))
-    found = from_folder(root, image_size=(2, 3), greyscale=True).client("ann")["x"]
+    found = from_folder(root, folders="clients", image_size=(2, 3), greyscale=True).client("ann")["x"]
     assert (found.dtype, found.shape, np.unique(found).tolist()) == (np.uint16, (1, 2, 3), [40_000])
-    assert from_folder(root, image_size=(2, 3)).client("ann")["x"].shape == (1, 2, 3, 3)
+    assert from_folder(root, folders="clients", image_size=(2, 3)).client("ann")["x"].shape == (1, 2, 3, 3)
 
 
 def test_images_of_several_modes_and_sizes_are_for_a_function(tmp_path: Path):
@@ -113,7 +113,7 @@ def test_images_of_several_modes_and_sizes_are_for_a_function(tmp_path: Path):
     expected = np.stack([np.asarray(each)[:2, :2].reshape(4, -1)[:, 0] for each in (RGB, RGB[:3], GREY, DEEP)])
     for data in (
         from_huggingface(of_dataset(images), "who", {"x": "image"}, {"x": corner}),
-        from_folder(folder(tmp_path, *images), convert={"x": corner}),
+        from_folder(folder(tmp_path, *images), folders="clients", convert={"x": corner}),
     ):
         np.testing.assert_array_equal(data.client("ann")["x"], expected)
     plain = from_huggingface(of_dataset([images[0], images[2]]), "who", {"x": "image"})
@@ -126,15 +126,15 @@ def test_images_of_several_modes_and_sizes_are_for_a_function(tmp_path: Path):
 def test_images_that_differ_in_more_than_size_are_named(tmp_path: Path):
     root = folder(tmp_path, png(image.fromarray(RGB)), png(image.fromarray(ALPHA)))
     with pytest.raises(ValueError, match=r"0\.png is uint8\[4,5,3\], but .*1\.png is uint8\[4,5,4\]: some are transp"):
-        from_folder(root).client("ann")
+        from_folder(root, folders="clients").client("ann")
     with pytest.raises(ValueError, match=r"1\.png has transparent parts, whose grey is unknown"):
-        from_folder(root, greyscale=True).client("ann")
+        from_folder(root, folders="clients", greyscale=True).client("ann")
 
 
 def test_what_pillow_would_leave_out_is_refused(tmp_path: Path):
     frames = gif(palette(FOUR), palette(FOUR[::-1]))
     with pytest.raises(ValueError, match=r"0\.gif has 2 frames; save the one that is meant"):
-        from_folder(folder(tmp_path, frames)).client("ann")
+        from_folder(folder(tmp_path, frames), folders="clients").client("ann")
     with pytest.raises(ValueError, match="in row 1 has 2 frames"):
         from_huggingface(of_dataset([png(palette(FOUR)), frames]), "who", {"x": "image"}).client("ann")
     with pytest.raises(ValueError, match="in row 0 has 16 bits a channel, of which Pillow reads 8"):
