@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,16 @@ def sampler(round_number: int) -> Any:
     return np.array([round_number % 10, (3 * round_number + 1) % 10])[: 1 + round_number % 2]
 
 
-def plain_loop(process: Any, data: Any, rounds: int) -> tuple[Any, list[dict[str, Any]]]:
-    """The states after each round, and the records, with nothing of `hansa.program`."""
+def plain_loop(process: Any, data: Any, rounds: int, last: Sequence[int] = ()) -> tuple[Any, list[dict[str, Any]]]:
+    """The states after each round, and the records, with nothing of `hansa.program`.
+
+    Every second round is evaluated, and those that were the last ones for a while.
+    """
     state, states, records, evaluation = process.initialize(), [], [], Evaluation()
     for number in range(1, rounds + 1):
         state, metrics = process.next(state, data.cohort(sampler(number), number))
         record = {"round": number, **{name: value.item() for name, value in metrics._asdict().items()}}
-        if number % 2 == 0:
+        if number % 2 == 0 or number in (rounds, *last):
             found = evaluation(state)
             record["evaluation/accuracy"] = float(found["accuracy"])
             for digit, errors in enumerate(found["errors"]["by_digit"].tolist()):
@@ -69,7 +72,7 @@ def test_it_is_the_plain_loop(process: Any, data: Any) -> None:
 
 
 def test_a_run_in_parts_is_the_run_in_one_and_its_files_say_so(process: Any, data: Any, tmp_path: Path) -> None:
-    states, records = plain_loop(process, data, 6)
+    states, records = plain_loop(process, data, 6, last=[5])
     for rounds in (2, 5, 6):
         found = train(
             process, data, rounds, sampler=sampler, evaluate=Evaluation(), evaluate_every=2, run_dir=tmp_path / "run",

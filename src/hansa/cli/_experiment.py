@@ -16,10 +16,11 @@ from hansa.cli._models import ModelError, ModelSource
 from hansa.cli._populations import Populations
 from hansa.cli.config import RunConfig, stored
 from hansa.cli.config.schema import OptimizerTable
-from hansa.program.metrics import EVALUATION
+from hansa.program.metrics import names_of, no_such_metric
+from hansa.program.plan import evaluated_names
 from hansa.simulation import ClientData
 from hansa.templates import IterativeProcess
-from hansa.types import FederatedType, StructType, names
+from hansa.types import StructType
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,13 @@ class Experiment:
             progress: where it is shown.
         """
         training = self.config.training
-        if training.evaluate_initial and self.evaluation is None:
-            raise ModelError(
-                "training.evaluate_initial: nothing is held out, and the data has no test examples; hold some out: "
-                "data.held_out = 0.1"
-            )
+        if self.evaluation is None:
+            for name, default in (("evaluate_initial", False), ("evaluate_every", 1)):
+                if getattr(training, name) != default:
+                    raise ModelError(
+                        f"training.{name}: nothing is held out, and the data has no test examples; hold some out: "
+                        "data.held_out = 0.1"
+                    )
         cohort_size, sampler = self._sampling()
         return program.train(
             self.process,
@@ -157,14 +160,15 @@ class Experiment:
     def _check_metric(self, key: str, metric: str) -> None:
         result = self.process.next.type_signature.result
         assert isinstance(result, StructType)
-        known = list(_metric_names(result["metrics"]))
-        if isinstance(self.evaluation, Evaluation):
-            known += [EVALUATION + name for name in self.evaluation.names]
-        if metric not in known:
-            hint = names.suggestion(metric, known) or ";"
-            raise ModelError(
-                f'training.{key}.metric = "{metric}": there is no such metric{hint} there are {", ".join(known)}'
-            )
+        known = names_of(result["metrics"])
+        evaluated = evaluated_names(self.evaluation)
+        if known is None:
+            return
+        problem = no_such_metric(
+            metric, [*known, *(evaluated or ())], self.evaluation is not None, evaluated is not None
+        )
+        if problem is not None:
+            raise ModelError(f'training.{key}.metric = "{metric}": {problem}')
 
 
 class Evaluation:
@@ -179,9 +183,9 @@ class Evaluation:
         self._evaluate, self._population = evaluate, population
 
     @property
-    def names(self) -> list[str]:
-        """The names of the metrics."""
-        return list(_metric_names(self._evaluate.type_signature.result))
+    def metric_names(self) -> list[str] | None:
+        """The names of the metrics; None if their type does not say them all."""
+        return names_of(self._evaluate.type_signature.result)
 
     def __call__(self, state: Any) -> Any:
         """The metrics."""
@@ -204,16 +208,6 @@ def identity(config: RunConfig) -> dict[str, Any]:
     del values["training"]["rounds"]
     values["output"].pop("folder", None)
     return {**values, "files": _code.kept(config)}
-
-
-def _metric_names(kind: Any, path: str = "") -> Any:
-    member = kind.member if isinstance(kind, FederatedType) else kind
-    if not isinstance(member, StructType):
-        yield path
-        return
-    for index, (name, part) in enumerate(member.fields):
-        step = str(index) if name is None else name
-        yield from _metric_names(part, f"{path}/{step}" if path else step)
 
 
 def _optimizer(key: str, table: OptimizerTable | None) -> Any:

@@ -18,7 +18,12 @@ Mode = Literal["min", "max"]
 
 
 class Callback(Protocol):
-    """Called after each round. What it remembers is part of each checkpoint, so a run that goes on has it again."""
+    """Called after each round. What it remembers is part of each checkpoint, so a run that goes on has it again.
+
+    A callback may also have the method `after_last_evaluation(round_number, state, metrics)`. It is called when a run's
+    last round is evaluated only because it is the last: `after_round` has not seen that evaluation, so that a run which
+    is made longer later stops where one in one go would.
+    """
 
     def after_round(self, round_number: int, state: Any, metrics: Record) -> str | None:
         """Called after each round, numbered from 1; gives the reason to stop, if there is one."""
@@ -34,13 +39,16 @@ class EarlyStopping:
     """Stops a run when a metric has not improved for some rounds.
 
     Only rounds that have the metric count: with `evaluate_every=5`, a patience of 2 is that of two evaluations. NaN is
-    no improvement.
+    no improvement. That the run has the metric is checked before its first round.
 
     Args:
         metric: its name, such as `evaluation/loss`.
         patience: how many rounds with no improvement are borne; the next of them stops the run.
         min_delta: how much is an improvement: more than this.
         mode: whether the metric is to become small or large.
+
+    Attributes:
+        metric: its name.
     """
 
     def __init__(self, metric: str, patience: int = 0, *, min_delta: float = 0.0, mode: Mode = "min") -> None:
@@ -48,15 +56,16 @@ class EarlyStopping:
             raise ValueError(f"patience must be a number of rounds, 0 or more; found {patience!r}")
         if not min_delta >= 0:
             raise ValueError(f"min_delta must be 0 or more, found {min_delta!r}")
-        self._metric, self._patience, self._min_delta, self._mode = metric, patience, min_delta, _mode(mode)
+        self.metric = metric
+        self._patience, self._min_delta, self._mode = patience, min_delta, _mode(mode)
         self._best, self._best_round, self._waited = _worst(mode), 0, 0
 
     def __repr__(self) -> str:
-        return f"EarlyStopping({self._metric!r}, {self._patience}, min_delta={self._min_delta}, mode={self._mode!r})"
+        return f"EarlyStopping({self.metric!r}, {self._patience}, min_delta={self._min_delta}, mode={self._mode!r})"
 
     def after_round(self, round_number: int, state: Any, metrics: Record) -> str | None:
         """Look at the metric."""
-        value = metric_value(metrics, self._metric)
+        value = metric_value(metrics, self.metric)
         if value is None:
             return None
         if _improves(value, self._best, self._mode, self._min_delta):
@@ -65,7 +74,7 @@ class EarlyStopping:
         self._waited += 1
         if self._waited <= self._patience:
             return None
-        return f"{self._metric} has not improved since round {self._best_round}, when it was {self._best:.6g}"
+        return f"{self.metric} has not improved since round {self._best_round}, when it was {self._best:.6g}"
 
     def save(self) -> Any:
         """The best value, its round, and for how many rounds it has been the best."""
@@ -89,26 +98,31 @@ class BestModel:
         mode: whether the metric is to become small or large.
 
     Attributes:
+        metric: its name.
         state: the best state so far; None before there is one.
         round: its round.
         value: the metric's value in it.
     """
 
     def __init__(self, metric: str, *, mode: Mode = "min") -> None:
-        self._metric, self._mode = metric, _mode(mode)
+        self.metric, self._mode = metric, _mode(mode)
         self.state: Any = None
         self.round: int | None = None
         self.value = _worst(mode)
 
     def __repr__(self) -> str:
-        return f"BestModel({self._metric!r}, mode={self._mode!r})"
+        return f"BestModel({self.metric!r}, mode={self._mode!r})"
 
     def after_round(self, round_number: int, state: Any, metrics: Record) -> str | None:
         """Look at the metric."""
-        value = metric_value(metrics, self._metric)
+        value = metric_value(metrics, self.metric)
         if value is not None and _improves(value, self.value, self._mode):
             self.state, self.round, self.value = state, round_number, value
         return None
+
+    def after_last_evaluation(self, round_number: int, state: Any, metrics: Record) -> None:
+        """Look at the metric of a last round, too."""
+        self.after_round(round_number, state, metrics)
 
     def save(self) -> Any:
         """The best state, its round and its value."""
@@ -155,10 +169,12 @@ def to_callbacks(values: Any) -> list[Callback]:
     """Callbacks, of which functions are made some.
 
     Raises:
-        TypeError: if one is neither.
+        TypeError: if one is neither, or takes other arguments.
     """
     expected = "a callback has the methods {}, or is a function of a round's number, the state and the metrics"
-    return adapted("callbacks", values, ("after_round", "save", "restore"), FunctionCallback, expected)
+    after = ("round_number", "state", "metrics")
+    methods = {"after_round": after, "save": (), "restore": ("saved",)}
+    return adapted("callbacks", values, methods, after, FunctionCallback, expected)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hansa.program._adapting import check_call, check_no_class
 from hansa.program.population import summary
 from hansa.simulation import UniformSampler
 from hansa.types.mismatch import describe
@@ -71,6 +72,8 @@ class Cohorts:
             )
         size = len(data)
         if sampler is not None:
+            check_no_class("sampler", sampler)
+            check_call("sampler", sampler, ("round_number",))
             self._sampler = sampler
         elif cohort_size is None:
             self._sampler = EveryClient(size)
@@ -105,6 +108,8 @@ class Cohorts:
                 "data must be a hansa.simulation.ClientData, or a function from a round's number to its data, such as "
                 f"lambda round_number: clients; found {describe(self._data)}"
             )
+        check_no_class("data", self._data)
+        check_call("data", self._data, ("round_number",))
         for name, value in (("cohort_size", cohort_size), ("sampler", sampler)):
             if value is not None:
                 raise ValueError(f"data is a function, which says itself whose data a round is given; leave out {name}")

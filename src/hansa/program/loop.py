@@ -80,7 +80,7 @@ def train(
 
     1. Sample the round's cohort.
     2. Take the state to the next one.
-    3. Evaluate it, every few rounds.
+    3. Evaluate it, every few rounds, and after the last one.
     4. Write the metrics to the sinks, and call the callbacks.
     5. Save a checkpoint, every few rounds, and at the end.
 
@@ -98,7 +98,8 @@ def train(
         seed: of the draw of cohorts.
         initial_state: the state to begin with; by default `process.initialize()`.
         evaluate: from a state to metrics, which are recorded as `evaluation/…`.
-        evaluate_every: after which rounds: this one, twice this, and so on.
+        evaluate_every: after which rounds: this one, twice this, and so on. The last round is always evaluated, also if
+            a callback stops the run after it.
         evaluate_initial: whether the state that a run begins with is evaluated, too, and recorded as round 0. Callbacks
             are not called for it.
         run_dir: a folder for checkpoints, metrics (`metrics.csv`, `metrics.jsonl`), what was asked (`run.json`), who

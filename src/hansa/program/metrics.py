@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -66,6 +66,28 @@ def check_type(kind: Type) -> None:
     _check_type(kind, "")
 
 
+def names_of(kind: Type, prefix: str = "") -> list[str] | None:
+    """The names that `flatten` gives the numbers in a value of a type; None where the type does not say them all.
+
+    Args:
+        kind: the type.
+        prefix: what the names begin with.
+    """
+    if isinstance(kind, FederatedType):
+        return names_of(kind.member, prefix) if kind.all_equal else None
+    if isinstance(kind, StructType):
+        inner = [
+            names_of(member, _joined(prefix, str(index) if name is None else name))
+            for index, (name, member) in enumerate(kind.fields)
+        ]
+        return None if None in inner else [name for names in inner for name in names or ()]
+    if not isinstance(kind, TensorType) or None in kind.shape:
+        return None
+    if not kind.shape:
+        return [prefix or "value"]
+    return [_joined(prefix, "/".join(map(str, index))) for index in np.ndindex(*(size or 0 for size in kind.shape))]
+
+
 def metric_value(metrics: Record, name: str) -> float | None:
     """A metric of a round; None where it is one of the evaluation and the round has none.
 
@@ -78,13 +100,36 @@ def metric_value(metrics: Record, name: str) -> float | None:
         if isinstance(value, str):
             raise TypeError(f"the metric {name!r} must be a number, found {value!r}")
         return float(value)
-    if name.startswith(EVALUATION) and not any(known.startswith(EVALUATION) for known in metrics):
+    if is_of_evaluation(name) and not any(map(is_of_evaluation, metrics)):
         return None
     raise KeyError(_names.unknown(name, tuple(metrics)))
 
 
 EVALUATION = "evaluation/"
 """What the names of an evaluation's metrics begin with."""
+
+
+def no_such_metric(name: str, known: Iterable[str], evaluated: bool, all_known: bool) -> str | None:
+    """What is wrong with a metric that a run is to look at: that there is none; None where there is, or may be, one.
+
+    Args:
+        name: the metric's.
+        known: the names that are known before the first round, those of the evaluation with `evaluation/`.
+        evaluated: whether there is an evaluation.
+        all_known: whether all names of the evaluation are known.
+    """
+    listed = list(known)
+    if name in listed or (is_of_evaluation(name) and evaluated and not all_known):
+        return None
+    hint = _names.suggestion(name, listed) or ";"
+    more = "" if all_known or not evaluated else f", and what evaluate returns, as {EVALUATION}…"
+    none = "; there is no evaluation, so there is nothing of it" if is_of_evaluation(name) and not evaluated else ""
+    return f"there is no such metric{hint} there are {', '.join(listed) or 'none'}{more}{none}"
+
+
+def is_of_evaluation(name: str) -> bool:
+    """Whether a metric is one of the evaluation."""
+    return name.startswith(EVALUATION) or name == EVALUATION.rstrip("/")
 
 
 def _joined(prefix: str, name: str) -> str:

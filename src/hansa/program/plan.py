@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hansa.program.callbacks import Callback
+from hansa.program._adapting import check_call, check_no_class
+from hansa.program.callbacks import BestModel, Callback, EarlyStopping
 from hansa.program.cohorts import Cohorts, described
+from hansa.program.metrics import EVALUATION, names_of, no_such_metric
 from hansa.program.step import Step
 
 
@@ -18,8 +20,8 @@ class Plan:
     """What is to be done; see `train`.
 
     Raises:
-        TypeError, ValueError: if `keep_every` and `checkpoint_every` do not go together, or there is nothing to
-            evaluate by.
+        TypeError, ValueError: if `keep_every` and `checkpoint_every` do not go together, there is nothing to evaluate
+            by, or a callback looks at a metric that there is not.
     """
 
     step: Step
@@ -42,6 +44,28 @@ class Plan:
             raise TypeError(f"evaluate_initial must be True or False, found {self.evaluate_initial!r}")
         if self.evaluate_initial and self.evaluate is None:
             raise ValueError("evaluate_initial=True evaluates the initial state; pass evaluate, which says how")
+        if self.evaluate_every != 1 and self.evaluate is None:
+            raise ValueError(
+                f"evaluate_every={self.evaluate_every} says after which rounds there is an evaluation; pass evaluate, "
+                "which says how"
+            )
+        for callback in self.callbacks:
+            if isinstance(callback, EarlyStopping | BestModel):
+                self._check_metric(callback)
+
+    def is_evaluated(self, number: int) -> bool:
+        """Whether a round is evaluated, be it the last one or not."""
+        return self.evaluate is not None and number % self.evaluate_every == 0
+
+    def _check_metric(self, callback: EarlyStopping | BestModel) -> None:
+        own, evaluated = self.step.metric_names, evaluated_names(self.evaluate)
+        if own is None:
+            return
+        problem = no_such_metric(
+            callback.metric, [*own, *(evaluated or ())], self.evaluate is not None, evaluated is not None
+        )
+        if problem is not None:
+            raise ValueError(f"{callback!r}: {problem}")
 
     def asked(self, seed: int, config: Any) -> dict[str, Any]:
         """What a run that goes on must have asked the same.
@@ -73,11 +97,28 @@ def checked_evaluate(evaluate: Any) -> Any:
     """What evaluates a state, or None.
 
     Raises:
-        TypeError: if it is no function.
+        TypeError: if it is no function of a state.
     """
-    if evaluate is not None and not callable(evaluate):
+    if evaluate is None:
+        return None
+    if not callable(evaluate):
         raise TypeError(f"evaluate must be a function from the state to metrics, found {evaluate!r}")
+    check_no_class("evaluate", evaluate)
+    check_call("evaluate", evaluate, ("state",))
     return evaluate
+
+
+def evaluated_names(evaluate: Any) -> list[str] | None:
+    """The names of an evaluation's metrics, as they are recorded; None where they are not known before it is called.
+
+    They are known of a computation with a type, and of an object that lists them as its `metric_names`.
+    """
+    if evaluate is None:
+        return []
+    signature, names = getattr(evaluate, "type_signature", None), getattr(evaluate, "metric_names", None)
+    if signature is not None and hasattr(signature, "result"):
+        return names_of(signature.result, EVALUATION.rstrip("/"))
+    return [EVALUATION + name for name in names] if isinstance(names, list | tuple) else None
 
 
 def check_resume(resume: Any, run_dir: Any) -> None:

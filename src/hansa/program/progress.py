@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hansa._printing import in_a_line, printable
+from hansa.program._adapting import check_call, check_no_class
 from hansa.program.metrics import Record, Scalar
 
 # As many rounds as fit a small terminal are shown; the others are in the history.
@@ -51,7 +52,11 @@ def to_progress(value: Any) -> Progress:
         if console.is_jupyter:
             return NotebookProgress()
         return TableProgress(console) if value is True or console.is_terminal else LogProgress()
-    if all(callable(getattr(value, name, None)) for name in ("begin", "add", "end")):
+    methods = {"begin": ("done", "rounds", "stopping"), "add": ("record", "seconds"), "end": ("message",)}
+    if all(callable(getattr(value, name, None)) for name in methods):
+        check_no_class("progress", value)
+        for name, given in methods.items():
+            check_call(f"{type(value).__name__}.{name}", getattr(value, name), given)
         return value  # type: ignore[no-any-return]
     raise TypeError(f"progress must be 'auto', True, False, or an object with begin, add and end; found {value!r}")
 

@@ -128,20 +128,35 @@ class Run:
         begin = time.perf_counter()
         data, positions = plan.cohorts(number)
         state, metrics = plan.step(self.state, data)
-        trained = time.perf_counter()
-        if plan.evaluate is not None and number % plan.evaluate_every == 0:
-            metrics = _merged(metrics, flatten(plan.evaluate(state), EVALUATION.rstrip("/")))
-        record = _merged({"round": number}, metrics)
-        if self._log is not None:
-            seconds = {"seconds": trained - begin, "evaluation_seconds": time.perf_counter() - trained}
-            with self._writing():
-                self._log.write(number, {**seconds, **_listed(positions)})
+        seconds = {"seconds": time.perf_counter() - begin, "evaluation_seconds": 0.0}
+        if plan.is_evaluated(number):
+            metrics = self._evaluated(state, metrics, seconds)
         for callback in plan.callbacks:
             self.stopped = callback.after_round(number, state, metrics) or self.stopped
+        if plan.evaluate is not None and not plan.is_evaluated(number) and self._is_last(number):
+            metrics = self._evaluated(state, metrics, seconds)
+            for callback in plan.callbacks:
+                getattr(callback, "after_last_evaluation", _nothing)(number, state, metrics)
+        record = _merged({"round": number}, metrics)
+        if self._log is not None:
+            with self._writing():
+                self._log.write(number, {**seconds, **_listed(positions)})
         self._write(number, metrics)
         self.records.append(record)
         self.state, self.done = state, number
         return record
+
+    def _is_last(self, number: int) -> bool:
+        """Whether a round is the last one of all, or the one that a callback stops after; it is evaluated, too."""
+        return number == self._plan.rounds or self.stopped is not None
+
+    def _evaluated(self, state: Any, metrics: Record, seconds: dict[str, float]) -> dict[str, Scalar]:
+        """The metrics of a round with those of its evaluation, whose seconds are noted."""
+        begin = time.perf_counter()
+        assert self._plan.evaluate is not None
+        found = _merged(metrics, flatten(self._plan.evaluate(state), EVALUATION.rstrip("/")))
+        seconds["evaluation_seconds"] = time.perf_counter() - begin
+        return found
 
     def _write(self, number: int, metrics: Record) -> None:
         with self._writing():
@@ -180,6 +195,10 @@ class Run:
                 f"{self._folder.path} cannot be written: {error}. Round {self._saved} is the last one that is "
                 "saved; the run goes on from there once the folder can be written"
             ) from error
+
+
+def _nothing(*_: object) -> None:
+    """What a callback without a method does."""
 
 
 def _listed(positions: Positions | None) -> dict[str, Scalar]:

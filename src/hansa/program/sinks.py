@@ -171,10 +171,12 @@ def to_sinks(values: Any) -> list[Sink]:
     """Sinks, of which functions are made some.
 
     Raises:
-        TypeError: if one is neither.
+        TypeError: if one is neither, or takes other arguments.
     """
     expected = "a sink has the methods {}, or is a function of a round's number and metrics"
-    return adapted("sinks", values, ("start", "write", "flush", "close"), FunctionSink, expected)
+    round_number = ("round_number", "metrics")
+    methods = {"start": ("last_round", "run_dir"), "write": round_number, "flush": (), "close": ()}
+    return adapted("sinks", values, methods, round_number, FunctionSink, expected)
 
 
 def read_json_lines(path: Path, last_round: int) -> list[dict[str, Scalar]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hansa.program.metrics import Scalar, check_type, flatten
+from hansa.program.metrics import Scalar, check_type, flatten, names_of
 from hansa.templates import IterativeProcess, MeasuredProcess
 from hansa.types import FederatedType, Struct, StructType, Type
 
@@ -18,6 +18,7 @@ class Step:
     Attributes:
         process: the process.
         state_type: the type of its state.
+        metric_names: the names of its metrics; None where the types do not say them all.
 
     Raises:
         TypeError: if `next` does not take a state and data.
@@ -37,6 +38,7 @@ class Step:
         self.process, self.state_type = process, process.state_type
         self._is_alone = process.state_type.is_assignable_from(signature.result)
         self._fields: tuple[int, ...] = ()
+        self.metric_names: list[str] | None = []
         if self._is_alone:
             return
         result = signature.result
@@ -45,6 +47,10 @@ class Step:
         self._is_one = len(self._fields) == 1 and _is_struct(result[self._fields[0]])
         for index in self._fields:
             check_type(result[index])
+        if self._is_one:
+            self.metric_names = names_of(result[self._fields[0]])
+        elif self._fields:
+            self.metric_names = names_of(StructType([result.fields[index] for index in self._fields]))
 
     def __call__(self, state: Any, data: Any) -> tuple[Any, dict[str, Scalar]]:
         """The state after a round, and its metrics."""

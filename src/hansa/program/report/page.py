@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hansa._directions import less_is_better
-from hansa.program.metrics import EVALUATION
+from hansa.program.metrics import EVALUATION, is_of_evaluation
 from hansa.program.report.charts import Series, bar_chart, histogram, label_map, line_chart
 from hansa.program.report.elements import Element, duration, element, shown, titled, to_html
 from hansa.program.report.reading import Run
@@ -139,13 +139,13 @@ def _rounds(run: Run) -> Iterable[Element]:
         title += f" after the first, which took {duration(training[0][1])} with compilation"
         training = training[1:]
     series = [_seconds("training", training, main=True)]
-    every = int(run.asked.get("evaluate_every", 1))
+    evaluated = {record["round"] for record in run.history if any(map(is_of_evaluation, record))}
     evaluation = [
         (number, float(record["evaluation_seconds"]))
         for number, record in zip(numbers, run.log, strict=True)
-        if number % every == 0
+        if number in evaluated
     ]
-    if run.asked.get("evaluate") is not None and evaluation:
+    if evaluation:
         if len(evaluation) > 2:
             title += f"; the first evaluation took {duration(evaluation[0][1])}"
             evaluation = evaluation[1:]
