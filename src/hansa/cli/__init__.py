@@ -7,4 +7,4 @@ def main() -> None:
     """Run the command line."""
     from hansa.cli._commands import app
 
-    app()
+    app(prog_name="hansa")

@@ -2,90 +2,105 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Any, Literal
 
-import typer
+import click
 
+import hansa
 from hansa.cli import _help
+from hansa.cli._output import FAILED, INTERRUPTED, errors_of, print_json, say
 
-app = typer.Typer(
-    name="hansa",
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+
+class Command(click.Command):
+    """A command whose errors are told in a line or a few, and as JSON where that is asked for."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with errors_of(ctx.info_name or "", ctx.params.get("json", False)):
+            return super().invoke(ctx)
+
+
+class Commands(click.Group):
+    """All commands, in the order in which they are written here."""
+
+    command_class = Command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        return list(self.commands)
+
+
+@click.group(
+    "hansa",
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
+    help=_help.ABOUT,
+    epilog=_help.WHERE_NEXT,
+)
+@click.version_option(hansa.__version__, prog_name="hansa", message="%(prog)s %(version)s", help="Print the version.")
+@click.pass_context
+def app(context: click.Context) -> None:
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+_PATH, _FILE, _FOLDER = (
+    click.Path(path_type=Path),
+    click.Path(path_type=Path, dir_okay=False),
+    click.Path(path_type=Path, file_okay=False),
+)
+_config = click.argument("config", metavar="CONFIG", type=_PATH)
+_run = click.argument("run", metavar="RUN", type=_PATH)
+_json = click.option("--json", is_flag=True, help="Print one JSON object.")
+_json_lines = click.option("--json", is_flag=True, help="Print one JSON object a line.")
+_set = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Another value for a key of the file, such as training.rounds=20.",
+)
+_allow_changes = click.option(
+    "--allow-changes", is_flag=True, help="Take the run's Python files as they are now, if they have changed."
 )
 
-_Config = Annotated[Path, typer.Argument(help="A run's TOML file.", show_default=False)]
-_Run = Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-_JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
-_Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Another value for a key of the file, such as training.rounds=20."),
-]
-_AllowChanges = Annotated[
-    bool, typer.Option("--allow-changes", help="Take the run's Python files as they are now, if they have changed.")
-]
+
+def _whole(least: int) -> click.IntRange:
+    return click.IntRange(min=least)
 
 
-class DemoDataset(StrEnum):
-    """The datasets that the demo can run on."""
-
-    DIGITS = "digits"
-    MNIST = "mnist"
-
-
-class EvaluatedOn(StrEnum):
-    """What a run can be evaluated on."""
-
-    AUTO = "auto"
-    EVALUATION = "evaluation"
-    TRAINING = "training"
-
-
-def _print_version(wanted: bool) -> None:
-    if not wanted:
-        return
-    from importlib import metadata
-
-    try:
-        print(f"hansa {metadata.version('hansa')}")
-    except metadata.PackageNotFoundError:
-        print("hansa (not installed)")
-    raise typer.Exit
-
-
-@app.callback(invoke_without_command=True, help=_help.ABOUT, epilog=_help.WHERE_NEXT)
-def _hansa(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
-@app.command(epilog=_help.AFTER_DEMO)
-def demo(
-    data: Annotated[
-        DemoDataset, typer.Option(help="scikit-learn's 1,797 digits of 8x8 pixels, or MNIST.")
-    ] = DemoDataset.DIGITS,
-    rounds: Annotated[
-        int | None, typer.Option(min=1, help="How many rounds to run.", show_default="as many as suit the data")
-    ] = None,
-    run_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="A new or empty folder for what the run leaves.", show_default="runs/demo-DATA-TIME", file_okay=False
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the model's first weights and of the held-out images.")] = 1,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line: begin, each round, end.")] = False,
-) -> None:
+@app.command(epilog=_help.AFTER_DEMO, short_help="Train ten clients, offline, and draw the curves.")
+@click.option(
+    "--data",
+    type=click.Choice(["digits", "mnist"]),
+    default="digits",
+    help="scikit-learn's 1,797 digits of 8x8 pixels, or MNIST.",
+)
+@click.option(
+    "--rounds",
+    metavar="N",
+    type=_whole(1),
+    help="How many rounds to run.",
+    show_default="as many as suit the data",
+)
+@click.option(
+    "--run-dir",
+    metavar="FOLDER",
+    type=_FOLDER,
+    help="A new or empty folder for what the run leaves.",
+    show_default="runs/demo-DATA-TIME",
+)
+@click.option(
+    "--seed",
+    metavar="N",
+    type=_whole(0),
+    default=1,
+    help="Seed of the model's first weights and of the held-out images.",
+)
+@click.option("--json", is_flag=True, help="Print one JSON object a line: begin, each round, end.")
+def demo(data: str, rounds: int | None, run_dir: Path | None, seed: int, json: bool) -> None:
     """Train a Keras model on ten clients, each holding the images of one digit, by federated averaging.
 
     A tenth of each client's images is held out.
@@ -96,163 +111,159 @@ def demo(
     from hansa.cli import _demo, _report, _run_folder
     from hansa.simulation import datasets
 
-    options = _demo.Options(data.value, rounds, run_dir, seed)
+    options = _demo.Options(data, rounds, run_dir, seed)
     try:
         finished = _demo.run(options, _report.reporter(json))
     except (datasets.DatasetError, _run_folder.RunFolderError) as error:
-        typer.echo(f"hansa demo: {printable(error)}", err=True)
-        raise typer.Exit(1) from None
+        click.echo(f"hansa demo: {printable(error)}", err=True)
+        raise click.exceptions.Exit(FAILED) from None
     except KeyboardInterrupt:
-        typer.echo("hansa demo: stopped before the first round was finished; nothing is left behind.", err=True)
-        raise typer.Exit(130) from None
-    if not finished:
-        raise typer.Exit(130)
+        click.echo("hansa demo: stopped before the first round was finished; nothing is left behind.", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    _end(finished)
 
 
-@app.command(epilog=_help.AFTER_NEW)
-def new(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder.", show_default=False)],
-    json: _Json = False,
-) -> None:
+@app.command(epilog=_help.AFTER_NEW, short_help="Write a small project to begin with.")
+@click.argument("folder", metavar="DIR", type=_PATH)
+@_json
+def new(folder: Path, json: bool) -> None:
     """Write a small project to begin with: a Keras model, and a file that says how clients train it.
 
     It runs as it is, offline, on the digits that come with Hansa. Nothing is overwritten.
     """
-    from hansa.cli import _new, _output
+    from hansa.cli import _new
 
-    with _output.errors_of("new", json):
-        files = _new.new(folder)
+    files = _new.new(folder)
     if json:
-        _output.print_json({"folder": folder, "files": files})
+        print_json({"folder": folder, "files": files})
     else:
-        _output.say(*files, "", f"hansa train {folder / 'run.toml'} runs it.")
+        say(*files, "", f"hansa train {folder / 'run.toml'} runs it.")
 
 
-@app.command(epilog=_help.AFTER_TRAIN)
-def train(config: _Config, overrides: _Set = None, json: _JsonLines = False) -> None:
+@app.command(epilog=_help.AFTER_TRAIN, short_help="Run what a TOML file says, or go on with it.")
+@_config
+@_set
+@_json_lines
+def train(config: Path, overrides: tuple[str, ...], json: bool) -> None:
     """Train a model on clients, as a TOML file says, by federated averaging.
 
     If the run's folder has the run already, it goes on from its last checkpoint.
     """
-    from hansa.cli import _output, _train
+    from hansa.cli import _train
 
-    with _output.errors_of("train", json):
-        finished = _train.train(config, overrides or [], json)
-    if not finished:
-        raise typer.Exit(_output.INTERRUPTED)
+    _end(_train.train(config, overrides, json))
 
 
-@app.command(epilog=_help.AFTER_RESUME)
-def resume(
-    run: _Run,
-    rounds: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many rounds the run is to have in all.", show_default="as many as it had"),
-    ] = None,
-    allow_changes: _AllowChanges = False,
-    json: _JsonLines = False,
-) -> None:
+@app.command(epilog=_help.AFTER_RESUME, short_help="Go on with a run that was stopped or killed.")
+@_run
+@click.option(
+    "--rounds",
+    metavar="N",
+    type=_whole(1),
+    help="How many rounds the run is to have in all.",
+    show_default="as many as it had",
+)
+@_allow_changes
+@_json_lines
+def resume(run: Path, rounds: int | None, allow_changes: bool, json: bool) -> None:
     """Go on with a run that was stopped or killed, from its last checkpoint."""
-    from hansa.cli import _output, _train
+    from hansa.cli import _train
 
-    with _output.errors_of("resume", json):
-        finished = _train.resume(run, rounds, allow_changes, json)
-    if not finished:
-        raise typer.Exit(_output.INTERRUPTED)
+    _end(_train.resume(run, rounds, allow_changes, json))
 
 
-@app.command(epilog=_help.AFTER_EVALUATE)
+@app.command(epilog=_help.AFTER_EVALUATE, short_help="Evaluate a run's model, on all clients and on each.")
+@_run
+@click.option(
+    "--on",
+    type=click.Choice(["auto", "evaluation", "training"]),
+    default="auto",
+    help="What was held out, or else the data's test examples; or what was trained on.",
+)
+@click.option("--metric", metavar="NAME", help="By which to find the worst clients.", show_default="the model's first")
+@click.option("--worst", metavar="N", type=_whole(0), default=5, help="How many of the worst clients to show.")
+@_allow_changes
+@_json
 def evaluate(
-    run: _Run,
-    on: Annotated[
-        EvaluatedOn,
-        typer.Option(help="What was held out, or else the data's test examples; or what was trained on."),
-    ] = EvaluatedOn.AUTO,
-    metric: Annotated[
-        str | None, typer.Option(help="By which to find the worst clients.", show_default="the model's first")
-    ] = None,
-    worst: Annotated[int, typer.Option(min=0, help="How many of the worst clients to show.")] = 5,
-    allow_changes: _AllowChanges = False,
-    json: _Json = False,
+    run: Path,
+    on: Literal["auto", "evaluation", "training"],
+    metric: str | None,
+    worst: int,
+    allow_changes: bool,
+    json: bool,
 ) -> None:
     """Evaluate a run's last model: on all clients together, on each by itself, and which clients it is worst for."""
-    from hansa.cli import _evaluate, _output
+    from hansa.cli import _evaluate
 
-    with _output.errors_of("evaluate", json):
-        _evaluate.evaluate(run, on.value, metric, worst, allow_changes, json)
+    _evaluate.evaluate(run, on, metric, worst, allow_changes, json)
 
 
-@app.command(epilog=_help.AFTER_RUNS)
-def runs(
-    folder: Annotated[Path, typer.Argument(help="Where to look.")] = Path("."),
-    json: _JsonLines = False,
-) -> None:
+@app.command(epilog=_help.AFTER_RUNS, short_help="List runs: how far they are, and their metrics.")
+@click.argument("folder", metavar="[FOLDER]", type=_PATH, default=".")
+@_json_lines
+def runs(folder: Path, json: bool) -> None:
     """List the runs in a folder: how far they are, and what they measured last."""
-    from hansa.cli import _output, _runs
+    from hansa.cli import _runs
 
-    with _output.errors_of("runs", json):
-        _runs.runs(folder, json)
+    _runs.runs(folder, json)
 
 
-@app.command(epilog=_help.AFTER_REPORT)
-def report(
-    run: _Run,
-    to: Annotated[
-        Path | None,
-        typer.Option(help="The page to write.", show_default="report.html in the run's folder", dir_okay=False),
-    ] = None,
-    json: _Json = False,
-) -> None:
+@app.command(epilog=_help.AFTER_REPORT, short_help="Write one HTML page about a run.")
+@_run
+@click.option(
+    "--to", metavar="PAGE", type=_FILE, help="The page to write.", show_default="report.html in the run's folder"
+)
+@_json
+def report(run: Path, to: Path | None, json: bool) -> None:
     """Write one HTML page about a run: curves, who took part, how clients differ, and what was asked."""
-    from hansa.cli import _output
+    from hansa.program import write_report
 
-    with _output.errors_of("report", json):
-        from hansa.program import write_report
-
-        page = write_report(run, to)
+    page = write_report(run, to)
     if json:
-        _output.print_json({"page": page})
+        print_json({"page": page})
     else:
-        _output.say(page)
+        say(page)
 
 
-@app.command(epilog=_help.AFTER_DATA)
-def data(
-    what: Annotated[str, typer.Argument(metavar="CONFIG|NAME", help="A run's TOML file, or a data set.")],
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="A picture to draw of who has which labels, such as who.png.", show_default=False),
-    ] = None,
-    overrides: _Set = None,
-    json: _Json = False,
-) -> None:
-    """Show who the clients are: how many, of what sizes, with which labels, and the type of a batch."""
-    from hansa.cli import _data, _output
+@app.command(epilog=_help.AFTER_DATA, short_help="Show who the clients are.")
+@click.argument("what", metavar="CONFIG|NAME")
+@click.option(
+    "--plot", metavar="PICTURE", type=_PATH, help="A picture to draw of who has which labels, such as who.png."
+)
+@_set
+@_json
+def data(what: str, plot: Path | None, overrides: tuple[str, ...], json: bool) -> None:
+    """Show who the clients are: how many, of what sizes, with which labels, and the type of a batch.
 
-    with _output.errors_of("data", json):
-        _data.show(what, overrides or [], plot, json)
+    They are those of a run's TOML file, or those of a data set.
+    """
+    from hansa.cli import _data
+
+    _data.show(what, overrides, plot, json)
 
 
-@app.command(epilog=_help.AFTER_EXPLAIN)
-def explain(
-    config: _Config,
-    svg: Annotated[Path | None, typer.Option(help="A picture to draw, such as round.svg.", show_default=False)] = None,
-    overrides: _Set = None,
-    json: _Json = False,
-) -> None:
+@app.command(epilog=_help.AFTER_EXPLAIN, short_help="Show the type of a round, its stages, bytes, operations.")
+@_config
+@click.option("--svg", metavar="PICTURE", type=_PATH, help="A picture to draw, such as round.svg.")
+@_set
+@_json
+def explain(config: Path, svg: Path | None, overrides: tuple[str, ...], json: bool) -> None:
     """Explain a round of a run: its type, its stages, the bytes that go up and down, and the operations."""
-    from hansa.cli import _explain, _output
+    from hansa.cli import _explain
 
-    with _output.errors_of("explain", json):
-        _explain.explain(config, overrides or [], svg, json)
+    _explain.explain(config, overrides, svg, json)
 
 
-@app.command(epilog=_help.AFTER_DOCTOR)
-def doctor(json: _Json = False) -> None:
+@app.command(epilog=_help.AFTER_DOCTOR, short_help="Look whether Hansa works here, and what is missing.")
+@_json
+def doctor(json: bool) -> None:
     """Look whether Hansa works here: Python, JAX and its devices, Keras, what can be installed, data, and a round."""
-    from hansa.cli import _doctor, _output
+    from hansa.cli import _doctor
 
-    with _output.errors_of("doctor", json):
-        works = _doctor.doctor(json)
-    if not works:
-        raise typer.Exit(_output.FAILED)
+    if not _doctor.doctor(json):
+        raise click.exceptions.Exit(FAILED)
+
+
+def _end(finished: bool) -> None:
+    if not finished:
+        raise click.exceptions.Exit(INTERRUPTED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,7 +22,7 @@ from hansa.types import names
 _LABELS_LISTED = 20
 
 
-def show(what: str, overrides: list[str], plot: Path | None, as_json: bool) -> None:
+def show(what: str, overrides: Sequence[str], plot: Path | None, as_json: bool) -> None:
     """Print who the clients are.
 
     Args:
@@ -71,7 +72,7 @@ def show(what: str, overrides: list[str], plot: Path | None, as_json: bool) -> N
         say(f"picture   {plot}")
 
 
-def _table(what: str, overrides: list[str]) -> DataTable:
+def _table(what: str, overrides: Sequence[str]) -> DataTable:
     known = get_args(DataName)
     if what in known:
         if overrides:

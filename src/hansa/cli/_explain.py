@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hansa.cli.config import read_config
 _WIDTH = 100
 
 
-def explain(path: Path, overrides: list[str], svg: Path | None, as_json: bool) -> None:
+def explain(path: Path, overrides: Sequence[str], svg: Path | None, as_json: bool) -> None:
     """Print it, and draw it.
 
     Args:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import typer
+import click
 
 from hansa._printing import in_a_line, printable
 
@@ -56,7 +56,7 @@ def say(*lines: object) -> None:
 def _told_warnings(command: str) -> Iterator[None]:
     """Warnings are printed in a line, as errors are."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: typer.echo(
+        warnings.showwarning = lambda message, *_: click.echo(
             f"hansa {command}: warning: {in_a_line(message)}", err=True
         )
         yield
@@ -85,10 +85,10 @@ def errors_of(command: str, as_json: bool) -> Iterator[None]:
         if os.environ.get("HANSA_TRACEBACK"):
             raise
         code = MISUSED if isinstance(error, misuse) else FAILED
-        typer.echo(f"hansa {command}: {printable(error)}", err=True)
+        click.echo(f"hansa {command}: {printable(error)}", err=True)
         if as_json:
             print_json({"error": str(error), "exit_code": code})
-        raise typer.Exit(code) from None
+        raise click.exceptions.Exit(code) from None
     except KeyboardInterrupt:
-        typer.echo(f"hansa {command}: interrupted", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        click.echo(f"hansa {command}: interrupted", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
