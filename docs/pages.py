@@ -16,7 +16,12 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 # The page of the site that a file beside `docs` becomes.
-BESIDE = {"README.md": "index.md", "CHANGELOG.md": "changes.md", "LICENSE": "LICENSE.txt"}
+BESIDE = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changes.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "LICENSE": "LICENSE.txt",
+}
 _TARGET = re.compile(r"(?<=\]\()([^()\s#]+)")
 
 

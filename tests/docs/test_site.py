@@ -34,7 +34,7 @@ def test_the_navigation_has_every_page() -> None:
     pages = {
         str(page.relative_to(docs).with_suffix(".md")) for page in docs.rglob("*") if page.suffix in (".md", ".ipynb")
     }
-    assert sorted(navigation) == sorted(pages | {"index.md", "changes.md"})
+    assert sorted(navigation) == sorted(pages | {"index.md", "changes.md", "contributing.md"})
 
 
 class Parts(HTMLParser):
