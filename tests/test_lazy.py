@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-LAZY = ["hansa"]
+import hansa
+
+LAZY = ["hansa", *(f"hansa.{part}" for part in hansa._PARTS), "hansa.models"]
 
 
 @pytest.mark.parametrize("package", LAZY)
@@ -24,6 +26,7 @@ def test_editors_are_told_the_names_that_python_finds(package):
     found |= {name: f"{package}.{name}" for name in getattr(module, "_PARTS", ())}
     assert told == found
     assert sorted(found) == dir(module) == module.__all__
+    assert not any(name.startswith("_") for name in found)
     for name, place in found.items():
         home = importlib.import_module(place.rpartition(".")[0])
         assert getattr(module, name) is getattr(home, name)

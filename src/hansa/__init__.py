@@ -13,6 +13,7 @@ if _TYPE_CHECKING:
     from hansa import program as program
     from hansa import simulation as simulation
     from hansa import templates as templates
+    from hansa import types as types
     from hansa import utils as utils
     from hansa.compiler.artifact import load as load
     from hansa.compiler.artifact import load_client_stage as load_client_stage
@@ -112,7 +113,7 @@ _HOMES = {
     ),
     "hansa.types.batches": ("Batches", "ClientBatches"),
 }
-_PARTS = ("learning", "program", "simulation", "templates", "utils")
+_PARTS = ("learning", "program", "simulation", "templates", "types", "utils")
 
 _setup.prepare()
 

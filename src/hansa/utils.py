@@ -1,5 +1,13 @@
 """Names that the tutorial uses."""
 
-from hansa.templates import IterativeProcess
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-__all__ = ["IterativeProcess"]
+from hansa import _lazy
+
+if _TYPE_CHECKING:
+    from hansa.templates import IterativeProcess as IterativeProcess
+
+_HOMES = {"hansa.templates": ("IterativeProcess",)}
+
+if not _TYPE_CHECKING:
+    __getattr__, __dir__, __all__ = _lazy.names_of(__name__, _HOMES)

@@ -1,56 +1,69 @@
 """Learning algorithms, and the models they train."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from typing import TYPE_CHECKING, Any
+from hansa import _lazy
 
-from hansa.learning.averaging import build_federated_averaging_process
-from hansa.learning.client_metrics import ClientMetric, ClientMetrics, Distribution
-from hansa.learning.continuing import with_weights
-from hansa.learning.evaluation import build_federated_evaluation, build_per_client_evaluation
-from hansa.learning.metrics import RoundMetrics
-from hansa.learning.prediction import build_prediction
-from hansa.models.functional_models import functional_model
-from hansa.models.metrics import Metric, MetricSums
-from hansa.models.model import BatchOutput, FunctionalModel
-from hansa.models.tensorflow_models import Model, TrainableModel
-from hansa.models.weight_files import load_weights, save_weights
-from hansa.models.weights import ModelWeights
+if _TYPE_CHECKING:
+    from hansa.learning.averaging import build_federated_averaging_process as build_federated_averaging_process
+    from hansa.learning.client_metrics import ClientMetric as ClientMetric
+    from hansa.learning.client_metrics import ClientMetrics as ClientMetrics
+    from hansa.learning.client_metrics import Distribution as Distribution
+    from hansa.learning.continuing import with_weights as with_weights
+    from hansa.learning.evaluation import build_federated_evaluation as build_federated_evaluation
+    from hansa.learning.evaluation import build_per_client_evaluation as build_per_client_evaluation
+    from hansa.learning.metrics import RoundMetrics as RoundMetrics
+    from hansa.learning.prediction import build_prediction as build_prediction
+    from hansa.models.functional_models import functional_model as functional_model
+    from hansa.models.keras_models import from_compiled_keras_model as from_compiled_keras_model
+    from hansa.models.keras_models import from_keras_model as from_keras_model
+    from hansa.models.metrics import Metric as Metric
+    from hansa.models.metrics import MetricSums as MetricSums
+    from hansa.models.model import BatchOutput as BatchOutput
+    from hansa.models.model import FunctionalModel as FunctionalModel
+    from hansa.models.tensorflow_models import Model as Model
+    from hansa.models.tensorflow_models import TrainableModel as TrainableModel
+    from hansa.models.weight_files import load_weights as load_weights
+    from hansa.models.weight_files import save_weights as save_weights
+    from hansa.models.weights import ModelWeights as ModelWeights
 
-if TYPE_CHECKING:
-    from hansa.models.keras_models import from_compiled_keras_model, from_keras_model
+_HOMES = {
+    "hansa.learning.averaging": ("build_federated_averaging_process",),
+    "hansa.learning.client_metrics": (
+        "ClientMetric",
+        "ClientMetrics",
+        "Distribution",
+    ),
+    "hansa.learning.continuing": ("with_weights",),
+    "hansa.learning.evaluation": (
+        "build_federated_evaluation",
+        "build_per_client_evaluation",
+    ),
+    "hansa.learning.metrics": ("RoundMetrics",),
+    "hansa.learning.prediction": ("build_prediction",),
+    "hansa.models.functional_models": ("functional_model",),
+    "hansa.models.keras_models": (
+        "from_compiled_keras_model",
+        "from_keras_model",
+    ),
+    "hansa.models.metrics": (
+        "Metric",
+        "MetricSums",
+    ),
+    "hansa.models.model": (
+        "BatchOutput",
+        "FunctionalModel",
+    ),
+    "hansa.models.tensorflow_models": (
+        "Model",
+        "TrainableModel",
+    ),
+    "hansa.models.weight_files": (
+        "load_weights",
+        "save_weights",
+    ),
+    "hansa.models.weights": ("ModelWeights",),
+}
 
-_KERAS = ("from_compiled_keras_model", "from_keras_model")
-
-
-def __getattr__(name: str) -> Any:
-    if name in _KERAS:  # Importing Keras takes a second; who has a model of another kind need not wait for it.
-        from hansa.models import keras_models
-
-        return getattr(keras_models, name)
-    raise AttributeError(f"module 'hansa.learning' has no attribute {name!r}")
-
-
-__all__ = [
-    "BatchOutput",
-    "ClientMetric",
-    "ClientMetrics",
-    "Distribution",
-    "FunctionalModel",
-    "Metric",
-    "MetricSums",
-    "Model",
-    "ModelWeights",
-    "RoundMetrics",
-    "TrainableModel",
-    "build_federated_averaging_process",
-    "build_federated_evaluation",
-    "build_per_client_evaluation",
-    "build_prediction",
-    "from_compiled_keras_model",
-    "from_keras_model",
-    "functional_model",
-    "load_weights",
-    "save_weights",
-    "with_weights",
-]
+if not _TYPE_CHECKING:
+    __getattr__, __dir__, __all__ = _lazy.names_of(__name__, _HOMES)

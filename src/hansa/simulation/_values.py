@@ -70,3 +70,10 @@ def positions_within(name: str, value: Any, clients: int, replace: bool = False)
             "replace=True says that copies of it may"
         )
     return chosen
+
+
+def function(name: str, fn: Any) -> Any:
+    """A function of one client's arrays, or the error about what is none."""
+    if not callable(fn):
+        raise TypeError(f"{name} takes a function of one client's arrays; found {describe(fn)}")
+    return fn

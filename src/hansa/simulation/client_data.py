@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from hansa._answers import Answering
 from hansa.simulation import _cohorts
 from hansa.simulation._columns import check_kind, joined
 from hansa.simulation._identities import IdentityIndex
@@ -17,7 +18,7 @@ from hansa.simulation._owned import by_owner
 from hansa.simulation._sources import Chosen, Concatenated, FunctionSource, Kept, Source, Transformed
 from hansa.simulation._splitting import held_out as held_out_clients
 from hansa.simulation._steps import Arrays, Filter, Map, Part, Shuffle, Sizes, Step, Take, checked_arrays
-from hansa.simulation._values import fraction, integer, positions_within
+from hansa.simulation._values import fraction, function, integer, positions_within
 from hansa.types import Type
 from hansa.types.batches import ClientBatches, Examples
 from hansa.types.batching import Batching
@@ -25,7 +26,7 @@ from hansa.types.identities import ClientId, distinct
 from hansa.types.mismatch import describe
 
 
-class ClientData:
+class ClientData(Answering):
     """A population of clients, each with an identity and examples: arrays with one row per example, by name.
 
     It is immutable. A method returns another population, which is a plan of what to do with a client's examples when
@@ -207,11 +208,11 @@ class ClientData:
                 examples at once: `lambda arrays: {"x": arrays["x"] / 255, "y": arrays["y"]}`.
             with_client_id: call `fn(client_id, arrays)`.
         """
-        return self._then(Map(_function("map", fn), with_client_id))
+        return self._then(Map(function("map", fn), with_client_id))
 
     def filter(self, fn: Callable[[Arrays], Any]) -> ClientData:
         """The examples for which `fn`, from one client's arrays to bool [examples], is True."""
-        return self._then(Filter(_function("filter", fn)))
+        return self._then(Filter(function("filter", fn)))
 
     def take(self, count: int) -> ClientData:
         """The first `count` examples of each client, or all of those who have fewer; in every epoch."""
@@ -383,12 +384,6 @@ class ClientData:
 
     def _choose(self, positions: Sizes) -> ClientData:
         return ClientData(Chosen(self._source, positions), self._batching, self._epochs)
-
-
-def _function(name: str, fn: Any) -> Any:
-    if not callable(fn):
-        raise TypeError(f"{name} takes a function of one client's arrays; found {describe(fn)}")
-    return fn
 
 
 def _round(round_number: Any) -> int:
