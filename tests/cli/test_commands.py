@@ -267,12 +267,13 @@ def test_a_table_of_ones_own_with_the_other_options(tmp_path: Path):
         held_out_by = "clients"
         [training]
         rounds = 40
-        clients_per_round = 3
+        cohort_size = 0.75
         sampler = "weighted"
         client_optimizer = { name = "sgd", learning_rate = 0.1, options = { momentum = 0.5 } }
-        server_optimizer = { name = "adam", learning_rate = 0.01 }
-        early_stopping = { metric = "evaluation/loss", patience = 1, min_delta = 10.0 }
-        best_model = { metric = "evaluation/loss" }
+        server_optimizer = "adam"
+        server_learning_rate = 0.01
+        early_stopping = { monitor = "evaluation/loss", patience = 2, min_delta = 10.0 }
+        best_model = { monitor = "evaluation/loss" }
         [output]
         folder = "run"
         sinks = ["tensorboard"]
@@ -284,10 +285,10 @@ def test_a_table_of_ones_own_with_the_other_options(tmp_path: Path):
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
     (listed,) = objects("runs", tmp_path)
     assert listed["state"] == "stopped" and listed["done"] == 3
-    misspelt = ("--set", "training.best_model.metric=evaluation/los", "--set", "output.folder=other")
+    misspelt = ("--set", "training.best_model.monitor=evaluation/los", "--set", "output.folder=other")
     assert "did you mean 'evaluation/loss'" in refused(2, "train", tmp_path / "run.toml", *misspelt)
     assert not (tmp_path / "other").exists()
-    many = ("--set", "training.clients_per_round=5", "--set", "output.folder=other")
+    many = ("--set", "training.cohort_size=5", "--set", "output.folder=other")
     assert "there are 4 clients" in refused(2, "train", tmp_path / "run.toml", *many)
     more = ("--set", "training.with_replacement=true", "--set", "training.rounds=1")
     assert objects("train", tmp_path / "run.toml", *many, *more)[-1]["rounds"] == 1

@@ -27,7 +27,7 @@ partition = { method = "dirichlet", clients = 100, alpha = 0.3 }
 examples_per_client = 60
 [training]
 rounds = 20
-clients_per_round = 10
+cohort_size = 10
 seed = 4
 evaluate_every = 4
 checkpoint_every = 3

@@ -22,9 +22,9 @@ held_out_by = "clients"
 batch_size = 16
 [training]
 rounds = 20
-clients_per_round = 4
+cohort_size = 4
 server_optimizer = { name = "sgd", learning_rate = 1, options = { momentum = 0.9 } }
-early_stopping = { metric = "evaluation/loss", patience = 3 }
+early_stopping = { monitor = "evaluation/loss", patience = 3 }
 [output]
 folder = "runs/one"
 sinks = ["tensorboard"]

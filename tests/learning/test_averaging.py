@@ -400,8 +400,12 @@ def test_the_state_of_another_model_is_refused(process):
     [
         ({"client_weighting": "examples"}, "'num_examples', 'uniform'"),
         ({"non_trainable": "sum"}, "'mean' or 'server'"),
-        ({"server_optimizer": 3}, "server_optimizer must be an Optax optimizer"),
-        ({"client_optimizer": "adam"}, "client_optimizer must be an Optax optimizer"),
+        ({"server_optimizer": 3}, "server_optimizer must be the name of an optimizer"),
+        (
+            {"client_optimizer": "adam"},
+            "client_optimizer='adam' needs a learning rate: write client_learning_rate=0.01",
+        ),
+        ({"client_learning_rate": 0.1}, "write client_optimizer='sgd', for example"),
     ],
 )
 def test_bad_arguments(arguments, message):

@@ -132,7 +132,7 @@ ERRORS = {
     ),
     "a state without a step": (lambda: zero_model(initial_optimizer_state=lambda w: w), "train_on_batch .* is missing"),
     "no function": (lambda: zero_model(forward=3), "forward is a function"),
-    "no optimizer": (lambda: zero_model(optimizer=0.1), "optimizer must be an Optax optimizer"),
+    "no optimizer": (lambda: zero_model(optimizer=0.1), "optimizer must be the name of an optimizer"),
     "a list of metrics": (lambda: zero_model(metrics=[len]), "are a mapping such as"),
     "no optimizer at all": (lambda: build_federated_averaging_process(zero_model()), "has no optimizer"),
 }

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import hansa
+from hansa.models.named_optimizers import NAMES
 from hansa.models.optimizers import sgd, to_optimizer
 from hansa.types import Struct
 
@@ -71,9 +72,38 @@ def test_state_is_a_struct_of_what_is_not_empty():
     assert to_optimizer(optax.adam(0.1), "").initial(WEIGHTS)._fields == ("count", "mu", "nu")
 
 
-@pytest.mark.parametrize("value", ["adam", 0.1, None])
+def test_a_name_with_a_rate_is_the_optimizer_of_optax():
+    gradients = [Struct.of(w=np.float32([g])) for g in (2.0, -1.0, 3.0)]
+    for name in NAMES:
+        for rate in (0.1, optax.linear_schedule(0.1, 0.0, 4)):
+            named = to_optimizer(name, "client_optimizer", None, rate)
+            assert steps(named, gradients) == steps(to_optimizer(getattr(optax, name)(rate), ""), gradients), name
+
+
+@pytest.mark.parametrize(
+    ("value", "rate", "message"),
+    [
+        (
+            "Adam",
+            0.1,
+            r"client_optimizer='Adam' is the name of no optimizer here; did you mean 'adam'\? there are 'sgd', ",
+        ),
+        ("adam", None, "client_optimizer='adam' needs a learning rate: write client_learning_rate=0.01"),
+        ("sgd", -0.1, "client_learning_rate must be a number of 0 or more, such as 0.1; found -0.1"),
+        ("sgd", float("nan"), "client_learning_rate must be a number of 0 or more"),
+        ("sgd", "fast", "client_learning_rate must be a number, such as 0.1, or a schedule"),
+        (optax.sgd(0.1), 0.1, "client_learning_rate is the rate of an optimizer by name, .* leave out one of the two"),
+        (None, 0.1, "client_learning_rate is the rate of an optimizer by name"),
+    ],
+)
+def test_names_and_rates_that_do_not_go_together_are_refused(value, rate, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        to_optimizer(value, "client_optimizer", None, rate)
+
+
+@pytest.mark.parametrize("value", [0.1, None])
 def test_other_things_are_refused(value):
-    with pytest.raises(TypeError, match=r"server_optimizer must be an Optax optimizer such as optax.sgd\(0.1\)"):
+    with pytest.raises(TypeError, match=r"server_optimizer must be the name of an optimizer such as 'sgd', an Optax "):
         to_optimizer(value, "server_optimizer")
     with pytest.raises(TypeError, match=r"server_optimizer is the class SGD; make one, such as SGD\(0.1\)"):
         to_optimizer(keras.optimizers.SGD, "server_optimizer")

@@ -70,7 +70,7 @@ typed = hansa.jax_computation(lambda state: {"double": 2 * state.sum}, {"sum": n
         ({"progress": Shown()}, TypeError, r"Shown\.begin is called with .*\(done, rounds, stopping\)"),
         ({"data": lambda: 1}, TypeError, r"data is called with the arguments \(round_number\)"),
         (
-            {"callbacks": [EarlyStopping("los")]},
+            {"callbacks": [EarlyStopping("los", mode="min")]},
             ValueError,
             r"EarlyStopping\('los'.* no such metric; did you mean 'loss'\? there are loss, squares$",
         ),
@@ -81,7 +81,11 @@ typed = hansa.jax_computation(lambda state: {"double": 2 * state.sum}, {"sum": n
             "there are loss, squares, evaluation/distance, evaluation/sum$",
         ),
         ({"callbacks": [BestModel("accuracy")], "evaluate": of_any}, ValueError, "and what evaluate returns, as ev"),
-        ({"callbacks": [BestModel("evaluation/dubble")], "evaluate": typed}, ValueError, "mean 'evaluation/double'"),
+        (
+            {"callbacks": [BestModel("evaluation/dubble", mode="min")], "evaluate": typed},
+            ValueError,
+            "mean 'evaluation/double'",
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_is_done(
@@ -101,7 +105,7 @@ def test_what_can_be_called_with_these_arguments_is_taken() -> None:
         def evaluate(self, state: Any, more: int = 0) -> dict[str, Any]:
             return {"double": 2 * state.sum}
 
-    watched = [EarlyStopping("evaluation/double", 9), BestModel("loss"), lambda *_: None]
+    watched = [EarlyStopping("evaluation/double", 9, mode="min"), BestModel("loss"), lambda *_: None]
     found = run(None, 2, evaluate=Method().evaluate, callbacks=watched, sinks=[lambda number, metrics, x=1: None])
     assert found.history[1]["evaluation/double"] == 6
     found = run(None, 3, evaluate=typed, evaluate_every=2, callbacks=[EarlyStopping("evaluation/double", mode="max")])

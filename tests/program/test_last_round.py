@@ -50,7 +50,7 @@ def test_a_round_that_a_callback_stops_the_run_after_is_the_last_one() -> None:
 def test_a_run_that_is_made_longer_stops_where_one_in_one_go_does(first: int, tmp_path: Path) -> None:
     def longer(folder: Path | None, rounds: int) -> tuple[Any, BestModel]:
         best = BestModel("evaluation/distance")
-        callbacks = [EarlyStopping("evaluation/distance", 1), best]
+        callbacks = [EarlyStopping("evaluation/distance", 2), best]
         return run(folder, rounds, evaluate=distance, evaluate_every=3, callbacks=callbacks), best
 
     whole, best_of_whole = longer(None, 30)

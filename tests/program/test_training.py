@@ -206,7 +206,7 @@ def test_early_stopping_is_the_loop_that_looks_at_the_losses(process: Any, data:
             expected = number
     assert expected is not None, losses
     for part in (2, 3, 8, 8):
-        stopping, keeping = EarlyStopping("loss", 1, min_delta=0.05), BestModel("loss", mode="max")
+        stopping, keeping = EarlyStopping("loss", 2, min_delta=0.05), BestModel("loss", mode="max")
         found = train(
             process, data, part, sampler=sampler, callbacks=[stopping, keeping], run_dir=tmp_path, progress=False
         )
@@ -219,7 +219,7 @@ def test_early_stopping_is_the_loop_that_looks_at_the_losses(process: Any, data:
 
 
 def test_evaluations_are_what_patience_counts() -> None:
-    stopping = EarlyStopping("evaluation/accuracy", 1, mode="max")
+    stopping = EarlyStopping("evaluation/accuracy", patience=2)
     found = [
         stopping.after_round(number, None, {"loss": 1.0} if value is None else {"evaluation/accuracy": value})
         for number, value in enumerate([None, 0.5, None, 0.6, math.nan, None, 0.6], 1)
@@ -227,7 +227,27 @@ def test_evaluations_are_what_patience_counts() -> None:
     assert found[:-1] == [None] * 6
     assert found[-1] == "evaluation/accuracy has not improved since round 4, when it was 0.6"
     with pytest.raises(KeyError, match="loss"):
-        EarlyStopping("los").after_round(1, None, {"loss": 1.0})
+        EarlyStopping("los", mode="min").after_round(1, None, {"loss": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: EarlyStopping(metric="loss"), TypeError, "no argument 'metric': write monitor= in its place"),
+        (lambda: EarlyStopping("loss", restore_best_weights=True), TypeError, r"add hansa\.program\.BestModel\("),
+        (
+            lambda: BestModel("gain"),
+            ValueError,
+            "the name 'gain' does not say whether .* write mode='min' or mode='max'",
+        ),
+        (lambda: BestModel("loss", mode="less"), ValueError, "mode must be 'auto', 'min' or 'max', found 'less'"),
+        (lambda: BestModel(3), TypeError, "monitor must be the name of a metric, such as 'evaluation/loss'; found 3"),
+    ],
+)
+def test_callbacks_say_what_to_write(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+    assert repr(BestModel("evaluation/accuracy")) == "BestModel('evaluation/accuracy', mode='max')"
 
 
 def test_a_learning_rate_by_the_round_goes_on_where_it_was(data: Any, tmp_path: Path) -> None:
@@ -289,6 +309,11 @@ def test_a_second_ctrl_c_stops_at_once_and_damages_nothing(process: Any, data: A
         ({"rounds": 1.5}, TypeError, "rounds must be an integer, found 1.5"),
         ({"rounds": -1}, ValueError, "rounds must be at least 0, found -1"),
         ({"cohort_size": 11}, ValueError, "cohort_size must be from 1 to the number of clients, 10; found 11"),
+        (
+            {"cohort_size": "all"},
+            TypeError,
+            "cohort_size must be a number of clients, such as 10, or a fraction of them",
+        ),
         ({"cohort_size": 2, "sampler": sampler}, ValueError, "leave out cohort_size"),
         ({"data": [1, 2]}, TypeError, "data must be a hansa.simulation.ClientData, or a function"),
         ({"data": lambda n: [], "cohort_size": 2}, ValueError, "leave out cohort_size"),

@@ -132,7 +132,7 @@ class TestReplacement:
         counts = Counter(sampler(3).tolist())
         assert set(counts) == set(range(5))
         assert max(abs(count - 80) for count in counts.values()) < 40  # five deviations
-        with pytest.raises(ValueError, match="cohort must be at most the number of clients, 5"):
+        with pytest.raises(ValueError, match="cohort_size must be from 1 to the number of clients, 5"):
             UniformSampler(5, 6)
 
     def test_weights_are_chances(self) -> None:

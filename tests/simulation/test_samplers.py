@@ -123,13 +123,20 @@ def test_the_same_seed_serves_a_sampler_and_a_participation() -> None:
     )
 
 
+def test_a_cohort_size_may_be_a_fraction_of_the_clients():
+    for share, clients, expected in ((0.1, 30, 3), (0.25, 10, 3), (0.01, 30, 1), (1.0, 7, 7)):
+        assert len(UniformSampler(clients, share)(0)) == len(WeightedSampler(np.ones(clients), share)(0)) == expected
+
+
 BAD = {
     "population": (
         lambda: UniformSampler([1, 2, 3], 2),
         TypeError,
         r"clients must be their number; .* write len\(data\)",
     ),
-    "cohort": (lambda: UniformSampler(3, 4), ValueError, "cohort must be at most the number of clients, 3; found 4"),
+    "cohort": (lambda: UniformSampler(3, 4), ValueError, "cohort_size must be from 1 to the number of clients, 3"),
+    "old name": (lambda: UniformSampler(3, cohort=2), TypeError, "no argument 'cohort': write cohort_size= in its pl"),
+    "whole": (lambda: UniformSampler(30, 10.0), ValueError, r"a float of .* found 10.0; for 10 clients write 10"),
     "probability": (lambda: PoissonSampler(3, 1.5), ValueError, "probability must be .* at most 1; found 1.5"),
     "negative": (lambda: WeightedSampler([1, -2], 1), ValueError, "that of client 1 is -2"),
     "weights": (lambda: WeightedSampler([1, 0, 0], 2), ValueError, "clients with a weight of more than 0, 1; found 2"),

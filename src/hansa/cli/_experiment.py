@@ -15,10 +15,11 @@ from hansa.cli import _code, _populations, _user_code
 from hansa.cli._models import ModelError, ModelSource
 from hansa.cli._populations import Populations
 from hansa.cli.config import RunConfig, stored
-from hansa.cli.config.schema import OptimizerTable
+from hansa.cli.config.schema import TrainingTable
 from hansa.program.metrics import names_of, no_such_metric
 from hansa.program.plan import evaluated_names
 from hansa.simulation import ClientData
+from hansa.simulation._values import cohort_size_of
 from hansa.templates import IterativeProcess
 from hansa.types import StructType
 
@@ -56,8 +57,8 @@ class Experiment:
         process: IterativeProcess = _checked(
             lambda: learning.build_federated_averaging_process(
                 self.source.model_fn,
-                server_optimizer=_optimizer("server_optimizer", training.server_optimizer),
-                client_optimizer=_optimizer("client_optimizer", training.client_optimizer),
+                **_optimizer(training, "server"),
+                **_optimizer(training, "client"),
                 client_weighting=training.weighting,
                 non_trainable=training.non_trainable,
                 seed=training.seed,
@@ -122,30 +123,33 @@ class Experiment:
         callbacks: list[program.Callback] = []
         stopping, best = training.early_stopping, training.best_model
         if stopping is not None:
-            self._check_metric("early_stopping", stopping.metric)
+            self._check_metric("early_stopping", stopping.monitor)
             callbacks.append(
                 program.EarlyStopping(
-                    stopping.metric, stopping.patience, min_delta=stopping.min_delta, mode=stopping.mode
+                    stopping.monitor, stopping.patience, min_delta=stopping.min_delta, mode=stopping.mode
                 )
             )
         if best is not None:
-            self._check_metric("best_model", best.metric)
-            callbacks.append(program.BestModel(best.metric, mode=best.mode))
+            self._check_metric("best_model", best.monitor)
+            callbacks.append(program.BestModel(best.monitor, mode=best.mode))
         return callbacks
 
-    def _sampling(self) -> tuple[int | None, Callable[[int], Any] | None]:
+    def _sampling(self) -> tuple[int | float | None, Callable[[int], Any] | None]:
         """How clients are drawn: a number of them, or a sampler."""
         training, data = self.config.training, self.populations.training
-        count = training.clients_per_round
-        again = training.with_replacement
-        if count is not None and count > len(data) and not again:
-            raise ModelError(f"training.clients_per_round = {count}: there are {len(data)} clients to train on")
-        if count is None or (training.sampler == "uniform" and not again):
-            return count, None
+        size, again = training.cohort_size, training.with_replacement
+        if size is None:
+            return None, None
+        if size > len(data) and not again:
+            raise ModelError(f"training.cohort_size = {size}: there are {len(data)} clients to train on")
+        if training.sampler == "uniform" and not again:
+            return size, None
+        count = cohort_size_of(size, len(data), replace=again)
         if training.sampler == "uniform":
             return None, simulation.UniformSampler(len(data), count, training.seed, replace=True)
         if training.sampler == "poisson":
-            return None, simulation.PoissonSampler(len(data), count / len(data), seed=training.seed)
+            share = size if isinstance(size, float) else size / len(data)
+            return None, simulation.PoissonSampler(len(data), share, seed=training.seed)
         return None, simulation.WeightedSampler(data.sizes, count, seed=training.seed, replace=again)
 
     def _sinks(self, folder: Path) -> list[Any]:
@@ -168,7 +172,7 @@ class Experiment:
             metric, [*known, *(evaluated or ())], self.evaluation is not None, evaluated is not None
         )
         if problem is not None:
-            raise ModelError(f'training.{key}.metric = "{metric}": {problem}')
+            raise ModelError(f'training.{key}.monitor = "{metric}": {problem}')
 
 
 class Evaluation:
@@ -210,13 +214,19 @@ def identity(config: RunConfig) -> dict[str, Any]:
     return {**values, "files": _code.kept(config)}
 
 
-def _optimizer(key: str, table: OptimizerTable | None) -> Any:
+def _optimizer(training: TrainingTable, who: str) -> dict[str, Any]:
+    """What is said of the clients' or the server's optimizer, as arguments of federated averaging."""
+    key, table = f"{who}_optimizer", getattr(training, f"{who}_optimizer")
+    rate = getattr(training, f"{who}_learning_rate")
     if table is None:
-        return None
+        return {f"{who}_learning_rate": rate}
+    rate = table.learning_rate if rate is None else rate
+    if not table.options:
+        return {key: table.name, f"{who}_learning_rate": rate}
     import optax
 
-    options = {"learning_rate": table.learning_rate, **table.options}
-    return _user_code.call(getattr(optax, table.name), options, f"training.{key}.options")
+    options = {"learning_rate": rate, **table.options}
+    return {key: _user_code.call(getattr(optax, table.name), options, f"training.{key}.options")}
 
 
 def _checked(build: Callable[[], Any]) -> Any:

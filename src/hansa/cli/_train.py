@@ -25,6 +25,7 @@ from hansa.program.interrupt import BY_USER
 from hansa.program.metrics import Record
 from hansa.program.progress import TableProgress, is_shown
 from hansa.program.run_file import CHECKPOINTS, has_run, recovered_run
+from hansa.simulation._values import cohort_size_of
 
 
 def train(path: Path, overrides: Sequence[str], as_json: bool) -> bool:
@@ -154,11 +155,12 @@ def _by_user(result: TrainingResult) -> bool:
 
 def _summary(experiment: Experiment, rounds: int) -> str:
     populations, training = experiment.populations, experiment.config.training
-    each = "all" if training.clients_per_round is None else str(training.clients_per_round)
+    size, clients = training.cohort_size, len(populations.training)
+    each = "all" if size is None else str(cohort_size_of(size, clients, replace=True))
     lines = [f"Data      {populations.training!r}"]
     if populations.evaluation is not None:
         lines.append(f"Evaluated on {populations.what}: {int(populations.evaluation.sizes.sum()):,} examples")
-    return "\n".join([*lines, f"Training  {rounds} rounds, {each} of {len(populations.training)} clients in each", ""])
+    return "\n".join([*lines, f"Training  {rounds} rounds, {each} of {clients} clients in each", ""])
 
 
 def _leave(experiment: Experiment, result: TrainingResult) -> list[Path]:

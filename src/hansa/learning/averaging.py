@@ -10,7 +10,6 @@ models.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -23,6 +22,7 @@ from hansa.language.computations import Computation, LocalComputation
 from hansa.language.local import is_wide, tensors, unflatten
 from hansa.language.sequences import sequence_reduce
 from hansa.language.tracing import federated_computation, jax_computation, narrow_computation, wide_computation
+from hansa.learning import training_steps
 from hansa.learning.measuring import build_measuring
 from hansa.learning.metrics import RoundMetrics
 from hansa.learning.model_fn import model_of
@@ -40,9 +40,9 @@ from hansa.models.accumulators import type_of
 from hansa.models.batch_types import leading_size
 from hansa.models.exact import narrow
 from hansa.models.learning_rates import check_schedule
-from hansa.models.loss_scaling import scaled
 from hansa.models.model import FunctionalModel, TrainingStep
-from hansa.models.optimizers import Optimizer, sgd, to_optimizer
+from hansa.models.named_optimizers import LearningRate, OptimizerName
+from hansa.models.optimizers import Optimizer
 from hansa.models.tensorflow_models import Model
 from hansa.models.weights import ModelWeights
 from hansa.templates import IterativeProcess
@@ -57,8 +57,10 @@ _FLAG = TensorType("bool")
 def build_federated_averaging_process(
     model_fn: Callable[[], FunctionalModel | Model] | FunctionalModel,
     *,
-    server_optimizer: Any = None,
-    client_optimizer: Any = None,
+    client_optimizer: OptimizerName | Any = None,
+    client_learning_rate: LearningRate | None = None,
+    server_optimizer: OptimizerName | Any = None,
+    server_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[Any], Any] | None = None,
     client_weighting: str | Callable[[Any], Any] = "num_examples",
     non_trainable: str = "mean",
@@ -69,9 +71,13 @@ def build_federated_averaging_process(
     Args:
         model_fn: makes the model; called once. A class derived from `Model` does, too. Or the model itself, if it is a
             `FunctionalModel`, which is a value.
-        server_optimizer: an Optax or Keras optimizer for the server's step; by default SGD with learning rate 1.
-        client_optimizer: an Optax or Keras optimizer for the clients' steps, with new state for each client and round;
-            by default the model's own, or its own training step.
+        client_optimizer: the optimizer of the clients' steps, with new state for each client and round: its name,
+            "sgd", "adam", "adamw", "adagrad", "rmsprop", "yogi" or "lion", or an Optax or Keras optimizer; by default
+            the model's own, or its own training step.
+        client_learning_rate: the learning rate of `client_optimizer`, if that is a name: a number, or a schedule by the
+            number of a client's step.
+        server_optimizer: likewise that of the server's step; by default SGD.
+        server_learning_rate: likewise, the schedule by the number of the round; by default 1, of SGD.
         client_schedule: by what the clients' steps are multiplied in a round, as a function of its number, an int32
             scalar from 0 (as the state counts rounds): an Optax schedule such as
             `optax.cosine_decay_schedule(1.0, 100)`. For SGD, with or without momentum, and the usual adaptive
@@ -97,8 +103,9 @@ def build_federated_averaging_process(
         TypeError, ValueError: if an argument is not what is said above.
     """
     model = model_of(model_fn)
-    server = _server_optimizer(model, server_optimizer)
-    training = _training_step(model, client_optimizer, client_schedule is not None)
+    server = training_steps.server_optimizer(model, server_optimizer, server_learning_rate)
+    scheduled = client_schedule is not None
+    training = training_steps.training_step(model, client_optimizer, client_learning_rate, scheduled)
     if non_trainable not in ("mean", "server"):
         raise ValueError(f"non_trainable is 'mean' or 'server', found {non_trainable!r}")
 
@@ -130,37 +137,6 @@ def build_federated_averaging_process(
 
     settings = {"client optimizer": training.name, "server optimizer": server.name}
     return IterativeProcess(initialize, next, settings=settings)
-
-
-def _server_optimizer(model: FunctionalModel, given: Any) -> Optimizer:
-    if given is None:
-        return sgd(1.0)
-    variables = model.variables
-    optimizer = to_optimizer(given, "server_optimizer", None if variables is None else variables.as_weights())
-    if optimizer.only_for_clients is not None:
-        raise ValueError(f"the server_optimizer {optimizer.only_for_clients}")
-    return optimizer
-
-
-def _training_step(model: FunctionalModel, client_optimizer: Any, scheduled: bool) -> TrainingStep:
-    if client_optimizer is None and model.train_on_batch is not None:
-        return model.train_on_batch
-    optimizer = model.optimizer
-    if client_optimizer is not None:
-        optimizer = to_optimizer(client_optimizer, "client_optimizer", model.variables)
-        if model.project is not None and not optimizer.projects:
-            optimizer = _projected(optimizer, model.project)
-        if model.scales_loss and optimizer.scale_loss is None:
-            optimizer = scaled(optimizer)
-    if optimizer is None:
-        raise ValueError(f"the model {model.name!r} has no optimizer: pass client_optimizer, such as optax.sgd(0.1)")
-    if scheduled and optimizer.finish is not None:
-        raise ValueError(
-            "client_schedule multiplies the clients' steps, and their optimizer puts other weights in place after the "
-            "last one (use_ema, for example), which it would not reach: leave out one of the two, or give the "
-            "optimizer a learning rate schedule of its own"
-        )
-    return model.training_step(optimizer)
 
 
 def _initialize(model: FunctionalModel, server: Optimizer) -> Computation:
@@ -293,16 +269,6 @@ def _changing_statistics(step: Computation) -> set[str | None]:
     carry, _ = unflatten(kind, list(range(len(tensors(kind)))))
     before, after = carry.weights.non_trainable, step.function.passed_on().weights.non_trainable
     return {name for name, number in after._items() if number != before[name]}
-
-
-def _projected(optimizer: Optimizer, project: Callable[[Struct], Struct]) -> Optimizer:
-    """An optimizer after whose steps the weights are put back to where the model allows them."""
-
-    def apply(state: Struct, gradients: Any, weights: Any) -> tuple[Struct, Any]:
-        slots, after = optimizer.apply(state, gradients, weights)
-        return slots, project(after)
-
-    return replace(optimizer, apply=apply, projects=True)
 
 
 def _server_update(optimizer: Optimizer, state: StructType, report: StructType, mean_statistics: bool) -> Computation:

@@ -15,6 +15,7 @@ from hansa.models.batch_types import of_any_size, sample_type
 from hansa.models.keras_metrics import keras_metric_plan
 from hansa.models.metrics import Metric, MetricSums, is_keras_metric, metric_plan, sums_plan
 from hansa.models.model import BatchOutput, Forward, FunctionalModel, Trained, TrainingStep
+from hansa.models.named_optimizers import LearningRate, OptimizerName
 from hansa.models.optimizers import to_optimizer
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct, TensorType, Type, to_type
@@ -29,7 +30,8 @@ def functional_model(
     sample_batch: Any = None,
     input_spec: Any = None,
     metrics: Mapping[str, Any] | MetricSums | None = None,
-    optimizer: Any = None,
+    optimizer: OptimizerName | Any = None,
+    learning_rate: LearningRate | None = None,
     non_trainable: Any = None,
     train_on_batch: Callable[..., Any] | None = None,
     initial_optimizer_state: Callable[[Any], Any] | None = None,
@@ -52,8 +54,9 @@ def functional_model(
         metrics: a mapping from names to `Metric`s, functions (as `Metric(function)`) or Keras metric objects, to which
             the mean loss and the number of examples are added; or `MetricSums`, to which nothing is added; by default
             the mean loss and the number of examples.
-        optimizer: the clients' Optax or Keras optimizer, which sees the weights as a struct by name; without one, and
-            without `train_on_batch`, the algorithm must be given one.
+        optimizer: the clients' optimizer: a name, such as "sgd", or an Optax or Keras optimizer, which sees the weights
+            as a struct by name; without one, and without `train_on_batch`, the algorithm must be given one.
+        learning_rate: that of an optimizer by name: a number, or a schedule by the number of a client's step.
         non_trainable: a pytree of arrays that training changes other than by gradients, such as the statistics of a
             batch normalisation.
         train_on_batch: how the model trains itself on a batch, in place of `optimizer`:
@@ -74,6 +77,8 @@ def functional_model(
         raise TypeError("functional_model needs one of sample_batch and input_spec, to know the type of a batch")
     if optimizer is not None and train_on_batch is not None:
         raise TypeError("functional_model takes an optimizer, or a train_on_batch that does without one, not both")
+    if learning_rate is not None and optimizer is None:
+        raise TypeError("learning_rate is the rate of an optimizer by name: write optimizer='sgd', for example")
     if initial_optimizer_state is not None and train_on_batch is None:
         raise TypeError("initial_optimizer_state is for a train_on_batch of the model's own, which is missing")
     functions = _Functions(name, initial_weights, forward, non_trainable)
@@ -88,7 +93,7 @@ def functional_model(
         forward=functions.forward(measured),
         local_outputs=measured.local_outputs,
         metrics=measured.aggregate,
-        optimizer=None if optimizer is None else to_optimizer(optimizer, "optimizer"),
+        optimizer=None if optimizer is None else to_optimizer(optimizer, "optimizer", None, learning_rate),
         train_on_batch=own,
     )
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from hansa.models.learning_rates import check_keras, check_optax
+from hansa.models.named_optimizers import LearningRate, named_optimizer, rate_of
 from hansa.models.optimizer_names import optax_name, with_rate
 from hansa.types import Struct
+from hansa.types.mismatch import describe
 
 if TYPE_CHECKING:
     import optax
@@ -86,19 +88,29 @@ def sgd(learning_rate: float) -> Optimizer:
     )
 
 
-def to_optimizer(value: Any, what: str, trained: TrainedVariables | None = None) -> Optimizer:
-    """An `Optimizer` from what a user has: one of ours, an Optax transformation, a Keras optimizer, or a function that
-    returns one of these.
+def to_optimizer(
+    value: Any, what: str, trained: TrainedVariables | None = None, learning_rate: LearningRate | None = None
+) -> Optimizer:
+    """An `Optimizer` from what a user has: a name, one of ours, an Optax transformation, a Keras optimizer, or a
+    function that returns one of these.
 
     Args:
         value: what the user has.
-        what: how messages call it.
+        what: how messages call it: the name of the argument, such as `client_optimizer`.
         trained: the Keras variables that the weights stand for, if there are any.
+        learning_rate: that of an optimizer by name.
 
     Raises:
-        TypeError: if it is none of them.
-        ValueError: if its learning rate is negative, as far as that can be read off.
+        TypeError: if it is none of them, or has a learning rate of its own and is given another.
+        ValueError: if its learning rate is negative, as far as that can be read off; or there is none of this name.
     """
+    if isinstance(value, str):
+        value = named_optimizer(value, learning_rate, what)
+    elif learning_rate is not None:
+        raise TypeError(
+            f"{rate_of(what)} is the rate of an optimizer by name, such as {what}='sgd'; {describe(value)} has a rate "
+            "of its own: leave out one of the two"
+        )
     if isinstance(value, Optimizer):
         return value
     if isinstance(value, type):
@@ -114,9 +126,8 @@ def to_optimizer(value: Any, what: str, trained: TrainedVariables | None = None)
     if callable(value):
         return to_optimizer(value(), what, trained)
     raise TypeError(
-        f"{what} must be an Optax optimizer such as optax.sgd(0.1), a Keras optimizer such as "
-        "keras.optimizers.SGD(0.1), or a function "
-        f"that returns one; found {value!r}"
+        f"{what} must be the name of an optimizer such as 'sgd', an Optax optimizer such as optax.sgd(0.1), a Keras "
+        f"optimizer such as keras.optimizers.SGD(0.1), or a function that returns one; found {value!r}"
     )
 
 

@@ -9,12 +9,19 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from hansa._directions import less_is_better
+from hansa._instead import instead
 from hansa.program._adapting import adapted
 from hansa.program.checkpoints import CheckpointError
 from hansa.program.metrics import Record, metric_value
 from hansa.types import Struct
 
-Mode = Literal["min", "max"]
+Mode = Literal["auto", "min", "max"]
+
+_BEST = (
+    "add hansa.program.BestModel('evaluation/loss') to the callbacks; its attribute `state` is that of the best round"
+)
+_SHOWN = "what is shown of a run is said by progress= of hansa.fit or hansa.program.train"
 
 
 class Callback(Protocol):
@@ -42,39 +49,50 @@ class EarlyStopping:
     no improvement. That the run has the metric is checked before its first round.
 
     Args:
-        metric: its name, such as `evaluation/loss`.
-        patience: how many rounds with no improvement are borne; the next of them stops the run.
+        monitor: the name of the metric, such as `evaluation/loss`.
+        patience: after how many rounds without improvement, one after another, the run stops. As in Keras, 0 stops at
+            the first of them, and so does 1.
         min_delta: how much is an improvement: more than this.
-        mode: whether the metric is to become small or large.
+        mode: "min" if less of the metric is better, "max" if more is. "auto" goes by the metric's name: less is better
+            of losses and errors, more of accuracies and the like; a name that does not say it is an error.
 
     Attributes:
-        metric: its name.
+        monitor: the name of the metric.
+
+    Raises:
+        TypeError, ValueError: if an argument is not what is said above.
+
+    Example:
+        >>> stopping = hansa.program.EarlyStopping(monitor="evaluation/accuracy", patience=3)
+        >>> stopping
+        EarlyStopping('evaluation/accuracy', 3, min_delta=0.0, mode='max')
     """
 
-    def __init__(self, metric: str, patience: int = 0, *, min_delta: float = 0.0, mode: Mode = "min") -> None:
+    @instead(metric="monitor", restore_best=_BEST, restore_best_weights=_BEST, verbose=_SHOWN)
+    def __init__(self, monitor: str, patience: int = 0, *, min_delta: float = 0.0, mode: Mode = "auto") -> None:
         if isinstance(patience, bool) or not isinstance(patience, int) or patience < 0:
             raise ValueError(f"patience must be a number of rounds, 0 or more; found {patience!r}")
         if not min_delta >= 0:
             raise ValueError(f"min_delta must be 0 or more, found {min_delta!r}")
-        self.metric = metric
-        self._patience, self._min_delta, self._mode = patience, min_delta, _mode(mode)
-        self._best, self._best_round, self._waited = _worst(mode), 0, 0
+        self.monitor, self._mode = monitor, _mode(mode, monitor)
+        self._patience, self._min_delta = patience, min_delta
+        self._best, self._best_round, self._waited = _worst(self._mode), 0, 0
 
     def __repr__(self) -> str:
-        return f"EarlyStopping({self.metric!r}, {self._patience}, min_delta={self._min_delta}, mode={self._mode!r})"
+        return f"EarlyStopping({self.monitor!r}, {self._patience}, min_delta={self._min_delta}, mode={self._mode!r})"
 
     def after_round(self, round_number: int, state: Any, metrics: Record) -> str | None:
         """Look at the metric."""
-        value = metric_value(metrics, self.metric)
+        value = metric_value(metrics, self.monitor)
         if value is None:
             return None
         if _improves(value, self._best, self._mode, self._min_delta):
             self._best, self._best_round, self._waited = value, round_number, 0
             return None
         self._waited += 1
-        if self._waited <= self._patience:
+        if self._waited < self._patience:
             return None
-        return f"{self.metric} has not improved since round {self._best_round}, when it was {self._best:.6g}"
+        return f"{self.monitor} has not improved since round {self._best_round}, when it was {self._best:.6g}"
 
     def save(self) -> Any:
         """The best value, its round, and for how many rounds it has been the best."""
@@ -94,28 +112,37 @@ class BestModel:
     """Keeps the state of the round with the best value of a metric; the earliest, if several have it.
 
     Args:
-        metric: its name, such as `evaluation/accuracy`; rounds without it are not considered.
-        mode: whether the metric is to become small or large.
+        monitor: the name of the metric, such as `evaluation/accuracy`; rounds without it are not considered.
+        mode: whether less or more of it is better; as for `EarlyStopping`.
 
     Attributes:
-        metric: its name.
+        monitor: the name of the metric.
         state: the best state so far; None before there is one.
         round: its round.
         value: the metric's value in it.
+
+    Raises:
+        TypeError, ValueError: if an argument is not what is said above.
+
+    Example:
+        >>> best = hansa.program.BestModel(monitor="evaluation/loss")
+        >>> best
+        BestModel('evaluation/loss', mode='min')
     """
 
-    def __init__(self, metric: str, *, mode: Mode = "min") -> None:
-        self.metric, self._mode = metric, _mode(mode)
+    @instead(metric="monitor", verbose=_SHOWN, save_best_only="it keeps the best round only; leave it out")
+    def __init__(self, monitor: str, *, mode: Mode = "auto") -> None:
+        self.monitor, self._mode = monitor, _mode(mode, monitor)
         self.state: Any = None
         self.round: int | None = None
-        self.value = _worst(mode)
+        self.value = _worst(self._mode)
 
     def __repr__(self) -> str:
-        return f"BestModel({self.metric!r}, mode={self._mode!r})"
+        return f"BestModel({self.monitor!r}, mode={self._mode!r})"
 
     def after_round(self, round_number: int, state: Any, metrics: Record) -> str | None:
         """Look at the metric."""
-        value = metric_value(metrics, self.metric)
+        value = metric_value(metrics, self.monitor)
         if value is not None and _improves(value, self.value, self._mode):
             self.state, self.round, self.value = state, round_number, value
         return None
@@ -185,10 +212,21 @@ def _of(callback: Callback) -> Iterator[None]:
         raise CheckpointError(f"a checkpoint does not hold what {callback!r} remembers: {error}") from error
 
 
-def _mode(mode: str) -> str:
-    if mode not in ("min", "max"):
-        raise ValueError(f"mode must be 'min' or 'max', found {mode!r}")
-    return mode
+def _mode(mode: str, monitor: Any) -> str:
+    """Whether less or more of a metric is better, as "min" or "max"."""
+    if not isinstance(monitor, str):
+        raise TypeError(f"monitor must be the name of a metric, such as 'evaluation/loss'; found {monitor!r}")
+    if mode not in ("auto", "min", "max"):
+        raise ValueError(f"mode must be 'auto', 'min' or 'max', found {mode!r}")
+    if mode != "auto":
+        return mode
+    less = less_is_better(monitor)
+    if less is None:
+        raise ValueError(
+            f"the name {monitor!r} does not say whether less or more of the metric is better; correct it if it is "
+            "misspelt, or write mode='min' or mode='max'"
+        )
+    return "min" if less else "max"
 
 
 def _worst(mode: str) -> float:

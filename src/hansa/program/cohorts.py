@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from hansa.program._adapting import check_call, check_no_class
 from hansa.program.population import summary
 from hansa.simulation import UniformSampler
+from hansa.simulation._values import cohort_size_of
 from hansa.types.mismatch import describe
 
 Positions = npt.NDArray[np.int64]
@@ -50,7 +50,7 @@ class Cohorts:
 
     Args:
         data: a population, or a function from a round's number to its data.
-        cohort_size: how many clients to draw, uniformly.
+        cohort_size: how many clients to draw, uniformly: an integer, or a fraction of them as a float.
         sampler: a function from a round's number to positions, int64 [cohort].
         seed: of the draws.
 
@@ -58,7 +58,7 @@ class Cohorts:
         TypeError, ValueError: if they do not go together.
     """
 
-    def __init__(self, data: Any, cohort_size: int | None, sampler: Any, seed: int) -> None:
+    def __init__(self, data: Any, cohort_size: int | float | None, sampler: Any, seed: int) -> None:
         self._data = data
         self._sampler: Callable[[int], Any] | None = None
         if not hasattr(data, "cohort"):
@@ -78,7 +78,7 @@ class Cohorts:
         elif cohort_size is None:
             self._sampler = EveryClient(size)
         else:
-            self._sampler = UniformSampler(size, _cohort_size(cohort_size, size), seed)
+            self._sampler = UniformSampler(size, cohort_size_of(cohort_size, size), seed)
 
     def __call__(self, round_number: int) -> tuple[Any, Positions | None]:
         """The data of a round, and the positions of its clients, int64 [cohort], where they are known."""
@@ -102,7 +102,7 @@ class Cohorts:
             data["examples"] = kind.compact()
         return {**data, "sampler": described(self._sampler)}
 
-    def _refuse(self, cohort_size: int | None, sampler: Any) -> None:
+    def _refuse(self, cohort_size: int | float | None, sampler: Any) -> None:
         if not callable(self._data):
             raise TypeError(
                 "data must be a hansa.simulation.ClientData, or a function from a round's number to its data, such as "
@@ -131,13 +131,3 @@ def described(value: Any, own: bool = True) -> str:
         return plain
     text = repr(value)
     return plain if " at 0x" in text else text
-
-
-def _cohort_size(value: Any, clients: int) -> int:
-    try:
-        size = operator.index(value)
-    except TypeError:
-        raise TypeError(f"cohort_size must be a number of clients, found {value!r}") from None
-    if not 1 <= size <= clients:
-        raise ValueError(f"cohort_size must be from 1 to the number of clients, {clients}; found {size}")
-    return size

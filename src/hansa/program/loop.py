@@ -59,7 +59,7 @@ def train(
     data: Any,
     rounds: int,
     *,
-    cohort_size: int | None = None,
+    cohort_size: int | float | None = None,
     sampler: Callable[[int], Any] | None = None,
     seed: int = 0,
     initial_state: Any = None,
@@ -93,7 +93,8 @@ def train(
         process: `next` takes the state and the round's data, and returns the state, perhaps with metrics.
         data: a `hansa.simulation.ClientData`, or a function from a round's number to its data.
         rounds: how many rounds the run is to have, those before it was resumed included.
-        cohort_size: how many clients to draw in each round, uniformly without replacement; by default all take part.
+        cohort_size: how many clients to draw in each round, uniformly without replacement: an integer, or a fraction of
+            the population as a float, such as 0.1; by default all take part.
         sampler: from a round's number to the positions of its clients, int64 [cohort], in place of `cohort_size`.
         seed: of the draw of cohorts.
         initial_state: the state to begin with; by default `process.initialize()`.

@@ -62,7 +62,7 @@ class Plan:
         if own is None:
             return
         problem = no_such_metric(
-            callback.metric, [*own, *(evaluated or ())], self.evaluate is not None, evaluated is not None
+            callback.monitor, [*own, *(evaluated or ())], self.evaluate is not None, evaluated is not None
         )
         if problem is not None:
             raise ValueError(f"{callback!r}: {problem}")

@@ -43,6 +43,38 @@ def fraction(name: str, value: Any) -> float:
     return share
 
 
+def cohort_size_of(value: Any, clients: int, *, name: str = "cohort_size", replace: bool = False) -> int:
+    """How many clients a cohort size is: an integer, or a fraction of the population as a float, rounded, but not to 0.
+
+    Args:
+        value: 10 clients, or a tenth of them, 0.1; 1.0 is all, and 1 is one.
+        clients: how many there are.
+        name: the argument's name.
+        replace: whether there may be more in a cohort than there are.
+
+    Raises:
+        TypeError, ValueError: if it is neither.
+    """
+    if isinstance(value, float | np.floating):
+        share = float(value)
+        if not 0 < share <= 1:
+            whole = f"; for {share:.0f} clients write {share:.0f}" if share >= 1 and share.is_integer() else ""
+            raise ValueError(
+                f"{name} is a number of clients as an integer, or a fraction of them as a float of more than 0 and at "
+                f"most 1.0; found {value!r}{whole}"
+            )
+        return min(clients, max(1, int(share * clients + 0.5)))
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise TypeError(
+            f"{name} must be a number of clients, such as 10, or a fraction of them, such as 0.1; found "
+            f"{describe(value)}"
+        )
+    if value < 1 or (value > clients and not replace):
+        most = "1 or more" if replace else f"from 1 to the number of clients, {clients}"
+        raise ValueError(f"{name} must be {most}; found {value}")
+    return int(value)
+
+
 def positions_within(name: str, value: Any, clients: int, replace: bool = False) -> npt.NDArray[np.int64]:
     """The argument `name` as positions of clients, different ones unless `replace`; int64 [cohort].
 

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hansa._instead import instead
 from hansa.simulation._random import generator
-from hansa.simulation._values import integer, number
+from hansa.simulation._values import cohort_size_of, integer, number
 from hansa.types.mismatch import describe
 from hansa.types.plain import unmasked
 
@@ -32,24 +33,25 @@ class UniformSampler:
 
     Args:
         clients: how many clients there are, as `len(data)`.
-        cohort: how many take part in a round.
+        cohort_size: how many take part in a round: an integer, or a fraction of the clients as a float, such as 0.1.
         seed: decides who.
         replace: whether each is drawn from all clients, so that one may be there several times.
     """
 
-    def __init__(self, clients: int, cohort: int, seed: int = 0, *, replace: bool = False) -> None:
+    @instead(cohort="cohort_size")
+    def __init__(self, clients: int, cohort_size: int | float, seed: int = 0, *, replace: bool = False) -> None:
         self.clients = _population(clients)
-        self.cohort, self.seed = integer("cohort", cohort, 1), integer("seed", seed, 0)
-        self.replace = replace
-        if not replace:
-            _at_most(self.cohort, self.clients, "clients")
+        self.cohort_size = cohort_size_of(cohort_size, self.clients, replace=replace)
+        self.seed, self.replace = integer("seed", seed, 0), replace
 
     def __call__(self, round_number: int) -> Cohort:
         """The positions of the clients of a round, int64 [cohort]."""
-        return _generator(self.seed, round_number).choice(self.clients, self.cohort, replace=self.replace)
+        return _generator(self.seed, round_number).choice(self.clients, self.cohort_size, replace=self.replace)
 
     def __repr__(self) -> str:
-        return f"UniformSampler({self.cohort} of {self.clients} clients, seed {self.seed}{_replacing(self.replace)})"
+        return (
+            f"UniformSampler({self.cohort_size} of {self.clients} clients, seed {self.seed}{_replacing(self.replace)})"
+        )
 
 
 class PoissonSampler:
@@ -89,22 +91,25 @@ class WeightedSampler:
 
     Args:
         weights: [clients], not negative; a client of weight 0 never takes part.
-        cohort: how many take part in a round.
+        cohort_size: how many take part in a round: an integer, or a fraction of the clients as a float, such as 0.1.
         seed: decides who.
         replace: whether each is drawn from all clients, so that one may be there several times; then the chance of
             each draw is proportional to the weight.
     """
 
-    def __init__(self, weights: npt.ArrayLike, cohort: int, seed: int = 0, *, replace: bool = False) -> None:
+    @instead(cohort="cohort_size")
+    def __init__(
+        self, weights: npt.ArrayLike, cohort_size: int | float, seed: int = 0, *, replace: bool = False
+    ) -> None:
         self.weights = _per_client("weights", weights)
-        self.cohort, self.seed = integer("cohort", cohort, 1), integer("seed", seed, 0)
-        self.replace = replace
+        self.cohort_size = cohort_size_of(cohort_size, len(self.weights), replace=True)
+        self.seed, self.replace = integer("seed", seed, 0), replace
         if (self.weights < 0).any():
             place = int(np.argmax(self.weights < 0))
             raise ValueError(f"weights must not be negative; that of client {place} is {self.weights[place]:g}")
         self._candidates = np.flatnonzero(self.weights)
         if not replace or not len(self._candidates):
-            _at_most(self.cohort, len(self._candidates), "clients with a weight of more than 0")
+            _at_most(self.cohort_size, len(self._candidates), "clients with a weight of more than 0")
         self._rates = self.weights[self._candidates]
         with np.errstate(over="ignore"):
             total = self._rates.sum()
@@ -115,15 +120,15 @@ class WeightedSampler:
         """The positions of the clients of a round, int64 [cohort]."""
         if self.replace:
             shares = self._rates / self._rates.sum()
-            return _generator(self.seed, round_number).choice(self._candidates, self.cohort, p=shares)
+            return _generator(self.seed, round_number).choice(self._candidates, self.cohort_size, p=shares)
         # The first arrivals of exponential clocks with these rates come in the order of successive draws.
         arrivals = _generator(self.seed, round_number).standard_exponential(len(self._rates)) / self._rates
-        first = np.argpartition(arrivals, self.cohort - 1)[: self.cohort]
+        first = np.argpartition(arrivals, self.cohort_size - 1)[: self.cohort_size]
         return self._candidates[first[np.argsort(arrivals[first])]]
 
     def __repr__(self) -> str:
         how = f"seed {self.seed}{_replacing(self.replace)}"
-        return f"WeightedSampler({self.cohort} of {len(self.weights)} clients by weight, {how})"
+        return f"WeightedSampler({self.cohort_size} of {len(self.weights)} clients by weight, {how})"
 
 
 class AvailabilitySampler:
@@ -135,17 +140,19 @@ class AvailabilitySampler:
     Args:
         opens: [clients], the times from which clients are available.
         closes: [clients], the times at which they no longer are.
-        cohort: how many take part in a round; where fewer are available, all of those do.
+        cohort_size: how many take part in a round: an integer, or a fraction of all clients as a float, such as 0.1;
+            where fewer are available, all of those do.
         period: the time after which windows come again; by default each comes once.
         round_length: the time from one round to the next.
         seed: decides who of the available ones.
     """
 
+    @instead(cohort="cohort_size")
     def __init__(
         self,
         opens: npt.ArrayLike,
         closes: npt.ArrayLike,
-        cohort: int,
+        cohort_size: int | float,
         *,
         period: float | None = None,
         round_length: float = 1.0,
@@ -154,7 +161,8 @@ class AvailabilitySampler:
         self.opens, self.closes = _per_client("opens", opens), _per_client("closes", closes)
         if self.opens.shape != self.closes.shape:
             raise ValueError(f"opens is of {len(self.opens)} clients, closes of {len(self.closes)}; give both for each")
-        self.cohort, self.seed = integer("cohort", cohort, 1), integer("seed", seed, 0)
+        self.cohort_size = cohort_size_of(cohort_size, len(self.opens), replace=True)
+        self.seed = integer("seed", seed, 0)
         self.round_length = number("round_length", round_length, 0)
         self.period = None if period is None else number("period", period, 0)
         if self.period is not None:
@@ -179,11 +187,13 @@ class AvailabilitySampler:
     def __call__(self, round_number: int) -> Cohort:
         """The positions of the clients of a round, int64 [cohort], fewer if fewer are available."""
         candidates = np.flatnonzero(self.available(round_number))
-        size = min(self.cohort, len(candidates))
+        size = min(self.cohort_size, len(candidates))
         return _generator(self.seed, round_number).choice(candidates, size, replace=False)
 
     def __repr__(self) -> str:
-        return f"AvailabilitySampler({self.cohort} of those available of {len(self.opens)} clients, seed {self.seed})"
+        return (
+            f"AvailabilitySampler({self.cohort_size} of those available of {len(self.opens)} clients, seed {self.seed})"
+        )
 
 
 def _generator(seed: int, round_number: Any) -> np.random.Generator:
@@ -200,9 +210,9 @@ def _population(clients: Any) -> int:
     return integer("clients", clients, 1)
 
 
-def _at_most(cohort: int, clients: int, whom: str) -> None:
-    if cohort > clients:
-        raise ValueError(f"cohort must be at most the number of {whom}, {clients}; found {cohort}")
+def _at_most(cohort_size: int, clients: int, whom: str) -> None:
+    if cohort_size > clients:
+        raise ValueError(f"cohort_size must be at most the number of {whom}, {clients}; found {cohort_size}")
 
 
 def _per_client(name: str, value: Any) -> npt.NDArray[np.float64]:

@@ -16,6 +16,9 @@ from typing import Any
 from hansa._printing import printable
 from hansa.types import names
 
+COUNT_OR_SHARE = int | float
+"""The type of a key that is a number of things, or as a float a fraction of those that there are."""
+
 _MOST_SHOWN = 20
 _LONGEST_SHOWN = 1000
 
@@ -58,15 +61,24 @@ class Function:
         return f"{self.file}:{self.name}"
 
 
-def key(help: str, default: Any = dataclasses.MISSING, *, least: float | None = None, most: float | None = None) -> Any:
+def key(
+    help: str,
+    default: Any = dataclasses.MISSING,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    was: str | None = None,
+) -> Any:
     """A field of a table.
 
     Args:
         help: what it means, for the reference.
         default: its value where the file has none; without one the file must have it.
         least, most: the bounds of a number, which may be reached.
+        was: the name that the key had before: a file that has it is told the new one, and a run that was begun with it
+            can still be read.
     """
-    metadata = {"help": help, "least": least, "most": most}
+    metadata = {"help": help, "least": least, "most": most, "was": was}
     if isinstance(default, dict | list):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -76,7 +88,8 @@ def checked(table: type[Any], values: Mapping[str, Any], folder: Path, path: str
     """An object of a dataclass, whose fields are made with `key`; None if something is wrong with them.
 
     Args:
-        table: the dataclass.
+        table: the dataclass. One with an attribute `SHORT`, the name of a key, may be written as the value of that key
+            alone.
         values: what the file has for it.
         folder: what relative paths are relative to.
         path: the path to the table, such as `data.partition`; empty for the file itself.
@@ -85,8 +98,11 @@ def checked(table: type[Any], values: Mapping[str, Any], folder: Path, path: str
     before = len(problems)
     kinds = typing.get_type_hints(table)
     known = {field.name: field for field in dataclasses.fields(table)}
+    former = former_names(table)
     for name in values:
-        if name not in known:
+        if name in former:
+            problems.append(f"{joined(path, name)} has another name now: write {former[name]}")
+        elif name not in known:
             problems.append(
                 f"{joined(path, name)} is no key{names.suggestion(name, known) or ';'} the keys here are "
                 f"{', '.join(known)}"
@@ -96,9 +112,16 @@ def checked(table: type[Any], values: Mapping[str, Any], folder: Path, path: str
         where = joined(path, name)
         if name in values:
             found[name] = _value(kinds[name], values[name], field.metadata, folder, where, problems)
+        elif field.metadata["was"] in values:
+            continue
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             problems.append(f"{where} is missing: {field.metadata['help']}; expected {expected(kinds[name])}")
     return None if len(problems) > before else table(**found)
+
+
+def former_names(table: type[Any]) -> dict[str, str]:
+    """The names that keys of a table had before, and those that they have."""
+    return {field.metadata["was"]: field.name for field in dataclasses.fields(table) if field.metadata["was"]}
 
 
 def joined(path: str, name: str) -> str:
@@ -110,6 +133,8 @@ def expected(kind: Any, metadata: Mapping[str, Any] = types.MappingProxyType({})
     """What a type and its bounds are called in messages and in the reference."""
     kind = _not_none(kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind == COUNT_OR_SHARE:
+        return "an integer of at least 1, or a fraction such as 0.1"
     if origin is typing.Literal:
         return " or ".join(f'"{value}"' for value in arguments)
     if origin is list:
@@ -117,7 +142,7 @@ def expected(kind: Any, metadata: Mapping[str, Any] = types.MappingProxyType({})
     if kind is Function:
         return 'a Python file and a function in it, such as "code.py:name"'
     if origin is dict or dataclasses.is_dataclass(kind):
-        return "a table"
+        return f"its {kind.SHORT}, or a table" if hasattr(kind, "SHORT") else "a table"
     if kind is Path:
         return "a path"
     plain = {bool: "true or false", int: "an integer", float: "a number", str: "a string", Any: "a number, or a string"}
@@ -141,6 +166,8 @@ def _value(kind: Any, value: Any, metadata: Mapping[str, Any], folder: Path, whe
     if value is None and optional(kind):  # from a file of JSON
         return None
     table = table_of(kind)
+    if table is not None and isinstance(value, str) and hasattr(table, "SHORT"):
+        value = {table.SHORT: value}
     if table is not None and isinstance(value, dict):
         return checked(table, value, folder, where, problems)
     origin, arguments = typing.get_origin(plain), typing.get_args(plain)
@@ -167,6 +194,8 @@ def _value(kind: Any, value: Any, metadata: Mapping[str, Any], folder: Path, whe
         if file and name.isidentifier():
             path = _path(file, folder, where, problems)
             return None if path is None else Function(path, name)
+    if plain == COUNT_OR_SHARE and ((type(value) is int and value >= 1) or (type(value) is float and 0 < value <= 1)):
+        return value
     if plain is float and type(value) in (int, float) and math.isfinite(value) and _within(value, metadata):
         return float(value)
     if plain in (int, bool, str) and type(value) is plain and _within(value, metadata):
@@ -197,8 +226,8 @@ def shown(value: Any) -> str:
 
 def _not_none(kind: Any) -> Any:
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        (plain,) = (each for each in typing.get_args(kind) if each is not type(None))
-        return plain
+        plain = tuple(each for each in typing.get_args(kind) if each is not type(None))
+        return plain[0] if len(plain) == 1 else typing.Union[plain]  # noqa: UP007
     return kind
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hansa.cli.config.checking import ConfigError, Function, checked, joined, shown
+from hansa.cli.config.checking import ConfigError, Function, checked, former_names, joined, shown, table_of
 from hansa.cli.config.parsing import faults, parsed, read_text
 from hansa.cli.config.rules import rules
 from hansa.cli.config.schema import RunConfig
@@ -49,7 +50,18 @@ def restore_config(values: Any, origin: object) -> RunConfig:
     """
     if not isinstance(values, Mapping) or not isinstance(values.get("training"), Mapping):
         raise ConfigError(origin, ["it was not begun by `hansa train`, so it does not say how it goes on"])
-    return _config(values, Path.cwd(), origin)
+    return _config(_renamed(RunConfig, values), Path.cwd(), origin)
+
+
+def _renamed(table: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier version may have stored, by the names that the keys have now."""
+    kinds, former = typing.get_type_hints(table), former_names(table)
+    result = {}
+    for name, value in values.items():
+        name = former.get(name, name)
+        inner = table_of(kinds.get(name))
+        result[name] = value if inner is None or not isinstance(value, Mapping) else _renamed(inner, value)
+    return result
 
 
 def stored(config: RunConfig) -> dict[str, Any]:

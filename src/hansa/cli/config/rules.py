@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hansa._directions import less_is_better
 from hansa.cli.config.checking import Function
-from hansa.cli.config.schema import DataTable, ModelTable, PartitionTable, RunConfig
+from hansa.cli.config.schema import DataTable, ModelTable, PartitionTable, RunConfig, TrainingTable
 
 FORMATS = {
     ".csv": "csv",
@@ -127,16 +128,23 @@ def _training(config: RunConfig) -> list[str]:
     training = config.training
     optimizers = {"client_optimizer": training.client_optimizer, "server_optimizer": training.server_optimizer}
     problems = [
-        f"training.{name}.options.learning_rate is training.{name}.learning_rate, which is there already; leave it out"
+        f"training.{name}.options.learning_rate is a key of its own; write training.{name.split('_')[0]}_learning_rate"
         for name, table in optimizers.items()
         if table is not None and "learning_rate" in table.options
     ]
-    if training.sampler != "uniform" and training.clients_per_round is None:
+    problems += [problem for who in ("client", "server") for problem in _rate(training, who)]
+    for name, table in (("early_stopping", training.early_stopping), ("best_model", training.best_model)):
+        if table is not None and table.mode == "auto" and less_is_better(table.monitor) is None:
+            problems.append(
+                f'training.{name}.mode is missing: the name "{table.monitor}" does not say whether less or more of the '
+                'metric is better; correct it if it is misspelt, or write mode = "min" or mode = "max"'
+            )
+    if training.sampler != "uniform" and training.cohort_size is None:
         sampler = f'training.sampler = "{training.sampler}"'
-        problems.append(f"training.clients_per_round is missing, and {sampler} draws clients")
-    if training.with_replacement and (training.clients_per_round is None or training.sampler == "poisson"):
+        problems.append(f"training.cohort_size is missing, and {sampler} draws clients")
+    if training.with_replacement and (training.cohort_size is None or training.sampler == "poisson"):
         problems.append(
-            'training.with_replacement is of a number of clients, clients_per_round, that are drawn "uniform" or '
+            'training.with_replacement is of a number of clients, cohort_size, that are drawn "uniform" or '
             '"weighted"; leave it out, or say these'
         )
     if training.keep_every is not None and training.keep_every % training.checkpoint_every:
@@ -145,6 +153,21 @@ def _training(config: RunConfig) -> list[str]:
             f"{training.checkpoint_every}, as other rounds have no checkpoint"
         )
     return problems
+
+
+def _rate(training: TrainingTable, who: str) -> list[str]:
+    """What is wrong with the learning rate of the clients' or the server's optimizer."""
+    key, path = f"training.{who}_learning_rate", f"training.{who}_optimizer"
+    table, rate = getattr(training, f"{who}_optimizer"), getattr(training, f"{who}_learning_rate")
+    if table is None:
+        if rate is None or who == "server":
+            return []
+        return [f'{key} is of an optimizer by name, and there is no {path}; write {who}_optimizer = "sgd", for a start']
+    if rate is None and table.learning_rate is None:
+        return [f"{key} is missing: the learning rate of {path}"]
+    if rate is not None and table.learning_rate is not None:
+        return [f"{key} and {path}.learning_rate are one and the same; leave one out"]
+    return []
 
 
 def _one_of(path: str, table: Any, keys: Sequence[str]) -> list[str]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from hansa.cli.config.checking import Function, key
+from hansa.models.named_optimizers import OptimizerName
 
 DataName = Literal[
     "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "emnist", "shakespeare", "tiny_shakespeare"
 ]
 Folders = Literal["clients", "labels"]
 FileFormat = Literal["csv", "parquet", "npz", "leaf", "tff_hdf5", "tff_sqlite", "images"]
+Mode = Literal["auto", "min", "max"]
+_MODE = "whether less or more of the metric is better; `auto` goes by its name"
 PartitionMethod = Literal["iid", "dirichlet", "shards", "by_label", "by_quantity"]
 
 
@@ -92,8 +95,12 @@ class DataTable:
 class OptimizerTable:
     """An optimizer of Optax."""
 
-    name: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop", "yogi", "lion"] = key("which one")
-    learning_rate: float = key("its learning rate", least=0)
+    SHORT: ClassVar[str] = "name"
+
+    name: OptimizerName = key("which one")
+    learning_rate: float | None = key(
+        "its learning rate, in place of `client_learning_rate` or `server_learning_rate`", None, least=0
+    )
     options: dict[str, Any] = key("its other arguments, such as `{ momentum = 0.9 }`", {})
 
 
@@ -101,18 +108,18 @@ class OptimizerTable:
 class EarlyStoppingTable:
     """When a run stops early; see `hansa.program.EarlyStopping`."""
 
-    metric: str = key("such as `evaluation/loss`")
-    patience: int = key("how many evaluations without improvement are borne", 0, least=0)
+    monitor: str = key("the metric, such as `evaluation/loss`", was="metric")
+    patience: int = key("after how many evaluations without improvement the run stops", 0, least=0)
     min_delta: float = key("how much is an improvement: more than this", 0.0, least=0)
-    mode: Literal["min", "max"] = key("whether the metric is to become small or large", "min")
+    mode: Mode = key(_MODE, "auto")
 
 
 @dataclass(frozen=True)
 class BestModelTable:
     """Which round's model is kept beside the last one; see `hansa.program.BestModel`."""
 
-    metric: str = key("such as `evaluation/loss`")
-    mode: Literal["min", "max"] = key("whether the metric is to become small or large", "min")
+    monitor: str = key("the metric, such as `evaluation/loss`", was="metric")
+    mode: Mode = key(_MODE, "auto")
 
 
 @dataclass(frozen=True)
@@ -120,16 +127,26 @@ class TrainingTable:
     """How it is trained."""
 
     rounds: int = key("how many rounds", least=1)
-    clients_per_round: int | None = key("how many clients take part in a round; by default all", None, least=1)
+    cohort_size: int | float | None = key(
+        "how many clients take part in a round, or which fraction of them; by default all",
+        None,
+        was="clients_per_round",
+    )
     sampler: Literal["uniform", "weighted", "poisson"] = key(
         "how they are drawn: each as likely; in proportion to their examples; or each by itself, so that their number "
-        "is `clients_per_round` on average",
+        "is `cohort_size` on average",
         "uniform",
     )
     with_replacement: bool = key("whether a client may be drawn several times for one round", False)
     seed: int = key("of the model's first weights and of all draws in rounds", 0, least=0)
-    client_optimizer: OptimizerTable | None = key("the clients'; by default the model's own", None)
-    server_optimizer: OptimizerTable | None = key("the server's; by default SGD of rate 1, plain averaging", None)
+    client_optimizer: OptimizerTable | None = key("the clients' optimizer; by default the model's own", None)
+    client_learning_rate: float | None = key("the learning rate of `client_optimizer`", None, least=0)
+    server_optimizer: OptimizerTable | None = key(
+        "the server's optimizer; by default SGD, with a rate of 1 plain averaging", None
+    )
+    server_learning_rate: float | None = key(
+        "the learning rate of `server_optimizer`; by default 1, of SGD", None, least=0
+    )
     weighting: Literal["num_examples", "uniform"] = key("what a client counts in the average", "num_examples")
     non_trainable: Literal["mean", "server"] = key(
         "what becomes of weights that are not trained: their average, or they stay the server's", "mean"
