@@ -9,7 +9,8 @@ import click
 
 import hansa
 from hansa.cli import _help
-from hansa.cli._output import FAILED, INTERRUPTED, errors_of, print_json, say
+from hansa.cli._errors import FAILED, INTERRUPTED
+from hansa.cli._output import errors_of, print_json, say
 
 
 class Command(click.Command):

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from hansa.cli import _user_code
+from hansa.cli._errors import Misuse
 from hansa.cli.config.schema import ModelTable
 from hansa.types import StructType, TensorType, Type
 
 
-class ModelError(Exception):
+class ModelError(Misuse):
     """The model does not go with the data."""
 
 

@@ -15,10 +15,8 @@ from typing import Any
 import click
 
 from hansa._printing import in_a_line, printable
-
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
-"""Exit codes: an error in the run, in what was asked for, and Ctrl-C."""
-
+from hansa.cli._errors import INTERRUPTED, exit_code
+from hansa.cli._interrupt import Ending
 
 NO_PICTURE = "curves.png was not drawn, for which matplotlib is needed: pip install 'hansa[plots]'"
 
@@ -49,7 +47,7 @@ def _plain(value: Any) -> Any:
 def say(*lines: object) -> None:
     """Print lines. What a terminal would act on in them is escaped, as names in files and folders may hold anything."""
     for line in lines:
-        print(printable(line))
+        print(printable(line), flush=True)
 
 
 @contextlib.contextmanager
@@ -70,25 +68,17 @@ def errors_of(command: str, as_json: bool) -> Iterator[None]:
         command: its name.
         as_json: whether an object `{"error": …}` is printed, too, to standard output.
     """
-    from hansa.cli._models import ModelError
-    from hansa.cli._populations import DataError
-    from hansa.cli._user_code import UserCodeError
-    from hansa.cli.config import ConfigError
-    from hansa.program import CheckpointError, RunError
-    from hansa.simulation import DatasetError
-
-    misuse = (ConfigError, DataError, ModelError, UserCodeError)
     try:
-        with _told_warnings(command):
+        with Ending(f"hansa {command}"), _told_warnings(command):
             yield
-    except (*misuse, CheckpointError, RunError, DatasetError, ImportError, OSError) as error:
-        if os.environ.get("HANSA_TRACEBACK"):
+    except KeyboardInterrupt:
+        click.echo(f"hansa {command}: interrupted", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    except Exception as error:
+        code = exit_code(error)
+        if code is None or os.environ.get("HANSA_TRACEBACK"):
             raise
-        code = MISUSED if isinstance(error, misuse) else FAILED
         click.echo(f"hansa {command}: {printable(error)}", err=True)
         if as_json:
             print_json({"error": str(error), "exit_code": code})
         raise click.exceptions.Exit(code) from None
-    except KeyboardInterrupt:
-        click.echo(f"hansa {command}: interrupted", err=True)
-        raise click.exceptions.Exit(INTERRUPTED) from None

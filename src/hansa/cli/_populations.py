@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hansa import simulation
 from hansa.cli import _user_code
+from hansa.cli._errors import Misuse
 from hansa.cli._user_code import UserCodeError
 from hansa.cli.config.rules import format_of
 from hansa.cli.config.schema import DataTable
@@ -26,7 +27,7 @@ _EVALUATION_BATCH = 250
 _EVALUATION_PART = 1000
 
 
-class DataError(Exception):
+class DataError(Misuse):
     """The data cannot be had as the configuration says."""
 
 

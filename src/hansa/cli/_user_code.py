@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from hansa.cli._errors import Misuse
 from hansa.cli.config.checking import Function
 from hansa.types import names
 
 
-class UserCodeError(Exception):
+class UserCodeError(Misuse):
     """A file of the user's cannot be run, or a function in it raised an error."""
 
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hansa._errors import UserError
 from hansa._files import remove_parts, set_aside
 from hansa.compiler.artifact_file import ArtifactError, Reader, Writer
 from hansa.compiler.artifact_types import decode_type, decode_value, encode_type, encode_value
@@ -31,7 +32,7 @@ _MOST_TIMES, _SMALL = 64, 1 << 30
 _NAME = re.compile(r"round-(\d+)\.hansa")
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be used: it is damaged, or of another process."""
 
 

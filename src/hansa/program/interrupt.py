@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from types import FrameType, TracebackType
-from typing import Any
+from hansa._interrupts import Interrupts
 
 BY_USER = "by Ctrl-C"
 """Why a run is stopped that the user stops."""
 
 
-class StopRequest:
-    """Within `with StopRequest() as stop:`, the first Ctrl-C sets `stop.requested`, the next raises KeyboardInterrupt.
-
-    Outside the main thread, which alone receives signals, it does nothing.
-    """
+class StopRequest(Interrupts):
+    """Within `with StopRequest() as stop:`, a Ctrl-C sets `stop.requested`, and the next raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
-        self.requested = False
-        self._previous: Any = None
-        self._installed = False
+        super().__init__(1)
 
-    def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._handle)
-            self._installed = True
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, self._previous)
-            self._installed = False
-
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
+    @property
+    def requested(self) -> bool:
+        """Whether there was a Ctrl-C."""
+        return self.count > 0

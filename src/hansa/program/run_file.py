@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from hansa._errors import UserError
 from hansa._files import open_regular
 from hansa.program.checkpoints import CheckpointError, Checkpoints
 
@@ -28,7 +29,7 @@ MOST_COUNT = 1 << 53
 """Numbers of rounds and clients are less, which floats hold exactly."""
 
 
-class RunError(RuntimeError):
+class RunError(UserError):
     """A run's folder cannot be used: it is in use, is of another run, has something else in it, or is damaged."""
 
 

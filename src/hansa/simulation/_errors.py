@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from hansa._errors import UserError
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class DatasetError(RuntimeError):
+class DatasetError(UserError):
     """A dataset is not to be had, or is damaged, or does not hold what it should; the message says which file.
 
     What would be a `ValueError`, a `TypeError` or a `FileNotFoundError` by itself, such as a column that is not there,

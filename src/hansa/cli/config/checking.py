@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa._printing import printable
+from hansa.cli._errors import Misuse
 from hansa.types import names
 
 COUNT_OR_SHARE = int | float
@@ -23,7 +24,7 @@ _MOST_SHOWN = 20
 _LONGEST_SHOWN = 1000
 
 
-class ConfigError(Exception):
+class ConfigError(Misuse):
     """A configuration that cannot be used.
 
     Attributes:
