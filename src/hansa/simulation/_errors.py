@@ -23,6 +23,12 @@ class DatasetError(UserError):
 
     What would be a `ValueError`, a `TypeError` or a `FileNotFoundError` by itself, such as a column that is not there,
     is that too, so either can be caught.
+
+    Examples:
+        >>> hansa.simulation.from_csv("patients.csv", "patient")
+        Traceback (most recent call last):
+            ...
+        hansa.simulation._errors.DatasetFileNotFoundError: there is no file patients.csv
     """
 
 

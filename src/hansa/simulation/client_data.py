@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from hansa._answers import Answering
-from hansa.simulation import _cohorts
-from hansa.simulation._columns import check_kind, joined
-from hansa.simulation._identities import IdentityIndex
+from hansa.simulation._columns import check_kind
 from hansa.simulation._owned import by_owner
-from hansa.simulation._sources import Chosen, Concatenated, FunctionSource, Kept, Source, Transformed
+from hansa.simulation._population import Population
+from hansa.simulation._sources import Chosen, Concatenated, FunctionSource, Kept, Transformed
 from hansa.simulation._splitting import held_out as held_out_clients
 from hansa.simulation._steps import Arrays, Filter, Map, Part, Shuffle, Sizes, Step, Take, checked_arrays
-from hansa.simulation._values import fraction, function, integer, positions_within
-from hansa.types import Type
-from hansa.types.batches import ClientBatches, Examples
+from hansa.simulation._values import fraction, function, integer
+from hansa.types.batches import Examples
 from hansa.types.batching import Batching
 from hansa.types.identities import ClientId, distinct
 from hansa.types.mismatch import describe
 
 
-class ClientData(Answering):
+class ClientData(Population, Answering):
     """A population of clients, each with an identity and examples: arrays with one row per example, by name.
 
     It is immutable. A method returns another population, which is a plan of what to do with a client's examples when
@@ -35,10 +32,21 @@ class ClientData(Answering):
     Steps apply to each client by itself, in the order in which they are called: `map`, `filter`, `take`, `shuffle`.
     `repeat` and `batch` say how the result is gone through, wherever they stand: each epoch is shuffled, and put into
     batches, by itself.
-    """
 
-    def __init__(self, source: Source, batching: Batching | None = None, epochs: int = 1) -> None:
-        self._source, self._batching, self._epochs = source, batching, epochs
+    Examples:
+        >>> client_of = hansa.simulation.partition_iid(len(y), clients=10)
+        >>> data = hansa.simulation.ClientData.from_arrays({"x": x, "y": y}, client_of)
+        >>> data
+        ClientData(10 clients, 1797 examples, 179 to 180 each: <x=float32[?,64],y=int32[?]>)
+        >>> len(data), data.client_ids[:3], data.sizes[:3], data.num_left_out, data.is_in_memory
+        (10, [0, 1, 2], array([180, 180, 180]), 0, True)
+        >>> train, test = data.split(0.2)
+        >>> train = train.map(lambda arrays: {"x": 2 * arrays["x"] - 1, "y": arrays["y"]})
+        >>> train = train.shuffle(seed=1).repeat(2).batch(20)
+        >>> cohort = train.cohort([3, 0], round_number=1)
+        >>> cohort
+        ClientBatches(2 clients, 360 examples in batches of 20, 2 epochs: <x=float32[?,64],y=int32[?]>*)
+    """
 
     @classmethod
     def from_arrays(
@@ -61,6 +69,13 @@ class ClientData(Answering):
 
         Raises:
             TypeError, ValueError: if the arrays differ in length, or `client_of` is no such array, or nobody has any.
+
+        Examples:
+            >>> arrays = {"x": np.float32([[1, 2], [3, 4], [5, 6]]), "y": np.int32([0, 1, 1])}
+            >>> data = hansa.simulation.ClientData.from_arrays(arrays, client_of=["bo", "ann", "bo"])
+            >>> data.client("bo")
+            {'x': array([[1., 2.],
+                   [5., 6.]], dtype=float32), 'y': array([0, 1], dtype=int32)}
         """
         return cls(by_owner(arrays, client_of, client_ids))
 
@@ -71,6 +86,11 @@ class ClientData(Answering):
         Raises:
             TypeError, ValueError: if a client's arrays differ in length, or from those of the first client; or the keys
                 are neither all strings nor all integers.
+
+        Examples:
+            >>> data = hansa.simulation.ClientData.from_clients({"ann": {"x": [1.5, 2.5]}, "bo": {"x": [3.5]}})
+            >>> data.sizes
+            array([2, 1])
         """
         if not isinstance(clients, Mapping):
             raise TypeError(
@@ -101,6 +121,13 @@ class ClientData(Answering):
 
         Raises:
             TypeError, ValueError: if `read` is no function, or the sizes are not one per client, or ids repeat.
+
+        Examples:
+            >>> def read(client_id):
+            ...     return {"x": np.full(3, client_id)}
+            >>> data = hansa.simulation.ClientData.from_function(range(1_000_000), read)
+            >>> data.client(41_976)
+            {'x': array([41976, 41976, 41976])}
         """
         if not callable(read):
             raise TypeError(f"read must be a function from a client's id to its arrays; found {describe(read)}")
@@ -116,90 +143,6 @@ class ClientData(Answering):
             known = known.astype(np.int64)
         return cls(FunctionSource(ids, read, known, False, "what read returns for client"))
 
-    @property
-    def client_ids(self) -> Sequence[Any]:
-        """The clients' identities, in their order."""
-        return self._source.client_ids
-
-    @cached_property
-    def sizes(self) -> Sizes:
-        """Examples per client that a round goes through, each as often as it is in a batch; int64 [clients].
-
-        Reads every client where that cannot be known otherwise: after `filter`, or from a function without sizes.
-        """
-        own = self._source.sizes
-        sizes = own * self._epochs if self._batching is None else self._batching.examples(own)
-        sizes.flags.writeable = False
-        return sizes
-
-    @property
-    def known_sizes(self) -> Sizes | None:
-        """`sizes`, if no client need be read for them; else None."""
-        return None if self._source.counted is None else self.sizes
-
-    @property
-    def num_left_out(self) -> int:
-        """How many examples are nobody's, and were left out when the population was made."""
-        return self._source.left_out
-
-    @property
-    def label_names(self) -> tuple[str, ...] | None:
-        """What the labels 0, 1, … are called, as the folders of images say; None where nothing says it."""
-        return self._source.label_names
-
-    @property
-    def is_in_memory(self) -> bool:
-        """Whether the examples are in memory, so that going through them reads no files."""
-        return self._source.in_memory
-
-    @cached_property
-    def example_type(self) -> Type:
-        """The type of a batch of examples, such as `<x=float32[?,784],y=int32[?]>`; may read the first client."""
-        return self._source.batch_type
-
-    def __len__(self) -> int:
-        return len(self._source.client_ids)
-
-    def __repr__(self) -> str:
-        known, kind = self._source.counted, self._source.known_type
-        counted = "" if known is None else f"{int(known.sum())} examples, {int(known.min())} to {int(known.max())} each"
-        parts = [f"{len(self)} clients", counted or "examples not counted yet"]
-        if self._source.left_out:
-            parts.append(f"{self._source.left_out} of nobody left out")
-        if self._source.varies:
-            parts.append("shuffled")
-        if self._epochs != 1:
-            parts.append(f"{self._epochs} epochs")
-        if self._batching is not None:
-            parts.append(str(self._batching))
-        return f"ClientData({', '.join(parts)}{'' if kind is None else f': {kind}'})"
-
-    def positions(self, client_ids: Sequence[Any]) -> Sizes:
-        """The positions of these clients, as `cohort` takes them; int64 [clients].
-
-        Raises:
-            KeyError: if one is not in the population.
-        """
-        return np.array([self._index[client_id] for client_id in client_ids], np.int64)
-
-    def client(self, client_id: Any, round_number: int = 0) -> Arrays:
-        """One client's examples: arrays `[examples, ...]` by name, after all steps, one epoch after another.
-
-        Args:
-            client_id: the client's identity.
-            round_number: the round, which the order depends on after `shuffle`.
-
-        Raises:
-            KeyError: if there is no such client.
-        """
-        epochs = self._source.epochs(self._index[client_id], _round(round_number), self._epochs)
-        return dict(epochs[0]) if self._epochs == 1 else joined(epochs, [client_id] * len(epochs), self.example_type)
-
-    def centralized(self) -> Arrays:
-        """All clients' examples, each once, one client after another, as for evaluation; `repeat` takes no part."""
-        everyone = [self._source.read(position) for position in range(len(self))]
-        return joined(everyone, self.client_ids, self.example_type)
-
     def map(self, fn: Callable[..., Mapping[str, Any]], with_client_id: bool = False) -> ClientData:
         """Other arrays in place of each client's.
 
@@ -207,15 +150,32 @@ class ClientData(Answering):
             fn: from a dict of one client's arrays `[examples, ...]` to another with as many rows, computed for all
                 examples at once: `lambda arrays: {"x": arrays["x"] / 255, "y": arrays["y"]}`.
             with_client_id: call `fn(client_id, arrays)`.
+
+        Examples:
+            >>> data = hansa.simulation.ClientData.from_clients({7: {"x": [1.0, 2.0]}, 8: {"x": [3.0]}})
+            >>> data.map(lambda arrays: {"x": arrays["x"] / 2}).client(7)
+            {'x': array([0.5, 1. ])}
+            >>> data.map(lambda client_id, arrays: {"x": arrays["x"] + client_id}, with_client_id=True).client(7)
+            {'x': array([8., 9.])}
         """
         return self._then(Map(function("map", fn), with_client_id))
 
     def filter(self, fn: Callable[[Arrays], Any]) -> ClientData:
-        """The examples for which `fn`, from one client's arrays to bool [examples], is True."""
+        """The examples for which `fn`, from one client's arrays to bool [examples], is True.
+
+        Examples:
+            >>> data.filter(lambda arrays: arrays["y"] < 5).client(0)["y"].max()
+            np.int32(4)
+        """
         return self._then(Filter(function("filter", fn)))
 
     def take(self, count: int) -> ClientData:
-        """The first `count` examples of each client, or all of those who have fewer; in every epoch."""
+        """The first `count` examples of each client, or all of those who have fewer; in every epoch.
+
+        Examples:
+            >>> data.take(100).sizes
+            array([100, 100, 100, 100, 100, 100, 100, 100, 100, 100])
+        """
         return self._then(Take(integer("count", count, 0)))
 
     def shuffle(self, seed: int) -> ClientData:
@@ -223,12 +183,22 @@ class ClientData(Answering):
 
         The order is a function of the seed, the client, the number of the round and that of the epoch, and of nothing
         else: not of who else takes part, nor of what was asked for before.
+
+        Examples:
+            >>> shuffled = data.shuffle(seed=1)
+            >>> shuffled.client(0, round_number=1)["y"][:5], shuffled.client(0, round_number=2)["y"][:5]
+            (array([7, 4, 1, 9, 5], dtype=int32), array([8, 4, 8, 3, 7], dtype=int32))
         """
         return self._then(Shuffle(integer("seed", seed, 0)))
 
     def repeat(self, epochs: int) -> ClientData:
         """Goes through each client's examples `epochs` times in a round; each time has batches of its own, unless
-        `batch` says otherwise."""
+        `batch` says otherwise.
+
+        Examples:
+            >>> data.repeat(5).sizes[0], data.sizes[0]
+            (np.int64(900), np.int64(180))
+        """
         epochs = self._epochs * integer("epochs", epochs, 1)
         batching = None if self._batching is None else replace(self._batching, epochs=epochs)
         return ClientData(self._source, batching, epochs)
@@ -248,6 +218,12 @@ class ClientData(Answering):
 
         Raises:
             TypeError, ValueError: if an argument is no such number, or there are `steps` and several epochs.
+
+        Examples:
+            >>> data.batch(50).cohort([0])[0].lengths
+            array([50, 50, 50, 30])
+            >>> data.batch(50, steps=5).cohort([0])[0].lengths
+            array([50, 50, 50, 30, 50])
         """
         size = integer("batch_size", batch_size, 1)
         wanted = None if steps is None else integer("steps", steps, 1)
@@ -255,7 +231,17 @@ class ClientData(Answering):
         return ClientData(self._source, batching, self._epochs)
 
     def in_memory(self) -> ClientData:
-        """The same population, whose examples are read once, when they are first wanted, and then kept."""
+        """The same population, whose examples are read once, when they are first wanted, and then kept.
+
+        Examples:
+            >>> def read(client_id):
+            ...     print("reading", client_id)
+            ...     return {"x": np.zeros(3)}
+            >>> data = hansa.simulation.ClientData.from_function([1, 2], read, sizes=[3, 3]).in_memory()
+            >>> first, again = data.client(1), data.client(1)
+            reading 1
+            reading 2
+        """
         if self._source.varies:
             raise ValueError(
                 "in_memory keeps examples as they are, but shuffle makes them others in each round; "
@@ -264,7 +250,12 @@ class ClientData(Answering):
         return ClientData(Kept(self._source), self._batching, self._epochs)
 
     def take_clients(self, count: int) -> ClientData:
-        """The first `count` clients, or all if there are fewer."""
+        """The first `count` clients, or all if there are fewer.
+
+        Examples:
+            >>> len(data.take_clients(3))
+            3
+        """
         return self._choose(np.arange(min(integer("count", count, 1), len(self))))
 
     def filter_clients(
@@ -279,6 +270,10 @@ class ClientData(Answering):
 
         Raises:
             ValueError: if no client is left.
+
+        Examples:
+            >>> data.filter_clients(lambda client_id: client_id % 2 == 0, min_examples=100).client_ids
+            [0, 2, 4, 6, 8]
         """
         kept = np.ones(len(self), np.bool_)
         if keep is not None:
@@ -307,6 +302,14 @@ class ClientData(Answering):
         Raises:
             ValueError: if one of the two would have no clients; or by examples after `shuffle`, when it would be others
                 that are held out in each round.
+
+        Examples:
+            >>> train, test = data.split(0.2)
+            >>> len(train), len(test)
+            (8, 2)
+            >>> train, test = data.split(0.2, by="examples")
+            >>> len(train), train.sizes[0], test.sizes[0]
+            (10, np.int64(144), np.int64(36))
         """
         share, seed = fraction("held_out", held_out), integer("seed", seed, 0)
         if by == "examples":
@@ -326,6 +329,12 @@ class ClientData(Answering):
         Raises:
             ValueError: if a client is in both, or they have other batches or epochs.
             TypeError: if `other` is no `ClientData`.
+
+        Examples:
+            >>> ann = hansa.simulation.ClientData.from_clients({"ann": {"x": [1.5, 2.5]}})
+            >>> bo = hansa.simulation.ClientData.from_clients({"bo": {"x": [3.5]}})
+            >>> ann.concatenate(bo).client_ids
+            ['ann', 'bo']
         """
         if not isinstance(other, ClientData):
             raise TypeError(f"concatenate takes another ClientData; found {describe(other)}")
@@ -341,50 +350,8 @@ class ClientData(Answering):
             )
         return ClientData(Concatenated(self._source, other._source), self._batching, self._epochs)
 
-    def cohort(self, clients: npt.ArrayLike, round_number: int = 0, *, replace: bool = False) -> ClientBatches:
-        """The batches of some clients, as an argument of type `{T*}@CLIENTS`.
-
-        Where the examples are in memory, or on disk one client after another, and nothing has to be done anew in each
-        round, all cohorts share one set of arrays, which the runtime keeps on its devices. Otherwise the examples of
-        these clients are read.
-
-        Args:
-            clients: their positions, 0 to `len(self) - 1`, each at most once; `positions` gives them for identities.
-            round_number: the round, which orders depend on after `shuffle`.
-            replace: whether a client may be there several times, as a sampler with `replace=True` gives it. Each copy
-                has random draws, and after `shuffle` an order, of its own.
-
-        Returns:
-            The clients in this order, with their `client_ids`.
-
-        Raises:
-            ValueError: if `batch` has not been called, or a client is there twice without `replace`.
-            TypeError, IndexError: if `clients` are no positions in this population.
-        """
-        if self._batching is None:
-            raise ValueError(
-                "a cohort is passed in batches, and batch has not been called; write data.batch(20).cohort(…)"
-            )
-        chosen = positions_within("clients", clients, len(self), replace)
-        number = _round(round_number)
-        if self._population is not None:
-            return self._population.select(chosen)
-        return _cohorts.of_round(self._source, self._batching, chosen, number)
-
-    @cached_property
-    def _population(self) -> ClientBatches | None:
-        return None if self._batching is None else _cohorts.of_everyone(self._source, self._batching)
-
-    @cached_property
-    def _index(self) -> IdentityIndex:
-        return IdentityIndex(self.client_ids)
-
     def _then(self, step: Step) -> ClientData:
         return ClientData(Transformed(self._source, step), self._batching, self._epochs)
 
     def _choose(self, positions: Sizes) -> ClientData:
         return ClientData(Chosen(self._source, positions), self._batching, self._epochs)
-
-
-def _round(round_number: Any) -> int:
-    return integer("round_number", round_number, 0)

@@ -68,6 +68,11 @@ class ImageData:
         train_labels: an int32 array of shape `[train images]`.
         test_images: an array of shape `[test images, ...]`; of no images if the publisher made no split.
         test_labels: an int32 array of shape `[test images]`.
+
+    Examples:
+        >>> digits = hansa.simulation.load_digits()
+        >>> digits.train_images.shape, digits.train_labels[:5], digits.test_images.shape
+        ((1797, 64), array([0, 1, 2, 3, 4], dtype=int32), (0, 64))
     """
 
     train_images: npt.NDArray[Any]
@@ -85,6 +90,11 @@ def load_digits() -> ImageData:
     Returns:
         Images as float32 in 0..1, `[1797, 64]`, and labels 0..9, `[1797]`, all of them for training:
         scikit-learn makes no split, so `test_images` is `[0, 64]` and `test_labels` is `[0]`.
+
+    Examples:
+        >>> digits = hansa.simulation.load_digits()
+        >>> digits.train_images.shape, digits.train_labels[:5]
+        ((1797, 64), array([0, 1, 2, 3, 4], dtype=int32))
     """
     with files("hansa.simulation").joinpath("digits.npz").open("rb") as stream, np.load(stream) as arrays:
         images = (arrays["images"].reshape(-1, 64) / np.float32(16)).astype(np.float32)
@@ -105,6 +115,11 @@ def load_mnist() -> ImageData:
 
     Raises:
         DatasetError: a file is damaged, or is not here and cannot be downloaded.
+
+    Examples:
+        >>> mnist = hansa.simulation.load_mnist()
+        >>> mnist.train_images.shape, mnist.train_images.dtype, mnist.test_labels[:5]
+        ((60000, 28, 28), dtype('uint8'), array([7, 2, 1, 0, 4], dtype=int32))
     """
     return _idx_images("mnist", _MNIST_FILES, _MNIST_MIRRORS)
 
@@ -122,6 +137,11 @@ def load_fashion_mnist() -> ImageData:
 
     Raises:
         DatasetError: a file is damaged, or is not here and cannot be downloaded.
+
+    Examples:
+        >>> clothes = hansa.simulation.load_fashion_mnist()
+        >>> clothes.train_images.shape, clothes.train_images.dtype
+        ((60000, 28, 28), dtype('uint8'))
     """
     return _idx_images("fashion_mnist", _FASHION_MNIST_FILES, _FASHION_MNIST_MIRRORS)
 
@@ -140,6 +160,11 @@ def load_cifar10() -> ImageData:
 
     Raises:
         DatasetError: the file is damaged, or is not here and cannot be downloaded.
+
+    Examples:
+        >>> cifar = hansa.simulation.load_cifar10()
+        >>> cifar.train_images.shape, cifar.train_images.dtype
+        ((50000, 32, 32, 3), dtype('uint8'))
     """
     train, test = read_cifar10(obtain_path("cifar10", _CIFAR10_FILE, _CIFAR10_MIRRORS))
     return ImageData(*train, *test)

@@ -55,6 +55,11 @@ def load_emnist(only_digits: bool = False) -> tuple[ClientData, ClientData]:
 
     Raises:
         DatasetError: the file is damaged, or is not here and cannot be downloaded.
+
+    Examples:
+        >>> train, test = hansa.simulation.load_emnist(only_digits=True)
+        >>> len(train), len(test), train.example_type
+        (3383, 3383, to_type('<x=float32[?,28,28],y=int32[?]>'))
     """
     path = obtain_uncompressed("emnist", _EMNIST_FILE, _TFF_MIRRORS)
     prefix = "digits_only" if only_digits else "all"
@@ -84,6 +89,11 @@ def load_cifar100() -> tuple[ClientData, ClientData]:
 
     Raises:
         DatasetError: the file is damaged, or is not here and cannot be downloaded.
+
+    Examples:
+        >>> train, test = hansa.simulation.load_cifar100()
+        >>> len(train), len(test), train.example_type
+        (500, 100, to_type('<x=uint8[?,32,32,3],y=int32[?]>'))
     """
     path = obtain_uncompressed("cifar100", _CIFAR100_FILE, _TFF_MIRRORS)
 
@@ -112,6 +122,11 @@ def load_shakespeare(sequence_length: int = 80) -> tuple[ClientData, ClientData]
 
     Raises:
         DatasetError: the file is damaged, or is not here and cannot be downloaded.
+
+    Examples:
+        >>> train, test = hansa.simulation.load_shakespeare()
+        >>> len(train), len(test), train.example_type
+        (715, 715, to_type('<x=int32[?,80],y=int32[?,80]>'))
     """
     length = integer("sequence_length", sequence_length, 1)
     path = obtain_uncompressed("shakespeare", _SHAKESPEARE_FILE, _TFF_MIRRORS)
@@ -135,6 +150,14 @@ def load_tiny_shakespeare(sequence_length: int = 80) -> ClientData:
 
     Raises:
         DatasetError: the file is damaged, or is not here and cannot be downloaded.
+
+    Examples:
+        >>> speakers = hansa.simulation.load_tiny_shakespeare()
+        >>> sequences = speakers.client("ROMEO")["x"]
+        >>> sequences.shape
+        (399, 80)
+        >>> hansa.simulation.CharacterCoding().decode(sequences[0])
+        'Is the day so young?'
     """
     length = integer("sequence_length", sequence_length, 1)
     content = obtain("shakespeare", _TINY_SHAKESPEARE_FILE, _TINY_SHAKESPEARE_MIRRORS)

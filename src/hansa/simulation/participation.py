@@ -26,6 +26,15 @@ class Participation:
         seconds: float64 [selected], when each reports, from the beginning of the round; infinite for who dropped out.
         duration: how long the round took, in seconds: until the last report that counted, or to the deadline if fewer
             reports than wanted came in.
+
+    Examples:
+        >>> sampler = hansa.simulation.UniformSampler(len(data), 6, seed=1)
+        >>> who = hansa.simulation.SimulatedParticipation(sampler, data.sizes, dropout=0.3, spread=0.3, deadline=180)(1)
+        >>> who.outcomes
+        array(['dropped', 'counted', 'late', 'counted', 'dropped', 'late'],
+              dtype='<U7')
+        >>> who.counted, who.dropped, who.late
+        (array([0, 8]), array([3, 4]), array([2, 1]))
     """
 
     round_number: int
@@ -80,6 +89,14 @@ class SimulatedParticipation:
         deadline: in seconds from the beginning of a round; by default a round waits for all who have not dropped out.
         goal: how many reports a round wants; by default all that come.
         seed: decides it all.
+
+    Examples:
+        >>> sampler = hansa.simulation.UniformSampler(len(data), 6, seed=1)
+        >>> participation = hansa.simulation.SimulatedParticipation(sampler, data.sizes, dropout=0.3, goal=3, seed=2)
+        >>> who = participation(1)
+        >>> who.selected, who.counted
+        (array([3, 0, 2, 8, 4, 1]), array([3, 2, 8]))
+        >>> cohort = data.cohort(who.counted, 1)
     """
 
     def __init__(

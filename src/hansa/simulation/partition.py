@@ -33,6 +33,10 @@ def partition_iid(examples: int, clients: int, seed: int = 0) -> ClientOf:
 
     Raises:
         TypeError, ValueError: if an argument is out of bounds.
+
+    Examples:
+        >>> hansa.simulation.partition_iid(examples=6, clients=2)
+        array([1, 0, 0, 1, 1, 0])
     """
     total, count = _totals(examples, clients)
     return generator(seed, "partition").permutation(np.arange(count).repeat(_even(total, count)))
@@ -56,6 +60,12 @@ def partition_shards(labels: npt.ArrayLike, clients: int, shards_per_client: int
 
     Raises:
         TypeError, ValueError: if an argument is out of bounds, or there are more shards than examples.
+
+    Examples:
+        >>> client_of = hansa.simulation.partition_shards(y, clients=20)
+        >>> clients = hansa.simulation.ClientData.from_arrays({"x": x, "y": y}, client_of)
+        >>> np.unique(clients.client(0)["y"])
+        array([5, 6], dtype=int32)
     """
     label_of, _ = _labels(labels)
     total, count = _totals(len(label_of), clients)
@@ -108,6 +118,11 @@ def partition_dirichlet(
     Raises:
         TypeError, ValueError: if an argument is out of bounds, or a thousand draws leave some client with fewer than
             `min_examples`.
+
+    Examples:
+        >>> client_of = hansa.simulation.partition_dirichlet(y, clients=20, alpha=0.3)
+        >>> hansa.simulation.ClientData.from_arrays({"x": x, "y": y}, client_of)
+        ClientData(20 clients, 1797 examples, 28 to 187 each: <x=float32[?,64],y=int32[?]>)
     """
     label_of, distinct = _labels(labels)
     total, count = _totals(len(label_of), clients)
@@ -160,6 +175,11 @@ def partition_by_quantity(
 
     Raises:
         TypeError, ValueError: if an argument is out of bounds, or not one of `alpha` and `sigma` is given.
+
+    Examples:
+        >>> client_of = hansa.simulation.partition_by_quantity(len(y), clients=5, alpha=1.0)
+        >>> np.bincount(client_of)
+        array([499,  95, 536, 422, 245])
     """
     total, count = _totals(examples, clients)
     _least(total, count, min_examples)
@@ -198,6 +218,11 @@ def partition_by_label(
 
     Raises:
         TypeError, ValueError: if an argument is out of bounds, or some label would be nobody's.
+
+    Examples:
+        >>> client_of = hansa.simulation.partition_by_label(y)
+        >>> np.unique(y[client_of == 3])
+        array([3], dtype=int32)
     """
     label_of, distinct = _labels(labels)
     _, count = _totals(len(label_of), distinct if clients is None else clients)

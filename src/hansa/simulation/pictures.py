@@ -36,6 +36,11 @@ def count_labels(data: ClientData, label: str = "y") -> tuple[npt.NDArray[Any], 
     Raises:
         KeyError: if there is no such array.
         TypeError: if its elements are no labels.
+
+    Examples:
+        >>> labels, numbers = hansa.simulation.count_labels(data)
+        >>> labels, numbers.shape, numbers.sum()
+        (array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], dtype=int32), (10, 10), np.int64(1797))
     """
     everyone = []
     for position, client_id in enumerate(data.client_ids):
@@ -74,6 +79,10 @@ def plot_clients(data: ClientData, label: str = "y", title: str = "Who has what"
         KeyError, TypeError, ValueError: if there is no such array, or it holds no labels, or too many or no different
             ones.
         ModuleNotFoundError: without Matplotlib: `pip install 'hansa[plots]'`.
+
+    Examples:
+        >>> figure = hansa.simulation.plot_clients(data, title="Ten clients")
+        >>> figure.savefig("clients.png")
     """
     require("matplotlib", "plots", "plot_clients")
     from matplotlib.backends.backend_agg import FigureCanvasAgg

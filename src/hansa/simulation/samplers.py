@@ -21,7 +21,15 @@ Cohort = npt.NDArray[np.int64]
 
 
 class Sampler(Protocol):
-    """What gives the positions of a round's clients."""
+    """What gives the positions of a round's clients.
+
+    Examples:
+        >>> def every_other(round_number):
+        ...     return np.arange(round_number % 2, len(data), 2)
+        >>> cohort = data.cohort(every_other(1))
+        >>> cohort.client_ids
+        array([1, 3, 5, 7, 9])
+    """
 
     def __call__(self, round_number: int) -> Cohort:
         """The positions of the clients of a round, int64 [cohort]; each at most once, unless the sampler has an
@@ -36,6 +44,11 @@ class UniformSampler:
         cohort_size: how many take part in a round: an integer, or a fraction of the clients as a float, such as 0.1.
         seed: decides who.
         replace: whether each is drawn from all clients, so that one may be there several times.
+
+    Examples:
+        >>> sampler = hansa.simulation.UniformSampler(len(data), 3, seed=1)
+        >>> sampler(0), sampler(1)
+        (array([2, 6, 4]), array([6, 0, 2]))
     """
 
     @instead(cohort="cohort_size")
@@ -65,6 +78,11 @@ class PoissonSampler:
         clients: how many clients there are, as `len(data)`.
         probability: that a client takes part in a round.
         seed: decides who.
+
+    Examples:
+        >>> sampler = hansa.simulation.PoissonSampler(len(data), 0.3, seed=1)
+        >>> sampler(0), sampler(1)
+        (array([0, 6]), array([0, 4]))
     """
 
     def __init__(self, clients: int, probability: float, seed: int = 0) -> None:
@@ -95,6 +113,11 @@ class WeightedSampler:
         seed: decides who.
         replace: whether each is drawn from all clients, so that one may be there several times; then the chance of
             each draw is proportional to the weight.
+
+    Examples:
+        >>> sampler = hansa.simulation.WeightedSampler(data.sizes, 3, seed=1)
+        >>> sampler(0), sampler(1)
+        (array([2, 1, 9]), array([3, 4, 0]))
     """
 
     @instead(cohort="cohort_size")
@@ -145,6 +168,13 @@ class AvailabilitySampler:
         period: the time after which windows come again; by default each comes once.
         round_length: the time from one round to the next.
         seed: decides who of the available ones.
+
+    Examples:
+        >>> sampler = hansa.simulation.AvailabilitySampler([22, 9, 20], [6, 17, 24], 2, period=24)
+        >>> sampler.available(0), sampler(0)
+        (array([ True, False, False]), array([0]))
+        >>> sampler.available(10), sampler(10)
+        (array([False,  True, False]), array([1]))
     """
 
     @instead(cohort="cohort_size")

@@ -32,6 +32,10 @@ def synthetic(alpha: float, beta: float, clients: int = 30, seed: int = 0) -> Cl
 
     Raises:
         TypeError, ValueError: an argument is no number, or is negative, or there are no clients.
+
+    Examples:
+        >>> hansa.simulation.synthetic(alpha=0.5, beta=0.5, clients=10)
+        ClientData(10 clients, 883 examples, 61 to 120 each: <x=float32[?,60],y=int32[?]>)
     """
     spread = number("alpha", alpha, 0.0, inclusive=True), number("beta", beta, 0.0, inclusive=True)
     seed = integer("seed", seed, 0)

@@ -19,6 +19,11 @@ class CharacterCoding:
 
     Raises:
         ValueError: a character is there twice.
+
+    Examples:
+        >>> coding = hansa.simulation.CharacterCoding("abc")
+        >>> coding.size, coding.encode("cab"), coding.decode([6, 4, 5])
+        (7, array([6, 4, 5], dtype=int32), 'cab')
     """
 
     def __init__(self, characters: str = "\n" + "".join(map(chr, range(32, 127)))) -> None:
@@ -51,6 +56,10 @@ class CharacterCoding:
         Returns:
             `x`, int32 `[sequences, length]`, and `y`, of the same shape: after each character of `x`, the next one.
             Where `y` is 0, there is nothing to predict.
+
+        Examples:
+            >>> hansa.simulation.CharacterCoding("abc").sequences(["cab"], length=4)
+            {'x': array([[1, 6, 4, 5]], dtype=int32), 'y': array([[6, 4, 5, 2]], dtype=int32)}
         """
         x: list[npt.NDArray[np.int32]] = []
         y: list[npt.NDArray[np.int32]] = []

@@ -49,7 +49,7 @@ def from_csv(
     column_types: Mapping[str, str] | None = None,
     delimiter: str = ",",
 ) -> ClientData:
-    """The clients of a CSV file with a header and one row per example; the file is never loaded whole.
+    r"""The clients of a CSV file with a header and one row per example; the file is never loaded whole.
 
     A row of a CSV file cannot be found without reading those before it. So the file is read once, a block at a time,
     and the columns that are needed are written to a Parquet file in the cache, in which each client's rows are
@@ -79,6 +79,13 @@ def from_csv(
         DatasetError: the file is damaged. It is a FileNotFoundError if there is none, and a TypeError or a ValueError
             if there is no such column, or it does not hold what it should, or the file is empty.
         ImportError: pyarrow is not installed.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("patients.csv").write_text("patient,height,ill\nann,1.7,0\nbo,1.8,1\nann,1.6,1\n")
+        >>> patients = hansa.simulation.from_csv("patients.csv", client="patient", features={"x": "height", "y": "ill"})
+        >>> patients.client("ann")
+        {'x': array([1.7, 1.6]), 'y': array([0, 1])}
     """
     require("pyarrow.csv", "parquet", "from_csv")
     file = _CsvFile(Path(path), delimiter)

@@ -72,6 +72,18 @@ def from_folder(
             have labels and some have none, or `labels` lacks one; or images have different sizes, several frames or 16
             bits a colour, or are transparent and to be grey (when they are read).
         ImportError: Pillow is not installed.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> for name in ("ann/cat/1.png", "ann/dog/1.png", "bo/cat/1.png"):
+        ...     Path("pictures", name).parent.mkdir(parents=True)
+        ...     Image.new("RGB", (40, 30)).save(Path("pictures", name))
+        >>> pictures = hansa.simulation.from_folder("pictures", image_size=(28, 28))
+        >>> pictures.client("ann")["y"], pictures.label_names
+        (array([0, 1], dtype=int32), ('cat', 'dog'))
+        >>> print(pictures.example_type)
+        <x=uint8[?,28,28,3],y=int32[?]>
     """
     require("PIL.Image", "images", "from_folder")
     size = None if image_size is None else _checked_size(image_size)

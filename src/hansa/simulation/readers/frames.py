@@ -47,6 +47,16 @@ def from_frame(
     Raises:
         TypeError: `frame` is no such frame, or a column mixes types or holds no numbers.
         ValueError: there is no such column, or no row, or values are missing, or a cast would change them.
+
+    Examples:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"patient": ["ann", "bo", "ann"], "height": [1.7, 1.8, 1.6], "weight": [60.0, 80, 61]})
+        >>> patients = hansa.simulation.from_frame(frame, client="patient", features={"x": ["height", "weight"]})
+        >>> patients.client("ann")
+        {'x': array([[ 1.7, 60. ],
+               [ 1.6, 61. ]])}
+        >>> hansa.simulation.from_frame(frame, features={"x": "height"}, partition={"method": "iid", "clients": 3})
+        ClientData(3 clients, 3 examples, 1 to 1 each: <x=float64[?]>)
     """
     library = type(frame).__module__.partition(".")[0]
     if type(frame).__name__ != "DataFrame" or library not in ("pandas", "polars"):

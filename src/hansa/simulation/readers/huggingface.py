@@ -58,6 +58,13 @@ def from_huggingface(
         TypeError: `dataset` is another kind of dataset, or a column mixes types or holds no numbers.
         ValueError: there is no such column, or no row, or values are missing.
         DatasetError: what the dataset is read from is damaged; the errors above are DatasetErrors, too.
+
+    Examples:
+        >>> import datasets
+        >>> reviews = datasets.Dataset.from_dict({"user": [7, 3, 7], "words": [10, 25, 4], "stars": [5, 3, 1]})
+        >>> users = hansa.simulation.from_huggingface(reviews, client="user", features={"x": "words", "y": "stars"})
+        >>> users.client(7)
+        {'x': array([10,  4]), 'y': array([5, 1])}
     """
     if type(dataset).__name__ == "DatasetDict":
         raise TypeError(

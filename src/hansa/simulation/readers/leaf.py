@@ -41,6 +41,16 @@ def from_leaf(
         DatasetError: a file is damaged, or of another format. It is a FileNotFoundError if there is no such file, and a
             TypeError or a ValueError if there is no such feature, or it does not hold what it should, or a client is in
             two files.
+
+    Examples:
+        >>> import json
+        >>> from pathlib import Path
+        >>> ann = {"x": [[0.5, 1.5], [2.5, 3.5]], "y": [0, 1]}
+        >>> users = {"users": ["ann"], "num_samples": [2], "user_data": {"ann": ann}}
+        >>> _ = Path("train.json").write_text(json.dumps(users))
+        >>> clients = hansa.simulation.from_leaf("train.json", convert={"x": "float32", "y": "int32"})
+        >>> clients
+        ClientData(1 clients, 2 examples, 2 to 2 each: <x=float32[?,2],y=int32[?]>)
     """
     clients: dict[str, dict[str, Any] | None] = {}
     origin: dict[str, Path] = {}

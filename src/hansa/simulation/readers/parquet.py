@@ -58,6 +58,13 @@ def from_parquet(
         DatasetError: the file is damaged, or no Parquet. It is a FileNotFoundError if there is none, and a TypeError or
             a ValueError if there is no such column, or it does not hold what it should.
         ImportError: pyarrow is not installed.
+
+    Examples:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"patient": ["ann", "bo", "ann"], "height": [1.7, 1.8, 1.6]})
+        >>> frame.to_parquet("patients.parquet")
+        >>> hansa.simulation.from_parquet("patients.parquet", client="patient").client("ann")
+        {'height': array([1.7, 1.6])}
     """
     table = ParquetTable(Path(path), "from_parquet")
     name = str(table.path)

@@ -38,6 +38,14 @@ def from_tf_datasets(
         ValueError: a dataset has batches, or does not end, or its examples have different shapes, or NaN in them; or
             `names` are not as many as an example has tensors. Datasets are looked at when they are first wanted.
         DatasetError: a dataset cannot be run through, because a file of its is damaged, say.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> ann = tf.data.Dataset.from_tensor_slices(([0.5, 1.5], [0, 1]))
+        >>> bo = tf.data.Dataset.from_tensor_slices(([2.5], [1]))
+        >>> clients = hansa.simulation.from_tf_datasets({"ann": ann, "bo": bo})
+        >>> clients.client("ann")
+        {'x': array([0.5, 1.5], dtype=float32), 'y': array([0, 1], dtype=int32)}
     """
     if isinstance(datasets, Mapping):
         if client_ids is not None:

@@ -43,6 +43,14 @@ def from_tff_hdf5(path: str | Path, features: Features | None = None, convert: C
             of its size may hold. It is a FileNotFoundError if there is no such file, and a TypeError or a ValueError if
             there is no such feature, or it does not hold what it should.
         ImportError: h5py is not installed.
+
+    Examples:
+        >>> import h5py
+        >>> with h5py.File("train.h5", "w") as file:
+        ...     file["examples/ann/pixels"] = np.zeros((2, 28, 28), np.float32)
+        ...     file["examples/ann/label"] = np.array([3, 5], np.int32)
+        >>> hansa.simulation.from_tff_hdf5("train.h5", features={"x": "pixels", "y": "label"})
+        ClientData(1 clients, 2 examples, 2 to 2 each)
     """
     h5py = require("h5py", "hdf5", "from_tff_hdf5")
     file_path = Path(path)

@@ -38,6 +38,25 @@ def from_tff_sqlite(
         DatasetError: the database is damaged, or another one, or its tables are not plain ones. It is a
             FileNotFoundError if there is no such file, and a TypeError or a ValueError if there is no such split or
             feature, or it does not hold what it should.
+
+    Examples:
+        >>> import sqlite3
+        >>> import tensorflow as tf
+        >>> example = tf.train.Example()
+        >>> example.features.feature["label"].int64_list.value.append(7)
+        >>> with sqlite3.connect("digits.sqlite") as database:
+        ...     database.executescript(
+        ...         "CREATE TABLE examples (split_name TEXT, client_id TEXT, serialized_example_proto BLOB);"
+        ...         "CREATE TABLE client_metadata (client_id TEXT, split_name TEXT, num_examples INTEGER);"
+        ...         "INSERT INTO client_metadata VALUES ('f1', 'train', 1);"
+        ...     )
+        ...     database.execute("INSERT INTO examples VALUES ('train', 'f1', ?)", [example.SerializeToString()])
+        <sqlite3.Cursor object at ...>
+        <sqlite3.Cursor object at ...>
+        >>> database.close()
+        >>> clients = hansa.simulation.from_tff_sqlite("digits.sqlite", split="train", features={"y": "label"})
+        >>> clients.client("f1")
+        {'y': array([7])}
     """
     database = TffDatabase(_uncompressed(Path(path)))
     counts = database.clients(split)
