@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from hansa._printing import in_a_picture
 
 INK, QUIET = "#1f2933", "#616e7c"
 GREY, BLUE, RED = "#8a94a6", "#0b6e99", "#c2410c"
 DPI = 160
+
+
+class Picture(Figure):
+    """A Matplotlib figure that a notebook shows as a cell's last value, whether or not `pyplot` is imported.
+
+    Args:
+        size: its width and height in inches.
+    """
+
+    def __init__(self, size: tuple[float, float]) -> None:
+        super().__init__(figsize=size, dpi=DPI, facecolor="white")
+        FigureCanvasAgg(self)
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
+        target = io.BytesIO()
+        self.savefig(target, format="png")
+        # Two points of the picture for one of the page, so that it is sharp.
+        width, height = (round(inches * DPI / 2) for inches in self.get_size_inches())
+        return target.getvalue(), {"width": width, "height": height}
 
 
 def style(axes: Axes, title: str, x_label: str) -> None:

@@ -19,7 +19,7 @@ from hansa.models.optimizers import to_optimizer
         (optax.adamw(1e-3), "Adam + weight decay, learning rate 0.001"),
         (optax.chain(optax.clip(1.0), optax.adam(optax.linear_schedule(0.1, 0.01, 5))),
          "clip + Adam, learning rate by a schedule"),
-        (optax.GradientTransformation(lambda weights: (), lambda g, state, weights=None: (g, state)),
+        (optax.GradientTransformation(lambda weights: (), lambda g, state, weights=None: (-0.1 * g, state)),
          "an Optax optimizer"),
         (keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)),
          "Adam, learning rate by a schedule"),

@@ -65,7 +65,7 @@ def test_curves_and_the_page_begin_with_round_0(tmp_path: Path) -> None:
     assert axes.lines[0].get_xydata().tolist() == [[0, 0], [1, 2], [2, 6], [3, 12]]
     assert axes.get_xlim() == (0, 3)
     text = write_report(tmp_path / "run").read_text("utf-8")
-    assert "Double from round 0 to 3" in text
+    assert "Double, rounds 0 to 3" in text
     assert "<dt>Rounds</dt><dd>3<" in text
 
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from hansa._figure_style import BLUE, DPI, GREY, INK, QUIET, RED, style
+from hansa._figure_style import BLUE, GREY, INK, QUIET, RED, Picture, style
 from hansa._printing import in_a_picture
+from hansa._wording import titled
 
 if TYPE_CHECKING:
     from hansa.learning.client_metrics import ClientMetric, ClientMetrics, Distribution, Numbers
@@ -24,17 +24,16 @@ def draw_distribution(metrics: ClientMetrics, name: str, num_worst: int) -> Figu
     found, worst = metrics.distribution(name), metrics.worst(name, num_worst) if num_worst else []
     used = (metrics.num_examples > 0) & np.isfinite(metrics.values[name])
     values = metrics.values[name][used]
-    figure = Figure(figsize=(12, 4.9), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = Picture((12, 4.9))
     figure.subplots_adjust(left=0.05, right=0.82, top=0.73, bottom=0.135, wspace=0.16)
     counts, shares = figure.subplots(1, 2)
-    figure.text(0.024, 0.925, f"{in_a_picture(name)} of each client", fontsize=15, fontweight="bold", color=INK)
+    figure.text(0.024, 0.925, f"{in_a_picture(titled(name))} of each client", fontsize=15, fontweight="bold", color=INK)
     figure.text(0.024, 0.862, _subtitle(found, len(values)), fontsize=10.5, color=QUIET)
 
     low, high = float(values.min()), float(values.max())
     margin = 0.04 * (high - low) or 0.05 * abs(high) or 0.05
     for axes, title in ((counts, "Clients"), (shares, "Share of clients with at most this")):
-        style(axes, title, name)
+        style(axes, title, titled(name))
         axes.set_xlim(low - margin, high + margin)
     _histogram(
         counts,

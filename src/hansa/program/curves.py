@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hansa._figure_style import BLUE, DPI, GREY, INK, QUIET, style
+from hansa._figure_style import BLUE, GREY, INK, QUIET, Picture, style
 from hansa._printing import in_a_picture
 
 # Labels closer than this, in shares of the panel's height, would overlap.
@@ -62,8 +61,7 @@ def draw(panels: Sequence[Panel], title: str, subtitle: str) -> Figure:
         subtitle: the setting and the result, in a line.
     """
     width = _WIDTH * max(len(panels), 1.3)
-    figure = Figure(figsize=(width, _HEIGHT), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = Picture((width, _HEIGHT))
     margin = 0.576 / width
     label = 1.584 / width
     figure.subplots_adjust(left=margin, right=1 - label, top=0.73, bottom=0.125, wspace=0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from hansa._extras import require
 from hansa._files import replacing
+from hansa._wording import titled
 from hansa.program.metrics import EVALUATION, Record, Scalar
 from hansa.types import names as _names
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+_MOST_NAMES = 8
+"""Columns that are named in a line."""
+_MOST_ROWS = 10
+"""Rounds that a notebook shows."""
 
 
 class History(Sequence[Record]):
@@ -58,7 +65,19 @@ class History(Sequence[Record]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"History({len(self)} rounds: {', '.join(self.names)})"
+        rounds = f"{len(self)} round{'' if len(self) == 1 else 's'}"
+        names = [name for name in self.names if name != "round"]
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        return f"History({': '.join(filter(None, [rounds, ', '.join(names[:_MOST_NAMES]) + more]))})"
+
+    def _repr_html_(self) -> str:
+        """The first and the last rounds as a table, in a notebook."""
+        names, rows = self.names, list(self._records)
+        if len(rows) > _MOST_ROWS:
+            rows = [*rows[: _MOST_ROWS // 2], dict.fromkeys(names, "…"), *rows[-(_MOST_ROWS // 2) :]]
+        body = "".join(f"<tr>{''.join(f'<td>{_cell(row.get(name))}</td>' for name in names)}</tr>" for row in rows)
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def to_pandas(self) -> pandas.DataFrame:
         """The table as a `pandas.DataFrame` whose index is the round; NaN where a round has no value.
@@ -104,7 +123,7 @@ class History(Sequence[Record]):
             ]
             if not lines:
                 self[name]  # raises, with the names that there are
-            panels.append(Panel(name.replace("_", " ").capitalize(), lines))
+            panels.append(Panel(titled(name), lines))
         rounds = f"{numbers[-1]} round{'' if numbers[-1] == 1 else 's'}"
         figure = draw(panels, title, rounds)
         if path is not None:
@@ -116,6 +135,10 @@ class History(Sequence[Record]):
         floats = [name for name, column in self.columns.items() if any(isinstance(value, float) for value in column)]
         evaluated = [name.removeprefix(EVALUATION) for name in floats if name.startswith(EVALUATION)]
         return (evaluated or [name for name in floats if not name.startswith("num_")])[:4]
+
+
+def _cell(value: Scalar | None) -> str:
+    return "" if value is None else html.escape(f"{value:.4g}" if isinstance(value, float) else str(value))
 
 
 def _points(numbers: list[int], column: Sequence[Any]) -> tuple[list[int], list[float]]:

@@ -85,16 +85,14 @@ def plot_clients(data: ClientData, label: str = "y", title: str = "Who has what"
         >>> figure.savefig("clients.png")
     """
     require("matplotlib", "plots", "plot_clients")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from hansa._figure_style import Picture
 
     labels, counts = count_labels(data, label)
     if not 0 < len(labels) <= _MOST_LABELS:
         raise ValueError(f"{label!r} has {len(labels)} different values; a picture has room for 1 to {_MOST_LABELS}")
     sizes = counts.sum(1)
     few = len(counts) <= _EACH_CLIENT
-    figure = Figure(figsize=(10, 6) if few else (12, 5.4), dpi=160, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = Picture((10, 6) if few else (12, 5.4))
     height = figure.get_figheight()
     figure.text(0.03, 1 - 0.42 / height, in_a_picture(title), fontsize=15, fontweight="bold", color=_INK)
     figure.text(0.03, 1 - 0.74 / height, _summary(sizes, len(labels)), fontsize=10.5, color=_QUIET)

@@ -1,9 +1,10 @@
-"""HTML as elements, which escape all text by construction; numbers as they are shown."""
+"""HTML as elements, which escape all text by construction; values as they are shown; tables, and figures in a grid."""
 
 from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 Element = ET.Element
@@ -41,8 +42,10 @@ def to_html(root: Element) -> str:
 
 
 def shown(value: Any) -> str:
-    """A number for people: `1,234`, `0.9512`, `1.2e-05`; other values as they print."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """A value for people: `1,234`, `0.9512`, `1.2e-05`, `yes`; text as it is."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
         text = "" if value is None else str(value)
         return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     if isinstance(value, int):
@@ -62,10 +65,34 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def titled(name: str) -> str:
-    """A metric's name as a title: `test_loss` is `Test loss`."""
-    text = name.replace("_", " ")
-    return text[:1].upper() + text[1:]
+def folded(name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], class_: str = "values") -> Element:
+    """A table that is shown when it is wanted."""
+    head = element("thead", element("tr", *(element("th", column, scope="col") for column in columns)))
+    body = element("tbody", *(_row(row) for row in rows))
+    table = element("table", head, body, class_="numbers")
+    scroll = element("div", table, class_="scroll", tabindex=0, role="region", aria_label=name)
+    return element("details", element("summary", name), scroll, class_=class_)
+
+
+def _row(cells: Sequence[Any]) -> Element:
+    first, *rest = cells
+    return element("tr", element("th", shown(first), scope="row"), *(element("td", shown(cell)) for cell in rest))
+
+
+def grid(tag: str, cells: Sequence[Element], class_: str, across: Sequence[int]) -> Element:
+    """Elements in rows that are full, whatever the room: for each most of them in a row, each says how many it has."""
+    for most in across:
+        for cell, number in zip(cells, _rows(len(cells), most), strict=True):
+            cell.set("style", f"{cell.get('style', '')}--of-{most}:{number};")
+    return element(tag, *cells, class_=class_)
+
+
+def _rows(count: int, most: int) -> list[int]:
+    """For each of some cells, how many are in its row: rows differ by one at most, and the first are the shorter."""
+    number = max(1, -(-count // most))
+    longer = count % number
+    sizes = [count // number + (row >= number - longer) for row in range(number)]
+    return [size for size in sizes for _ in range(size)]
 
 
 # Those that HTML does not allow would end the text for some readers.

@@ -39,6 +39,9 @@ class Run:
         rounds: how many rounds it was to have when it began.
         versions: of packages, by name.
         data: what the data prints as.
+        about: see `hansa.program.facts`; empty, or a part of it, of a run that did not say it.
+        devices: what its rounds were computed on, if it says so.
+        ended: after how many `rounds`, and why it `stopped`; None of a run that has not ended.
         history: the metrics.
         log: for each round `seconds`, `evaluation_seconds`, `clients` and `positions`, where they are known.
         population: see `hansa.program.population.summary`.
@@ -51,6 +54,9 @@ class Run:
     rounds: int
     versions: Mapping[str, str]
     data: str
+    about: Mapping[str, Any]
+    devices: str | None
+    ended: Mapping[str, Any] | None
     history: History
     log: History
     population: Mapping[str, Any]
@@ -68,6 +74,14 @@ class Run:
                     rounds.append(int(record["round"]))
                     values.append(float(value))
         return found
+
+    @cached_property
+    def flags(self) -> frozenset[str]:
+        """The names of metrics that are true or false in every round."""
+        columns = self.history.columns
+        return frozenset(
+            name for name, values in columns.items() if all(isinstance(value, bool | None) for value in values)
+        )
 
     @property
     def done(self) -> int:
@@ -105,6 +119,7 @@ def read(folder: Path) -> Run:
             raise RunError(f"{folder / ROUNDS} is damaged: round {record['round']} {problem}")
     return Run(
         folder.resolve().name, run["asked"], run["rounds"], run["versions"], run["data"],
+        run["about"], run["devices"], run["ended"],
         History(_records(folder / RECORDS)), History(log), population, metrics, ids,
     )  # fmt: skip
 
