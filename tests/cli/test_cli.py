@@ -1,9 +1,6 @@
-"""The command's own words: help, version, the layout of types, the files of a run."""
+"""The files of a run, and Ctrl-C as a request."""
 
-import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,35 +10,6 @@ from hansa.cli._curves import draw_curves
 from hansa.cli._history import Round, write_csv
 from hansa.cli._run_folder import RunFolderError, claimed
 from hansa.program.interrupt import StopRequest
-
-HANSA = [sys.executable, "-m", "hansa.cli"]
-
-
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
-def test_help_teaches_where_to_begin(arguments: list[str]):
-    result = subprocess.run([*HANSA, *arguments], capture_output=True, text=True, check=True)
-    assert "hansa demo --data mnist" in result.stdout
-    assert "import hansa" in result.stdout
-
-
-def test_version_is_a_version():
-    result = subprocess.run([*HANSA, "--version"], capture_output=True, text=True, check=True)
-    assert re.fullmatch(r"hansa (\d+\.\d+\.\d+\S*|\(not installed\))\n", result.stdout)
-
-
-def test_a_wrong_option_is_a_usage_error():
-    result = subprocess.run([*HANSA, "demo", "--rounds", "0"], capture_output=True, text=True)
-    assert result.returncode == 2
-    assert "--rounds" in result.stderr
-
-
-def test_the_command_imports_nothing_slow_of_its_own():
-    code = (
-        "import sys, hansa; before = set(sys.modules); import hansa.cli; "
-        "print(*sorted({'keras', 'jax', 'matplotlib', 'sklearn', 'tensorflow'} & (set(sys.modules) - before)))"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == ""
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path):

@@ -22,8 +22,8 @@ from hansa.cli.config import ConfigError, RunConfig, differences, read_config, r
 from hansa.program import BestModel, RunError, TrainingResult
 from hansa.program.checkpoints import Checkpoints
 from hansa.program.interrupt import BY_USER
-from hansa.program.metrics import Record
 from hansa.program.progress import TableProgress, is_shown
+from hansa.program.records import Record
 from hansa.program.run_file import CHECKPOINTS, has_run, recovered_run
 from hansa.simulation._values import cohort_size_of
 

@@ -13,7 +13,8 @@ from hansa._directions import less_is_better
 from hansa._instead import instead
 from hansa.program._adapting import adapted
 from hansa.program.checkpoints import CheckpointError
-from hansa.program.metrics import Record, metric_value
+from hansa.program.metrics import metric_value
+from hansa.program.records import Record
 from hansa.types import Struct
 
 Mode = Literal["auto", "min", "max"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hansa._extras import require
 from hansa._files import replacing
 from hansa._wording import titled
-from hansa.program.metrics import EVALUATION, Record, Scalar
+from hansa.program.records import EVALUATION, Record, Scalar
 from hansa.types import names as _names
 
 if TYPE_CHECKING:

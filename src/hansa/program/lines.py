@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa._files import open_regular
-from hansa.program.metrics import MOST_BITS, Scalar
+from hansa.program.records import MOST_BITS, Scalar
 
 _LONGEST = 1 << 26
 """Bytes of a line; longer ones are damage."""

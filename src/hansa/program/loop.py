@@ -21,9 +21,9 @@ from hansa.program.cohorts import Cohorts
 from hansa.program.facts import facts
 from hansa.program.history import History
 from hansa.program.interrupt import StopRequest
-from hansa.program.metrics import Record
 from hansa.program.plan import Plan, check_resume, checked_evaluate, count
 from hansa.program.progress import Progress, to_progress
+from hansa.program.records import Record
 from hansa.program.run_folder import RunFolder
 from hansa.program.running import Run
 from hansa.program.sinks import Sink, to_sinks

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
+from hansa.program.records import EVALUATION, MOST_BITS, Record, Scalar, is_of_evaluation
 from hansa.types import FederatedType, StructType, TensorType, Type
 from hansa.types import names as _names
 from hansa.types.members import members
 from hansa.types.mismatch import describe
 
-Scalar: TypeAlias = bool | int | float | str
-Record: TypeAlias = Mapping[str, Scalar]
-
 _LARGEST = 1000
 """The most elements that an array among the metrics may have, each of which becomes a number with a name."""
-MOST_BITS = 1023
-"""Those of the largest integer that is a metric, so that all are numbers to whatever draws them."""
 
 
 def flatten(metrics: Any, prefix: str = "") -> dict[str, Scalar]:
@@ -105,10 +101,6 @@ def metric_value(metrics: Record, name: str) -> float | None:
     raise KeyError(_names.unknown(name, tuple(metrics)))
 
 
-EVALUATION = "evaluation/"
-"""What the names of an evaluation's metrics begin with."""
-
-
 def no_such_metric(name: str, known: Iterable[str], evaluated: bool, all_known: bool) -> str | None:
     """What is wrong with a metric that a run is to look at: that there is none; None where there is, or may be, one.
 
@@ -125,11 +117,6 @@ def no_such_metric(name: str, known: Iterable[str], evaluated: bool, all_known: 
     more = "" if all_known or not evaluated else f", and what evaluate returns, as {EVALUATION}…"
     none = "; there is no evaluation, so there is nothing of it" if is_of_evaluation(name) and not evaluated else ""
     return f"there is no such metric{hint} there are {', '.join(listed) or 'none'}{more}{none}"
-
-
-def is_of_evaluation(name: str) -> bool:
-    """Whether a metric is one of the evaluation."""
-    return name.startswith(EVALUATION) or name == EVALUATION.rstrip("/")
 
 
 def _joined(prefix: str, name: str) -> str:

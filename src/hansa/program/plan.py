@@ -11,7 +11,8 @@ from typing import Any
 from hansa.program._adapting import check_call, check_no_class
 from hansa.program.callbacks import BestModel, Callback, EarlyStopping
 from hansa.program.cohorts import Cohorts, described
-from hansa.program.metrics import EVALUATION, names_of, no_such_metric
+from hansa.program.metrics import names_of, no_such_metric
+from hansa.program.records import EVALUATION
 from hansa.program.step import Step
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from hansa.program.run_file import MOST_COUNT, POPULATION, RunError, is_count, read_json
-from hansa.simulation import ClientData, count_labels
+
+if TYPE_CHECKING:
+    from hansa.simulation import ClientData
 
 MOST_CLIENTS = 1000
 """So many clients are listed at most; of more, the distribution of their sizes is given."""
@@ -32,6 +32,10 @@ def summary(data: Any) -> dict[str, Any]:
         - of those, if they are in memory and have integers `y`: `labels`, [labels], and `label_counts`,
           [clients, labels].
     """
+    import numpy as np
+
+    from hansa.simulation import ClientData
+
     result: dict[str, Any] = {"clients": len(data)}
     if not isinstance(data, ClientData):
         return result
@@ -51,6 +55,8 @@ def summary(data: Any) -> dict[str, Any]:
 
 
 def _labels(data: ClientData) -> dict[str, Any]:
+    from hansa.simulation import count_labels
+
     try:
         labels, counts = count_labels(data)
     except (KeyError, TypeError):  # there are none

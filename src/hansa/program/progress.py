@@ -15,7 +15,7 @@ from rich.text import Text
 
 from hansa._printing import in_a_line, printable
 from hansa.program._adapting import check_call, check_no_class
-from hansa.program.metrics import Record, Scalar
+from hansa.program.records import Record, Scalar
 
 # As many rounds as fit a small terminal are shown; the others are in the history.
 _SHOWN_ROUNDS = 16

@@ -11,7 +11,6 @@ from typing import Any, TypeGuard
 
 from hansa._errors import UserError
 from hansa._files import open_regular
-from hansa.program.checkpoints import CheckpointError, Checkpoints
 
 RUN, POPULATION, CHECKPOINTS = "run.json", "population.json", "checkpoints"
 RECORDS, TABLE, ROUNDS = "metrics.jsonl", "metrics.csv", "rounds.jsonl"
@@ -99,6 +98,8 @@ def recovered_run(folder: Path) -> dict[str, Any] | None:
         if not has_run(folder):
             raise
         damage = error
+    from hansa.program.checkpoints import CheckpointError, Checkpoints  # which need JAX
+
     try:
         checkpoint = Checkpoints(folder / CHECKPOINTS).newest(None)
     except CheckpointError:

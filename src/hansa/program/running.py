@@ -11,9 +11,10 @@ from typing import Any
 from hansa.program.checkpoints import Checkpoint
 from hansa.program.cohorts import Positions
 from hansa.program.interrupt import BY_USER, StopRequest
-from hansa.program.metrics import EVALUATION, Record, Scalar, flatten
+from hansa.program.metrics import flatten
 from hansa.program.plan import Plan
 from hansa.program.progress import Progress
+from hansa.program.records import EVALUATION, Record, Scalar
 from hansa.program.run_file import RECORDS, ROUNDS, TABLE, RunError
 from hansa.program.run_folder import RunFolder
 from hansa.program.sinks import CSV, JsonLines, Sink, read_json_lines

@@ -16,7 +16,7 @@ from typing import IO, Any, Protocol
 from hansa._files import keep_aside, replacing
 from hansa.program._adapting import adapted
 from hansa.program.lines import Found, read_records, read_table
-from hansa.program.metrics import Record, Scalar
+from hansa.program.records import Record, Scalar
 
 
 class Sink(Protocol):

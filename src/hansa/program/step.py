@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hansa.program.metrics import Scalar, check_type, flatten, names_of
+from hansa.program.metrics import check_type, flatten, names_of
+from hansa.program.records import Scalar
 from hansa.templates import IterativeProcess, MeasuredProcess
 from hansa.types import FederatedType, Struct, StructType, Type
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from hansa._extras import require
 from hansa._files import replacing, set_aside
-from hansa.program.metrics import Record
+from hansa.program.records import Record
 from hansa.program.run_file import RunError, read_json
 
 

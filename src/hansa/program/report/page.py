@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hansa._wording import titled
-from hansa.program.metrics import EVALUATION, is_of_evaluation
+from hansa.program.records import EVALUATION, is_of_evaluation
 from hansa.program.report.bars import bar_chart, histogram, label_map
 from hansa.program.report.charts import Series, line_chart
 from hansa.program.report.elements import Element, duration, element, folded, grid, shown, to_html

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from hansa._files import open_regular
 from hansa.program.history import History
 from hansa.program.lines import read_records
-from hansa.program.metrics import Record
 from hansa.program.population import read_population
+from hansa.program.records import Record
 from hansa.program.run_file import POPULATION, RECORDS, ROUNDS, RunError, is_count, read_run
 
 CLIENT_METRICS = "client_metrics.csv"
