@@ -12,7 +12,7 @@ import numpy as np
 
 from hansa._directions import less_is_better
 from hansa._wording import titled
-from hansa.program.metrics import EVALUATION
+from hansa.program.records import EVALUATION
 from hansa.program.report.elements import Element, duration, element, grid, shown
 from hansa.program.report.reading import Run
 from hansa.program.report.settings import in_words
