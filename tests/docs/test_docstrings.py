@@ -25,7 +25,7 @@ import pytest
 import hansa
 from hansa.simulation import DatasetError, _files
 
-PACKAGES = ("hansa", "hansa.simulation", "hansa.types")
+PACKAGES = ("hansa", "hansa.learning", "hansa.simulation", "hansa.templates", "hansa.types", "hansa.utils")
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "hansa.md"
 _PARSER = doctest.DocTestParser()
 

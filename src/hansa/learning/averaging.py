@@ -101,6 +101,14 @@ def build_federated_averaging_process(
 
     Raises:
         TypeError, ValueError: if an argument is not what is said above.
+
+    Examples:
+        >>> process = hansa.learning.build_federated_averaging_process(model)
+        >>> state = process.initialize()
+        >>> for number in range(2):
+        ...     state, metrics = process.next(state, data.cohort(range(10)))
+        >>> print(metrics)
+        <accuracy=...,loss=...>
     """
     model = model_of(model_fn)
     server = training_steps.server_optimizer(model, server_optimizer, server_learning_rate)

@@ -33,6 +33,11 @@ class ClientMetric(NamedTuple):
         client_id: whose it is.
         value: the metric.
         num_examples: on how many examples.
+
+    Examples:
+        >>> worst = hansa.learning.ClientMetric(client_id="ann", value=0.25, num_examples=40)
+        >>> worst.client_id, worst.value
+        ('ann', 0.25)
     """
 
     client_id: Hashable
@@ -56,6 +61,20 @@ class Distribution:
         least_tenth: the mean of the tenth of the clients with the least values, and of at least one.
         greatest_tenth: the mean of the tenth of the clients with the greatest values, and of at least one.
         lower_is_better: which of these is the worst tenth; None if nothing says so.
+
+    Examples:
+        >>> metrics = hansa.learning.ClientMetrics(
+        ...     client_ids=["ann", "bo", "cy"],
+        ...     num_examples=np.array([10, 20, 10]),
+        ...     values={"accuracy": np.array([0.5, 0.75, 1.0])},
+        ...     lower_is_better=frozenset(),
+        ...     higher_is_better=frozenset(["accuracy"]),
+        ... )
+        >>> accuracy = metrics.distribution("accuracy")
+        >>> accuracy.mean, accuracy.weighted_mean, accuracy.median, accuracy.worst_tenth, accuracy.best_tenth
+        (0.75, 0.75, 0.75, 0.5, 1.0)
+        >>> round(accuracy.variance, 4), accuracy.num_clients
+        (0.0417, 3)
     """
 
     name: str
@@ -130,6 +149,23 @@ class ClientMetrics:
         lower_is_better: the metrics of which the worst clients are those with the most.
         higher_is_better: those of which the worst clients are those with the least. Of metrics that are in neither,
             nothing says which way is worse.
+
+    Examples:
+        >>> metrics = hansa.learning.ClientMetrics(
+        ...     client_ids=["ann", "bo", "cy"],
+        ...     num_examples=np.array([10, 20, 10]),
+        ...     values={"accuracy": np.array([0.5, 0.75, 1.0])},
+        ...     lower_is_better=frozenset(),
+        ...     higher_is_better=frozenset(["accuracy"]),
+        ... )
+        >>> metrics.worst("accuracy", 1)
+        [ClientMetric(client_id='ann', value=0.5, num_examples=10)]
+        >>> metrics.distribution("accuracy").mean
+        0.75
+        >>> metrics.to_pandas().loc["bo", "accuracy"]
+        np.float64(0.75)
+        >>> metrics.to_csv("client_metrics.csv")
+        >>> figure = metrics.plot("accuracy", "accuracy.png")
     """
 
     client_ids: Sequence[Hashable]
@@ -160,6 +196,13 @@ class ClientMetrics:
         Raises:
             KeyError, TypeError, ValueError: if the results are of something else, their number is another than that of
                 the ids, there is no metric of a name, or one is said to be better both ways.
+
+        Examples:
+            >>> evaluation = hansa.learning.build_per_client_evaluation(model)
+            >>> cohort = data.cohort([0, 1, 2])
+            >>> metrics = hansa.learning.ClientMetrics.of(evaluation(state.model, cohort), cohort.client_ids)
+            >>> metrics.num_examples
+            array([180, 180, 180])
         """
         rows = list(results)
         if not rows:

@@ -23,6 +23,10 @@ def with_weights(state: Any, weights: Any) -> Any:
     Raises:
         TypeError: if the state is none, or the weights have another type than those in it.
         ValueError: if a Keras model is another model.
+
+    Examples:
+        >>> fresh = process.initialize()
+        >>> state = hansa.learning.with_weights(fresh, network)
     """
     if not isinstance(state, Struct) or "model" not in state._fields or not _is_weights(state["model"]):
         raise TypeError(

@@ -50,6 +50,11 @@ def build_federated_evaluation(
 
     Raises:
         TypeError, ValueError: if `model_fn` is no model and makes none, or the model has no metrics.
+
+    Examples:
+        >>> evaluation = hansa.learning.build_federated_evaluation(model)
+        >>> print(evaluation(state.model, data.cohort(range(10))))
+        <accuracy=...,loss=...>
     """
     model = model_of(model_fn)
     work = _client_work(model, seed)
@@ -93,6 +98,14 @@ def build_per_client_evaluation(
     Raises:
         TypeError, ValueError: if `model_fn` is no model and makes none, it has no metrics, or their aggregation has no
             meaning for one client (`federated_collect`, `federated_select`).
+
+    Examples:
+        >>> evaluation = hansa.learning.build_per_client_evaluation(model)
+        >>> results = evaluation(state.model, data.cohort([0, 1, 2]))
+        >>> print(results[0])
+        <client_id=0,num_examples=180,metrics=<accuracy=...,loss=...>>
+        >>> hansa.learning.ClientMetrics.of(results).worst("accuracy", 1)
+        [ClientMetric(client_id=..., value=..., num_examples=...)]
     """
     model = model_of(model_fn)
     work = _client_work(model, seed)

@@ -18,6 +18,13 @@ class RoundMetrics(Struct):
             infinity. A metric that no client is left for is NaN, if its dtype has it.
         model_unchanged: whether the state stayed as it was, as no client was left, or as the server's step would have
             made NaN or infinity of it; not of an evaluation.
+
+    Examples:
+        >>> state, metrics = process.next(state, data.cohort([0, 1, 2]))
+        >>> print(metrics)
+        <accuracy=...,loss=...>
+        >>> float(metrics.loss), int(metrics.num_empty_clients)
+        (..., 0)
     """
 
     __slots__ = ()

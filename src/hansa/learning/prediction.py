@@ -41,6 +41,11 @@ def build_prediction(
     Raises:
         TypeError: if `model_fn` is no model and makes none, the weights are another model's, or its forward pass gives
             no predictions.
+
+    Examples:
+        >>> predict = hansa.learning.build_prediction(model, state.model)
+        >>> predict(x[:2]).shape
+        (2, 10)
     """
     model = model_of(model_fn)
     inputs, batch_of = _inputs(model)

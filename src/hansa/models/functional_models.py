@@ -69,6 +69,21 @@ def functional_model(
     Raises:
         TypeError, ValueError: if an argument is not what is said above, or `forward` is not: it is traced once on a
             batch of any size.
+
+    Examples:
+        >>> import optax
+        >>> def forward(weights, batch, training, rng):
+        ...     scores = batch.x @ weights["kernel"] + weights["bias"]
+        ...     losses = optax.softmax_cross_entropy_with_integer_labels(scores, batch.y)
+        ...     return hansa.learning.BatchOutput(losses.mean(), scores)
+        >>> model = hansa.learning.functional_model(
+        ...     {"kernel": np.zeros((64, 10)), "bias": np.zeros(10)},
+        ...     forward,
+        ...     sample_batch={"x": x, "y": y},
+        ...     metrics={"accuracy": lambda labels, scores, sample_weight: scores.argmax(-1) == labels},
+        ...     optimizer=optax.sgd(0.1),
+        ... )
+        >>> process = hansa.learning.build_federated_averaging_process(model)
     """
     name = str(name or getattr(forward, "__name__", "functional_model"))
     if not callable(forward):

@@ -52,6 +52,13 @@ def from_compiled_keras_model(keras_model: keras.Model, sample_batch: Any, metri
 
     Raises:
         TypeError, ValueError: if the model is not compiled, cannot be called on the batch, or trains in its own way.
+
+    Examples:
+        >>> network = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10, activation="softmax")])
+        >>> network.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        >>> model = hansa.learning.from_compiled_keras_model(network, sample_batch={"x": x, "y": y})
+        >>> print(model.batch_type)
+        <x=float32[?,64],y=int32[?]>
     """
     _check(keras_model, "from_compiled_keras_model")
     if not keras_model.compiled:
@@ -88,6 +95,18 @@ def from_keras_model(
     Raises:
         TypeError, ValueError: if both or none of `sample_batch` and `input_spec` are given, the loss is missing, the
             model is compiled already, or it cannot be called on the batch.
+
+    Examples:
+        >>> network = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10, activation="softmax")])
+        >>> model = hansa.learning.from_keras_model(
+        ...     network,
+        ...     sample_batch={"x": x, "y": y},
+        ...     loss="sparse_categorical_crossentropy",
+        ...     metrics=["accuracy"],
+        ...     optimizer="sgd",
+        ... )
+        >>> print(model.batch_type)
+        <x=float32[?,64],y=int32[?]>
     """
     _check(keras_model, "from_keras_model")
     if keras_model.compiled:

@@ -47,6 +47,17 @@ class Metric:
 
     Raises:
         TypeError, ValueError: if an argument is not what is said above.
+
+    Examples:
+        >>> def squared_error(labels, predictions, sample_weight):
+        ...     return (labels - predictions) ** 2
+        >>> rmse = hansa.learning.Metric(squared_error, finalize=jnp.sqrt, name="rmse")
+        >>> largest = hansa.learning.Metric(squared_error, "max", name="largest")
+        >>> line = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        >>> sample = {"x": np.zeros((1, 3), np.float32), "y": np.zeros((1, 1), np.float32)}
+        >>> model = hansa.learning.from_keras_model(line, sample, loss="mse", metrics=[rmse, largest])
+        >>> print(model.metrics.type_signature.result)
+        <rmse=float64,largest=float32,loss=float32>@SERVER
     """
 
     function: Any
@@ -100,6 +111,21 @@ class MetricSums:
 
     Raises:
         TypeError: if an argument is not what is said above.
+
+    Examples:
+        >>> def sums(batch, output):
+        ...     return {"right": (output.predictions.argmax(-1) == batch.y).sum(), "num_examples": len(batch.y)}
+        >>> def finalize(sums):
+        ...     return {"accuracy": sums.right / jnp.maximum(sums.num_examples, 1)}
+        >>> metrics = hansa.learning.MetricSums(sums, finalize)
+        >>> def forward(weights, batch, training, rng):
+        ...     scores = batch.x @ weights["kernel"]
+        ...     return hansa.learning.BatchOutput(jnp.mean((scores - jnp.eye(10)[batch.y]) ** 2), scores)
+        >>> model = hansa.learning.functional_model(
+        ...     {"kernel": np.zeros((64, 10))}, forward, sample_batch={"x": x, "y": y}, metrics=metrics
+        ... )
+        >>> print(model.metrics.type_signature.result)
+        <accuracy=float64>@SERVER
     """
 
     sums: Callable[[Any, Any], Any]

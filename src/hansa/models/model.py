@@ -29,6 +29,16 @@ class BatchOutput(NamedTuple):
         loss: the scalar that training minimises: the mean over the batch's examples.
         predictions: what the model says of each example, or None.
         num_examples: how many examples the batch holds, or None for its leading size.
+
+    Examples:
+        >>> def forward(weights, batch, training, rng):
+        ...     predictions = batch.x @ weights["kernel"]
+        ...     return hansa.learning.BatchOutput(jnp.mean((predictions - batch.y) ** 2), predictions)
+        >>> model = hansa.learning.functional_model(
+        ...     {"kernel": np.zeros(3)}, forward, input_spec="<x=float32[?,3],y=float32[?]>"
+        ... )
+        >>> model.name
+        'forward'
     """
 
     loss: Any
@@ -105,6 +115,13 @@ class FunctionalModel:
         wide: its variables may have 64-bit dtypes, which it is to be given as they are.
         variables: the Keras variables that the trainable weights stand for, if there are any.
         scales_loss: whether an optimizer needs gradients of a scaled loss, since they are computed in float16.
+
+    Examples:
+        >>> model = hansa.learning.from_compiled_keras_model(network, sample_batch={"x": x, "y": y})
+        >>> print(model.batch_type)
+        <x=float32[?,64],y=int32[?]>
+        >>> model.initial_weights.trainable["dense/kernel"].shape
+        (64, 10)
     """
 
     name: str
@@ -123,7 +140,12 @@ class FunctionalModel:
     scales_loss: bool = False
 
     def training_step(self, optimizer: Optimizer) -> TrainingStep:
-        """The step that follows the gradient of the loss with an optimizer."""
+        """The step that follows the gradient of the loss with an optimizer.
+
+        Examples:
+            >>> step = model.training_step(model.optimizer)
+            >>> slots = step.initial(model.initial_weights)
+        """
 
         def apply(weights: ModelWeights, local: Struct, slots: Struct, batch: Any, key: Any) -> Trained:
             scale = None if optimizer.scale_loss is None else partial(optimizer.scale_loss, slots, weights.trainable)

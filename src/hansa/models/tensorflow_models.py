@@ -27,6 +27,50 @@ class Model(ABC):
     The constructor takes no arguments and makes the variables, as `tf.Variable`s; the methods read and assign them, and
     may be `tf.function`s. `build_federated_averaging_process` is given the class, or a function that makes an instance:
     the constructor is called once, the methods are compiled with XLA, and no TensorFlow runs when a round does.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> class Line(hansa.learning.Model):
+        ...     def __init__(self):
+        ...         self.slope = tf.Variable(0.0, name="slope")
+        ...         self.error = tf.Variable(0.0, name="error", trainable=False)
+        ...
+        ...     @property
+        ...     def trainable_variables(self):
+        ...         return [self.slope]
+        ...
+        ...     @property
+        ...     def non_trainable_variables(self):
+        ...         return []
+        ...
+        ...     @property
+        ...     def local_variables(self):
+        ...         return [self.error]
+        ...
+        ...     @property
+        ...     def input_spec(self):
+        ...         return {"x": tf.TensorSpec([None]), "y": tf.TensorSpec([None])}
+        ...
+        ...     def forward_pass(self, batch, training=True):
+        ...         predictions = self.slope * batch["x"]
+        ...         squares = (predictions - batch["y"]) ** 2
+        ...         self.error.assign_add(tf.reduce_sum(squares))
+        ...         return hansa.learning.BatchOutput(tf.reduce_mean(squares), predictions)
+        ...
+        ...     def report_local_outputs(self):
+        ...         return {"error": self.error}
+        ...
+        ...     @property
+        ...     def federated_output_computation(self):
+        ...         @hansa.federated_computation("{<error=float32>}@CLIENTS")
+        ...         def total(outputs):
+        ...             return {"error": hansa.federated_sum(outputs.error)}
+        ...
+        ...         return total
+        >>> evaluation = hansa.learning.build_federated_evaluation(Line)
+        >>> batch = {"x": np.float32([1, 2]), "y": np.float32([3, 4])}
+        >>> print(evaluation({"trainable": {"slope": np.float32(1)}, "non_trainable": {}}, [[batch]]))
+        <error=8.0>
     """
 
     @property
@@ -71,6 +115,41 @@ class TrainableModel(Model):
 
     Optimizers made in the constructor or in the method keep their own variables from batch to batch; each client starts
     from new ones.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> class Line(hansa.learning.TrainableModel):
+        ...     trainable_variables = property(lambda self: [self.slope])
+        ...     non_trainable_variables = property(lambda self: [])
+        ...     local_variables = property(lambda self: [self.batches])
+        ...     input_spec = property(lambda self: {"x": tf.TensorSpec([None]), "y": tf.TensorSpec([None])})
+        ...
+        ...     def __init__(self):
+        ...         self.slope = tf.Variable(0.0, name="slope")
+        ...         self.batches = tf.Variable(0, name="batches", trainable=False)
+        ...
+        ...     def forward_pass(self, batch, training=True):
+        ...         predictions = self.slope * batch["x"]
+        ...         return hansa.learning.BatchOutput(tf.reduce_mean((predictions - batch["y"]) ** 2), predictions)
+        ...
+        ...     def train_on_batch(self, batch):
+        ...         with tf.GradientTape() as tape:
+        ...             output = self.forward_pass(batch)
+        ...         self.slope.assign_sub(0.1 * tape.gradient(output.loss, self.slope))
+        ...         self.batches.assign_add(1)
+        ...         return output
+        ...
+        ...     def report_local_outputs(self):
+        ...         return {"batches": self.batches}
+        ...
+        ...     @property
+        ...     def federated_output_computation(self):
+        ...         return hansa.federated_computation(hansa.federated_sum, "{<batches=int32>}@CLIENTS")
+        >>> process = hansa.learning.build_federated_averaging_process(Line)
+        >>> batch = {"x": np.float32([1, 2]), "y": np.float32([3, 4])}
+        >>> state, metrics = process.next(process.initialize(), [[batch], [batch, batch]])
+        >>> metrics.batches
+        np.int32(3)
     """
 
     @abstractmethod

@@ -36,6 +36,9 @@ def save_weights(
         TypeError: if the weights are none, or the metadata are not strings.
         ImportError: if safetensors is not installed.
         OSError: if the file cannot be written.
+
+    Examples:
+        >>> hansa.learning.save_weights(state.model, "digits.safetensors", {"rounds": "0"})
     """
     _check_weights(weights, "save_weights")
     said = dict(metadata or {})
@@ -67,6 +70,11 @@ def load_weights(path: str | os.PathLike[str], like: ModelWeights | Type | None 
         ValueError: if the file is none of safetensors, or has other weights than `like`, or no weights of a model.
         ImportError: if safetensors is not installed.
         OSError: if the file cannot be read.
+
+    Examples:
+        >>> hansa.learning.save_weights(state.model, "digits.safetensors")
+        >>> weights = hansa.learning.load_weights("digits.safetensors", like=state.model)
+        >>> state = hansa.learning.with_weights(process.initialize(), weights)
     """
     numpy = require("safetensors.numpy", "safetensors", "hansa.learning.load_weights")
     try:

@@ -19,6 +19,18 @@ class AggregationProcess(MeasuredProcess):
 
     Raises:
         TypeError: if a type is another; the message says which and what to write.
+
+    Examples:
+        >>> none = hansa.federated_computation(lambda: hansa.federated_value([], hansa.SERVER))
+        >>> @hansa.federated_computation("<>@SERVER", "{float32}@CLIENTS", "{float32}@CLIENTS")
+        ... def next_mean(state, value, weight):
+        ...     nothing = hansa.federated_value([], hansa.SERVER)
+        ...     return hansa.templates.MeasuredOutput(state, hansa.federated_mean(value, weight), nothing)
+        >>> mean = hansa.templates.AggregationProcess(none, next_mean)
+        >>> mean.is_weighted, mean.value_type
+        (True, to_type('float32'))
+        >>> mean.next(mean.initialize(), [1.0, 2.0], [1.0, 3.0]).result
+        np.float32(1.75)
     """
 
     def __init__(self, initialize: Computation, next: Computation | PolymorphicComputation) -> None:

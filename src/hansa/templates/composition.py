@@ -26,6 +26,24 @@ def chain_measured_processes(**processes: MeasuredProcess) -> MeasuredProcess:
 
     Raises:
         TypeError: if a result does not fit the process after it; the message names both.
+
+    Examples:
+        >>> none = hansa.federated_computation(lambda: hansa.federated_value([], hansa.SERVER))
+        >>> clip = hansa.jax_computation(lambda x: jnp.clip(x, -1.0, 1.0))
+        >>> @hansa.federated_computation("<>@SERVER", "{float32}@CLIENTS")
+        ... def next_clipped(state, value):
+        ...     nothing = hansa.federated_value([], hansa.SERVER)
+        ...     return hansa.templates.MeasuredOutput(state, hansa.federated_map(clip, value), nothing)
+        >>> @hansa.federated_computation("<>@SERVER", "{float32}@CLIENTS")
+        ... def next_sum(state, value):
+        ...     nothing = hansa.federated_value([], hansa.SERVER)
+        ...     return hansa.templates.MeasuredOutput(state, hansa.federated_sum(value), nothing)
+        >>> both = hansa.templates.chain_measured_processes(
+        ...     clip=hansa.templates.MeasuredProcess(none, next_clipped),
+        ...     sum=hansa.templates.MeasuredProcess(none, next_sum),
+        ... )
+        >>> both.next(both.initialize(), [0.5, 7.0]).result
+        np.float32(1.5)
     """
     _check("chain_measured_processes", processes)
     value, *rest = list(processes)
@@ -65,6 +83,17 @@ def concatenate_measured_processes(**processes: MeasuredProcess) -> MeasuredProc
 
     Raises:
         TypeError: if a process takes more than a state and a value, or the values are at different placements.
+
+    Examples:
+        >>> none = hansa.federated_computation(lambda: hansa.federated_value([], hansa.SERVER))
+        >>> @hansa.federated_computation("<>@SERVER", "{float32}@CLIENTS")
+        ... def next_sum(state, value):
+        ...     nothing = hansa.federated_value([], hansa.SERVER)
+        ...     return hansa.templates.MeasuredOutput(state, hansa.federated_sum(value), nothing)
+        >>> each = hansa.templates.MeasuredProcess(none, next_sum)
+        >>> both = hansa.templates.concatenate_measured_processes(a=each, b=each)
+        >>> both.next(both.initialize(), [{"a": 1.0, "b": 10.0}, {"a": 2.0, "b": 20.0}]).result
+        <a=3.0,b=30.0>
     """
     _check("concatenate_measured_processes", processes)
     members: list[tuple[str | None, Type]] = []

@@ -27,6 +27,22 @@ class IterativeProcess(Answering):
 
     Raises:
         TypeError: if the states do not fit one another.
+
+    Examples:
+        >>> @hansa.federated_computation
+        ... def initialize():
+        ...     return hansa.federated_value(0, hansa.SERVER)
+        >>> add = hansa.jax_computation(lambda a, b: a + b)
+        >>> @hansa.federated_computation("int32@SERVER", "{int32}@CLIENTS")
+        ... def next_total(total, numbers):
+        ...     return hansa.federated_map(add, [total, hansa.federated_sum(numbers)])
+        >>> process = hansa.templates.IterativeProcess(initialize, next_total)
+        >>> print(process.state_type)
+        int32@SERVER
+        >>> process.next(process.initialize(), [1, 2, 3])
+        np.int32(6)
+        >>> process.settings
+        {}
     """
 
     def __init__(

@@ -13,6 +13,18 @@ class MeasuredOutput(NamedTuple):
     """What the function of a measured process's `next` returns: `return MeasuredOutput(state, result, measurements)`.
 
     Where nothing is measured, or there is no state, `hansa.federated_value([], hansa.SERVER)` stands for it.
+
+    Examples:
+        >>> @hansa.federated_computation("int32@SERVER", "{float32}@CLIENTS")
+        ... def next_mean(rounds, readings):
+        ...     mean = hansa.federated_mean(readings)
+        ...     return hansa.templates.MeasuredOutput(rounds, mean, {"largest": hansa.federated_max(readings)})
+        >>> print(next_mean.type_signature.result)
+        <
+          state=int32@SERVER,
+          result=float32@SERVER,
+          measurements=<largest=float32@SERVER>
+        >
     """
 
     state: Any
@@ -30,6 +42,16 @@ class MeasuredProcess(IterativeProcess):
 
     Raises:
         TypeError: if a type is another; the message says which and what to write.
+
+    Examples:
+        >>> none = hansa.federated_computation(lambda: hansa.federated_value([], hansa.SERVER))
+        >>> @hansa.federated_computation("<>@SERVER", "{float32}@CLIENTS")
+        ... def next_mean(state, readings):
+        ...     mean = hansa.federated_mean(readings)
+        ...     return hansa.templates.MeasuredOutput(state, mean, hansa.federated_max(readings))
+        >>> process = hansa.templates.MeasuredProcess(none, next_mean)
+        >>> process.next(process.initialize(), [1.0, 2.0])
+        <state=<>,result=1.5,measurements=2.0>
     """
 
     def __init__(self, initialize: Computation, next: Computation | PolymorphicComputation) -> None:
