@@ -17,7 +17,11 @@ os.environ.setdefault(
 import pytest
 from hypothesis import HealthCheck, settings
 
+from hansa import _tracebacks
 from hansa.simulation import ImageData, load_mnist
+
+# Who looks at a test that fails wants to see where.
+_tracebacks.folding = False
 
 # No deadlines: an example's time depends on what else the machine does, and on JAX's first calls.
 settings.register_profile("hansa", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])

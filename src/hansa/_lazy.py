@@ -11,9 +11,10 @@ import importlib
 import opcode
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
+from types import FrameType, FunctionType, ModuleType
 
 from hansa import _answers
+from hansa._tracebacks import boundary, is_boundary
 
 _IMPORT_FROM = opcode.opmap["IMPORT_FROM"]
 
@@ -33,7 +34,7 @@ def names_of(
 
     def find(name: str) -> object:
         if name in modules:
-            value = getattr(importlib.import_module(modules[name]), name)
+            value = _public(importlib.import_module(modules[name]), name)
         elif name in parts:
             value = importlib.import_module(f"{package}.{name}")
         else:
@@ -46,6 +47,15 @@ def names_of(
         return value
 
     return find, lambda: public, public
+
+
+def _public(module: ModuleType, name: str) -> object:
+    """A module's function as a boundary of the public interface, which it then is there, too; any other value."""
+    value = getattr(module, name)
+    if isinstance(value, FunctionType) and not is_boundary(value):
+        value = boundary(value)
+        setattr(module, name, value)
+    return value
 
 
 def _missing(package: str, name: str, public: Sequence[str], caller: FrameType) -> Exception:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import warnings
 from functools import cache
 from typing import Any
 
@@ -15,6 +14,7 @@ import jax
 from jax._src import xla_bridge  # the only place that says, without starting them, whether the backends have started
 
 from hansa._cache import can_be_written, named_cache_dir
+from hansa._warnings import warn
 from hansa.runtimes import patience
 
 
@@ -92,8 +92,7 @@ def _cores() -> int:
 def warn_of_few_devices(devices: int) -> None:
     """Says, where JAX had started before, that rounds could use more of this machine."""
     if devices < _cores():
-        warnings.warn(
+        warn(
             f"JAX had started before hansa was imported, with {devices} CPU device(s) for {_cores()} cores; rounds are "
             "faster with one for each: import hansa before JAX is used",
-            stacklevel=2,
         )

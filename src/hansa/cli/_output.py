@@ -15,8 +15,12 @@ from typing import Any
 import click
 
 from hansa._printing import in_a_line, printable
-from hansa.cli._errors import INTERRUPTED, exit_code
+from hansa._tracebacks import VARIABLE
+from hansa.cli._errors import FAILED, INTERRUPTED, exit_code
 from hansa.cli._interrupt import Ending
+
+_CLICKS = (click.exceptions.Exit, click.exceptions.Abort, click.ClickException)
+"""What Click ends a command by."""
 
 NO_PICTURE = "curves.png was not drawn, for which matplotlib is needed: pip install 'hansa[plots]'"
 
@@ -76,9 +80,14 @@ def errors_of(command: str, as_json: bool) -> Iterator[None]:
         raise click.exceptions.Exit(INTERRUPTED) from None
     except Exception as error:
         code = exit_code(error)
-        if code is None or os.environ.get("HANSA_TRACEBACK"):
+        if os.environ.get(VARIABLE) or isinstance(error, _CLICKS):
             raise
-        click.echo(f"hansa {command}: {printable(error)}", err=True)
+        message = str(error)
+        if code is None:  # an error that nobody foresaw: in the user's functions, or in Hansa
+            from hansa.cli._user_code import told
+
+            code, message = FAILED, f"{told(error)}\n  ({VARIABLE}=1 shows all that led to it)"
+        click.echo(f"hansa {command}: {printable(message)}", err=True)
         if as_json:
-            print_json({"error": str(error), "exit_code": code})
+            print_json({"error": message, "exit_code": code})
         raise click.exceptions.Exit(code) from None

@@ -6,12 +6,12 @@ import importlib.util
 import inspect
 import random
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from hansa._tracebacks import users_lines
 from hansa.cli._errors import Misuse
 from hansa.cli.config.checking import Function
 from hansa.types import names
@@ -42,7 +42,7 @@ def load(function: Function) -> Callable[..., Any]:
         code = compile(function.file.read_bytes(), str(function.file), "exec", dont_inherit=True)
         exec(code, module.__dict__)
     except Exception as error:
-        raise UserCodeError(_told(error, str(function.file))) from error
+        raise UserCodeError(told(error, str(function.file))) from error
     found = getattr(module, function.name, None)
     if not callable(found):
         known = [name for name, value in vars(module).items() if inspect.isfunction(value)]
@@ -66,8 +66,7 @@ def call(function: Callable[..., Any], options: Mapping[str, Any], where: str) -
     try:
         return function(**options)
     except Exception as error:
-        code = inspect.unwrap(function)
-        raise UserCodeError(_told(error, inspect.getsourcefile(code) or "")) from error
+        raise UserCodeError(told(error)) from error
 
 
 def check_options(function: Callable[..., Any], options: Mapping[str, Any], where: str) -> None:
@@ -98,10 +97,9 @@ def seeded(make: Callable[[], Any], seed: int) -> Any:
     return make()
 
 
-def _told(error: Exception, file: str) -> str:
-    """An error in a line, after the lines of the user's that led to it."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    places = [f"{frame.filename}, line {frame.lineno}, in {frame.name}: {frame.line}" for frame in frames]
+def told(error: Exception, file: str = "") -> str:
+    """An error in a line, after the lines of the user's that led to it; also of one in the syntax of a file."""
+    places = users_lines(error)
     if isinstance(error, SyntaxError) and error.filename == file:
         places = [f"{file}, line {error.lineno}: {(error.text or '').strip()}"]
     return "\n  ".join([*places, f"{type(error).__name__}: {error}"])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hansa._tracebacks import boundaries
 from hansa.compiler.artifact_file import Reader, Writer
 from hansa.compiler.artifact_forms import Form
 from hansa.compiler.artifact_functions import Functions
@@ -49,6 +50,7 @@ class Contribution:
     protected: bool
 
 
+@boundaries
 class DeviceStage:
     """One client stage of a computation: what a client computes of what it is sent and of what it has.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from hansa._tracebacks import boundaries
 from hansa.language.context import Trace, current_runtime, current_trace, user_line
 from hansa.language.graph import Apply, Node, Parameter
 from hansa.language.local import LocalFunction, to_struct, type_of_arrays
@@ -24,6 +25,7 @@ from hansa.types.members import Members, members
 from hansa.types.mismatch import Mismatch, describe
 
 
+@boundaries
 class Computation:
     """A typed function: call it with data to run it, with values to use it in another computation.
 
@@ -111,6 +113,7 @@ class GraphComputation(Computation):
         self.result = result
 
 
+@boundaries
 class PolymorphicComputation:
     """A computation without declared types: traced once for each type of argument it is called with.
 

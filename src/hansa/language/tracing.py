@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial, update_wrapper
 from typing import Any, TypeVar, overload
 
+from hansa._tracebacks import boundary
 from hansa.language.binding import fields_of_parameters, parameter_names, signature_by_fields
 from hansa.language.computations import Computation, GraphComputation, LocalComputation, PolymorphicComputation
 from hansa.language.context import Trace, explaining_recursion, tracing, user_line
@@ -98,7 +99,7 @@ def _decorate(args: tuple[Any, ...], decorator: str, tracer: _Tracer) -> Any:
     if any(_is_function(arg) for arg in args):
         raise TypeError(f"the function comes first, and its types after it: hansa.{decorator}(function, type, …)")
     types = tuple(to_type(spec) for spec in args)
-    return lambda function: _build(function, types, decorator, tracer)
+    return boundary(lambda function: _build(function, types, decorator, tracer))
 
 
 def _is_function(value: Any) -> bool:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from hansa._directions import less_is_better
 from hansa._extras import require
 from hansa._files import replacing
+from hansa._tracebacks import boundaries
 from hansa.types import Struct
 from hansa.types.mismatch import describe
 from hansa.types.names import listing, suggestion
@@ -45,6 +46,7 @@ class ClientMetric(NamedTuple):
     num_examples: int
 
 
+@boundaries
 @dataclass(frozen=True)
 class Distribution:
     """How a metric is distributed over clients that have examples and a finite value.
@@ -134,6 +136,7 @@ class Distribution:
         )
 
 
+@boundaries
 @dataclass(frozen=True)
 class ClientMetrics:
     """The metrics of each client, as `build_per_client_evaluation` gives them, and what they say together.

@@ -9,6 +9,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
+from hansa._tracebacks import boundaries
 from hansa.language.computations import Computation, PolymorphicComputation
 from hansa.language.local import to_struct
 from hansa.models import exact
@@ -18,6 +19,7 @@ from hansa.types import Struct, Type
 _AGGREGATIONS = ("mean", "sum", "min", "max")
 
 
+@boundaries
 @dataclass(frozen=True)
 class Metric:
     """A metric, and how it is aggregated over the examples of all clients.
@@ -92,6 +94,7 @@ class Metric:
         return str(found)
 
 
+@boundaries
 @dataclass(frozen=True)
 class MetricSums:
     """All metrics of a model, made of sums over examples.

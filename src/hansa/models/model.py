@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from hansa._tracebacks import boundaries
 from hansa.language.computations import Computation
 from hansa.models.optimizers import Optimizer, TrainedVariables
 from hansa.models.weights import ModelWeights
@@ -93,6 +94,7 @@ class TrainingStep:
     name: str = "the model's own training step"
 
 
+@boundaries
 @dataclass(frozen=True)
 class FunctionalModel:
     """A model as pure functions.

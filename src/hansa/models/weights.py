@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from hansa._tracebacks import boundaries
 from hansa.types import Struct
 
 if TYPE_CHECKING:
     import keras
 
 
+@boundaries
 class ModelWeights(Struct):
     """The weights of a model: two structs of arrays by name, sorted by name.
 

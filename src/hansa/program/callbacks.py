@@ -11,6 +11,7 @@ import numpy as np
 
 from hansa._directions import less_is_better
 from hansa._instead import instead
+from hansa._tracebacks import boundaries
 from hansa.program._adapting import adapted
 from hansa.program.checkpoints import CheckpointError
 from hansa.program.metrics import metric_value
@@ -43,6 +44,7 @@ class Callback(Protocol):
         """Called at the beginning with what it remembered, as a `Struct` of arrays; with None if nothing."""
 
 
+@boundaries
 class EarlyStopping:
     """Stops a run when a metric has not improved for some rounds.
 
@@ -109,6 +111,7 @@ class EarlyStopping:
                 self._best, self._best_round, self._waited = float(saved.best), int(saved.best_round), int(saved.waited)
 
 
+@boundaries
 class BestModel:
     """Keeps the state of the round with the best value of a metric; the earliest, if several have it.
 

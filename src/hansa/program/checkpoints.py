@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 
 from hansa._errors import UserError
 from hansa._files import remove_parts, set_aside
+from hansa._warnings import warn
 from hansa.compiler.artifact_file import ArtifactError, Reader, Writer
 from hansa.compiler.artifact_types import decode_type, decode_value, encode_type, encode_value
 from hansa.types import FederatedType, TensorType, Type, infer_type, is_tensor_structure, to_value
@@ -210,7 +210,7 @@ class Checkpoints:
                 problems.append(CheckpointError(f"{path} cannot be read: {error.strerror or error}"))
             else:
                 for problem in problems:
-                    warnings.warn(f"{problem}; the checkpoint before it is used", stacklevel=2)
+                    warn(f"{problem}; the checkpoint before it is used")
                 return found
         for problem in problems:
             if isinstance(problem, StateTypeError):

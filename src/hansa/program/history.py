@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hansa._extras import require
 from hansa._files import replacing
+from hansa._tracebacks import boundaries
 from hansa._wording import titled
 from hansa.program.records import EVALUATION, Record, Scalar
 from hansa.types import names as _names
@@ -24,6 +25,7 @@ _MOST_ROWS = 10
 """Rounds that a notebook shows."""
 
 
+@boundaries
 class History(Sequence[Record]):
     """The records of a run's rounds, in order: each a dict of numbers by name, with its number under `round`.
 

@@ -15,11 +15,11 @@ import stat
 import struct
 import sys
 import time
-import warnings
 import weakref
 from pathlib import Path
 
 from hansa._files import set_aside
+from hansa._warnings import warn
 
 LOCK = "lock"
 _TRIES = 5
@@ -107,7 +107,7 @@ def _opened(path: Path) -> int:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(path.lstat().st_mode):
             aside = set_aside(path)
-            warnings.warn(f"{path} was no file; it is {aside.name} now, and a new one is made", stacklevel=4)
+            warn(f"{path} was no file; it is {aside.name} now, and a new one is made")
     return os.open(path, os.O_RDWR | os.O_CREAT | _SAFE, 0o666)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from hansa._errors import UserError
 from hansa._files import open_regular
+from hansa._warnings import warn
 
 RUN, POPULATION, CHECKPOINTS = "run.json", "population.json", "checkpoints"
 RECORDS, TABLE, ROUNDS = "metrics.jsonl", "metrics.csv", "rounds.jsonl"
@@ -106,7 +106,7 @@ def recovered_run(folder: Path) -> dict[str, Any] | None:
         checkpoint = None
     if checkpoint is None or checkpoint.run is None or _problem(checkpoint.run) is not None:
         return None
-    warnings.warn(f"{damage}; the newest checkpoint says what the run is, and that is used", stacklevel=2)
+    warn(f"{damage}; the newest checkpoint says what the run is, and that is used")
     return {"ended": None, "data": "", "versions": {}, "about": {}, "devices": None, **checkpoint.run}
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hansa._files import is_part, remove_parts, replacing, set_aside
+from hansa._warnings import warn
 from hansa.program.checkpoints import Checkpoints
 from hansa.program.lock import LOCK, InUseError, Lock
 from hansa.program.population import read_population
@@ -100,10 +100,9 @@ class RunFolder:
                 raise RunError(f"{self.path} has a run already, and resume=False begins a new one; name another folder")
             before = recovered_run(self.path)
             if before is None:
-                warnings.warn(
+                warn(
                     f"{self.path / RUN} is damaged, and no checkpoint says what the run is: it goes on as what is "
                     "asked for now",
-                    stacklevel=4,
                 )
             else:
                 self._check(before)
@@ -142,7 +141,7 @@ class RunFolder:
 
     def _set_aside(self, path: Path, why: str) -> None:
         told = why if str(path) in why else f"{path} is damaged: {why}"
-        warnings.warn(f"{told}. It is {set_aside(path).name} now", stacklevel=5)
+        warn(f"{told}. It is {set_aside(path).name} now")
 
     def begin(self, population: Callable[[], Mapping[str, Any]]) -> None:
         """Note that the run has begun, or that it goes on; and with whom, if that had not been done.
@@ -181,10 +180,9 @@ class RunFolder:
     def _warn_of_devices(self, run: Mapping[str, Any]) -> None:
         before, now = run["devices"], self._facts.get("devices")
         if None not in (before, now) and before != now:
-            warnings.warn(
+            warn(
                 f"the run in {self.path} was on {before}, and goes on with {now}: sums over clients are added up in "
                 "another order, so its numbers agree to rounding, not to the bit, with those of a run left alone",
-                stacklevel=5,
             )
 
 

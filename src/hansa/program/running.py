@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hansa._warnings import warn
 from hansa.program.checkpoints import Checkpoint
 from hansa.program.cohorts import Positions
 from hansa.program.interrupt import BY_USER, StopRequest
@@ -69,10 +69,9 @@ class Run:
             self.records = read_json_lines(self._folder.path / RECORDS, self.done)
             first = 0 if self._plan.evaluate_initial else 1
             if [record["round"] for record in self.records] != list(range(first, self.done + 1)):
-                warnings.warn(
+                warn(
                     f"{self._folder.path / RECORDS} does not have the metrics of each of the {self.done} rounds; the "
                     "run goes on, and its history lacks some",
-                    stacklevel=3,
                 )
         saved = {} if found is None else found.saved
         for name, callback in zip(self._names, self._plan.callbacks, strict=True):

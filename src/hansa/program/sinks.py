@@ -8,12 +8,13 @@ import io
 import json
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from hansa._files import keep_aside, replacing
+from hansa._tracebacks import boundaries
+from hansa._warnings import warn
 from hansa.program._adapting import adapted
 from hansa.program.lines import Found, read_records, read_table
 from hansa.program.records import Record, Scalar
@@ -45,6 +46,7 @@ class Sink(Protocol):
         """Called at the end, also after an error."""
 
 
+@boundaries
 class JsonLines:
     """One JSON object a line: `{"round": 1, "loss": 0.5}`. NaN is `null`, infinity `1e999`, as JSON has neither.
 
@@ -84,6 +86,7 @@ class JsonLines:
         _close(self._file)
 
 
+@boundaries
 class CSV:
     """A table with a line of names; columns that occur later are added at its end, empty in the rounds before.
 
@@ -221,9 +224,8 @@ def _write_anew(path: Path, text: str, found: Found) -> None:
     """Make a file hold a text, if it holds another; if it is damaged, as `found` says, it is kept beside."""
     if found.told is not None:
         aside = keep_aside(path)
-        warnings.warn(
+        warn(
             f"{path} is damaged: {found.told}. It is {aside.name} now, and its good rounds are written anew",
-            stacklevel=3,
         )
     elif path.exists() and path.read_bytes() == text.encode():
         return

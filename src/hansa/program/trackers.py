@@ -7,16 +7,18 @@ import os
 import re
 import time
 import uuid
-import warnings
 from pathlib import Path
 from typing import Any
 
 from hansa._extras import require
 from hansa._files import replacing, set_aside
+from hansa._tracebacks import boundaries
+from hansa._warnings import warn
 from hansa.program.records import Record
 from hansa.program.run_file import RunError, read_json
 
 
+@boundaries
 class TensorBoard:
     """Event files for TensorBoard: `tensorboard --logdir FOLDER`. Needs `pip install 'hansa[tensorboard]'`.
 
@@ -64,6 +66,7 @@ class TensorBoard:
             self._writer.close()
 
 
+@boundaries
 class MLflow:
     """A run of MLflow, with the round as the step. Needs `pip install 'hansa[mlflow]'`, which is mlflow-skinny.
 
@@ -125,6 +128,7 @@ class MLflow:
             self._client.set_terminated(self.run_id)
 
 
+@boundaries
 class WeightsAndBiases:
     """A run of Weights & Biases, with the round as the step. Needs `pip install 'hansa[wandb]'`.
 
@@ -180,7 +184,7 @@ def _remembered(run_dir: Path | None, tracker: str) -> str | None:
         if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
             raise RunError(f"{path} is damaged: it has no run_id")
     except (RunError, FileNotFoundError) as error:
-        warnings.warn(f"{error}. It is {set_aside(path).name} now, and {tracker} begins another run", stacklevel=3)
+        warn(f"{error}. It is {set_aside(path).name} now, and {tracker} begins another run")
         return None
     return run_id
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from hansa._tracebacks import boundaries
 from hansa.compiler.evaluate import evaluate
 from hansa.compiler.narrowing import Path, narrowed
 from hansa.compiler.partition import compile_computation
@@ -64,6 +65,7 @@ class Compiled:
         return ProtectedSums(self.program)
 
 
+@boundaries
 class InProcessRuntime:
     """Executes computations on the devices of this process.
 

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
+from hansa._tracebacks import boundaries
 from hansa.language.computations import Computation, GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
 from hansa.language.local import tensors, type_of_arrays, unflatten
@@ -30,6 +31,7 @@ Array = npt.NDArray[Any]
 OnNode = Callable[[Node, Any], None]
 
 
+@boundaries
 class ReferenceRuntime:
     """Executes computations in Python and NumPy, node by node. It is slow, and simple.
 

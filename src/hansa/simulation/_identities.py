@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hansa._warnings import warn
 from hansa.types.identities import ClientId, clients_among, column
 from hansa.types.mismatch import describe
 
@@ -104,10 +104,9 @@ def say_left_out(count: int, size: int, first: int | None, what: str) -> None:
     """Warns of rows that are nobody's, if there are any; `first` is the first of them, where it has a number."""
     if count:
         place = "" if first is None else f", the first of which is row {first}"
-        warnings.warn(
+        warn(
             f"{what} has no client for {count} of {size} rows{place}; these are nobody's and are left out. Give them "
             "an id if they are somebody's, or drop them before to be rid of this warning",
-            stacklevel=4,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hansa._tracebacks import boundaries
 from hansa.simulation import _cohorts
 from hansa.simulation._columns import joined
 from hansa.simulation._identities import IdentityIndex
@@ -20,6 +21,7 @@ from hansa.types.batches import ClientBatches
 from hansa.types.batching import Batching
 
 
+@boundaries
 class Population:
     """Clients with examples, and how a round goes through them. `ClientData` is one that others are made of.
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hansa._answers import Answering
+from hansa._tracebacks import boundaries
 from hansa.simulation._columns import check_kind
 from hansa.simulation._owned import by_owner
 from hansa.simulation._population import Population
@@ -23,6 +24,7 @@ from hansa.types.identities import ClientId, distinct
 from hansa.types.mismatch import describe
 
 
+@boundaries
 class ClientData(Population, Answering):
     """A population of clients, each with an identity and examples: arrays with one row per example, by name.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hansa._tracebacks import boundaries
 from hansa.simulation._cifar import read_cifar10
 from hansa.simulation._errors import DatasetError
 from hansa.simulation._files import PublishedFile, obtain, obtain_path
@@ -59,6 +60,7 @@ _CIFAR10_FILE = PublishedFile(
 )
 
 
+@boundaries
 @dataclass(frozen=True)
 class ImageData:
     """Labelled images, split as their publisher split them.

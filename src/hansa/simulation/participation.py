@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hansa._tracebacks import boundaries
 from hansa.simulation._random import generator
 from hansa.simulation._values import integer, number
 from hansa.simulation.samplers import Cohort, Sampler
 from hansa.types.mismatch import describe
 
 
+@boundaries
 @dataclass(frozen=True, eq=False, repr=False)
 class Participation:
     """The outcome of a round's selection.
@@ -69,6 +71,7 @@ class Participation:
         )
 
 
+@boundaries
 class SimulatedParticipation:
     """Dropout and stragglers, client by client; a function of the seed and the number of the round.
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hansa._instead import instead
+from hansa._tracebacks import boundaries
 from hansa.simulation._random import generator
 from hansa.simulation._values import cohort_size_of, integer, number
 from hansa.types.mismatch import describe
@@ -36,6 +37,7 @@ class Sampler(Protocol):
         attribute `replace` that is True."""
 
 
+@boundaries
 class UniformSampler:
     """A cohort of a fixed size, every one of that size being as likely.
 
@@ -67,6 +69,7 @@ class UniformSampler:
         )
 
 
+@boundaries
 class PoissonSampler:
     """A cohort in which each client is with the same probability, independently of the others.
 
@@ -100,6 +103,7 @@ class PoissonSampler:
         return f"PoissonSampler(each of {self.clients} clients with {self.probability:g}, seed {self.seed})"
 
 
+@boundaries
 class WeightedSampler:
     """A cohort of a fixed size, drawn one client after another, each in proportion to its weight among those left.
 
@@ -154,6 +158,7 @@ class WeightedSampler:
         return f"WeightedSampler({self.cohort_size} of {len(self.weights)} clients by weight, {how})"
 
 
+@boundaries
 class AvailabilitySampler:
     """A cohort of those who are available in a round, each client having a window of time.
 

@@ -7,9 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from hansa._tracebacks import boundaries
+
 PADDING, BEGIN, END, UNKNOWN = range(4)
 
 
+@boundaries
 class CharacterCoding:
     """Numbers for characters: 0 for padding, 1 for the begin of a text, 2 for its end, 3 for unknown characters, and
     from 4 on the characters themselves, in a given order.

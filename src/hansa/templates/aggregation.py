@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hansa._tracebacks import boundaries
 from hansa.language.computations import Computation, PolymorphicComputation
 from hansa.templates.iterative import check_places
 from hansa.templates.measured import MeasuredProcess, at_server
@@ -9,6 +10,7 @@ from hansa.types import CLIENTS, FederatedType, StructType, TensorType, Type
 from hansa.types.dtypes import kind as dtype_kind
 
 
+@boundaries
 class AggregationProcess(MeasuredProcess):
     """A measured process whose `next` takes a value of each client, and perhaps its weight, to one at the server.
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hansa._answers import Answering
+from hansa._tracebacks import boundaries
 from hansa.language.computations import Computation, PolymorphicComputation
 from hansa.types import FederatedType, FunctionType, StructType, Type
 from hansa.types.queries import tensor_leaves
@@ -15,6 +16,7 @@ _LONGEST = 60
 """Characters of a type that are printed in full."""
 
 
+@boundaries
 class IterativeProcess(Answering):
     """A process that has a state: `initialize` makes the first one, `next` takes one to the next.
 

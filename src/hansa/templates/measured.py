@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from hansa._tracebacks import boundaries
 from hansa.language.computations import Computation, PolymorphicComputation
 from hansa.templates.iterative import IterativeProcess
 from hansa.types import SERVER, FederatedType, StructType, Type
@@ -32,6 +33,7 @@ class MeasuredOutput(NamedTuple):
     measurements: Any
 
 
+@boundaries
 class MeasuredProcess(IterativeProcess):
     """A process with the state at the server whose `next` returns `state`, `result` and `measurements`, by name.
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hansa._tracebacks import boundaries
 from hansa.types import identities
 from hansa.types.base import Type
 from hansa.types.batching import Batching
@@ -67,6 +68,7 @@ class Examples:
         return _map(self.rows, lambda leaf: leaf[rows])
 
 
+@boundaries
 class Batches:
     """One client's examples, in batches of a size, the last of which may be short.
 
@@ -172,6 +174,7 @@ class Batches:
         return f"Batches({self.size} examples {self.batching}{_epochs(self.batching)}: {self.type_signature})"
 
 
+@boundaries
 class ClientBatches(Sequence[Batches]):
     """The examples of many clients in one set of arrays: a value for `{T*}@CLIENTS`, without a copy per client.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hansa._tracebacks import boundaries
 from hansa.compiler.explain.flops import Flops
 from hansa.compiler.explain.picture import picture_of
 from hansa.compiler.explain.stages import AtClients, AtServer, Bytes, stages_of
@@ -15,6 +16,7 @@ from hansa.language.context import current_runtime
 from hansa.templates import IterativeProcess
 
 
+@boundaries
 class Explanation(str):
     """What a computation compiles to. It is its own text, and shows as a picture in a notebook.
 
