@@ -71,9 +71,12 @@ def boundary(function: Callable[P, R]) -> Callable[P, R]:
             raise
 
     # With the globals of the function, by which doctest and others tell where it is from.
-    home = getattr(function, "__globals__", called.__globals__)
+    origin: Any = function
+    while hasattr(origin, "__wrapped__"):  # as inspect.unwrap does, which takes long to import
+        origin = origin.__wrapped__
+    home = getattr(origin, "__globals__", called.__globals__)
     made = FunctionType(called.__code__, home, called.__name__, None, called.__closure__)
-    made = functools.update_wrapper(made, function)
+    functools.update_wrapper(made, function)
     made.__kwdefaults__ = None  # which are the function's own
     made._is_boundary = True  # type: ignore[attr-defined]
     return cast(Callable[P, R], made)

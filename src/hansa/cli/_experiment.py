@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hansa import learning, program, simulation
+from hansa._tracebacks import users_lines
 from hansa.cli import _code, _populations, _user_code
 from hansa.cli._models import ModelError, ModelSource
 from hansa.cli._populations import Populations
@@ -234,4 +235,4 @@ def _checked(build: Callable[[], Any]) -> Any:
     try:
         return build()
     except (TypeError, ValueError) as error:
-        raise ModelError(f"model: {error}") from error
+        raise ModelError("\n  ".join([f"model: {error}", *users_lines(error)])) from error

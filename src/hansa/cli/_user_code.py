@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import random
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,9 @@ from hansa._tracebacks import users_lines
 from hansa.cli._errors import Misuse
 from hansa.cli.config.checking import Function
 from hansa.types import names
+
+_STYLES = re.compile("\x1b\\[[0-9;]*m")
+"""What makes Keras's messages bold in a terminal."""
 
 
 class UserCodeError(Misuse):
@@ -102,4 +106,5 @@ def told(error: Exception, file: str = "") -> str:
     places = users_lines(error)
     if isinstance(error, SyntaxError) and error.filename == file:
         places = [f"{file}, line {error.lineno}: {(error.text or '').strip()}"]
-    return "\n  ".join([*places, f"{type(error).__name__}: {error}"])
+    message = _STYLES.sub("", f"{type(error).__name__}: {error}")
+    return "\n  ".join([*places, *(line for line in message.splitlines() if line)])
