@@ -82,12 +82,13 @@ def errors_of(command: str, as_json: bool) -> Iterator[None]:
         code = exit_code(error)
         if os.environ.get(VARIABLE) or isinstance(error, _CLICKS):
             raise
-        message = str(error)
+        message = told = str(error)
         if code is None:  # an error that nobody foresaw: in the user's functions, or in Hansa
-            from hansa.cli._user_code import told
+            from hansa.cli import _user_code
 
-            code, message = FAILED, f"{told(error)}\n  ({VARIABLE}=1 shows all that led to it)"
-        click.echo(f"hansa {command}: {printable(message)}", err=True)
+            code, message = FAILED, f"{type(error).__name__}: {error}"
+            told = f"{_user_code.told(error)}\n  ({VARIABLE}=1 shows all that led to it)"
+        click.echo(f"hansa {command}: {printable(told)}", err=True)
         if as_json:
             print_json({"error": message, "exit_code": code})
         raise click.exceptions.Exit(code) from None
