@@ -121,7 +121,7 @@ def test_a_finished_run_goes_further_if_it_is_asked_to(project: Path, tmp_path: 
     (listed,) = objects("runs", tmp_path)
     assert (listed["state"], listed["done"], listed["rounds"]) == ("finished", 20, 20)
     assert "has 20 rounds already" in refused(2, *run(19))
-    changed = refused(1, *run(20), "--set", "training.seed=2")
+    changed = refused(2, *run(20), "--set", "training.seed=2")
     assert "training.seed was 1, and is now 2" in changed
 
 
@@ -285,7 +285,12 @@ def test_a_table_of_ones_own_with_the_other_options(tmp_path: Path):
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
     (listed,) = objects("runs", tmp_path)
     assert listed["state"] == "stopped" and listed["done"] == 3
-    misspelt = ("--set", "training.best_model.monitor=evaluation/los", "--set", "output.folder=other")
+    misspelt = (
+        "--set",
+        "training.best_model={ monitor = 'evaluation/los', mode = 'min' }",
+        "--set",
+        "output.folder=other",
+    )
     assert "did you mean 'evaluation/loss'" in refused(2, "train", tmp_path / "run.toml", *misspelt)
     assert not (tmp_path / "other").exists()
     many = ("--set", "training.cohort_size=5", "--set", "output.folder=other")

@@ -147,7 +147,7 @@ def test_another_run_is_refused_and_the_error_says_what_differs(process: Any, da
     for options, message in (
         ({"seed": 2}, r"seed was 1, and is now 2"),
         ({"cohort_size": 3}, r"sampler was UniformSampler\(2 of .* and is now UniformSampler\(3 of "),
-        ({"config": {"rate": 0.1}}, r'config was \{"rate": 0.5\}, and is now \{"rate": 0.1\}'),
+        ({"config": {"rate": 0.1}}, r"config\.rate was 0\.5, and is now 0\.1"),
         ({"data": population(12)}, "clients was 10, and is now 12"),
         ({"callbacks": [BestModel("loss")]}, r"callbacks was \[\], and is now .*BestModel"),
         ({"process": averaging(features=63)}, r"process was \(<state=.*\[64,10\].*and is now \(<state=.*\[63,10\]"),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa._files import open_regular
+from hansa.cli._places import short
 from hansa.cli.config import ConfigError, RunConfig
 
 _LINES_SHOWN = 20
@@ -27,12 +28,17 @@ class Code:
     Attributes:
         file: its path.
         sha256: the digest of its bytes.
-        changed: whether it is another than when the run began.
+        change: how it is another than when the run began, in lines; None if it is the same.
     """
 
     file: Path
     sha256: str
-    changed: bool
+    change: str | None
+
+    @property
+    def changed(self) -> bool:
+        """Whether it is another than when the run began."""
+        return self.change is not None
 
     def __str__(self) -> str:
         target = f", a link to {self.file.resolve()}" if self.file.is_symlink() else ""
@@ -63,19 +69,18 @@ def kept(config: RunConfig) -> dict[str, dict[str, str]]:
     return found
 
 
-def checked(folder: Path, config: RunConfig, before: Any, allow_changes: bool) -> list[Code]:
-    """The Python files of a run that is about to be taken up, if they are those that it began with.
+def compared(folder: Path, config: RunConfig, before: Any) -> list[Code]:
+    """The Python files of a run that is about to be taken up, beside those that it began with.
 
     Args:
         folder: the run's.
         config: what it is taken up with.
         before: what `kept` gave when it began.
-        allow_changes: whether they may be others.
 
     Raises:
-        ConfigError: if one is not there, or is another and may not be, with what has changed.
+        ConfigError: if one is not there.
     """
-    codes, problems = [], []
+    codes = []
     for file in files_of(config):
         try:
             source = _read(file)
@@ -87,19 +92,14 @@ def checked(folder: Path, config: RunConfig, before: Any, allow_changes: bool) -
         if isinstance(entry, str):  # as Hansa kept it before it kept digests
             entry = {"sha256": _digest(entry.encode(errors="replace")), "text": entry}
         digest = entry.get("sha256") if isinstance(entry, Mapping) else None
-        code = Code(file, _digest(source), _digest(source) != digest)
-        codes.append(code)
-        if not code.changed or allow_changes:
-            continue
+        change = None
         if not isinstance(digest, str):
-            problems.append(f"the folder does not say what {file} was when the run began")
-        else:
+            change = f"the folder does not say what {short(file)} was when the run began"
+        elif digest != _digest(source):
             assert isinstance(entry, Mapping)
-            changes = _changes(str(entry.get("text")), source.decode(errors="replace"))
-            problems.append(f"{file} has changed since the run began:\n{changes}")
-    if problems:
-        advice = "put back what it was, begin a new run, or take the change with --allow-changes"
-        raise ConfigError(folder, [*problems[:-1], f"{problems[-1]}\n{advice}"])
+            lines = _changes(str(entry.get("text")), source.decode(errors="replace"))
+            change = f"{short(file)} has changed since the run began:\n{lines}"
+        codes.append(Code(file, _digest(source), change))
     return codes
 
 

@@ -144,15 +144,28 @@ def new(folder: Path, json: bool) -> None:
 @app.command(epilog=_help.AFTER_TRAIN, short_help="Run what a TOML file says, or go on with it.")
 @_config
 @_set
+@click.option(
+    "--rounds",
+    metavar="N",
+    type=_whole(1),
+    help="How many rounds the run is to have in all.",
+    show_default="as many as the file says",
+)
+@click.option("--fresh", is_flag=True, help="Begin a new run, in the next free folder.")
+@click.option("--allow-changes", is_flag=True, help="Go on with the run though its file or its model has changed.")
 @_json_lines
-def train(config: Path, overrides: tuple[str, ...], json: bool) -> None:
+def train(
+    config: Path, overrides: tuple[str, ...], rounds: int | None, fresh: bool, allow_changes: bool, json: bool
+) -> None:
     """Train a model on clients, as a TOML file says, by federated averaging.
 
-    If the run's folder has the run already, it goes on from its last checkpoint.
+    CONFIG is a run's TOML file, or a folder with a run.toml. If the run is there already, it goes on from its last
+    checkpoint. If something else is asked for now, nothing is done, and the message says what has changed and what to
+    type.
     """
     from hansa.cli import _train
 
-    _end(_train.train(config, overrides, json))
+    _end(_train.train(config, overrides, json, rounds=rounds, fresh=fresh, allow_changes=allow_changes))
 
 
 @app.command(epilog=_help.AFTER_RESUME, short_help="Go on with a run that was stopped or killed.")

@@ -52,7 +52,7 @@ def show(what: str, overrides: Sequence[str], plot: Path | None, as_json: bool) 
         evaluated = populations.evaluation
         facts["evaluation"] = {"on": populations.what, "examples": int(evaluated.sizes.sum())}
     if plot is not None:
-        simulation.plot_clients(data, table.label, title=Path(what).stem).savefig(plot)
+        simulation.plot_clients(data, table.label, title=Path(what).resolve().stem).savefig(plot)
         facts["plot"] = plot
     if as_json:
         print_json(facts)

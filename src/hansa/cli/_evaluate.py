@@ -12,11 +12,11 @@ from rich.text import Text
 
 from hansa import learning
 from hansa._printing import in_a_line
-from hansa.cli import _code
+from hansa.cli import _changes
 from hansa.cli._experiment import Evaluation, Experiment, everyone
 from hansa.cli._output import print_json, say
 from hansa.cli._populations import DataError
-from hansa.cli._train import restored
+from hansa.cli._train import may_type, restored
 from hansa.learning import ClientMetrics, Distribution
 from hansa.program import load_checkpoint
 from hansa.program.metrics import flatten
@@ -38,7 +38,7 @@ def evaluate(folder: Path, on: Whose, metric: str | None, worst: int, allow_chan
         as_json: whether to print JSON.
     """
     config, known, _ = restored(folder)
-    codes = _code.checked(folder, config, known["files"], allow_changes)
+    codes = _changes.check_files(folder, config, known, allow_changes, may_type(["evaluate", folder]))
     if not as_json:
         say(*(f"Code      {code}" for code in codes))
     experiment = Experiment(config)

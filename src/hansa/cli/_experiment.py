@@ -75,7 +75,9 @@ class Experiment:
             return None
         return Evaluation(_checked(lambda: learning.build_federated_evaluation(self.source.model_fn)), population)
 
-    def train(self, folder: Path, config: Mapping[str, Any], rounds: int, progress: Any) -> program.TrainingResult:
+    def train(
+        self, folder: Path, config: Mapping[str, Any], rounds: int, progress: Any, allow_changes: bool = False
+    ) -> program.TrainingResult:
         """Run the rounds, or those that are still to be run.
 
         Args:
@@ -83,6 +85,7 @@ class Experiment:
             config: what it is to be the same run with; see `identity`.
             rounds: how many it is to have.
             progress: where it is shown.
+            allow_changes: whether it may go on as another run than it was.
         """
         training = self.config.training
         if self.evaluation is None:
@@ -104,6 +107,7 @@ class Experiment:
             evaluate_every=training.evaluate_every,
             evaluate_initial=training.evaluate_initial,
             run_dir=folder,
+            allow_changes=allow_changes,
             checkpoint_every=training.checkpoint_every,
             keep_checkpoints=training.keep_checkpoints,
             keep_every=training.keep_every,

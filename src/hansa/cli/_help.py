@@ -59,7 +59,9 @@ AFTER_NEW = laid_out("""
 AFTER_TRAIN = laid_out("""
 *Examples*
   hansa train run.toml
-  hansa train run.toml --set training.rounds=50 --set output.folder=runs/long
+  hansa train first                          the run.toml in the folder first
+  hansa train first --rounds 50              another number of rounds
+  hansa train first --set training.seed=2 --fresh    a new run, in a new folder
   hansa train run.toml --json | tail -n 1    the result for a program
 
 *It leaves*, in the run's folder, metrics.csv and metrics.jsonl (every round),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +15,101 @@ from rich.console import Console
 from hansa import learning
 from hansa._files import replacing
 from hansa._printing import in_a_line
-from hansa.cli import _code
+from hansa.cli import _changes, _code, _places
+from hansa.cli._changes import ChangedError, command
 from hansa.cli._code import Code
 from hansa.cli._experiment import Experiment, identity
 from hansa.cli._output import NO_PICTURE, can_draw, print_json, say
-from hansa.cli.config import ConfigError, RunConfig, differences, read_config, restore_config
-from hansa.program import BestModel, RunError, TrainingResult
+from hansa.cli._places import short
+from hansa.cli.config import ConfigError, RunConfig, config_file, read_config, restore_config
+from hansa.program import BestModel, CheckpointError, RunError, TrainingResult
+from hansa.program.changes import ChangedRunError, told
 from hansa.program.checkpoints import Checkpoints
 from hansa.program.interrupt import BY_USER
 from hansa.program.progress import TableProgress, is_shown
 from hansa.program.records import Record
-from hansa.program.run_file import CHECKPOINTS, has_run, recovered_run
+from hansa.program.run_file import CHECKPOINTS, recovered_run
 from hansa.simulation._values import cohort_size_of
 
 
-def train(path: Path, overrides: Sequence[str], as_json: bool) -> bool:
+def train(
+    path: Path,
+    overrides: Sequence[str],
+    as_json: bool,
+    *,
+    rounds: int | None = None,
+    fresh: bool = False,
+    allow_changes: bool = False,
+) -> bool:
     """Run what a TOML file says, or go on with it, if its folder has it already.
+
+    Args:
+        path: the file, or a folder that has a `run.toml`.
+        overrides: of the file.
+        as_json: whether to print JSON.
+        rounds: how many rounds, in place of the file's.
+        fresh: whether to begin a new run, in a folder of its own, in any case.
+        allow_changes: whether the newest run goes on though it was asked for something else.
 
     Returns:
         Whether it came to its end; not if the user pressed Ctrl-C.
+
+    Raises:
+        ChangedError: if there is a run, and it is another one.
     """
-    config = read_config(path, overrides)
-    folder = config.output.folder or path.resolve().parent / "runs" / f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    now = identity(config)
-    if has_run(folder):
-        _refuse_another(folder, config, now)
-    return _run(config, folder, now, config.training.rounds, as_json)
+    file = config_file(path)
+    config = read_config(file, [*overrides, *([] if rounds is None else [f"training.rounds={rounds}"])])
+    typed: list[object] = ["train", path, *(word for override in overrides for word in ("--set", override))]
+    typed += [] if rounds is None else ["--rounds", rounds]
+    now, folder = identity(config), config.output.folder
+    place: contextlib.AbstractContextManager[Path]
+    known = None
+    if folder is None:
+        place = _places.claimed(_places.timed(file.resolve().parent / "runs", file.stem))
+    elif fresh:
+        place = _places.claimed(folder)
+    else:
+        found, known = _known_run(folder, config, now, typed, allow_changes)
+        place = contextlib.nullcontext(found)
+    with place as found:
+        if not as_json and (fresh or found != folder):
+            say(f"A new run, in {short(found)}." if known is None else f"The run is in {short(found)}.", "")
+        job = Job(config, found, now if known is None else known, config.training.rounds, typed)
+        return execute(job, as_json, allow_changes)
+
+
+def _known_run(
+    folder: Path, config: RunConfig, now: dict[str, Any], typed: Sequence[object], allow_changes: bool
+) -> tuple[Path, dict[str, Any] | None]:
+    """The newest run of a folder's name that is the one asked for, and what it is to be known as; or a new run's.
+
+    Raises:
+        ChangedError: if there are runs, and none is the one asked for; the newest is compared.
+    """
+    runs = _places.runs_of(folder)
+    if not runs:
+        return folder, None
+    newest: list[str] = []
+    for found in reversed(runs):
+        run = recovered_run(found)
+        if run is None:  # which is told when it is taken up
+            return found, now
+        before = run["asked"].get("config")
+        if not _is_of_train(before):
+            lines = ["it was not begun by `hansa train`"]
+        else:
+            lines = _changes.changes(found, config, before, now)
+            if not lines or (allow_changes and not newest):
+                return found, now if lines else before
+        newest = newest or lines
+    raise ChangedError(
+        runs[-1],
+        newest,
+        {
+            command(*typed, "--fresh"): f"begins a new run, in {short(_places.next_of(folder))}",
+            command(*typed, "--allow-changes"): "goes on with the old one, as is asked for now",
+        },
+    )
 
 
 def resume(folder: Path, rounds: int | None, allow_changes: bool, as_json: bool) -> bool:
@@ -52,10 +122,21 @@ def resume(folder: Path, rounds: int | None, allow_changes: bool, as_json: bool)
         as_json: whether to print JSON.
     """
     config, known, asked = restored(folder)
-    codes = _code.checked(folder, config, known["files"], allow_changes)
+    typed = ["resume", folder, *([] if rounds is None else ["--rounds", rounds])]
+    codes = _changes.check_files(folder, config, known, allow_changes, may_type(typed))
     if not as_json:
         say(*(f"Code      {code}" for code in codes))
-    return _run(config, folder, known, rounds or asked, as_json, codes)
+    if any(code.changed for code in codes):
+        known = {**known, "files": _code.kept(config)}
+    return execute(Job(config, folder, known, rounds or asked, typed, codes), as_json, allow_changes)
+
+
+def may_type(typed: Sequence[object]) -> dict[str, str]:
+    """What may be typed where the files of a run have changed that is taken up from its folder."""
+    return {
+        command(*typed, "--allow-changes"): "takes the files as they are now",
+        "hansa train CONFIG --fresh": "begins a new run with them",
+    }
 
 
 def restored(folder: Path) -> tuple[RunConfig, dict[str, Any], int]:
@@ -90,45 +171,52 @@ def _is_of_train(known: Any) -> bool:
     return isinstance(known, dict) and isinstance(known.get("training"), dict) and isinstance(known.get("files"), dict)
 
 
-def _refuse_another(folder: Path, config: RunConfig, now: dict[str, Any]) -> None:
-    run = recovered_run(folder)
-    if run is None:  # which is told when it is taken up
-        return
-    before = run["asked"].get("config")
-    if not _is_of_train(before):
-        raise RunError(f"{folder} has a run that was not begun by `hansa train`; name another folder")
-    if before["files"].keys() == now["files"].keys():
-        _code.checked(folder, config, before["files"], False)
-    changes = differences(before, now)
-    if changes:
-        listed = "".join(f"\n  {change}" for change in changes)
-        raise RunError(
-            f"the run in {folder} is another one:{listed}\nName another folder, such as --set output.folder=runs/second"
-        )
+@dataclass(frozen=True)
+class Job:
+    """A run that is to be begun, or to go on.
+
+    Attributes:
+        config: its configuration.
+        folder: its folder.
+        known: what `identity` gives, or gave when it began.
+        rounds: how many rounds it is to have.
+        typed: the words of the command.
+        codes: its Python files, if it is taken up from its folder.
+    """
+
+    config: RunConfig
+    folder: Path
+    known: dict[str, Any]
+    rounds: int
+    typed: Sequence[object]
+    codes: Sequence[Code] = ()
 
 
-def _refuse_fewer(folder: Path, rounds: int) -> None:
-    """Refuse to take a run to fewer rounds than it has."""
-    found = Checkpoints(folder / CHECKPOINTS).newest(None)
-    if found is not None and found.round > rounds:
-        raise ConfigError(
-            folder, [f"the run has {found.round} rounds already; ask for as many, or more, instead of {rounds}"]
-        )
+def execute(job: Job, as_json: bool, allow_changes: bool = False) -> bool:
+    """Run the rounds that are to be run, show them, and leave curves and the model.
 
-
-def _run(
-    config: RunConfig, folder: Path, known: dict[str, Any], rounds: int, as_json: bool, codes: Sequence[Code] = ()
-) -> bool:
-    _refuse_fewer(folder, rounds)
-    experiment = Experiment(config)
+    Returns:
+        Whether it came to its end; not if the user pressed Ctrl-C.
+    """
+    done = _done(job)
+    experiment = Experiment(job.config)
     progress: Any
     if as_json:
-        progress = JsonProgress(folder, codes)
+        progress = JsonProgress(job.folder, job.codes)
     else:
         console = Console(highlight=False)
-        say(_summary(experiment, rounds))
+        say(_summary(experiment, job.rounds))
         progress = TableProgress(console) if console.is_terminal else PlainProgress()
-    result = experiment.train(folder, known, rounds, progress)
+    try:
+        result = experiment.train(job.folder, job.known, job.rounds, progress, allow_changes)
+    except ChangedRunError as error:  # of what no key says, such as a file of data that has others in it
+        raise ChangedError(job.folder, told(error.changes), _instead(job, not allow_changes)) from None
+    except CheckpointError as error:
+        if not allow_changes:
+            raise
+        raise CheckpointError(
+            f"{error}\nA new run can begin with it: {command(*_train_words(job), '--fresh')}"
+        ) from None
     files = _leave(experiment, result)
     if as_json:
         print_json(
@@ -137,16 +225,53 @@ def _run(
                 "rounds": result.rounds,
                 "stopped": result.stopped,
                 "metrics": result.history[-1] if len(result.history) else {},
-                "folder": folder,
+                "folder": job.folder,
                 "files": {file.name: file for file in files},
             }
         )
     else:
-        ended = f"after {result.rounds} rounds" + ("" if result.stopped is None else f", stopped: {result.stopped}")
-        say("", f"Done {ended}. In {folder}:", *(f"  {file.name}" for file in files))
-        if result.rounds < rounds:
-            say(f"hansa resume {folder} goes on with it." if _by_user(result) else "")
+        _tell(job, result, files, done)
     return not _by_user(result)
+
+
+def _done(job: Job) -> int:
+    """How many rounds the run has.
+
+    Raises:
+        ConfigError: if they are more than it is to have.
+    """
+    found = Checkpoints(job.folder / CHECKPOINTS).newest(None)
+    done = 0 if found is None else found.round
+    if done > job.rounds:
+        raise ConfigError(
+            short(job.folder), [f"the run has {done} rounds already; ask for as many, or more, instead of {job.rounds}"]
+        )
+    return done
+
+
+def _instead(job: Job, may_change: bool) -> dict[str, str]:
+    """What may be typed where a run is another one."""
+    allowed = {command(*job.typed, "--allow-changes"): "goes on with the old one, as is asked for now"}
+    return {command(*_train_words(job), "--fresh"): "begins a new run", **(allowed if may_change else {})}
+
+
+def _train_words(job: Job) -> Sequence[object]:
+    return job.typed if job.typed[0] == "train" else ["train", "CONFIG"]
+
+
+def _tell(job: Job, result: TrainingResult, files: Sequence[Path], done: int) -> None:
+    """Say what came of a run, and what to type next."""
+    folder = short(job.folder)
+    ended = f"after {result.rounds} rounds" + ("" if result.stopped is None else f", stopped: {result.stopped}")
+    say("", f"Done {ended}. In {folder}:", *(f"  {file.name}" for file in files))
+    if _by_user(result):
+        say(f"{command('resume', folder)} goes on with it.")
+    elif done == result.rounds and result.stopped is None:
+        say(
+            "All of it was done before.",
+            f"{command('resume', folder, '--rounds', 2 * done)} makes it longer.",
+            f"{command(*_train_words(job), '--fresh')} begins a new run.",
+        )
 
 
 def _by_user(result: TrainingResult) -> bool:

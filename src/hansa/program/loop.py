@@ -68,6 +68,7 @@ def train(
     evaluate_initial: bool = False,
     run_dir: str | os.PathLike[str] | None = None,
     resume: bool | str = "auto",
+    allow_changes: bool = False,
     checkpoint_every: int = 10,
     keep_checkpoints: int = 2,
     keep_every: int | None = None,
@@ -107,6 +108,9 @@ def train(
             the clients are (`population.json`), and each round's seconds and clients (`rounds.jsonl`); without one
             nothing is saved.
         resume: "auto" goes on with the run in `run_dir`, if there is one; True demands one; False refuses one.
+        allow_changes: whether a run goes on though it is asked for something else than it was, such as another seed or
+            `config`. It is then the run that it was up to its last checkpoint, and goes on as another; `run.json` notes
+            what has changed, and after which round. The number of clients and the type of the state must be the same.
         checkpoint_every: how many rounds may be lost at most, if the process is killed.
         keep_checkpoints: how many, the newest.
         keep_every: the checkpoints of rounds that are multiples of this are kept, too; a multiple of
@@ -115,7 +119,7 @@ def train(
         callbacks: what else is done after a round; see `hansa.program.Callback`. A function is called with a round's
             number, the state and the metrics; if it returns a string, that is why the run stops.
         config: whatever else the run depends on, such as learning rates: values that JSON has. A run is not resumed
-            with another one.
+            with another one, but with `allow_changes`.
         progress: "auto" shows a table in a terminal or a notebook, and logs a line now and then elsewhere; True always
             shows the table, False nothing. Or a `hansa.program.Progress`.
 
@@ -139,14 +143,16 @@ def train(
     )
     keep = count("keep_checkpoints", keep_checkpoints, 1)
     own_sinks, shown, asked = to_sinks(sinks), to_progress(progress), plan.asked(seed, config)
-    check_resume(resume, run_dir)
+    check_resume(resume, run_dir, allow_changes)
     with contextlib.ExitStack() as stack:
         folder = None
         if run_dir is not None:
             state_member(process.state_type)
             noted = {"rounds": plan.rounds, "data": repr(data), "versions": _versions(), "devices": _devices()}
             noted["about"] = facts(process)
-            folder = stack.enter_context(RunFolder(Path(run_dir), asked, noted, resume, keep, plan.keep_every))
+            folder = stack.enter_context(
+                RunFolder(Path(run_dir), asked, noted, resume, keep, plan.keep_every, allow_changes)
+            )
         run = Run(plan, folder, own_sinks)
         run.restore(initial_state)
         stop = stack.enter_context(StopRequest())

@@ -122,12 +122,14 @@ def evaluated_names(evaluate: Any) -> list[str] | None:
     return [EVALUATION + name for name in names] if isinstance(names, list | tuple) else None
 
 
-def check_resume(resume: Any, run_dir: Any) -> None:
-    """Checks that `resume` is one of its values, and that there is a folder to resume.
+def check_resume(resume: Any, run_dir: Any, allow_changes: Any) -> None:
+    """Checks that `resume` and `allow_changes` have one of their values, and that there is a folder to resume.
 
     Raises:
-        ValueError: if not.
+        TypeError, ValueError: if not.
     """
+    if not isinstance(allow_changes, bool):
+        raise TypeError(f"allow_changes must be True or False, found {allow_changes!r}")
     if resume not in (True, False, "auto"):
         raise ValueError(f"resume must be True, False or 'auto', found {resume!r}")
     if resume is True and run_dir is None:

@@ -134,6 +134,8 @@ def _problem(run: Mapping[str, Any]) -> str | None:
         return told
     if not isinstance(run.get("devices"), str | None):
         return "`devices` is no text"
+    if not isinstance(run.get("changes", []), list):
+        return "`changes` is no list"
     ended = run.get("ended")
     if ended is None:
         return None

@@ -10,6 +10,7 @@ from typing import Any
 
 from hansa._files import is_part, remove_parts, replacing, set_aside
 from hansa._warnings import warn
+from hansa.program.changes import ChangedRunError, Changes, changes_of, noted, told
 from hansa.program.checkpoints import Checkpoints
 from hansa.program.lock import LOCK, InUseError, Lock
 from hansa.program.population import read_population
@@ -44,6 +45,7 @@ class RunFolder:
         resume: whether a run is to go on: True, False, or "auto", if it has begun.
         keep_checkpoints: how many.
         keep_every: see `Checkpoints`.
+        allow_changes: whether a run goes on though it is asked for something else than it was, which is then noted.
 
     Raises:
         RunError: from the `with` statement, if the folder cannot be used.
@@ -57,8 +59,11 @@ class RunFolder:
         resume: bool | str,
         keep_checkpoints: int,
         keep_every: int | None = None,
+        allow_changes: bool = False,
     ) -> None:
         self.path, self.resumed = path, False
+        self._allow_changes = allow_changes
+        self._changes: Changes = {}
         self.checkpoints = Checkpoints(path / CHECKPOINTS, keep_checkpoints, keep_every)
         # As it is read back.
         self._asked = json.loads(json.dumps(asked))
@@ -110,8 +115,10 @@ class RunFolder:
             # When it began, and with what: as it was said then, or not at all.
             known = ("data", "versions", "about")
             said = {name: (before or self._facts).get(name) for name in known}
-            noted = {name: said.get(name, value) for name, value in self._facts.items()}
-            self._run = {"format": 1, "asked": self._asked, **noted, "ended": None}
+            facts = {name: said.get(name, value) for name, value in self._facts.items()}
+            self._run = {"format": 1, "asked": self._asked, **facts, "ended": None}
+            if before is not None and "changes" in before:
+                self._run["changes"] = before["changes"]
         else:
             others = sorted(path.name for path in self.path.iterdir() if not _is_of_a_beginning(path))
             if others:
@@ -143,14 +150,17 @@ class RunFolder:
         told = why if str(path) in why else f"{path} is damaged: {why}"
         warn(f"{told}. It is {set_aside(path).name} now")
 
-    def begin(self, population: Callable[[], Mapping[str, Any]]) -> None:
+    def begin(self, population: Callable[[], Mapping[str, Any]], done: int = 0) -> None:
         """Note that the run has begun, or that it goes on; and with whom, if that had not been done.
 
         Args:
             population: gives what is known of the clients.
+            done: how many rounds are done.
         """
+        if self._changes:
+            self._run["changes"] = [*self._run.get("changes", []), noted(self._changes, done)]
         self._note(RUN, self._run)
-        if not (self.path / POPULATION).exists():
+        if self._changes or not (self.path / POPULATION).exists():
             self._note(POPULATION, population(), indent=None)
 
     def end(self, rounds: int, stopped: str | None) -> None:
@@ -163,19 +173,22 @@ class RunFolder:
             part.write_text(json.dumps(whole, indent=indent) + "\n", "utf-8")
 
     def _check(self, run: Mapping[str, Any]) -> None:
-        before = run["asked"]
-        names = [*self._asked, *(name for name in before if name not in self._asked)]
-        missing = "nothing"
-        changes = [
-            f"  {name} was {_shown(before.get(name, missing))}, and is now {_shown(self._asked.get(name, missing))}"
-            for name in names
-            if before.get(name, missing) != self._asked.get(name, missing)
-        ]
-        if changes:
-            raise RunError(
-                f"the run in {self.path} is another one, and cannot be resumed as this:\n" + "\n".join(changes) + "\n"
-                "Ask for the same, or name another folder."
+        changes = changes_of(run["asked"], self._asked)
+        if not changes:
+            return
+        listed = "".join(f"\n  {line}" for line in told(changes))
+        if self._allow_changes and "clients" in changes:
+            raise ChangedRunError(
+                f"the run in {self.path} has other clients, and cannot go on with these:{listed}\nName another folder.",
+                changes,
             )
+        if not self._allow_changes:
+            raise ChangedRunError(
+                f"the run in {self.path} is another one, and cannot be resumed as this:{listed}\n"
+                "Ask for the same, name another folder, or go on with what has changed: allow_changes=True.",
+                changes,
+            )
+        self._changes = changes
 
     def _warn_of_devices(self, run: Mapping[str, Any]) -> None:
         before, now = run["devices"], self._facts.get("devices")
@@ -190,7 +203,3 @@ def _is_of_a_beginning(path: Path) -> bool:
     """Whether a run that was killed before its first round may have left it."""
     made = path.name == LOCK or is_part(path) or path.match("sink-*.json")
     return made or (path.is_file() and path.stat().st_size == 0)
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -93,7 +93,7 @@ class Run:
         if self._folder is not None:
             # Only now, as a sink may drop what it finds in a run that has begun.
             with self._writing():
-                self._folder.begin(self._plan.cohorts.summary)
+                self._folder.begin(self._plan.cohorts.summary, self.done)
 
     def execute(self, stop: StopRequest, shown: Progress) -> None:
         """Run the rounds that are to be run, or those until a stop is asked for."""

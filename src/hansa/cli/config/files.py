@@ -14,17 +14,41 @@ from hansa.cli.config.parsing import faults, parsed, read_text
 from hansa.cli.config.rules import rules
 from hansa.cli.config.schema import RunConfig
 
+RUN_TOML = "run.toml"
+"""The file that is meant where a folder is named."""
+
+
+def config_file(path: Path) -> Path:
+    """The TOML file that a path on the command line means: itself, or the `run.toml` in a folder.
+
+    Raises:
+        ConfigError: if it is a folder without one, with what there is instead.
+    """
+    if not path.is_dir():
+        return path
+    file = path / RUN_TOML
+    if file.exists():
+        return file
+    looked = f"it is a folder, and there is no {file} in it"
+    if (path / "run.json").exists():
+        raise ConfigError(path, [f"{looked}; it is the folder of a run: `hansa resume {path}` goes on with it"])
+    others = sorted(found.name for found in path.glob("*.toml"))
+    if others:
+        raise ConfigError(path, [f"{looked}; name a file: {', '.join(str(path / name) for name in others[:5])}"])
+    raise ConfigError(path, [f"{looked}; `hansa new {path}` writes one to begin with"])
+
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration in a file.
 
     Args:
-        path: a TOML file; what is relative in it is relative to its folder.
+        path: a TOML file, or a folder with a `run.toml`; what is relative in it is relative to its folder.
         overrides: `KEY=VALUE`, such as `training.rounds=20`; what is no value of TOML is a string.
 
     Raises:
         ConfigError: if there is no such file, or something in it is wrong.
     """
+    path = config_file(path)
     try:
         values = parsed(read_text(path))
     except FileNotFoundError:

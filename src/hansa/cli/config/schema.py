@@ -168,7 +168,10 @@ class TrainingTable:
 class OutputTable:
     """Where results go."""
 
-    folder: Path | None = key("the run's folder; by default a new one, `runs/FILE-TIME`", None)
+    folder: Path | None = key(
+        "the run's folder, if another run is there, with `--fresh`, `FOLDER-2`; by default a new one, `runs/FILE-TIME`",
+        None,
+    )
     sinks: list[Literal["tensorboard", "mlflow", "wandb"]] = key(
         "where metrics go, too: TensorBoard's files in the run's folder, MLflow, Weights & Biases", []
     )
