@@ -25,7 +25,15 @@ import pytest
 import hansa
 from hansa.simulation import DatasetError, _files
 
-PACKAGES = ("hansa", "hansa.learning", "hansa.simulation", "hansa.templates", "hansa.types", "hansa.utils")
+PACKAGES = (
+    "hansa",
+    "hansa.learning",
+    "hansa.program",
+    "hansa.simulation",
+    "hansa.templates",
+    "hansa.types",
+    "hansa.utils",
+)
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "hansa.md"
 _PARSER = doctest.DocTestParser()
 
@@ -54,6 +62,12 @@ def examples(value: Any) -> list[doctest.Example]:
     return _PARSER.get_examples(getattr(value, "__doc__", None) or "")
 
 
+def protocols_of(cls: type, package: str) -> list[type]:
+    """The public protocols whose methods a class has, such as `Sink`; their examples show what these methods do."""
+    protocols = [value for _, value in public(package) if inspect.isclass(value) and getattr(value, "_is_protocol", 0)]
+    return [each for each in protocols if all(hasattr(cls, name) for name, _ in members(each))]
+
+
 def docstrings() -> dict[str, str]:
     """All docstrings that hold examples, each once, under the name that its package gives it."""
     found: dict[str, str] = {}
@@ -76,10 +90,11 @@ DOCSTRINGS = docstrings()
 def test_every_public_name_has_an_example(package: str) -> None:
     lacking = []
     for name, value in public(package):
-        if not examples(value):
+        if not examples(value) or "\n    Examples:\n" not in value.__doc__:
             lacking.append(name)
         if inspect.isclass(value):
-            source = "".join(example.source for base in value.__mro__ for example in examples(base))
+            shown_by = [*value.__mro__, *protocols_of(value, package)]
+            source = "".join(example.source for base in shown_by for example in examples(base))
             lacking += [
                 f"{name}.{part}"
                 for part, member in members(value)

@@ -32,6 +32,25 @@ class Callback(Protocol):
     A callback may also have the method `after_last_evaluation(round_number, state, metrics)`. It is called when a run's
     last round is evaluated only because it is the last: `after_round` has not seen that evaluation, so that a run which
     is made longer later stops where one in one go would.
+
+    Examples:
+        >>> class Few:
+        ...     "Stops a run after so many rounds of its process."
+        ...
+        ...     def __init__(self, most):
+        ...         self.most, self.seen = most, 0
+        ...
+        ...     def after_round(self, round_number, state, metrics):
+        ...         self.seen += 1
+        ...         return f"{self.seen} rounds were enough" if self.seen == self.most else None
+        ...
+        ...     def save(self):
+        ...         return {"seen": self.seen}
+        ...
+        ...     def restore(self, saved):
+        ...         self.seen = 0 if saved is None else int(saved.seen)
+        >>> hansa.program.train(process, data, rounds=9, callbacks=[Few(2)], progress=False).stopped
+        '2 rounds were enough'
     """
 
     def after_round(self, round_number: int, state: Any, metrics: Record) -> str | None:
@@ -65,10 +84,16 @@ class EarlyStopping:
     Raises:
         TypeError, ValueError: if an argument is not what is said above.
 
-    Example:
-        >>> stopping = hansa.program.EarlyStopping(monitor="evaluation/accuracy", patience=3)
+    Examples:
+        >>> stopping = hansa.program.EarlyStopping(monitor="evaluation/loss", patience=2)
         >>> stopping
-        EarlyStopping('evaluation/accuracy', 3, min_delta=0.0, mode='max')
+        EarlyStopping('evaluation/loss', 2, min_delta=0.0, mode='min')
+        >>> stopping.after_round(1, state, {"evaluation/loss": 0.5})
+        >>> stopping.after_round(2, state, {"evaluation/loss": 0.6})
+        >>> stopping.after_round(3, state, {"evaluation/loss": 0.5})
+        'evaluation/loss has not improved since round 1, when it was 0.5'
+        >>> other = hansa.program.EarlyStopping(monitor="evaluation/loss", patience=2)
+        >>> other.restore(stopping.save())
     """
 
     @instead(metric="monitor", restore_best=_BEST, restore_best_weights=_BEST, verbose=_SHOWN)
@@ -128,10 +153,17 @@ class BestModel:
     Raises:
         TypeError, ValueError: if an argument is not what is said above.
 
-    Example:
+    Examples:
         >>> best = hansa.program.BestModel(monitor="evaluation/loss")
         >>> best
         BestModel('evaluation/loss', mode='min')
+        >>> best.after_round(1, state, {"evaluation/loss": 0.5})
+        >>> best.after_round(2, state, {"evaluation/loss": 0.6})
+        >>> best.after_last_evaluation(3, state, {"evaluation/loss": 0.7})
+        >>> best.round, best.value, best.state is state
+        (1, 0.5, True)
+        >>> other = hansa.program.BestModel(monitor="evaluation/loss")
+        >>> other.restore(best.save())
     """
 
     @instead(metric="monitor", verbose=_SHOWN, save_best_only="it keeps the best round only; leave it out")

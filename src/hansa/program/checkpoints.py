@@ -33,7 +33,14 @@ _NAME = re.compile(r"round-(\d+)\.hansa")
 
 
 class CheckpointError(UserError):
-    """A checkpoint that cannot be used: it is damaged, or of another process."""
+    """A checkpoint that cannot be used: it is damaged, or of another process.
+
+    Examples:
+        >>> hansa.program.load_checkpoint(".")
+        Traceback (most recent call last):
+            ...
+        hansa.program.checkpoints.CheckpointError: . has no checkpoints in a folder `checkpoints`
+    """
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,11 @@ class Checkpoint:
         saved: what the callbacks remember, by a name for each.
         stopped: the reason for which a callback has stopped the run, if one has.
         run: what `run.json` said, if the checkpoint is of a run with a folder.
+
+    Examples:
+        >>> checkpoint = hansa.program.Checkpoint(round=12, state=state)
+        >>> checkpoint.round, checkpoint.stopped
+        (12, None)
     """
 
     round: int
@@ -80,6 +92,11 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, state_
 
     Raises:
         OSError: if it cannot be written.
+
+    Examples:
+        >>> hansa.program.save_checkpoint("twelve.hansa", hansa.program.Checkpoint(12, state), process.state_type)
+        >>> hansa.program.load_checkpoint("twelve.hansa").round
+        12
     """
     writer = Writer()
     saved = {}
@@ -107,6 +124,13 @@ def load_checkpoint(path: str | os.PathLike[str], state_type: Type | None = None
     Raises:
         CheckpointError: if the file is damaged, or its state has another type, or the folder has no checkpoint.
         OSError: if it cannot be read.
+
+    Examples:
+        >>> result = hansa.program.train(process, data, rounds=2, run_dir="runs/first", progress=False)
+        >>> checkpoint = hansa.program.load_checkpoint("runs/first", process.state_type)
+        >>> checkpoint.round
+        2
+        >>> state, metrics = process.next(checkpoint.state, data.cohort([0, 1, 2]))
     """
     path = Path(path)
     if path.is_dir():

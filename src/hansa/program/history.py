@@ -33,6 +33,16 @@ class History(Sequence[Record]):
 
     Args:
         records: those of the rounds.
+
+    Examples:
+        >>> history = hansa.program.train(process, data, rounds=3, progress=False).history
+        >>> len(history), history.names[:3]
+        (3, ('round', 'accuracy', 'loss'))
+        >>> history[-1]["loss"] == history["loss"][-1] == history.columns["loss"][-1]
+        True
+        >>> history.to_pandas().shape
+        (3, 6)
+        >>> figure = history.plot("loss", path="loss.png")
     """
 
     def __init__(self, records: Sequence[Record] = ()) -> None:

@@ -41,6 +41,15 @@ class TrainingResult:
         rounds: how many rounds are finished.
         stopped: why the run ended before its last round; None if it did not.
         run_dir: the run's folder, if it has one.
+
+    Examples:
+        >>> result = hansa.program.train(process, data, rounds=2, progress=False)
+        >>> result.rounds, result.stopped, result.run_dir
+        (2, None, None)
+        >>> result.history.names[:3]
+        ('round', 'accuracy', 'loss')
+        >>> result.state.model.trainable["dense/bias"].shape
+        (10,)
     """
 
     state: Any
@@ -128,6 +137,25 @@ def train(
         hansa.program.RunError: if `run_dir` cannot be used: another process is at it, it has another run, or it cannot
             be written, at the beginning or later. What was saved before stays as it is.
         hansa.program.CheckpointError: if no checkpoint can be read, or the state's type is another.
+
+    Examples:
+        >>> evaluation = hansa.learning.build_federated_evaluation(model)
+        >>> everyone = data.cohort(range(10))
+        >>> result = hansa.program.train(
+        ...     process,
+        ...     data,
+        ...     rounds=4,
+        ...     cohort_size=5,
+        ...     evaluate=lambda state: evaluation(state.model, everyone),
+        ...     evaluate_every=2,
+        ...     run_dir="runs/first",
+        ...     callbacks=[hansa.program.EarlyStopping(monitor="evaluation/loss", patience=3)],
+        ...     progress=False,
+        ... )
+        >>> result.rounds, result.stopped
+        (4, None)
+        >>> result.history["evaluation/accuracy"]
+        [None, 0..., None, 0...]
     """
     seed = count("seed", seed, 0)
     plan = Plan(

@@ -26,7 +26,24 @@ _log = logging.getLogger("hansa.program")
 
 
 class Progress(Protocol):
-    """Shows a run: `begin`, then any number of times `add`, and always `end`."""
+    """Shows a run: `begin`, then any number of times `add`, and always `end`.
+
+    Examples:
+        >>> class Dots:
+        ...     def begin(self, done, rounds, stopping):
+        ...         print(rounds, "rounds")
+        ...
+        ...     def add(self, record, seconds):
+        ...         print(record["round"])
+        ...
+        ...     def end(self, message):
+        ...         print(message)
+        >>> result = hansa.program.train(process, data, rounds=2, progress=Dots())
+        2 rounds
+        1
+        2
+        Finished after 2 rounds.
+    """
 
     def begin(self, done: int, rounds: int, stopping: Callable[[], bool]) -> None:
         """So many rounds are done before, of so many; `stopping` says whether the user has asked to stop."""

@@ -29,7 +29,15 @@ MOST_COUNT = 1 << 53
 
 
 class RunError(UserError):
-    """A run's folder cannot be used: it is in use, is of another run, has something else in it, or is damaged."""
+    """A run's folder cannot be used: it is in use, is of another run, has something else in it, or is damaged.
+
+    Examples:
+        >>> result = hansa.program.train(process, data, rounds=1, run_dir="runs/first", progress=False)
+        >>> result = hansa.program.train(process, data, rounds=1, run_dir="runs/first", resume=False, progress=False)
+        Traceback (most recent call last):
+            ...
+        hansa.program.run_file.RunError: runs/first has a run already, and resume=False begins a new one; ...
+    """
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -25,6 +25,22 @@ class Sink(Protocol):
 
     A run that was killed goes on from its last checkpoint and writes the rounds after it again, with the same numbers.
     So that a sink holds each round once, `start` says which rounds stay.
+
+    Examples:
+        >>> class Newest:
+        ...     def start(self, last_round, run_dir):
+        ...         self.line = ""
+        ...
+        ...     def write(self, round_number, metrics):
+        ...         self.line = f"round {round_number} of {', '.join(metrics)}"
+        ...
+        ...     def flush(self):
+        ...         pass
+        ...
+        ...     def close(self):
+        ...         print(self.line)
+        >>> result = hansa.program.train(process, data, rounds=2, sinks=[Newest()], progress=False)
+        round 2 of accuracy, loss, num_non_finite_clients, num_empty_clients, num_non_finite_metrics, model_unchanged
     """
 
     def start(self, last_round: int | None, run_dir: Path | None) -> None:
@@ -54,6 +70,18 @@ class JsonLines:
 
     Args:
         path: the file; a new run wants a new one.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> sink = hansa.program.JsonLines("metrics.jsonl")
+        >>> sink.start(None, None)
+        >>> for number in (1, 2):
+        ...     sink.write(number, {"loss": 1 / number})
+        ...     sink.flush()
+        >>> sink.close()
+        >>> print(Path("metrics.jsonl").read_text(), end="")
+        {"round": 1, "loss": 1.0}
+        {"round": 2, "loss": 0.5}
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -96,6 +124,19 @@ class CSV:
 
     Args:
         path: the file; a new run wants a new one.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> sink = hansa.program.CSV("metrics.csv")
+        >>> sink.start(None, None)
+        >>> for number in (1, 2):
+        ...     sink.write(number, {"loss": 1 / number})
+        ...     sink.flush()
+        >>> sink.close()
+        >>> print(Path("metrics.csv").read_text(), end="")
+        round,loss
+        1,1.0
+        2,0.5
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -27,6 +27,13 @@ class TensorBoard:
 
     Args:
         folder: where the event files go.
+
+    Examples:
+        >>> sink = hansa.program.TensorBoard("events")
+        >>> sink.start(None, None)
+        >>> sink.write(1, {"loss": 0.5})
+        >>> sink.flush()
+        >>> sink.close()
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -78,6 +85,9 @@ class MLflow:
         tracking_uri: where MLflow keeps its runs; by default where MLflow is configured to.
         run_name: the run's name; by default MLflow makes one.
         params: what to log at the beginning, such as learning rates.
+
+    Examples:
+        >>> sink = hansa.program.MLflow("digits", params={"learning_rate": 0.1})
     """
 
     def __init__(
@@ -139,6 +149,9 @@ class WeightsAndBiases:
     Args:
         project: its name.
         **settings: what else `wandb.init` takes, such as `name`, `config`, `dir` and `mode="offline"`.
+
+    Examples:
+        >>> sink = hansa.program.WeightsAndBiases("digits", mode="offline")
     """
 
     def __init__(self, project: str = "hansa", **settings: Any) -> None:

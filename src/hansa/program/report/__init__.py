@@ -29,6 +29,11 @@ def write_report(run_dir: str | os.PathLike[str], target: str | os.PathLike[str]
     Raises:
         hansa.program.RunError: if the folder has no run, or a file of it is damaged, which is named.
         OSError: if the page cannot be written.
+
+    Examples:
+        >>> result = hansa.program.train(process, data, rounds=2, run_dir="runs/first", progress=False)
+        >>> hansa.program.write_report("runs/first").name
+        'report.html'
     """
     folder = Path(run_dir)
     path = folder / "report.html" if target is None else Path(target)
