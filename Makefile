@@ -21,7 +21,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint bench bench-quick docs clean
+.PHONY: help demo test test-slow lint bench bench-quick notebooks docs clean
 
 help: ## show these targets
 	@echo "Hansa: federated learning as typed programs."
@@ -50,6 +50,9 @@ bench: $(VENV)/.dev ## measure speed against this machine's own matrix product
 
 bench-quick: $(VENV)/.dev ## print ratios to the matrix product and to bare loops, in under three minutes
 	@$(BIN)/python -m benchmarks.quick $(ARGS)
+
+notebooks: $(VENV)/.dev ## run the notebooks of the documentation, and keep their outputs in them
+	@$(BIN)/python docs/notebooks.py $(ARGS)
 
 docs: $(VENV)/.dev ## build the documentation as a site in site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

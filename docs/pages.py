@@ -26,11 +26,22 @@ _TARGET = re.compile(r"(?<=\]\()([^()\s#]+)")
 
 
 def markdown_of(notebook: Path) -> str:
-    """A notebook as Markdown: its texts, and its code in fences. It is not executed."""
+    """A notebook as Markdown: its texts, its code in fences, and the outputs that are kept in it."""
     parts = []
     for cell in nbformat.read(notebook, as_version=4).cells:
-        parts.append(cell.source if cell.cell_type == "markdown" else f"```python\n{cell.source}\n```")
+        if cell.cell_type == "markdown":
+            parts.append(cell.source)
+        else:
+            parts += [f"```python\n{cell.source}\n```", *map(_output, cell.outputs)]
     return "\n\n".join(parts) + "\n"
+
+
+def _output(output: Any) -> str:
+    picture = output.get("data", {}).get("image/png")
+    if picture is not None:
+        return f'<img alt="What the cell above draws" src="data:image/png;base64,{picture.strip()}">'
+    text = output.text if output.output_type == "stream" else output.data["text/plain"]
+    return f"```text\n{text.rstrip()}\n```"
 
 
 def in_site(target: str, beside_docs: bool) -> str:
