@@ -81,10 +81,21 @@ def run(page: Path) -> None:
             raise AssertionError(f"{place} shows\n{block.expected}\nbut gives\n{printed.getvalue()}") from raised
 
 
+# Pages that train for ten seconds and more.
+SLOW = ("images_by_folder.md", "table.md", "text.md")
+
+
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if blocks(page.read_text("utf-8"))], ids=lambda page: page.name
+    "page",
+    [
+        pytest.param(page, id=page.name, marks=[pytest.mark.slow] if page.name in SLOW else [])
+        for page in PAGES
+        if blocks(page.read_text("utf-8"))
+    ],
 )
 def test_the_python_of_a_page_runs_and_prints_what_the_page_shows(page: Path) -> None:
+    if page.name == "text.md" and not (data_dir() and (data_dir() / "shakespeare" / "input.txt").is_file()):
+        pytest.skip("no tiny Shakespeare on this machine; set HANSA_DATA_DIR to a folder with shakespeare/input.txt")
     contextvars.copy_context().run(run, page)  # so that a page may choose a runtime
 
 
