@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from hansa.cli._history import Round
-from hansa.program.progress import RoundTable, caption, is_shown
+from hansa.program.progress.tables import RoundTable, caption, is_shown
 from hansa.types.layout import lay_out
 
 _COLUMNS = ("round", "loss", "accuracy", "held-out accuracy", "seconds")

@@ -14,7 +14,6 @@ from rich.console import Console
 
 from hansa import learning
 from hansa._files import replacing
-from hansa._printing import in_a_line
 from hansa.cli import _changes, _code, _places
 from hansa.cli._changes import ChangedError, command
 from hansa.cli._code import Code
@@ -26,7 +25,8 @@ from hansa.program import BestModel, CheckpointError, RunError, TrainingResult
 from hansa.program.changes import ChangedRunError, told
 from hansa.program.checkpoints import Checkpoints
 from hansa.program.interrupt import BY_USER
-from hansa.program.progress import TableProgress, is_shown
+from hansa.program.progress.lines import to_file
+from hansa.program.progress.tables import TableProgress
 from hansa.program.records import Record
 from hansa.program.run_file import CHECKPOINTS, recovered_run
 from hansa.simulation._values import cohort_size_of
@@ -206,7 +206,7 @@ def execute(job: Job, as_json: bool, allow_changes: bool = False) -> bool:
     else:
         console = Console(highlight=False)
         say(_summary(experiment, job.rounds))
-        progress = TableProgress(console) if console.is_terminal else PlainProgress()
+        progress = TableProgress(console) if console.is_terminal else to_file(sys.stdout, closing=False)
     try:
         result = experiment.train(job.folder, job.known, job.rounds, progress, allow_changes)
     except ChangedRunError as error:  # of what no key says, such as a file of data that has others in it
@@ -324,27 +324,6 @@ def _write_model(experiment: Experiment, state: Any, path: Path) -> list[Path]:
         sys.stderr.write(f"the weights are in the checkpoints only: {error}\n")
         return []
     return [target]
-
-
-class PlainProgress:
-    """Prints a line for a few of the rounds, for logs and pipes."""
-
-    def begin(self, done: int, rounds: int, stopping: Callable[[], bool]) -> None:
-        """Say how far the run is."""
-        self._rounds = rounds
-        if done:
-            print(f"The run goes on after round {done}.", flush=True)
-
-    def add(self, record: Record, seconds: float) -> None:
-        """Print a round, if it is one of the few."""
-        number = int(record["round"])
-        if is_shown(number, self._rounds):
-            floats = [(name, value) for name, value in record.items() if isinstance(value, float)]
-            values = "".join(f"  {in_a_line(name)} {value:.4g}" for name, value in floats)
-            print(f"round {number:>{len(str(self._rounds))}}{values}  {seconds:.3f} s", flush=True)
-
-    def end(self, message: str) -> None:
-        """What came of it is printed by the command."""
 
 
 class JsonProgress:

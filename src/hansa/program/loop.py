@@ -129,8 +129,9 @@ def train(
             number, the state and the metrics; if it returns a string, that is why the run stops.
         config: whatever else the run depends on, such as learning rates: values that JSON has. A run is not resumed
             with another one, but with `allow_changes`.
-        progress: "auto" shows a table in a terminal or a notebook, and logs a line now and then elsewhere; True always
-            shows the table, False nothing. Or a `hansa.program.Progress`.
+        progress: "auto" shows a table in a terminal or a notebook. Elsewhere it prints lines to the standard error as
+            time passes, or writes them to the log `hansa.program`, where logging is configured. True never writes to
+            the log, and False shows nothing. Or a `hansa.program.Progress`.
 
     Raises:
         TypeError, ValueError: if an argument is not what is said above.
