@@ -28,8 +28,7 @@ class ModelTable:
         None,
     )
     name: Literal["linear", "mlp", "cnn"] | None = key(
-        "instead of `function`, a Keras model for labelled images or vectors: softmax regression, one hidden layer, or "
-        "two convolutional layers and a hidden one",
+        "in place of `function`: softmax regression, one hidden layer, or two convolutional layers and a hidden one",
         None,
     )
     options: dict[str, Any] = key("arguments of the function by name; of a named model, `hidden`, its units", {})
@@ -57,16 +56,17 @@ class DataTable:
     """Whose data: a named data set, a file, or a function of one's own; and how a client goes through it."""
 
     name: DataName | None = key("a data set; see `hansa.simulation.load_…` for where it is looked for", None)
-    path: Path | None = key("instead of `name`, a file, or a folder, of clients' examples", None)
-    format: FileFormat | None = key("of `path`, where its ending does not tell", None)
+    path: Path | None = key("in place of `name`: a file or folder of examples", None)
+    format: FileFormat | None = key("of `path`, if its ending does not say it", None)
     function: Function | None = key(
-        "instead of `name`, a function that returns a `hansa.simulation.ClientData`, or a pair of them: to train on, "
-        "and to evaluate on",
+        "in place of `name`: a function that returns a `ClientData`, or two, to train on and to evaluate on",
         None,
     )
     test_path: Path | None = key("a second file or folder like `path`, to evaluate on", None)
     options: dict[str, Any] = key("arguments of the function, or of the reader, by name", {})
-    client: str | None = key("of a table: the column, of an `npz` file the array, that says whose an example is", None)
+    client: str | None = key(
+        "the column of a table, or the array of an `npz` file, that says whose an example is", None
+    )
     folders: Folders | None = key(
         "of `images`: what the folders in `path` are; by default labels, if there is a `partition`", None
     )
@@ -74,20 +74,18 @@ class DataTable:
         'of a file: the arrays of examples and their columns, `{ x = ["height", "weight"], y = "label" }`', {}
     )
     types: dict[str, str] = key('of a file: the types that arrays are cast to, `{ x = "float32", y = "int32" }`', {})
-    label: str = key("the array of labels, which partitions look at", "y")
-    partition: PartitionTable | None = key("how examples that have no clients are dealt out", None)
-    max_clients: int | None = key("only the first so many clients", None, least=1)
-    examples_per_client: int | None = key("only the first so many examples of each client", None, least=1)
-    held_out: float = key("the fraction that is held out, to evaluate on", 0.0, least=0, most=0.99)
-    held_out_by: Literal["examples", "clients"] = key(
-        "whether a part of each client's examples, or clients", "examples"
-    )
+    label: str = key("the array of labels, for partitions", "y")
+    partition: PartitionTable | None = key("how examples without clients are dealt out", None)
+    max_clients: int | None = key("use only the first so many clients", None, least=1)
+    examples_per_client: int | None = key("use only the first so many examples of each client", None, least=1)
+    held_out: float = key("the fraction to evaluate on, not to train on", 0.0, least=0, most=0.99)
+    held_out_by: Literal["examples", "clients"] = key("hold out examples of each client, or whole clients", "examples")
     batch_size: int = key("examples per batch of a client", 20, least=1)
     epochs: int = key("how often a client goes through its examples in a round", 1, least=1)
-    steps: int | None = key("in place of `epochs`: how many batches each client has, whatever its size", None, least=1)
+    steps: int | None = key("in place of `epochs`: so many batches for each client", None, least=1)
     drop_remainder: bool = key("whether short batches are left out", False)
-    across_epochs: bool = key("whether a batch at the end of an epoch is filled from the next one", False)
-    shuffle: bool = key("whether in another order each time", True)
+    across_epochs: bool = key("whether the last batch of an epoch is filled up from the next", False)
+    shuffle: bool = key("whether examples are in a new order each time", True)
     seed: int = key("decides what is held out, and the order", 0, least=0)
 
 
@@ -110,7 +108,7 @@ class EarlyStoppingTable:
 
     monitor: str = key("the metric, such as `evaluation/loss`", was="metric")
     patience: int = key("after how many evaluations without improvement the run stops", 0, least=0)
-    min_delta: float = key("how much is an improvement: more than this", 0.0, least=0)
+    min_delta: float = key("an improvement is more than this", 0.0, least=0)
     mode: Mode = key(_MODE, "auto")
 
 
@@ -133,8 +131,8 @@ class TrainingTable:
         was="clients_per_round",
     )
     sampler: Literal["uniform", "weighted", "poisson"] = key(
-        "how they are drawn: each as likely; in proportion to their examples; or each by itself, so that their number "
-        "is `cohort_size` on average",
+        "how they are drawn: all equally likely; in proportion to their examples; or each by itself, `cohort_size` on "
+        "average",
         "uniform",
     )
     with_replacement: bool = key("whether a client may be drawn several times for one round", False)
@@ -147,21 +145,21 @@ class TrainingTable:
     server_learning_rate: float | None = key(
         "the learning rate of `server_optimizer`; by default 1, of SGD", None, least=0
     )
-    weighting: Literal["num_examples", "uniform"] = key("what a client counts in the average", "num_examples")
+    weighting: Literal["num_examples", "uniform"] = key("a client's weight in the average", "num_examples")
     non_trainable: Literal["mean", "server"] = key(
-        "what becomes of weights that are not trained: their average, or they stay the server's", "mean"
+        "of weights that are not trained: the clients' mean, or the server's", "mean"
     )
-    evaluate_every: int = key("after which rounds the model is evaluated: this one, twice this, …", 1, least=1)
+    evaluate_every: int = key("evaluate after every so many rounds, and after the last", 1, least=1)
     evaluate_initial: bool = key("whether the model is evaluated before the first round, too, as round 0", False)
-    checkpoint_every: int = key("how many rounds a kill may cost", 10, least=1)
-    keep_checkpoints: int = key("how many checkpoints, the newest", 2, least=1)
+    checkpoint_every: int = key("save after every so many rounds", 10, least=1)
+    keep_checkpoints: int = key("how many of the newest checkpoints are kept", 2, least=1)
     keep_every: int | None = key(
-        "the checkpoints of which rounds are kept, too: this one, twice this, …; a multiple of `checkpoint_every`",
+        "also keep the checkpoint of every so many rounds; a multiple of `checkpoint_every`",
         None,
         least=1,
     )
     early_stopping: EarlyStoppingTable | None = key("when the run stops before its last round", None)
-    best_model: BestModelTable | None = key("which round's model is kept, too", None)
+    best_model: BestModelTable | None = key("also keep the best model", None)
 
 
 @dataclass(frozen=True)
@@ -169,14 +167,14 @@ class OutputTable:
     """Where results go."""
 
     folder: Path | None = key(
-        "the run's folder, if another run is there, with `--fresh`, `FOLDER-2`; by default a new one, `runs/FILE-TIME`",
+        "the run's folder; with `--fresh`, `FOLDER-2` if it is taken; by default a new one, `runs/FILE-TIME`",
         None,
     )
     sinks: list[Literal["tensorboard", "mlflow", "wandb"]] = key(
-        "where metrics go, too: TensorBoard's files in the run's folder, MLflow, Weights & Biases", []
+        "where metrics go as well: TensorBoard (in the run's folder), MLflow, Weights & Biases", []
     )
     project: str = key("the name of MLflow's experiment, and of the project of Weights & Biases", "hansa")
-    tracking_uri: str | None = key("where MLflow keeps its runs; by default where it is configured to", None)
+    tracking_uri: str | None = key("where MLflow keeps its runs; by default as MLflow is configured", None)
 
 
 @dataclass(frozen=True)
