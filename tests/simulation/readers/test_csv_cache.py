@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 
 from hansa.simulation import ClientData, DatasetError, _kept, from_csv
-from hansa.simulation.readers import csv_files
-
-pytest.importorskip("pyarrow")
+from hansa.simulation.readers import csv_files, csv_sorting
 
 
 @pytest.fixture
@@ -25,7 +23,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def tables(cache: Path) -> list[Path]:
-    return sorted((cache / "tables").glob("*.parquet"))
+    return sorted((cache / "tables").glob("*.table"))
 
 
 def written(path: Path, seed: int = 0, rows: int = 300) -> dict[str, np.ndarray]:
@@ -73,7 +71,7 @@ def test_a_flipped_bit_anywhere_in_a_table_is_noticed(cache: Path, tmp_path: Pat
         assert [each.read_bytes() for each in tables(cache)] == [good]
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1PAR1"])
+@pytest.mark.parametrize("content", [b"", b"hansa", b"hansa table 1\n{}\x02\0\0\0\0\0\0\0"])
 def test_half_a_table_is_made_anew(cache: Path, tmp_path: Path, content: bytes):
     want = written(tmp_path / "a.csv")
     check(from_csv(tmp_path / "a.csv", "who"), want)
@@ -98,15 +96,15 @@ def test_a_table_that_is_damaged_in_use_is_an_error(cache: Path, tmp_path: Path)
 def test_a_file_that_changes_while_it_is_read_is_an_error(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "a.csv"
     written(path)
-    dealt = csv_files._dealt
+    sort = csv_files.sort_by_client
 
-    def changing(*args: Any) -> list[Path]:
-        paths = dealt(*args)
+    def changing(*args: Any) -> int:
+        rows = sort(*args)
         with path.open("a") as file:
             file.write("c0,5.0\n")
-        return paths
+        return rows
 
-    monkeypatch.setattr(csv_files, "_dealt", changing)
+    monkeypatch.setattr(csv_files, "sort_by_client", changing)
     with pytest.raises(DatasetError, match=f"{path} was changed while it was read"):
         from_csv(path, "who")
     assert not list((cache / "tables").iterdir())
@@ -118,7 +116,7 @@ def test_a_full_disk_is_said(cache: Path, tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     written(tmp_path / "a.csv")
-    monkeypatch.setattr(csv_files, "_joined", full)
+    monkeypatch.setattr(csv_sorting, "_joined", full)
     with pytest.raises(DatasetError, match=r"a\.csv: .*cache/tables cannot be written: No space left.*make room"):
         from_csv(tmp_path / "a.csv", "who")
     assert not list((cache / "tables").iterdir())
@@ -144,7 +142,7 @@ def test_what_has_a_tables_name_and_is_none_is_passed_over(cache: Path, tmp_path
     (table,) = tables(cache)
     table.unlink()
     os.mkfifo(table)
-    os.mkfifo(table.with_name(table.name.replace(".parquet", "0.parquet")))
+    os.mkfifo(table.with_name(table.name.replace(".table", "0.table")))
     check(from_csv(tmp_path / "a.csv", "who"), want)
     table.unlink()
     table.symlink_to(table)
@@ -216,5 +214,5 @@ def test_a_table_stays_where_its_maker_removes_its_own_link_meanwhile(
         return state
 
     monkeypatch.setattr(_kept, "identity", and_then_link)
-    assert _kept.find("tables", table.name.rpartition("-")[0], ".parquet") == table
+    assert _kept.find("tables", table.name.rpartition("-")[0], ".table") == table
     assert table.samefile(own_link)

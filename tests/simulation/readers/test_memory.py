@@ -106,7 +106,7 @@ def test_memory_is_in_proportion(tmp_path: Path, kind: str):
 @pytest.mark.parametrize(
     ("reader", "of_returned", "fixed"), [("from_parquet", 5, 192 * MIB), ("from_csv", 6, 256 * MIB)]
 )
-def test_memory_of_arrow_is_in_proportion(
+def test_memory_of_tables_is_in_proportion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str, of_returned: float, fixed: int
 ):
     import pyarrow
@@ -122,7 +122,7 @@ def test_memory_of_arrow_is_in_proportion(
     else:
         parquet.write_table(table, path, row_group_size=100_000)
     code = (
-        "import resource, sys, pyarrow.csv, pyarrow.parquet, hansa.simulation as simulation\n"
+        "import resource, sys, pyarrow.parquet, hansa.simulation as simulation\n"
         "unit = 1 if sys.platform == 'darwin' else 1024\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit\n"
         "before = peak()\n"

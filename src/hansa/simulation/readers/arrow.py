@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hansa.simulation.readers.columns import Selection
+from hansa.simulation.readers.columns import Selection, no_number
 
 
 def to_values(column: Any) -> Any:
@@ -60,11 +60,7 @@ def check_schema(selection: Selection, schema: Any, apart: frozenset[str] = froz
         kind = schema.field(column).type
         what = _no_number(kind)
         if what and column not in apart and not selection.is_converted(column):
-            raise TypeError(
-                f"column {column!r} of {selection.table} holds {what} ({kind}); leave it out of features, or give "
-                "convert a function that makes numbers of "
-                + ("an array of them" if what == "dates or times" else "a list of them")
-            )
+            raise no_number(selection.table, column, what, kind)
 
 
 def _no_number(kind: Any) -> str:

@@ -141,6 +141,14 @@ def _side_by_side(columns: list[Values]) -> npt.NDArray[Any]:
     return table
 
 
+def no_number(table: str, column: str, what: str, kind: object) -> TypeError:
+    """What to say of a column that holds no numbers, such as `text`, of a type, and is left to no function."""
+    return TypeError(
+        f"column {column!r} of {table} holds {what} ({kind}); leave it out of features, or give convert a function "
+        f"that makes numbers of {'an array' if what == 'dates or times' else 'a list'} of them"
+    )
+
+
 def without_rows(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     """The arrays of a client without rows, whose values have no types of their own: as another's, but for the rows."""
     return {name: array[:0] for name, array in arrays.items()}

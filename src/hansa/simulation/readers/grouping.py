@@ -59,7 +59,8 @@ def group(parts: Iterable[Any], what: str, meaning: Meaning = as_they_are, in_or
     """The rows of every client. Says, as a warning, how many are nobody's.
 
     Args:
-        parts: the column of clients, one stretch of rows after another.
+        parts: the column of clients, one stretch of rows after another; or a pair of what stands there in each of some
+            runs of rows, and their lengths.
         what: what to call the column in messages.
         meaning: what its ids are, where it is read as text.
         in_order: whether the rows are in the order of what the user has, so that messages can say which.
@@ -71,15 +72,20 @@ def group(parts: Iterable[Any], what: str, meaning: Meaning = as_they_are, in_or
     runs: list[tuple[Integers, Integers, Integers]] = []
     row = 0
     for part in parts:
-        owners = column(part, what, row if in_order else None)
+        values, lengths = part if isinstance(part, tuple) else (part, None)
+        owners = column(values, what, row if in_order else None)
         if not len(owners):
             continue
-        firsts = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]]))
-        lengths = np.diff(np.concatenate([firsts, [len(owners)]]))
-        ids = owners[firsts].tolist()
+        if lengths is None:
+            firsts = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]]))
+            lengths = np.diff(np.concatenate([firsts, [len(owners)]]))
+            owners = owners[firsts]
+        else:
+            firsts = np.cumsum(lengths) - lengths
+        ids = owners.tolist()
         coded = np.fromiter((codes.setdefault(owner, len(codes)) for owner in ids), np.int64)
         runs.append((coded, firsts + row, lengths))
-        row += len(owners)
+        row += int(lengths.sum())
     found = meaning([owner for owner in codes if owner is not None], what)
     order = clients_among([owner for owner in found if owner is not None], what)
     if not order:

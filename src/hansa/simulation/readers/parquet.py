@@ -16,7 +16,7 @@ from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers import arrow
 from hansa.simulation.readers.clients import of_file
 from hansa.simulation.readers.columns import Convert, Features, select
-from hansa.simulation.readers.grouping import Integers, Meaning, as_they_are, group
+from hansa.simulation.readers.grouping import Integers, group
 
 _ROWS_AT_ONCE = 1 << 16
 
@@ -163,29 +163,3 @@ class ParquetTable:
                 pieces.append(batch.take(pyarrow.array(np.concatenate(places))))
             start = stop
         return pyarrow.Table.from_batches(pieces, pieces[0].schema)
-
-
-def from_table(
-    table: ParquetTable,
-    client: str,
-    features: Features | None,
-    convert: Convert | None,
-    name: str = "",
-    meaning: Meaning = as_they_are,
-) -> ClientData:
-    """The clients of an opened Parquet file; `name` is what to call it in messages, by default its path; `meaning` is
-    that of `group`."""
-    name_given = bool(name)
-    name = name or str(table.path)
-    selection = select(name, table.schema.names, features, convert, client)
-    arrow.check_schema(selection, table.schema)
-    what = f"column {client!r} of {name}"
-    rows = group((arrow.owners(batch.column(0)) for batch in table.batches([client])), what, meaning, not name_given)
-
-    positions = {client_id: position for position, client_id in enumerate(rows.client_ids)}
-
-    def read(client_id: Any) -> dict[str, Any]:
-        found = table.rows(rows.of(positions[client_id]), selection.columns)
-        return selection.of_client(client_id).arrays(lambda column: arrow.to_values(found.column(column)))
-
-    return of_file(table.path, rows.client_ids, read, rows.sizes, name, rows.left_out)

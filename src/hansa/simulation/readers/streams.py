@@ -1,8 +1,9 @@
-"""Streams for Arrow that look at what goes by: the digest of a file that is read once, and how much comes out of it."""
+"""Streams that look at what goes by: the digest of a file that is read once, and how much comes out of it."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,39 +15,14 @@ from hansa.simulation._limits import too_much, unpacked_limit
 _CHUNK = 1 << 20
 
 
-class Stream:
-    """What Arrow wants of a Python file that it reads. Arrow closes what it is given; this stays open."""
-
-    closed = False
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes, at most `size`; none at the end."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Does nothing."""
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def writable(self) -> bool:
-        """No."""
-        return False
-
-    def seekable(self) -> bool:
-        """No."""
-        return False
-
-
-class Watched(Stream):
-    """A file whose digest is taken while it is read."""
+class Watched:
+    """A file whose digest is taken while it is read. Closing a stream that reads it does not close it."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._file, self._digest = path, path.open("rb"), hashlib.sha256()
         self._before = identity(self._file.fileno())
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         """The next bytes, at most `size`; none at the end."""
         content = self._file.read(size)
         self._digest.update(content)
@@ -70,6 +46,23 @@ class Watched(Stream):
         self._file.close()
 
 
+class Stream(io.RawIOBase):
+    """What is read of something that has `read`, as Python's streams."""
+
+    def __init__(self, content: Any) -> None:
+        self._content = content
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Puts the next bytes into a buffer; how many they are."""
+        content = bytes(self._content.read(len(buffer)))
+        buffer[: len(content)] = content
+        return len(content)
+
+
 class Limited(Stream):
     """The uncompressed content of a file, which must not be more than one of its size may hold.
 
@@ -78,13 +71,14 @@ class Limited(Stream):
     """
 
     def __init__(self, content: Any, path: Path) -> None:
-        self._content, self._path = content, path
+        super().__init__(content)
+        self._path = path
         self._left = self._limit = unpacked_limit(path)
 
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes, at most `size`; none at the end."""
-        content = bytes(self._content.read(size))
-        self._left -= len(content)
+    def readinto(self, buffer: Any) -> int:
+        """Puts the next bytes into a buffer; how many they are."""
+        count = super().readinto(buffer)
+        self._left -= count
         if self._left < 0:
             raise DatasetError(too_much(self._path, f"more than {self._limit:,} bytes when it is uncompressed"))
-        return content
+        return count
