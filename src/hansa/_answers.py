@@ -57,6 +57,17 @@ class Answering:
                 raise
 
 
+def written_for(kind: type, name: str) -> str:
+    """What is written in place of an attribute that objects of a class do not have; empty where that is not known."""
+    from hansa import _elsewhere
+
+    for base in kind.__mro__:
+        write = _elsewhere.MEMBERS.get(base.__name__, {}).get(name)
+        if write is not None:
+            return f"write {write}"
+    return ""
+
+
 def _about_a_member(kind: type, name: str) -> str:
     """The message about an attribute that an object has not.
 
@@ -64,15 +75,12 @@ def _about_a_member(kind: type, name: str) -> str:
         kind: the object's class.
         name: what is asked for.
     """
-    from hansa import _elsewhere
-
     message = f"{kind.__name__!r} object has no attribute {name!r}"
     if name.startswith("_") or len(name) > _LONGEST:
         return message
-    for base in kind.__mro__:
-        write = _elsewhere.MEMBERS.get(base.__name__, {}).get(name)
-        if write is not None:
-            return f"{message}: write {write}"
+    write = written_for(kind, name)
+    if write:
+        return f"{message}: {write}"
     close = _close(name, [own for own in dir(kind) if not own.startswith("_")])
     return message if close is None else f"{message}; did you mean {close!r}?"
 

@@ -222,8 +222,16 @@ ROWS = (
     ),
 )
 
+_PREDICTION = "hansa.learning.build_prediction(model_fn, state.model), or keras_model.predict after assign_weights_to"
 _SAMPLED = "data.cohort(positions), with positions of hansa.simulation.UniformSampler(len(data), cohort)"
 MEMBERS = {
+    "ModelWeights": {
+        "predict": _PREDICTION,
+        "evaluate": "hansa.learning.build_federated_evaluation(model_fn)(state.model, data.cohort(…))",
+        "save": "hansa.learning.save_weights(state.model, path), or state.model.save_keras(keras_model, path)",
+        "get_weights": "state.model.trainable and state.model.non_trainable",
+        "weights": "state.model.trainable and state.model.non_trainable",
+    },
     "ClientData": {
         "create_tf_dataset_for_client": "data.client(client_id)",
         "dataset_computation": "data.cohort(client_positions)",

@@ -124,7 +124,7 @@ REFUSED = {
     "compiled twice": (lambda: wrap_uncompiled(sequential(**COMPILED), BATCH, loss="mse"), "compiled already"),
     "no loss": (lambda: wrap_uncompiled(sequential(), BATCH), "needs a loss"),
     "no spec": (lambda: wrap_uncompiled(sequential(), loss="mse"), "one of sample_batch and input_spec"),
-    "no model": (lambda: wrap(3), "takes a Keras model, found int"),
+    "no model": (lambda: wrap(3), "takes a Keras model, found the int 3"),
     "own train_step": (lambda: wrap(own_train_step()), "train_step of its own"),
     "other keys": (lambda: wrap_sample({"a": BATCH["x"], "b": BATCH["y"]}), "the keys x and y"),
     "no sample": (lambda: wrap_sample(None), "sample_batch is None"),

@@ -317,7 +317,7 @@ def test_a_second_ctrl_c_stops_at_once_and_damages_nothing(process: Any, data: A
         ({"cohort_size": 2, "sampler": sampler}, ValueError, "leave out cohort_size"),
         ({"data": [1, 2]}, TypeError, "data must be a hansa.simulation.ClientData, or a function"),
         ({"data": lambda n: [], "cohort_size": 2}, ValueError, "leave out cohort_size"),
-        ({"process": 3}, TypeError, "process must be a process of hansa.templates, found 3"),
+        ({"process": 3}, TypeError, "process must be a process of hansa.templates, found the int 3"),
         ({"evaluate": 3}, TypeError, "evaluate must be a function from the state to metrics, found 3"),
         ({"resume": "yes"}, ValueError, "resume must be True, False or 'auto', found 'yes'"),
         ({"resume": True}, ValueError, "name it, such as run_dir="),

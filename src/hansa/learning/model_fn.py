@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from hansa.models.model import FunctionalModel
@@ -18,6 +19,12 @@ def model_of(model_fn: Any) -> FunctionalModel:
         return model_fn
     if isinstance(model_fn, Model) or not callable(model_fn) or hasattr(model_fn, "stateless_call"):
         raise _not_a_model(model_fn)
+    if _needs_arguments(model_fn):
+        name = getattr(model_fn, "__name__", "model_fn")
+        given = f"lambda: {name}(…) with them" if name.isidentifier() else "a function that needs none"
+        raise TypeError(
+            f"model_fn is called without arguments, and {name}{inspect.signature(model_fn)} needs some; pass {given}"
+        )
     from hansa.models.keras_weights import fresh_names
 
     with fresh_names():
@@ -29,6 +36,15 @@ def model_of(model_fn: Any) -> FunctionalModel:
     return model
 
 
+def _needs_arguments(function: Any) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # of what is not written in Python
+        return False
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return any(each.default is inspect.Parameter.empty and each.kind not in kinds for each in parameters)
+
+
 def _not_a_model(value: Any, returned: bool = False) -> TypeError:
     what = "model_fn returned" if returned else "model_fn is"
     if isinstance(value, Model):
@@ -37,10 +53,17 @@ def _not_a_model(value: Any, returned: bool = False) -> TypeError:
             f"{what} an instance of {name}, whose variables would be shared by all processes that are built of it; "
             f"pass the class, {name}, or a function that makes a new instance, lambda: {name}(…)"
         )
+    if isinstance(value, type) and hasattr(value, "stateless_call"):
+        return TypeError(
+            f"{what} the class {value.__name__}; make a model of it, compile that, and return "
+            f"hansa.learning.from_compiled_keras_model(keras_model, sample_batch)"
+        )
     if hasattr(value, "stateless_call"):
+        compiled = "" if getattr(value, "compiled", False) else "compile it, and "
         return TypeError(
             f"{what} the Keras model {value.name!r} itself, which does not say what a batch of its clients looks like; "
-            "return hansa.learning.from_compiled_keras_model(keras_model, sample_batch), or pass its result"
+            f"{compiled}return hansa.learning.from_compiled_keras_model(keras_model, sample_batch), or pass its "
+            "result; a sample_batch is data.client(client_id), for one"
         )
     return TypeError(
         f"{what} {value!r}; it must be a function without parameters that returns a model, such as "

@@ -20,6 +20,10 @@ def sample_type(batch: Any) -> Type:
     """The type of a sample batch; of `Batches`, that of each."""
     if batch is None:
         raise TypeError("sample_batch is None; pass a batch as the clients have them, such as OrderedDict(x=…, y=…)")
+    if hasattr(batch, "cohort"):
+        raise TypeError(
+            "sample_batch is a whole population; pass the examples of one client, data.client(data.client_ids[0])"
+        )
     if isinstance(batch, Batches | ClientBatches):
         return batch.type_signature.element
     try:

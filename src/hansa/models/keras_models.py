@@ -39,6 +39,7 @@ from hansa.models.model import BatchOutput, Forward, FunctionalModel, ScaleLoss
 from hansa.models.optimizers import TrainedVariables
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct, StructType, TensorType, Type, to_type
+from hansa.types.mismatch import describe_uncalled
 
 
 def from_compiled_keras_model(keras_model: keras.Model, sample_batch: Any, metrics: Any = None) -> FunctionalModel:
@@ -131,7 +132,7 @@ def _check(keras_model: Any, what: str) -> None:
             "starts"
         )
     if not isinstance(keras_model, keras.Model):
-        raise TypeError(f"{what} takes a Keras model, found {type(keras_model).__name__}")
+        raise TypeError(f"{what} takes a Keras model, found {describe_uncalled(keras_model)}")
     if type(keras_model).train_step is not keras.Model.train_step:
         raise TypeError(
             f"the Keras model {keras_model.name!r} has a train_step of its own, which would not be run: what is "

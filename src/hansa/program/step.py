@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from hansa.language.computations import Computation
+from hansa.models.model import FunctionalModel
 from hansa.program.metrics import check_type, flatten, names_of
 from hansa.program.records import Scalar
 from hansa.templates import IterativeProcess, MeasuredProcess
 from hansa.types import FederatedType, Struct, StructType, Type
+from hansa.types.mismatch import describe
 
 
 class Step:
@@ -28,7 +31,7 @@ class Step:
 
     def __init__(self, process: IterativeProcess) -> None:
         if not isinstance(process, IterativeProcess):
-            raise TypeError(f"process must be a process of hansa.templates, found {process!r}")
+            raise TypeError(f"process must be a process of hansa.templates, found {_found(process)}")
         signature = process.next.type_signature
         parameter = signature.parameter
         if parameter == process.state_type or not isinstance(parameter, StructType) or len(parameter) != 2:
@@ -65,3 +68,17 @@ class Step:
 
 def _is_struct(kind: Type) -> bool:
     return isinstance(kind.member if isinstance(kind, FederatedType) else kind, StructType)
+
+
+def _found(value: Any) -> str:
+    """What is given for a process, and what to write in its place."""
+    if isinstance(value, Computation):
+        return f"the computation {value.name!r}; pass the process itself, or hansa.templates.IterativeProcess(…)"
+    name = getattr(value, "__name__", None)
+    if isinstance(value, FunctionalModel) or hasattr(value, "stateless_call"):
+        name, what = "model_fn", "a model"
+    elif callable(value) and name is not None:
+        what = f"{name}, a function"
+    else:
+        return describe(value)
+    return f"{what}; write hansa.learning.build_federated_averaging_process({name})"

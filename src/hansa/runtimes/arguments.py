@@ -18,7 +18,7 @@ from jax import lax
 from hansa.compiler import sequences
 from hansa.compiler.evaluate import sequence_elements
 from hansa.compiler.narrowing import Path, tensor_paths
-from hansa.runtimes import fitting
+from hansa.runtimes import fitting, remedies
 from hansa.runtimes.columns import Packed, Room, aligned, common_shape, pack_sequences
 from hansa.types import (
     CLIENTS,
@@ -230,14 +230,8 @@ def _clients(kind: FederatedType, value: Any, what: str) -> Any:
         return value
     elif isinstance(value, np.ndarray | jax.Array) and value.ndim and not repeated:
         return list(value if isinstance(value, np.ma.MaskedArray) else np.asarray(value))
-    elif isinstance(value, set | frozenset):
-        hint = "a set has no order: make a list of it"
-    elif isinstance(value, Iterator) and repeated:
-        hint = "an iterator is one client's sequence: put it in a list, one iterator per client"
-    elif isinstance(value, Iterator):
-        hint = "make a list of it, with list(…)"
     else:
-        hint = "wrap one client's value in a list"
+        hint = remedies.for_clients(kind, value)
     raise TypeError(
         f"{what} must be a list with one entry per client, of type {kind}; found {_describe(value)}; {hint}"
     )

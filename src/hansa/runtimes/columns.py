@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hansa.compiler.sequences import Columns, is_batched
 from hansa.language.local import tensors
-from hansa.runtimes import fitting
+from hansa.runtimes import fitting, remedies
 from hansa.types import SequenceType, Struct, infer_type, to_value
 from hansa.types.arrangement import arranged, arranged_type
 from hansa.types.batches import Batches, ClientBatches, Examples
@@ -217,7 +217,10 @@ def _read(kind: SequenceType, value: Any, what: str) -> _Part:
     batched = [is_batched(leaf.shape) for leaf in tensors(kind.element)]
     counts: list[int] = []
     for i, element in enumerate(elements(value, what)):
-        batch = to_value(element, kind.element, f"{what}[{i}]")
+        try:
+            batch = to_value(element, kind.element, f"{what}[{i}]")
+        except TypeError as error:
+            raise TypeError(f"{error}{remedies.for_a_client(kind, value)}") from None
         found = _leaves(batch)
         sizes = {leaf.shape[0] for leaf, rows in zip(found, batched, strict=True) if rows}
         if len(sizes) > 1:
@@ -243,7 +246,7 @@ def elements(value: Any, what: str) -> Iterator[Any]:
     if isinstance(value, str | bytes | Mapping | Struct) or not isinstance(value, Iterable):
         raise TypeError(
             f"{what} must be a sequence: a list, an iterator, a tf.data.Dataset or a hansa.Batches; found "
-            f"{describe(value)}" + ("; put the one batch in a list" if isinstance(value, Mapping | Struct) else "")
+            f"{describe(value)}{remedies.for_no_sequence(value)}"
         )
     return iter(value)
 

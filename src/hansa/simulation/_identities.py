@@ -83,6 +83,7 @@ def owners_of(client_of: Any, size: int, what: str = "client_of") -> Owners:
         raise ValueError(
             f"{what} must say for each of the {size} examples whose it is, an array [{size}]; found "
             + (f"one of shape {list(shape)}" if shape and None not in shape else describe(client_of))
+            + _dealing(client_of, size)
         )
     owners = column(client_of, what)
     if owners.dtype.kind == "i":
@@ -108,6 +109,13 @@ def say_left_out(count: int, size: int, first: int | None, what: str) -> None:
             f"{what} has no client for {count} of {size} rows{place}; these are nobody's and are left out. Give them "
             "an id if they are somebody's, or drop them before to be rid of this warning",
         )
+
+
+def _dealing(value: Any, size: int) -> str:
+    """What deals out examples, where a number of clients is given in place of whose they are."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        return ""
+    return f"; hansa.simulation.partition_iid({size}, clients={value}, seed=0) deals them out"
 
 
 def _length(value: Any) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from hansa.simulation._values import integer, positions_within
 from hansa.types import Type
 from hansa.types.batches import ClientBatches
 from hansa.types.batching import Batching
+from hansa.types.mismatch import describe
 
 
 @boundaries
@@ -32,6 +33,11 @@ class Population:
     """
 
     def __init__(self, source: Source, batching: Batching | None = None, epochs: int = 1) -> None:
+        if not isinstance(source, Source):
+            raise TypeError(
+                "a population is made by ClientData.from_arrays(arrays, client_of), from_clients({id: arrays}) or "
+                f"from_function(client_ids, read), or by a reader such as from_csv; found {describe(source)}"
+            )
         self._source, self._batching, self._epochs = source, batching, epochs
 
     @property
@@ -93,6 +99,12 @@ class Population:
 
     def __len__(self) -> int:
         return len(self._source.client_ids)
+
+    def __getitem__(self, key: Any) -> NoReturn:
+        raise TypeError(
+            "a population has no items: data.client(client_id) gives one client's examples, data.cohort([0, 1]) those "
+            "of a round, by position, and data.client_ids lists the clients"
+        )
 
     def __repr__(self) -> str:
         known, kind = self._source.counted, self._source.known_type
@@ -178,7 +190,8 @@ class Population:
         """
         if self._batching is None:
             raise ValueError(
-                "a cohort is passed in batches, and batch has not been called; write data.batch(20).cohort(…)"
+                "a cohort is passed in batches, and batch has not been called; write data.batch(20) in place of data: "
+                "data.batch(20).cohort(…)"
             )
         chosen = positions_within("clients", clients, len(self), replace)
         number = _round(round_number)

@@ -7,6 +7,7 @@ takes any column that says whose an example is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -245,6 +246,11 @@ def partition_by_label(
 
 def _labels(labels: Any) -> tuple[npt.NDArray[np.int64], int]:
     """For each example the index of its label, and how many labels there are."""
+    if isinstance(labels, Mapping) or hasattr(labels, "client_ids"):
+        raise TypeError(
+            f"labels must be one per example, an array [examples]; found {describe(labels)}; pass "
+            'the labels alone, such as arrays["y"]'
+        )
     found = np.asarray(labels)
     if np.ma.is_masked(labels) or (found.dtype.kind == "U" and not all(isinstance(label, str) for label in labels)):
         raise TypeError("labels must be all integers or all strings, and none missing; found a mixture")

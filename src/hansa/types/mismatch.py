@@ -58,9 +58,21 @@ def describe(value: Any) -> str:
         return f"a {name} with the keys {_shortened(', '.join(map(repr, value)))}" if value else f"an empty {name}"
     if isinstance(value, list | tuple):
         return f"a {name} of length {len(value)}"
+    if callable(value) and hasattr(value, "type_signature"):
+        return f"the computation {getattr(value, 'name', value)!r}"
     if dataclasses.is_dataclass(value):
         return f"a {name}"
     return f"{_shortened(repr(value))} of type {name}"
+
+
+def describe_uncalled(value: Any) -> str:
+    """A value in a few words; of a class or a function, which stands where what it makes should, how to call it."""
+    name = getattr(value, "__name__", None)
+    if isinstance(value, type):
+        return f"the class {name}; make one: {name}(…)"
+    if callable(value) and isinstance(name, str):
+        return f"the function {name}; call it: {name}()"
+    return describe(value)
 
 
 def _describe_array(value: Any) -> str:

@@ -11,6 +11,8 @@ from typing import Any, TypeVar, overload
 import jax
 import numpy as np
 
+from hansa._answers import written_for
+from hansa._tracebacks import fold
 from hansa.types import names as _names
 from hansa.types.printing import format_value
 
@@ -120,7 +122,11 @@ class Struct:
             raise AttributeError(f"a struct has no attribute {name!r}; a field of that name is struct[{name!r}]")
         if name in self._names:
             return self._values[self._names.index(name)]
-        raise AttributeError(_names.unknown(name, self._names))
+        try:
+            raise AttributeError(_missing(type(self), name, self._names))
+        except AttributeError as error:
+            fold(error)
+            raise
 
     @overload
     def __getitem__(self, key: int | str) -> Any: ...
@@ -229,3 +235,9 @@ def _key(name: str | None, index: int) -> Any:
 
 
 _register(Struct)
+
+
+def _missing(kind: type, name: str, known: tuple[str | None, ...]) -> str:
+    """The message about an attribute that is no field."""
+    write = written_for(kind, name)
+    return f"there is no field {name!r}; {write}" if write else _names.unknown(name, known)

@@ -209,7 +209,9 @@ def field_values(value: object, type_: StructType, what: str = "argument") -> tu
 def _field_values(value: Any, type_: StructType) -> tuple[Any, ...]:
     found = members(value)
     if found is None:
-        raise _unexpected(value, type_, "pass a dict, a list or another container of the fields")
+        called = callable(value) and hasattr(value, "__name__") and not isinstance(value, type)
+        remedy = f"call it: {value.__name__}()" if called else "pass a dict, a list or another container of the fields"
+        raise _unexpected(value, type_, remedy)
     return found.values if found.names == type_.names else _matched(value, found, type_)
 
 
