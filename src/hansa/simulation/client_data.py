@@ -95,10 +95,10 @@ class ClientData(Population, Answering):
             array([2, 1])
         """
         if not isinstance(clients, Mapping):
-            number = "; dict(enumerate(clients)) numbers them" if type(clients) in (list, tuple) else ""
             raise TypeError(
-                f"clients must be a dict from each client's identity to its arrays; found {describe(clients)}{number}; "
-                "for a function that reads a client, use from_function"
+                f"clients must be a dict from each client's identity to its arrays; found {describe(clients)}"
+                + ("; dict(enumerate(clients)) numbers them" if type(clients) in (list, tuple) else "")
+                + "; for a function that reads a client, use from_function"
             )
         ids = distinct(list(clients), "clients")
         given = zip(ids, clients.values(), strict=True)
