@@ -1,9 +1,18 @@
 """How the command starts: help without what is slow, completion in shells, and Ctrl-C at any moment."""
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
+
+import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner
+
+from hansa.cli._commands import app
 
 HANSA = [sys.executable, "-m", "hansa.cli"]
 
@@ -45,3 +54,127 @@ def test_a_wrong_option_is_a_usage_error():
     result = subprocess.run([*HANSA, "demo", "--rounds", "0"], capture_output=True, text=True)
     assert result.returncode == 2
     assert "--rounds" in result.stderr
+
+
+def test_a_shell_is_told_what_can_stand_where_the_cursor_is(tmp_path: Path, monkeypatch):
+    for run in ("first/runs/one", "first/runs/two"):
+        (tmp_path / run / "deep").mkdir(parents=True)
+        (tmp_path / run / "run.json").write_text("{}")
+        (tmp_path / run / "deep" / "other.toml").touch()  # too deep
+    (tmp_path / "first" / "run.toml").touch()
+    monkeypatch.chdir(tmp_path)
+
+    def asked(line: str, shell: str = "bash", **environment: str) -> list[str]:
+        """By the protocol of Click's scripts, which put the words and the cursor into the environment."""
+        words = {"_HANSA_COMPLETE": f"{shell}_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        done = subprocess.run(HANSA, env={**os.environ, **words, **environment}, capture_output=True, text=True)
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    assert asked("hansa report ") == ["plain,first/runs/one", "plain,first/runs/two"]
+    assert asked("hansa train ", "fish", COMP_CWORD="") == ["plain,first/run.toml"]
+
+    def completed(line: str) -> list[str]:
+        *words, typed = line.split(" ")
+        return [item.value for item in ShellComplete(app, {}, "hansa", "").get_completions(words, typed)]
+
+    assert completed("re") == ["resume", "report"]
+    assert completed(f"resume {tmp_path}/first/runs/t") == [f"{tmp_path}/first/runs/two"]
+    assert completed("evaluate elsewhere/") == ["elsewhere/"]
+    assert completed("data ")[:2] == ["digits", "mnist"]
+    assert completed("data f") == ["fashion_mnist", "first/run.toml"]
+    assert completed("train first/run.toml --set training.ro") == ["training.rounds="]
+    assert completed("evaluate --on ev") == ["evaluation"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_installed_once_and_the_users_files_stay(shell, tmp_path, monkeypatch):
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "ZDOTDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", f"/usr/bin/{shell}")
+    start = tmp_path / f".{shell}rc"
+    start.write_text("alias l=ls")
+    for _ in range(2):
+        said = CliRunner().invoke(app, ["--install-completion"], catch_exceptions=False)
+        assert said.exit_code == 0
+    script = Path(said.output.split()[0])
+    assert "_HANSA_COMPLETE" in script.read_text() and tmp_path in script.parents
+    first, *lines = start.read_text().splitlines()
+    assert first == "alias l=ls" and len(lines) == (0 if shell == "fish" else 1)
+    shown = CliRunner().invoke(app, ["--show-completion", shell])
+    assert shown.output == script.read_text()
+    if shell == "bash":
+        read = subprocess.run(["bash", "--norc", "-c", f". {start}; complete -p hansa"], capture_output=True, text=True)
+        assert "_hansa_completion" in read.stdout
+
+
+def test_the_shell_is_to_be_named_where_it_is_not_known(monkeypatch):
+    monkeypatch.setenv("SHELL", "/bin/tcsh")
+    said = CliRunner().invoke(app, ["--show-completion"])
+    assert said.exit_code == 2 and "bash, zsh, fish" in said.output
+
+
+MOMENTS = {
+    "in an import that goes on whatever is raised": """
+        import other
+    """,
+    "in what cannot be interrupted": """
+        import ctypes, os
+
+        mutex, library = ctypes.create_string_buffer(256), ctypes.CDLL(None)
+        library.pthread_mutex_lock(mutex)
+        library.pthread_mutex_lock(mutex)
+    """,
+    "in a finaliser, where errors are lost": """
+        import time
+
+        class Closing:
+            def __del__(self):
+                time.sleep(100)
+
+        Closing()
+        time.sleep(100)
+    """,
+    "in the user's code": """
+        import time
+
+        time.sleep(100)
+    """,
+}
+OTHER = """
+import time
+
+try:
+    time.sleep(100)
+except:
+    pass
+time.sleep(100)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent to processes")
+def test_ctrl_c_ends_a_command_wherever_it_is_with_a_line_and_130(tmp_path: Path):
+    (tmp_path / "other.py").write_text(OTHER)
+    started = {}
+    for number, (moment, code) in enumerate(MOMENTS.items()):
+        code = f"open(__file__ + '.here', 'w').close()\n{textwrap.dedent(code)}\ndef load(): ...\n"
+        (tmp_path / f"data{number}.py").write_text(code)
+        (tmp_path / f"run{number}.toml").write_text(
+            f'[model]\nname = "linear"\n[data]\nfunction = "data{number}.py:load"\n[training]\nrounds = 1\n'
+        )
+        command = [*HANSA, "data", tmp_path / f"run{number}.toml"]
+        # A shell may have started the tests with Ctrl-C ignored.
+        started[moment] = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+        )
+    told = {}
+    for number, (moment, process) in enumerate(started.items()):
+        end = time.monotonic() + 60
+        while not (tmp_path / f"data{number}.py.here").exists() and process.poll() is None:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        told[moment] = (process.communicate(timeout=20)[1], process.returncode)
+    assert told == dict.fromkeys(MOMENTS, ("hansa data: interrupted\n", 130))

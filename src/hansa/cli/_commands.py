@@ -8,7 +8,7 @@ from typing import Any, Literal
 import click
 
 import hansa
-from hansa.cli import _help
+from hansa.cli import _completion, _help
 from hansa.cli._errors import FAILED, INTERRUPTED
 from hansa.cli._output import errors_of, print_json, say
 
@@ -41,6 +41,7 @@ class Commands(click.Group):
     epilog=_help.WHERE_NEXT,
 )
 @click.version_option(hansa.__version__, prog_name="hansa", message="%(prog)s %(version)s", help="Print the version.")
+@_completion.options
 @click.pass_context
 def app(context: click.Context) -> None:
     if context.invoked_subcommand is None:
@@ -52,8 +53,8 @@ _PATH, _FILE, _FOLDER = (
     click.Path(path_type=Path, dir_okay=False),
     click.Path(path_type=Path, file_okay=False),
 )
-_config = click.argument("config", metavar="CONFIG", type=_PATH)
-_run = click.argument("run", metavar="RUN", type=_PATH)
+_config = click.argument("config", metavar="CONFIG", type=_PATH, shell_complete=_completion.configs)
+_run = click.argument("run", metavar="RUN", type=_PATH, shell_complete=_completion.runs)
 _json = click.option("--json", is_flag=True, help="Print one JSON object.")
 _json_lines = click.option("--json", is_flag=True, help="Print one JSON object a line.")
 _set = click.option(
@@ -61,6 +62,7 @@ _set = click.option(
     "overrides",
     metavar="KEY=VALUE",
     multiple=True,
+    shell_complete=_completion.keys,
     help="Another value for a key of the file, such as training.rounds=20.",
 )
 _allow_changes = click.option(
@@ -240,7 +242,7 @@ def report(run: Path, to: Path | None, json: bool) -> None:
 
 
 @app.command(epilog=_help.AFTER_DATA, short_help="Show who the clients are.")
-@click.argument("what", metavar="CONFIG|NAME")
+@click.argument("what", metavar="CONFIG|NAME", shell_complete=_completion.configs_and_data_sets)
 @click.option(
     "--plot", metavar="PICTURE", type=_PATH, help="A picture to draw of who has which labels, such as who.png."
 )
