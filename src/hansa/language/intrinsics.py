@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hansa.language import operands
+from hansa.language._typing import Function, Operand
 from hansa.language.computations import concrete
 from hansa.language.tracing import jax_computation
 from hansa.language.values import Value, to_node
@@ -28,7 +29,7 @@ from hansa.types import (
 from hansa.types.dtypes import kind as dtype_kind
 
 
-def federated_value(value: Any, placement: Placement) -> Value:
+def federated_value(value: Operand, placement: Placement) -> Value:
     """`T -> T@P`: an unplaced value, at every member of a placement.
 
     Examples:
@@ -48,7 +49,7 @@ def federated_value(value: Any, placement: Placement) -> Value:
     return operands.recorded("federated_value", FederatedType(node.type, placement, True), trace, node)
 
 
-def federated_broadcast(value: Any) -> Value:
+def federated_broadcast(value: Operand) -> Value:
     """`T@SERVER -> T@CLIENTS`: the server's value, sent to every client.
 
     Examples:
@@ -64,7 +65,7 @@ def federated_broadcast(value: Any) -> Value:
     return operands.recorded("federated_broadcast", FederatedType(operands.member(node), CLIENTS, True), trace, node)
 
 
-def federated_map(fn: Any, value: Any) -> Value:
+def federated_map(fn: Function, value: Operand) -> Value:
     """`(T -> U), {T}@P -> {U}@P`: a function of each member's value, at the clients or at the server.
 
     A struct of federated values at one placement is zipped first.
@@ -88,7 +89,7 @@ def federated_map(fn: Any, value: Any) -> Value:
     return operands.recorded("federated_map", kind, trace, node, functions=(function,))
 
 
-def federated_eval(fn: Any, placement: Placement) -> Value:
+def federated_eval(fn: Function, placement: Placement) -> Value:
     """`( -> T), P -> {T}@P`: the result of a function without parameter, computed by every member of a placement.
 
     Examples:
@@ -106,7 +107,7 @@ def federated_eval(fn: Any, placement: Placement) -> Value:
     return operands.recorded("federated_eval", kind, trace, functions=(function,))
 
 
-def federated_zip(value: Any) -> Value:
+def federated_zip(value: Operand) -> Value:
     """`<{T}@P,{U}@P> -> {<T,U>}@P`, in any nesting: a struct of federated values as one federated value of structs.
 
     Examples:
@@ -128,7 +129,7 @@ def federated_zip(value: Any) -> Value:
     return Value(operands.zipped(node, "federated_zip"), trace)
 
 
-def federated_sum(value: Any) -> Value:
+def federated_sum(value: Operand) -> Value:
     """`{T}@CLIENTS -> T@SERVER`: the sum over the clients; zero if there are none. T is numeric, and not bool.
 
     Examples:
@@ -141,7 +142,7 @@ def federated_sum(value: Any) -> Value:
     return _reduce("federated_sum", value)
 
 
-def federated_min(value: Any) -> Value:
+def federated_min(value: Operand) -> Value:
     """`{T}@CLIENTS -> T@SERVER`: the smallest value over the clients, element by element.
 
     Without clients it is the largest value of the dtype.
@@ -156,7 +157,7 @@ def federated_min(value: Any) -> Value:
     return _reduce("federated_min", value)
 
 
-def federated_max(value: Any) -> Value:
+def federated_max(value: Operand) -> Value:
     """`{T}@CLIENTS -> T@SERVER`: the largest value over the clients, element by element.
 
     Without clients it is the smallest value of the dtype.
@@ -171,7 +172,7 @@ def federated_max(value: Any) -> Value:
     return _reduce("federated_max", value)
 
 
-def federated_mean(value: Any, weight: Any = None) -> Value:
+def federated_mean(value: Operand, weight: Operand | None = None) -> Value:
     """`{T}@CLIENTS, {W}@CLIENTS -> T@SERVER`: the mean over the clients, weighted if a weight is given.
 
     Args:
@@ -207,7 +208,9 @@ def federated_mean(value: Any, weight: Any = None) -> Value:
 federated_average = federated_mean
 
 
-def federated_aggregate(value: Any, zero: Any, accumulate: Any, merge: Any, report: Any) -> Value:
+def federated_aggregate(
+    value: Operand, zero: Operand, accumulate: Function, merge: Function, report: Function
+) -> Value:
     """`{T}@CLIENTS, U, (<U,T> -> U), (<U,U> -> U), (U -> R) -> R@SERVER`: an aggregation of your own.
 
     Args:
@@ -249,7 +252,7 @@ def federated_aggregate(value: Any, zero: Any, accumulate: Any, merge: Any, repo
     return operands.recorded("federated_aggregate", kind, trace, node, start, functions=(*folds, reported))
 
 
-def federated_collect(value: Any) -> Value:
+def federated_collect(value: Operand) -> Value:
     """`{T}@CLIENTS -> T*@SERVER`: the clients' values as a sequence at the server, in the cohort's order.
 
     The server sees each client's value, and holds all of them at a time: aggregate instead wherever that will do. A
@@ -272,7 +275,7 @@ def federated_collect(value: Any) -> Value:
     )
 
 
-def federated_select(client_keys: Any, max_key: Any, server_value: Any, select_fn: Any) -> Value:
+def federated_select(client_keys: Operand, max_key: Operand, server_value: Operand, select_fn: Function) -> Value:
     """`{int32[N]}@CLIENTS, int32@SERVER, T@SERVER, (<T,int32> -> U) -> {U*}@CLIENTS`: the slices a client asks for.
 
     Args:
@@ -320,7 +323,7 @@ def federated_select(client_keys: Any, max_key: Any, server_value: Any, select_f
     return operands.recorded("federated_select", kind, trace, keys, *sent, functions=(function,))
 
 
-def federated_client_key(key: Any) -> Value:
+def federated_client_key(key: Operand) -> Value:
     """`uint32[2]@SERVER -> {uint32[2]}@CLIENTS`: a random key of each client's own, made of the server's and its id.
 
     Use it in a local computation as `jax.random.wrap_key_data(key)`. The same client has the same key in every order of

@@ -7,14 +7,15 @@ brings its values into a range, and the sum must hold the most that all clients 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hansa.language import operands
+from hansa.language._typing import Operand
 from hansa.language.computations import Computation
 from hansa.language.context import Trace
 from hansa.language.graph import Node
@@ -35,8 +36,11 @@ from hansa.types import (
 )
 from hansa.types import names as _names
 
+Bits: TypeAlias = "int | Struct | Mapping[str, Bits] | Sequence[Bits]"
+"""A number of bits for all tensors, or one for each."""
 
-def federated_secure_sum(value: Any, max_input: Any, *, count_clipped: bool = False) -> Value:
+
+def federated_secure_sum(value: Operand, max_input: Operand, *, count_clipped: bool = False) -> Value:
     """`{T}@CLIENTS -> T@SERVER`: the sum of integers over the clients, of which nobody is to see a single summand.
 
     The sum never wraps: a call with so many clients that their values could add up to more than the dtype holds is
@@ -70,7 +74,7 @@ def federated_secure_sum(value: Any, max_input: Any, *, count_clipped: bool = Fa
     return _secure_sum(name, trace, node, _bounds(max_input, node, f"the max_input of {name}", trace), count_clipped)
 
 
-def federated_secure_sum_bitwidth(value: Any, bitwidth: Any, *, count_clipped: bool = False) -> Value:
+def federated_secure_sum_bitwidth(value: Operand, bitwidth: Bits, *, count_clipped: bool = False) -> Value:
     """`federated_secure_sum` of integers of at most `bitwidth` bits, 1 to 62: 0 to 2**bitwidth - 1.
 
     `bitwidth` may be a struct like the value, with a number of bits for each tensor.
@@ -85,7 +89,7 @@ def federated_secure_sum_bitwidth(value: Any, bitwidth: Any, *, count_clipped: b
     name = "federated_secure_sum_bitwidth"
     trace, node = _at_clients(value, name)
     what = f"the bitwidth of {name}"
-    widths = bitwidth if isinstance(bitwidth, dict | list | tuple | Struct) else [bitwidth]
+    widths: Any = bitwidth if isinstance(bitwidth, dict | list | tuple | Struct) else [bitwidth]
     if widths is bitwidth:
         widths = jax.tree.leaves(to_value(bitwidth, _scalars(operands.member(node)), what))
     for bits in widths:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hansa.language import operands
+from hansa.language._typing import Function, Operand
 from hansa.language.computations import concrete
 from hansa.language.values import Value, to_node
 from hansa.types import FederatedType, SequenceType, StructType, Type, is_federated
 
 
-def sequence_map(fn: Any, sequence: Any) -> Value:
+def sequence_map(fn: Function, sequence: Operand) -> Value:
     """`(T -> U), T* -> U*`: a function of each element; of a federated sequence, at each member.
 
     Examples:
@@ -29,7 +28,7 @@ def sequence_map(fn: Any, sequence: Any) -> Value:
     return operands.recorded("sequence_map", kind, trace, node, functions=(function,))
 
 
-def sequence_reduce(sequence: Any, zero: Any, op: Any) -> Value:
+def sequence_reduce(sequence: Operand, zero: Operand, op: Function) -> Value:
     """`T*, U, (<U,T> -> U) -> U`: folds `op` over the elements in order, from `zero`; at each member, if federated.
 
     Of a federated sequence `zero` is an unplaced value, or one at the same placement.
@@ -64,7 +63,7 @@ def sequence_reduce(sequence: Any, zero: Any, op: Any) -> Value:
     return operands.recorded("sequence_reduce", _rewrap(node.type, state), trace, node, start, functions=(fold,))
 
 
-def sequence_sum(sequence: Any) -> Value:
+def sequence_sum(sequence: Operand) -> Value:
     """`T* -> T`: the sum of the elements; zero if there are none. T has numeric tensors of known size.
 
     Examples:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, update_wrapper
-from typing import Any, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar, overload
+
+import numpy as np
 
 from hansa._tracebacks import boundary
 from hansa.language.binding import fields_of_parameters, parameter_names, signature_by_fields
@@ -15,17 +17,22 @@ from hansa.language.functions import FunctionalComputation, Given, data_type, ha
 from hansa.language.graph import Parameter
 from hansa.language.local import LocalFunction, Spread, tensors
 from hansa.language.values import Value, explaining_values, to_node
-from hansa.types import FunctionType, StructType, Type, to_type
+from hansa.types import FunctionType, Struct, StructType, Type, to_type
 
-Decorated = Callable[[Callable[..., Any]], Any]
+Spec: TypeAlias = "Type | str | type | np.dtype[Any] | Struct | Mapping[str, Spec] | Sequence[Spec]"
+"""What describes the type of a parameter; `to_type` reads it, and some more."""
+Decorated: TypeAlias = Callable[[Callable[..., Any]], Any]
+Typed: TypeAlias = Callable[[Callable[..., Any]], Computation]
 
 
 @overload
 def federated_computation() -> Decorated: ...
 @overload
-def federated_computation(first: Type | str, /, *types: Any) -> Decorated: ...
+def federated_computation(first: Spec, /, *types: Spec) -> Typed: ...  # type: ignore[overload-overlap]
 @overload
-def federated_computation(first: Any, /, *types: Any) -> Any: ...
+def federated_computation(function: Callable[..., object], /) -> Computation | PolymorphicComputation: ...
+@overload
+def federated_computation(function: Callable[..., object], first: Spec, /, *types: Spec) -> Computation: ...
 def federated_computation(*args: Any) -> Any:
     """Makes a computation out of a Python function that composes others.
 
@@ -61,9 +68,11 @@ def federated_computation(*args: Any) -> Any:
 @overload
 def jax_computation() -> Decorated: ...
 @overload
-def jax_computation(first: Type | str, /, *types: Any) -> Decorated: ...
+def jax_computation(first: Spec, /, *types: Spec) -> Typed: ...  # type: ignore[overload-overlap]
 @overload
-def jax_computation(first: Any, /, *types: Any) -> Any: ...
+def jax_computation(function: Callable[..., object], /) -> Computation | PolymorphicComputation: ...
+@overload
+def jax_computation(function: Callable[..., object], first: Spec, /, *types: Spec) -> Computation: ...
 def jax_computation(*args: Any) -> Any:
     """Makes a local computation out of a JAX function.
 
@@ -211,6 +220,14 @@ def wide_computation(*types: Type) -> Decorated:
     return lambda function: _build(function, types, "jax_computation", partial(_trace_local, bits=64))
 
 
+@overload
+def tf_computation() -> Decorated: ...
+@overload
+def tf_computation(first: Spec, /, *types: Spec) -> Typed: ...  # type: ignore[overload-overlap]
+@overload
+def tf_computation(function: Callable[..., object], /) -> Computation | PolymorphicComputation: ...
+@overload
+def tf_computation(function: Callable[..., object], first: Spec, /, *types: Spec) -> Computation: ...
 def tf_computation(*args: Any) -> Any:
     """Makes a local computation out of a TensorFlow function.
 

@@ -187,7 +187,7 @@ def _schedule(function: Callable[[Any], Any]) -> Computation:
             raise TypeError(f"client_schedule must return a number, and returns an array of shape {list(factor.shape)}")
         return factor
 
-    return cast(Computation, client_schedule)
+    return client_schedule
 
 
 def _client_work(
@@ -262,7 +262,7 @@ def _client_work(
     def client_work(weights: Any, data: Any, given: Any) -> Any:
         return finish(weights, sequence_reduce(data, start(weights, given), step))
 
-    return cast(Computation, client_work)
+    return client_work
 
 
 def _part_of_step(factor: Any, before: Any, after: Any) -> Any:
@@ -315,7 +315,7 @@ def _server_update(optimizer: Optimizer, state: StructType, report: StructType, 
         optimizer_state = Struct(zip(kind.names, [counted, *after.slots], strict=True))
         return Struct.of(state=Struct.of(model=after.model, optimizer_state=optimizer_state), changed=after.changed)
 
-    return cast(Computation, server_update)
+    return server_update
 
 
 def _round_metrics(model: FunctionalModel, counters: StructType) -> Computation:
@@ -328,7 +328,7 @@ def _round_metrics(model: FunctionalModel, counters: StructType) -> Computation:
         fields = [pair for part in both for pair in zip(part.type_signature.names, part, strict=True)]
         return RoundMetrics([*fields, ("model_unchanged", negated(changed))])
 
-    return cast(Computation, round_metrics)
+    return round_metrics
 
 
 def _weighting(value: str | Callable[[Any], Any]) -> Callable[[Struct, Any], Any]:

@@ -7,7 +7,7 @@ metrics, and reports them. Nothing is trained and no weight comes back.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,7 @@ def build_federated_evaluation(
         found = measure(reports.used, reports.counts)
         return on.federated_map(round_metrics, [found.metrics, found.counters])
 
-    return cast(Computation, evaluate)
+    return evaluate
 
 
 def build_per_client_evaluation(
@@ -125,7 +125,7 @@ def build_per_client_evaluation(
         reports = on.federated_map(work, [on.federated_broadcast(weights), data, clients])
         return on.federated_map(result, [reports, clients])
 
-    return cast(Computation, evaluate_each)
+    return evaluate_each
 
 
 def _client_work(model: FunctionalModel, seed: int) -> Computation:
@@ -177,4 +177,4 @@ def _client_work(model: FunctionalModel, seed: int) -> Computation:
     def client_evaluation(weights: Any, data: Any, client: Any) -> Any:
         return finish(sequence_reduce(data, start(weights, client), step))
 
-    return cast(Computation, client_evaluation)
+    return client_evaluation

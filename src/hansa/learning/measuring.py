@@ -49,7 +49,7 @@ def build_measuring(metrics: Computation, counters: StructType) -> Computation:
     @federated_computation(kind, FederatedType(counters, CLIENTS))
     def measure(reports: Any, counts: Any) -> Any:
         plain = metrics(reports)
-        found = {name: plain[name] for name in cast(Any, plain.type_signature.member).names}
+        found: dict[str, Any] = {name: plain[name] for name in cast(Any, plain.type_signature.member).names}
         tallies = []
         for group, screen in zip(groups, screens, strict=True):
             screened = on.federated_map(screen, [reports, counts])
@@ -64,10 +64,10 @@ def build_measuring(metrics: Computation, counters: StructType) -> Computation:
         counted = on.federated_sum(counts)
         total = _total([len(group.names) for group in groups])
         left_out = on.federated_map(total, tallies) if groups else on.federated_value(np.int64(0), SERVER)
-        totals = {**{name: counted[i] for i, name in enumerate(counters.names)}, "num_non_finite_metrics": left_out}
+        totals: dict[Any, Any] = {**{name: counted[i] for i, name in enumerate(counters.names)}, "num_non_finite_metrics": left_out}
         return {"metrics": on.federated_zip(found), "counters": on.federated_zip(totals)}
 
-    return cast(Computation, measure)
+    return measure
 
 
 def _groups(metrics: Computation, report: Type) -> list[_Group]:
@@ -94,7 +94,7 @@ def _screen(report: Type, needed: frozenset[int], counters: StructType) -> Compu
         tally = {"measured": int64(takes_part & finite), "left_out": int64(takes_part & ~finite)}
         return {"report": jax.tree.unflatten(tree, part), "tally": tally}
 
-    return cast(Computation, screen)
+    return screen
 
 
 def _or_nan(kind: Type) -> Computation:
@@ -105,7 +105,7 @@ def _or_nan(kind: Type) -> Computation:
         nobody = (tally.measured == 0) & (tally.left_out > 0)
         return jax.tree.map(lambda leaf: jnp.where(nobody, jnp.nan, leaf) if is_float(leaf) else leaf, metric)
 
-    return cast(Computation, or_nan)
+    return or_nan
 
 
 def _total(sizes: list[int]) -> Computation:
@@ -115,4 +115,4 @@ def _total(sizes: list[int]) -> Computation:
     def total(tallies: Any) -> Any:
         return int64(sum(size * tally.left_out for size, tally in zip(sizes, tallies, strict=True)))
 
-    return cast(Computation, total)
+    return total

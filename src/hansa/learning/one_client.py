@@ -36,7 +36,7 @@ def of_one_client(aggregation: Computation, what: str) -> Computation:
     def alone(value: Any) -> Any:
         return _run(aggregation, value, what)
 
-    return cast(Computation, alone)
+    return alone
 
 
 def _run(computation: Computation, argument: Any, what: str) -> Any:

@@ -135,13 +135,13 @@ def combine(accumulators: Sequence[tuple[str, Accumulator]], spread: Sequence[st
         results = []
         for (name, part), member in zip(accumulators, kinds, strict=True):
             if name in spread:
-                report = intrinsics.federated_zip({field: reports[field] for field in cast(StructType, member).names})
+                report = intrinsics.federated_zip({field: reports[field] for field in cast(Any, member).names})
             else:
                 report = reports[name]
             results.append((name, part.aggregate(report)))
         return intrinsics.federated_zip(_spread(results, spread))
 
-    return ModelMetrics(initial, update, local_outputs, cast(Computation, metrics))
+    return ModelMetrics(initial, update, local_outputs, metrics)
 
 
 def summed(
@@ -166,7 +166,7 @@ def summed(
         def add_up(totals: Any) -> Any:
             return intrinsics.federated_map(finished, intrinsics.federated_sum(totals))
 
-        return cast(Computation, add_up)
+        return add_up
 
     return reported_sums(name, contribute, exact.total, aggregate)
 
@@ -227,7 +227,7 @@ def extreme_of_clients(kind: Type, lowest: bool, finish: Callable[[Any], Any]) -
     def choose_one(reports: Any) -> Any:
         return intrinsics.federated_map(finished, fold(intrinsics.federated_map(of_client, reports)))
 
-    return cast(Computation, choose_one)
+    return choose_one
 
 
 def _identity(like: Any, lowest: bool) -> Any:
@@ -295,7 +295,7 @@ def own_aggregation(computation: Any, kind: Type, what: str, missing: str) -> tu
         found = aggregation(reports)
         return intrinsics.federated_zip(found) if isinstance(result, StructType) else found
 
-    return convert, cast(Computation, aggregate)
+    return convert, aggregate
 
 
 def _unused(aggregation: Computation) -> list[str]:

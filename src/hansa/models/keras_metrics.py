@@ -177,4 +177,4 @@ def _of_weighted(metric: Metric, kind: Type) -> Computation:
             found = intrinsics.federated_mean(reports.value, reports.weight)
         return intrinsics.federated_map(jax_computation(finish), found)
 
-    return cast(Computation, aggregate)
+    return aggregate

@@ -99,7 +99,7 @@ def _aggregation(what: str, kind: StructType, folds: Sequence[str], finish: Call
             found |= {number: values[i] for i, number in enumerate(numbers)}
         return intrinsics.federated_zip(Struct((name, found[i]) for i, name in enumerate(result.names)))
 
-    return cast(Computation, aggregate)
+    return aggregate
 
 
 def _at(values: Any, positions: Sequence[int]) -> Struct:

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from hansa.language import intrinsics
-from hansa.language.computations import Computation
 from hansa.language.local import is_wide, tensors, to_struct
 from hansa.language.tensorflow import Fields, converted, import_tensorflow
 from hansa.language.tracing import federated_computation
@@ -319,7 +318,7 @@ class _Functions:
             found = aggregate(outputs)
             return intrinsics.federated_zip(Struct((name, found[name]) for name in names))
 
-        return cast(Computation, aggregate_metrics)
+        return aggregate_metrics
 
 
 def _output(results: dict[str, Any]) -> BatchOutput:
