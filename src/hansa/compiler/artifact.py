@@ -42,7 +42,12 @@ _CONVENTIONS = (
 _COMPUTATION = "computation"
 
 
-def save(value: Any, path: str | os.PathLike[str], *, platforms: Sequence[str] = ("cpu", "cuda", "tpu")) -> None:
+def save(
+    value: Computation | PolymorphicComputation | templates.IterativeProcess | DeviceStage,
+    path: str | os.PathLike[str],
+    *,
+    platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
+) -> None:
     """Writes a computation, a process or a device's stage to a file, which `load` reads in any Python process.
 
     The file has the stages of the computations as StableHLO, for batches of any size and any number of them, and any

@@ -36,12 +36,13 @@ from hansa.learning.screening import (
     struct_of,
     zero_unless,
 )
+from hansa.models._typing import AnyOptimizer
 from hansa.models.accumulators import type_of
 from hansa.models.batch_types import leading_size
 from hansa.models.exact import narrow
 from hansa.models.learning_rates import check_schedule
 from hansa.models.model import FunctionalModel, TrainingStep
-from hansa.models.named_optimizers import LearningRate, OptimizerName
+from hansa.models.named_optimizers import LearningRate
 from hansa.models.optimizers import Optimizer
 from hansa.models.tensorflow_models import Model
 from hansa.models.weights import ModelWeights
@@ -57,12 +58,12 @@ _FLAG = TensorType("bool")
 def build_federated_averaging_process(
     model_fn: Callable[[], FunctionalModel | Model] | FunctionalModel,
     *,
-    client_optimizer: OptimizerName | Any = None,
+    client_optimizer: AnyOptimizer | None = None,
     client_learning_rate: LearningRate | None = None,
-    server_optimizer: OptimizerName | Any = None,
+    server_optimizer: AnyOptimizer | None = None,
     server_learning_rate: LearningRate | None = None,
-    client_schedule: Callable[[Any], Any] | None = None,
-    client_weighting: str | Callable[[Any], Any] = "num_examples",
+    client_schedule: Callable[[jax.Array], Any] | None = None,
+    client_weighting: str | Callable[[Struct], Any] = "num_examples",
     non_trainable: str = "mean",
     seed: int = 0,
 ) -> IterativeProcess:

@@ -180,7 +180,7 @@ class ClientMetrics:
     @classmethod
     def of(
         cls,
-        results: Iterable[Any],
+        results: Iterable[Struct],
         client_ids: Sequence[Hashable] | None = None,
         lower_is_better: Iterable[str] = (),
         higher_is_better: Iterable[str] = (),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -12,8 +12,11 @@ from hansa.models.weights import ModelWeights
 from hansa.types import Struct, Type
 from hansa.types.mismatch import describe
 
+if TYPE_CHECKING:
+    import keras
 
-def with_weights(state: Any, weights: Any) -> Any:
+
+def with_weights(state: Any, weights: ModelWeights | keras.Model) -> Any:
     """A state of a learning process with other weights; the optimizer's state and the count of rounds stay.
 
     Args:

@@ -64,7 +64,10 @@ def build_measuring(metrics: Computation, counters: StructType) -> Computation:
         counted = on.federated_sum(counts)
         total = _total([len(group.names) for group in groups])
         left_out = on.federated_map(total, tallies) if groups else on.federated_value(np.int64(0), SERVER)
-        totals: dict[Any, Any] = {**{name: counted[i] for i, name in enumerate(counters.names)}, "num_non_finite_metrics": left_out}
+        totals: dict[Any, Any] = {
+            **{name: counted[i] for i, name in enumerate(counters.names)},
+            "num_non_finite_metrics": left_out,
+        }
         return {"metrics": on.federated_zip(found), "counters": on.federated_zip(totals)}
 
     return measure

@@ -10,15 +10,17 @@ import jax.numpy as jnp
 
 from hansa.language.tracing import narrow_computation
 from hansa.models import pytrees
+from hansa.models._typing import AnyOptimizer
 from hansa.models.accumulators import Accumulator, ModelMetrics, Plan, Seen, build, combine, loss_and_count, type_of
 from hansa.models.batch_types import of_any_size, sample_type
 from hansa.models.keras_metrics import keras_metric_plan
 from hansa.models.metrics import Metric, MetricSums, is_keras_metric, metric_plan, sums_plan
 from hansa.models.model import BatchOutput, Forward, FunctionalModel, Trained, TrainingStep
-from hansa.models.named_optimizers import LearningRate, OptimizerName
+from hansa.models.named_optimizers import LearningRate
 from hansa.models.optimizers import to_optimizer
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct, TensorType, Type, to_type
+from hansa.types._typing import Arrays
 
 _KEY = TensorType("uint32", (2,))
 
@@ -27,10 +29,10 @@ def functional_model(
     initial_weights: Any,
     forward: Callable[..., Any],
     *,
-    sample_batch: Any = None,
-    input_spec: Any = None,
+    sample_batch: Arrays | None = None,
+    input_spec: object = None,
     metrics: Mapping[str, Any] | MetricSums | None = None,
-    optimizer: OptimizerName | Any = None,
+    optimizer: AnyOptimizer | None = None,
     learning_rate: LearningRate | None = None,
     non_trainable: Any = None,
     train_on_batch: Callable[..., Any] | None = None,

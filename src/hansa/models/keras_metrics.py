@@ -113,7 +113,8 @@ def _result(metric: Any, variables: Any, what: str) -> Any:
 
 def _merged(what: str, metric: Metric, given: StructType, arguments: Callable[[Seen], Any]) -> Accumulator:
     """Variables that come together over batches and clients, and Keras's result of them."""
-    keras_metric, variables = metric.function, list(metric.function.variables)
+    keras_metric = cast(Any, metric.function)
+    variables = list(keras_metric.variables)
     zeros = Struct([(None, np.zeros(v.shape, v.dtype)) for v in variables])
 
     def finish(total: Any) -> Any:
@@ -130,7 +131,7 @@ def _merged(what: str, metric: Metric, given: StructType, arguments: Callable[[S
 
 def _of_clients(what: str, metric: Metric, given: StructType, arguments: Callable[[Seen], Any]) -> Accumulator:
     """The metric's own variables at each client, and the clients' results aggregated."""
-    variables = Struct([(None, np.array(v.value)) for v in metric.function.variables])
+    variables = Struct([(None, np.array(v.value)) for v in cast(Any, metric.function).variables])
     initial = Struct([("variables", variables), ("batches", np.int32(0)), ("num_examples", np.int32(0))])
 
     def update(state: Struct, seen: Seen) -> Struct:

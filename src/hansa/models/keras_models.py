@@ -6,7 +6,7 @@ in training. Only the state of random generators is replaced by one drawn from t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import jax
@@ -16,6 +16,7 @@ import numpy as np
 
 from hansa.language.tracing import narrow_computation
 from hansa.models import keras_weights
+from hansa.models._typing import AnyOptimizer, Loss, Metrics
 from hansa.models.accumulators import (
     Accumulator,
     ModelMetrics,
@@ -39,10 +40,13 @@ from hansa.models.model import BatchOutput, Forward, FunctionalModel, ScaleLoss
 from hansa.models.optimizers import TrainedVariables
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct, StructType, TensorType, Type, to_type
+from hansa.types._typing import Arrays
 from hansa.types.mismatch import describe_uncalled
 
 
-def from_compiled_keras_model(keras_model: keras.Model, sample_batch: Any, metrics: Any = None) -> FunctionalModel:
+def from_compiled_keras_model(
+    keras_model: keras.Model, sample_batch: Arrays, metrics: Metrics | None = None
+) -> FunctionalModel:
     """A compiled Keras model, with its loss, metrics and optimizer, as a model to learn.
 
     Args:
@@ -74,13 +78,13 @@ def from_compiled_keras_model(keras_model: keras.Model, sample_batch: Any, metri
 
 def from_keras_model(
     keras_model: keras.Model,
-    sample_batch: Any = None,
-    loss: Any = None,
-    metrics: Any = None,
-    optimizer: Any = None,
+    sample_batch: Arrays | None = None,
+    loss: Loss | None = None,
+    metrics: Metrics | None = None,
+    optimizer: AnyOptimizer | None = None,
     *,
-    input_spec: Any = None,
-    loss_weights: Any = None,
+    input_spec: object = None,
+    loss_weights: Sequence[float] | Mapping[str, float] | None = None,
 ) -> FunctionalModel:
     """A Keras model that is not compiled, with what `compile` would be given, as a model to learn.
 

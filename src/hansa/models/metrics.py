@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,9 @@ from hansa.language.local import to_struct
 from hansa.models import exact
 from hansa.models.accumulators import Plan, Seen, extreme, own_aggregation, ratio, reported_sums, summed
 from hansa.types import Struct, Type
+
+if TYPE_CHECKING:
+    import keras
 
 _AGGREGATIONS = ("mean", "sum", "min", "max")
 
@@ -62,7 +65,7 @@ class Metric:
         <rmse=float64,largest=float32,loss=float32>@SERVER
     """
 
-    function: Any
+    function: Callable[..., Any] | keras.metrics.Metric
     aggregation: str | Computation | PolymorphicComputation | None = None
     finalize: Callable[[Any], Any] | None = None
     name: str | None = None

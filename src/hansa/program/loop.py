@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hansa.language.context import current_runtime
 from hansa.program.callbacks import Callback, to_callbacks
@@ -29,6 +29,9 @@ from hansa.program.running import Run
 from hansa.program.sinks import Sink, to_sinks
 from hansa.program.step import Step
 from hansa.templates import IterativeProcess
+
+if TYPE_CHECKING:
+    from hansa.simulation import ClientData
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class TrainingResult:
 
 def train(
     process: IterativeProcess,
-    data: Any,
+    data: ClientData | Callable[[int], Any],
     rounds: int,
     *,
     cohort_size: int | float | None = None,

@@ -19,6 +19,7 @@ from hansa.simulation._values import integer, positions_within
 from hansa.types import Type
 from hansa.types.batches import ClientBatches
 from hansa.types.batching import Batching
+from hansa.types.identities import ClientId
 from hansa.types.mismatch import describe
 
 
@@ -41,7 +42,7 @@ class Population:
         self._source, self._batching, self._epochs = source, batching, epochs
 
     @property
-    def client_ids(self) -> Sequence[Any]:
+    def client_ids(self) -> Sequence[ClientId]:
         """The clients' identities, in their order."""
         return self._source.client_ids
 
@@ -120,7 +121,7 @@ class Population:
             parts.append(str(self._batching))
         return f"{type(self).__name__}({', '.join(parts)}{'' if kind is None else f': {kind}'})"
 
-    def positions(self, client_ids: Sequence[Any]) -> Sizes:
+    def positions(self, client_ids: Sequence[ClientId]) -> Sizes:
         """The positions of these clients, as `cohort` takes them; int64 [clients].
 
         Raises:
@@ -134,7 +135,7 @@ class Population:
         """
         return np.array([self._index[client_id] for client_id in client_ids], np.int64)
 
-    def client(self, client_id: Any, round_number: int = 0) -> Arrays:
+    def client(self, client_id: ClientId, round_number: int = 0) -> Arrays:
         """One client's examples: arrays `[examples, ...]` by name, after all steps, one epoch after another.
 
         Args:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from hansa._tracebacks import boundaries
 from hansa.types import identities
+from hansa.types._typing import Arrays
 from hansa.types.base import Type
 from hansa.types.batching import Batching
 from hansa.types.conversion import infer_type
@@ -96,7 +97,7 @@ class Batches:
 
     def __init__(
         self,
-        arrays: Any,
+        arrays: Arrays | Examples,
         batch_size: int,
         epochs: int = 1,
         unrolled: bool = False,
@@ -218,7 +219,7 @@ class ClientBatches(Sequence[Batches]):
 
     def __init__(
         self,
-        arrays: Any,
+        arrays: Arrays | Examples,
         offsets: npt.ArrayLike,
         batch_size: int,
         client_ids: Sequence[ClientId] | npt.NDArray[Any] | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,9 +13,13 @@ from hansa.simulation.readers import arrow
 from hansa.simulation.readers.columns import Convert, Features, select
 from hansa.types.mismatch import describe
 
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
 
 def from_frame(
-    frame: Any,
+    frame: pandas.DataFrame | polars.DataFrame,
     client: str | None = None,
     features: Features | None = None,
     convert: Convert | None = None,

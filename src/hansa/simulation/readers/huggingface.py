@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,12 +17,15 @@ from hansa.simulation.readers.grouping import group
 from hansa.simulation.readers.images import opened, pixels
 from hansa.types.mismatch import describe
 
+if TYPE_CHECKING:
+    import datasets
+
 _ROWS_AT_ONCE = 1 << 16
 
 
 @reader
 def from_huggingface(
-    dataset: Any,
+    dataset: datasets.Dataset,
     client: str | None = None,
     features: Features | None = None,
     convert: Convert | None = None,
