@@ -47,6 +47,7 @@ if _TYPE_CHECKING:
     from hansa.language.tracing import jax_computation as jax_computation
     from hansa.language.tracing import tf_computation as tf_computation
     from hansa.language.values import Value as Value
+    from hansa.program.fitting import fit as fit
     from hansa.runtimes.inprocess import InProcessRuntime as InProcessRuntime
     from hansa.runtimes.reference import ReferenceRuntime as ReferenceRuntime
     from hansa.types import CLIENTS as CLIENTS
@@ -94,6 +95,7 @@ _HOMES = {
     "hansa.language.sequences": ("sequence_map", "sequence_reduce", "sequence_sum"),
     "hansa.language.tracing": ("federated_computation", "jax_computation", "tf_computation"),
     "hansa.language.values": ("Value",),
+    "hansa.program.fitting": ("fit",),
     "hansa.runtimes.inprocess": ("InProcessRuntime",),
     "hansa.runtimes.reference": ("ReferenceRuntime",),
     "hansa.types": (

@@ -292,6 +292,8 @@ def test_a_table_of_ones_own_with_the_other_options(tmp_path: Path):
         "output.folder=other",
     )
     assert "did you mean 'evaluation/loss'" in refused(2, "train", tmp_path / "run.toml", *misspelt)
+    unclear = ("--set", "training.best_model.monitor=evaluation/num_non_finite_clients", "--set", "output.folder=other")
+    assert "does not say whether less or more" in refused(2, "train", tmp_path / "run.toml", *unclear)
     assert not (tmp_path / "other").exists()
     many = ("--set", "training.cohort_size=5", "--set", "output.folder=other")
     assert "there are 4 clients" in refused(2, "train", tmp_path / "run.toml", *many)

@@ -113,11 +113,6 @@ def test_what_is_stored_comes_back(tmp_path: Path):
             'rounds = 3\nbest_model = { metric = "loss" }',
             "best_model.metric has another name now: write mon",
         ),
-        (
-            "rounds = 3",
-            'rounds = 3\nbest_model = { monitor = "gain" }',
-            "training.best_model.mode is missing: the name",
-        ),
         ("rounds = 3", "rounds = 3\nclient_learning_rate = 1", 'write client_optimizer = "sgd", for a start'),
         (
             "rounds = 3",

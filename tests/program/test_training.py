@@ -318,7 +318,11 @@ def test_a_second_ctrl_c_stops_at_once_and_damages_nothing(process: Any, data: A
         ({"data": [1, 2]}, TypeError, "data must be a hansa.simulation.ClientData, or a function"),
         ({"data": lambda n: [], "cohort_size": 2}, ValueError, "leave out cohort_size"),
         ({"process": 3}, TypeError, "process must be a process of hansa.templates, found the int 3"),
-        ({"evaluate": 3}, TypeError, "evaluate must be a function from the state to metrics, found 3"),
+        (
+            {"evaluate": 3},
+            TypeError,
+            "evaluate must be a federated evaluation with .* or a function of the state, .*; found 3",
+        ),
         ({"resume": "yes"}, ValueError, "resume must be True, False or 'auto', found 'yes'"),
         ({"resume": True}, ValueError, "name it, such as run_dir="),
         ({"sinks": [3]}, TypeError, "a sink has the methods start, write, flush and close, or is a function"),

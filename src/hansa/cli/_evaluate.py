@@ -13,12 +13,13 @@ from rich.text import Text
 from hansa import learning
 from hansa._printing import in_a_line
 from hansa.cli import _changes
-from hansa.cli._experiment import Evaluation, Experiment, everyone
+from hansa.cli._experiment import Experiment, everyone
 from hansa.cli._output import print_json, say
 from hansa.cli._populations import DataError
 from hansa.cli._train import may_type, restored
 from hansa.learning import ClientMetrics, Distribution
 from hansa.program import load_checkpoint
+from hansa.program.evaluating import FederatedEvaluation
 from hansa.program.metrics import flatten
 from hansa.program.report.reading import CLIENT_METRICS
 from hansa.types import names
@@ -52,7 +53,7 @@ def evaluate(folder: Path, on: Whose, metric: str | None, worst: int, allow_chan
     population = populations.examples if held_out is None else held_out
     what = "the examples that it was trained on" if held_out is None else populations.what
     checkpoint = load_checkpoint(folder, experiment.process.state_type)
-    together = Evaluation(learning.build_federated_evaluation(experiment.source.model_fn), population)
+    together = FederatedEvaluation(learning.build_federated_evaluation(experiment.source.model_fn), population)
     metrics = flatten(together(checkpoint.state))
     each = _each(experiment, checkpoint.state, population) if held_out is None or populations.by_client else None
     if each is not None:

@@ -17,6 +17,7 @@ from hansa.cli._models import ModelError, ModelSource
 from hansa.cli._populations import Populations
 from hansa.cli.config import RunConfig, stored
 from hansa.cli.config.schema import TrainingTable
+from hansa.program.evaluating import FederatedEvaluation
 from hansa.program.metrics import names_of, no_such_metric
 from hansa.program.plan import evaluated_names
 from hansa.simulation import ClientData
@@ -73,7 +74,8 @@ class Experiment:
         population = self.populations.evaluation
         if population is None:
             return None
-        return Evaluation(_checked(lambda: learning.build_federated_evaluation(self.source.model_fn)), population)
+        made = _checked(lambda: learning.build_federated_evaluation(self.source.model_fn))
+        return FederatedEvaluation(made, population)
 
     def train(
         self, folder: Path, config: Mapping[str, Any], rounds: int, progress: Any, allow_changes: bool = False
@@ -122,21 +124,18 @@ class Experiment:
         """What is done after each round.
 
         Raises:
-            ModelError: if one looks at a metric that there is not.
+            ModelError: if one looks at a metric that there is not, or whose name does not say which way is better.
         """
         training = self.config.training
         callbacks: list[program.Callback] = []
         stopping, best = training.early_stopping, training.best_model
         if stopping is not None:
             self._check_metric("early_stopping", stopping.monitor)
-            callbacks.append(
-                program.EarlyStopping(
-                    stopping.monitor, stopping.patience, min_delta=stopping.min_delta, mode=stopping.mode
-                )
-            )
+            options = {"patience": stopping.patience, "min_delta": stopping.min_delta, "mode": stopping.mode}
+            callbacks.append(_watching("early_stopping", program.EarlyStopping, stopping.monitor, options))
         if best is not None:
             self._check_metric("best_model", best.monitor)
-            callbacks.append(program.BestModel(best.monitor, mode=best.mode))
+            callbacks.append(_watching("best_model", program.BestModel, best.monitor, {"mode": best.mode}))
         return callbacks
 
     def _sampling(self) -> tuple[int | float | None, Callable[[int], Any] | None]:
@@ -180,32 +179,6 @@ class Experiment:
             raise ModelError(f'training.{key}.monitor = "{metric}": {problem}')
 
 
-class Evaluation:
-    """From a state to the metrics of its model on all clients of a population together.
-
-    Args:
-        evaluate: what `build_federated_evaluation` gives.
-        population: the clients.
-    """
-
-    def __init__(self, evaluate: Any, population: ClientData) -> None:
-        self._evaluate, self._population = evaluate, population
-
-    @property
-    def metric_names(self) -> list[str] | None:
-        """The names of the metrics; None if their type does not say them all."""
-        return names_of(self._evaluate.type_signature.result)
-
-    def __call__(self, state: Any) -> Any:
-        """The metrics."""
-        return self._evaluate(state.model, self._clients)
-
-    @cached_property
-    def _clients(self) -> Any:
-        # Read once, where they are read at all.
-        return everyone(self._population)
-
-
 def everyone(population: ClientData) -> Any:
     """The batches of all clients."""
     return population.cohort(np.arange(len(population)))
@@ -217,6 +190,13 @@ def identity(config: RunConfig) -> dict[str, Any]:
     del values["training"]["rounds"]
     values["output"].pop("folder", None)
     return {**values, "files": _code.kept(config)}
+
+
+def _watching(key: str, callback: Callable[..., Any], monitor: str, options: Mapping[str, Any]) -> Any:
+    try:
+        return callback(monitor, **options)
+    except ValueError as error:
+        raise ModelError(f"training.{key}: {error}") from None
 
 
 def _optimizer(training: TrainingTable, who: str) -> dict[str, Any]:

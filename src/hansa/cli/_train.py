@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -310,9 +309,6 @@ def _leave(experiment: Experiment, result: TrainingResult) -> list[Path]:
 def _write_model(experiment: Experiment, state: Any, path: Path) -> list[Path]:
     model = experiment.source.make()
     if hasattr(model, "stateless_call"):
-        # To save a model, Keras imports TensorFlow where it is installed; its greetings are not for here.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
         target = path.with_name(path.name + ".keras")
         with replacing(target) as part:
             state.model.save_keras(model, part)

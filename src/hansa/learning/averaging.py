@@ -145,7 +145,9 @@ def build_federated_averaging_process(
         return Struct([("state", after.state), ("metrics", metrics)])
 
     settings = {"client optimizer": training.name, "server optimizer": server.name}
-    return IterativeProcess(initialize, next, settings=settings)
+    known = model.with_weights
+    of_state = None if known is None else lambda state: known(state.model)
+    return IterativeProcess(initialize, next, model_of=of_state, settings=settings)
 
 
 def _initialize(model: FunctionalModel, server: Optimizer) -> Computation:

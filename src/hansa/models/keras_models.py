@@ -28,6 +28,7 @@ from hansa.models.accumulators import (
     type_of,
 )
 from hansa.models.batch_types import of_any_size, sample_type
+from hansa.models.keras_copies import copy_with
 from hansa.models.keras_folds import folds_of
 from hansa.models.keras_jax import Called, JaxCalls
 from hansa.models.keras_metrics import kept_by_clients, keras_metric_plan, to_keras
@@ -194,6 +195,7 @@ def _model(keras_model: Any, sample: Type, metrics: list[Metric], has_optimizer:
         wide=keras.backend.backend() != "jax",
         variables=functions.variables,
         scales_loss=keras_model.dtype_policy.name == "mixed_float16",
+        with_weights=lambda weights: copy_with(keras_model, weights, lambda copied: _build(copied, kind)),
     )
 
 

@@ -116,6 +116,8 @@ class FunctionalModel:
             the trainable weights, of the loss as `scale_loss` multiplies it; None where JAX differentiates `forward`.
         wide: its variables may have 64-bit dtypes, which it is to be given as they are.
         variables: the Keras variables that the trainable weights stand for, if there are any.
+        with_weights: the model with other weights, as its users know it, such as a Keras model; None where that is the
+            weights.
         scales_loss: whether an optimizer needs gradients of a scaled loss, since they are computed in float16.
 
     Examples:
@@ -140,6 +142,7 @@ class FunctionalModel:
     wide: bool = False
     variables: TrainedVariables | None = None
     scales_loss: bool = False
+    with_weights: Callable[[ModelWeights], Any] | None = None
 
     def training_step(self, optimizer: Optimizer) -> TrainingStep:
         """The step that follows the gradient of the loss with an optimizer.

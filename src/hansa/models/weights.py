@@ -77,6 +77,9 @@ class ModelWeights(Struct):
                 f"a Keras model is written to a file that ends in .keras, found {os.fspath(path)!r}; weights alone are "
                 "written with hansa.learning.save_weights"
             )
+        from hansa.models.keras_weights import quiet_tensorflow
+
+        quiet_tensorflow()
         self.assign_weights_to(keras_model)
         keras_model.save(path, overwrite=True)
 

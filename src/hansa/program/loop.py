@@ -10,7 +10,8 @@ import contextlib
 import importlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,11 @@ from hansa.language.context import current_runtime
 from hansa.program.callbacks import Callback, to_callbacks
 from hansa.program.checkpoints import state_member
 from hansa.program.cohorts import Cohorts
+from hansa.program.evaluating import to_evaluation
 from hansa.program.facts import facts
 from hansa.program.history import History
 from hansa.program.interrupt import StopRequest
-from hansa.program.plan import Plan, check_resume, checked_evaluate, count
+from hansa.program.plan import Plan, check_resume, count
 from hansa.program.progress import Progress, to_progress
 from hansa.program.records import Record
 from hansa.program.run_folder import RunFolder
@@ -44,6 +46,7 @@ class TrainingResult:
         rounds: how many rounds are finished.
         stopped: why the run ended before its last round; None if it did not.
         run_dir: the run's folder, if it has one.
+        process: what was run.
 
     Examples:
         >>> result = hansa.program.train(process, data, rounds=2, progress=False)
@@ -53,6 +56,8 @@ class TrainingResult:
         ('round', 'accuracy', 'loss')
         >>> result.state.model.trainable["dense/bias"].shape
         (10,)
+        >>> result.model
+        <Sequential name=sequential..., built=True>
     """
 
     state: Any
@@ -60,6 +65,20 @@ class TrainingResult:
     rounds: int
     stopped: str | None
     run_dir: Path | None
+    process: IterativeProcess = field(repr=False, compare=False)
+
+    @cached_property
+    def model(self) -> Any:
+        """The model after the last round, as its users know it; made when it is first asked for.
+
+        Of a Keras model, a `keras.Model` like it, compiled in the same way, that has the trained weights; the one that
+        the process was made of stays as it was. Of other models the `hansa.learning.ModelWeights`, which are
+        `result.state.model`: their method `to_pytree` gives the weights of a model in plain JAX.
+
+        Raises:
+            TypeError: if the state has no field `model`, or Keras cannot make the model again.
+        """
+        return self.process.model_of(self.state)
 
     def __repr__(self) -> str:
         ended = "" if self.stopped is None else f", stopped: {self.stopped}"
@@ -75,7 +94,7 @@ def train(
     sampler: Callable[[int], Any] | None = None,
     seed: int = 0,
     initial_state: Any = None,
-    evaluate: Callable[[Any], Any] | None = None,
+    evaluate: Callable[[Any], Any] | tuple[Any, Any] | None = None,
     evaluate_every: int = 1,
     evaluate_initial: bool = False,
     run_dir: str | os.PathLike[str] | None = None,
@@ -111,7 +130,15 @@ def train(
         sampler: from a round's number to the positions of its clients, int64 [cohort], in place of `cohort_size`.
         seed: of the draw of cohorts.
         initial_state: the state to begin with; by default `process.initialize()`.
-        evaluate: from a state to metrics, which are recorded as `evaluation/…`.
+        evaluate: what is measured of the model, and recorded as `evaluation/…`. One of
+
+            - `(evaluation, held_out)`: what `hansa.learning.build_federated_evaluation` gives, and clients, in one of
+              the forms that `hansa.fit` takes, all of which it is evaluated on;
+            - `(keras_model, data)`: a compiled Keras model, which has the weights of the model afterwards, and
+              `(x, y)`, `(x, y, sample_weight)`, a `hansa.Batches`, a `ClientData`, of which all examples are taken, or
+              a `tf.data.Dataset`: what its method `evaluate` says;
+            - `(function, data)`: a function of the weights, `state.model`, and of the data;
+            - a function of the state.
         evaluate_every: after which rounds: this one, twice this, and so on. The last round is always evaluated, also if
             a callback stops the run after it.
         evaluate_initial: whether the state that a run begins with is evaluated, too, and recorded as round 0. Callbacks
@@ -144,13 +171,13 @@ def train(
 
     Examples:
         >>> evaluation = hansa.learning.build_federated_evaluation(model)
-        >>> everyone = data.cohort(range(10))
+        >>> held_out = [{"x": x[:50], "y": y[:50]}, {"x": x[50:80], "y": y[50:80]}]
         >>> result = hansa.program.train(
         ...     process,
         ...     data,
         ...     rounds=4,
         ...     cohort_size=5,
-        ...     evaluate=lambda state: evaluation(state.model, everyone),
+        ...     evaluate=(evaluation, held_out),
         ...     evaluate_every=2,
         ...     run_dir="runs/first",
         ...     callbacks=[hansa.program.EarlyStopping(monitor="evaluation/loss", patience=3)],
@@ -162,11 +189,12 @@ def train(
         [None, 0..., None, 0...]
     """
     seed = count("seed", seed, 0)
+    step = Step(process)
     plan = Plan(
-        Step(process),
+        step,
         Cohorts(data, cohort_size, sampler, seed),
         count("rounds", rounds, 0),
-        checked_evaluate(evaluate),
+        to_evaluation(evaluate, step.state_type),
         count("evaluate_every", evaluate_every, 1),
         to_callbacks(callbacks),
         count("checkpoint_every", checkpoint_every, 1),
@@ -197,7 +225,7 @@ def train(
         finally:
             shown.end(ended)
         return TrainingResult(
-            run.state, History(run.records), run.done, run.stopped, None if folder is None else folder.path
+            run.state, History(run.records), run.done, run.stopped, None if folder is None else folder.path, process
         )
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hansa.program._adapting import check_call, check_no_class
 from hansa.program.callbacks import BestModel, Callback, EarlyStopping
 from hansa.program.cohorts import Cohorts, described
 from hansa.program.metrics import names_of, no_such_metric
@@ -92,21 +91,6 @@ class Plan:
             "callbacks": [described(callback) for callback in self.callbacks],
             "config": config,
         }
-
-
-def checked_evaluate(evaluate: Any) -> Any:
-    """What evaluates a state, or None.
-
-    Raises:
-        TypeError: if it is no function of a state.
-    """
-    if evaluate is None:
-        return None
-    if not callable(evaluate):
-        raise TypeError(f"evaluate must be a function from the state to metrics, found {evaluate!r}")
-    check_no_class("evaluate", evaluate)
-    check_call("evaluate", evaluate, ("state",))
-    return evaluate
 
 
 def evaluated_names(evaluate: Any) -> list[str] | None:

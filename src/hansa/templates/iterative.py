@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hansa._answers import Answering
@@ -24,6 +24,8 @@ class IterativeProcess(Answering):
         initialize: `( -> S)`.
         next: `(S -> S)` or `(<S,…> -> <S,…>)`: the state is the first of its parameters and of its results. Without
             declared types it may take the state only.
+        model_of: from a state to the model in it, as its users know it, such as a Keras model; see the method
+            `model_of`.
         settings: what it was made with, for people, such as `{"server optimizer": "SGD, learning rate 1"}`: its print
             and the reports of its runs say it.
 
@@ -52,6 +54,7 @@ class IterativeProcess(Answering):
         initialize: Computation,
         next: Computation | PolymorphicComputation,
         *,
+        model_of: Callable[[Any], Any] | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
         start = _typed("initialize", initialize).type_signature
@@ -82,7 +85,7 @@ class IterativeProcess(Answering):
             check_places(result, ("state",), "next returns")
             state.check_assignable_from(result[0], what="the state that `next` returns, first, and takes")
         self._initialize, self._next, self._state = initialize, next, state
-        self._settings = dict(settings or {})
+        self._model_of, self._settings = model_of, dict(settings or {})
 
     @property
     def initialize(self) -> Computation:
@@ -98,6 +101,23 @@ class IterativeProcess(Answering):
     def state_type(self) -> Type:
         """The type of the state, as `next` takes it."""
         return self._state
+
+    def model_of(self, state: Any) -> Any:
+        """The model in a state, as its users know it: by default the field `model` of the state.
+
+        Raises:
+            TypeError: if the states have no such field.
+
+        Examples:
+            >>> process.model_of(state)
+            <Sequential name=sequential..., built=True>
+        """
+        if self._model_of is not None:
+            return self._model_of(state)
+        member = self._state.member if isinstance(self._state, FederatedType) else self._state
+        if not isinstance(member, StructType) or "model" not in member.names:
+            raise TypeError(f"the states of this process have no field `model`, so there is no model in them: {member}")
+        return state.model
 
     @property
     def settings(self) -> Mapping[str, str]:

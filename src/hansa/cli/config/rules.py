@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hansa._directions import less_is_better
 from hansa.cli.config.checking import Function
 from hansa.cli.config.schema import DataTable, ModelTable, PartitionTable, RunConfig, TrainingTable
 
@@ -133,12 +132,6 @@ def _training(config: RunConfig) -> list[str]:
         if table is not None and "learning_rate" in table.options
     ]
     problems += [problem for who in ("client", "server") for problem in _rate(training, who)]
-    for name, table in (("early_stopping", training.early_stopping), ("best_model", training.best_model)):
-        if table is not None and table.mode == "auto" and less_is_better(table.monitor) is None:
-            problems.append(
-                f'training.{name}.mode is missing: the name "{table.monitor}" does not say whether less or more of the '
-                'metric is better; correct it if it is misspelt, or write mode = "min" or mode = "max"'
-            )
     if training.sampler != "uniform" and training.cohort_size is None:
         sampler = f'training.sampler = "{training.sampler}"'
         problems.append(f"training.cohort_size is missing, and {sampler} draws clients")
