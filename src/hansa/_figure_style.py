@@ -37,7 +37,8 @@ class Picture(Figure):
 
 def style(axes: Axes, title: str, x_label: str) -> None:
     """A panel with its title at the left, horizontal lines behind the data, and no frame."""
-    axes.set_title(in_a_picture(title), loc="left", fontsize=11.5, fontweight="bold", color=INK, pad=10)
+    lines = [in_a_picture(line) for line in title.split("\n")]
+    axes.set_title("\n".join(lines), loc="left", fontsize=11.5, fontweight="bold", color=INK, pad=10)
     axes.set_xlabel(in_a_picture(x_label), fontsize=10, color=QUIET)
     axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from hansa._printing import in_a_picture
 _LABEL_HEIGHT = 0.09
 # Inches, of a panel with its label, and of the picture's parts above and below.
 _WIDTH, _HEIGHT = 6.0, 4.9
+# Letters of a title beside another panel's.
+_LETTERS = 44
 _LARGEST = 1e300
 """Values from here on are not drawn, as Matplotlib's axes would end in infinity."""
 
@@ -78,7 +81,7 @@ def draw(panels: Sequence[Panel], title: str, subtitle: str) -> Figure:
 
 
 def _style(axes: Axes, name: str, first: int, last: int) -> None:
-    style(axes, name, "Round")
+    style(axes, _wrapped(name), "Round")
     axes.set_xlim(first, max(last, first + 1))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
 
@@ -98,7 +101,7 @@ def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
     places = _apart([_finite(line.values[-1]) for line in lines], low, high - low)
     for line, place in zip(lines, places, strict=True):
         axes.annotate(
-            f"{line.values[-1]:.3f}  {in_a_picture(line.label)}",
+            f"{_shown(line)}  {in_a_picture(line.label)}",
             xy=(1, place),
             xycoords=axes.get_yaxis_transform(),
             xytext=(9, 0),
@@ -106,9 +109,25 @@ def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
             va="center",
             fontsize=10,
             fontweight="bold" if line.main else "normal",
-            color=BLUE if line.main else GREY,
+            color=BLUE if line.main else QUIET,
             annotation_clip=False,
         )
+
+
+def _shown(line: Line) -> str:
+    """A line's last value: `0.942`, `1.2e-05`; `12` where all of them are whole."""
+    value = float(line.values[-1])
+    if all(float(each).is_integer() for each in line.values) and abs(value) < 1e6:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.3g}"
+
+
+def _wrapped(name: str) -> str:
+    """A title in two lines at most, as wide as a panel."""
+    lines = textwrap.wrap(name, _LETTERS)
+    return "\n".join(
+        lines if len(lines) < 3 else [lines[0], textwrap.shorten(" ".join(lines[1:]), _LETTERS, placeholder=" …")]
+    )
 
 
 def _apart(places: list[float], low: float, height: float) -> list[float]:

@@ -79,7 +79,7 @@ def fit(
         >>> clients = [(x[:50], y[:50]), (x[50:90], y[50:90])]
         >>> result = hansa.fit(process, clients, rounds=20, epochs=2, progress=False)
         >>> result
-        TrainingResult(20 rounds)
+        TrainingResult(20 rounds, ...)
         >>> result.model.predict(x[:3], verbose=0).argmax(1) == y[:3]
         array([ True,  True,  True])
     """

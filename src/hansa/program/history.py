@@ -128,10 +128,14 @@ class History(Sequence[Record]):
             raise ValueError("there is nothing to draw: the history has no rounds, or no floats in them")
         panels = []
         for name in names:
+            known = [column for column in (name, EVALUATION + name) if column in self.names]
             lines = [
-                Line(label, *_points(numbers, self[column]), main=column != name)
-                for column, label in ((name, "in training"), (EVALUATION + name, "evaluated"))
-                if column in self.names
+                Line(
+                    "in training" if column == name else "evaluated",
+                    *_points(numbers, self[column]),
+                    main=column == known[-1],
+                )
+                for column in known
             ]
             if not lines:
                 self[name]  # raises, with the names that there are

@@ -35,6 +35,9 @@ from hansa.templates import IterativeProcess
 if TYPE_CHECKING:
     from hansa.simulation import ClientData
 
+_MOST_SHOWN = 6
+"""Metrics of the last round that a result prints."""
+
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -81,8 +84,13 @@ class TrainingResult:
         return self.process.model_of(self.state)
 
     def __repr__(self) -> str:
-        ended = "" if self.stopped is None else f", stopped: {self.stopped}"
-        return f"TrainingResult({self.rounds} rounds{ended})"
+        said = [f"{self.rounds} round{'' if self.rounds == 1 else 's'}"]
+        last = self.history[-1] if len(self.history) else {}
+        floats = [(name, value) for name, value in last.items() if isinstance(value, float)]
+        said += [f"{name} {value:.4g}" for name, value in floats[:_MOST_SHOWN]]
+        said += [f"stopped: {self.stopped}"] if self.stopped is not None else []
+        said += [f"in {self.run_dir}"] if self.run_dir is not None else []
+        return f"TrainingResult({', '.join(said)})"
 
 
 def train(
