@@ -22,7 +22,7 @@ def test_the_reference_has_every_public_name(package: str) -> None:
     public = {
         name
         for name in importlib.import_module(package).__all__
-        if f"{package}.{name}" not in (*PACKAGES, "hansa.utils")
+        if f"{package}.{name}" not in (*PACKAGES, "hansa.types", "hansa.utils")
     }
     page = (ROOT / "docs" / "reference" / f"{package.rsplit('.', 1)[-1]}.md").read_text("utf-8")
     assert set(re.findall(rf"^::: {re.escape(package)}\.(\w+)$", page, re.MULTILINE)) == public
