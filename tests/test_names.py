@@ -77,7 +77,7 @@ def test_each_name_of_others_has_one_answer_and_is_no_name_here():
         ("hansa.simulation.FederatedDataset", "hansa.simulation.ClientData.from_arrays(arrays, clients)"),
         ("hansa.DataLoader", "hansa.simulation.ClientData.from_arrays(arrays, clients)"),
         ("hansa.ClientApp", "a client is its data"),
-        ("hansa.simulation.start_simulation", "hansa.program.train(process, data"),
+        ("hansa.simulation.start_simulation", "hansa.fit(process, data"),
         ("hansa.ClientData", "it is hansa.simulation.ClientData"),
         ("hansa.learning.train", "it is hansa.program.train"),
         ("hansa.models.from_keras_model", "it is hansa.learning.from_keras_model"),

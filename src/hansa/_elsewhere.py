@@ -92,11 +92,11 @@ ROWS = (
     Row("VariableModel", "hansa.learning.Model or hansa.learning.TrainableModel", "coming_from_tff.md"),
     # Runs: Keras, Lightning, Flower, TFF.
     Row(
-        "fit Trainer train_model run run_training_process learn start_simulation run_simulation start_server "
+        "Trainer train_model run run_training_process learn start_simulation run_simulation start_server "
         "start_client ServerApp ServerConfig Server start run_server Simulation SimulatedServer loop "
         "run_federated_training FLTrainer FedMLRunner train_loop",
-        "hansa.program.train(process, data, rounds=…)",
-        "runs.md",
+        "hansa.fit(process, data, rounds=…)",
+        "training.md",
     ),
     Row(
         "Client ClientApp NumPyClient start_numpy_client FlowerClient client_fn ClientTrainer TrainingPlan Worker",
