@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 HANSA = [sys.executable, "-m", "hansa.cli"]
 FILES = ["curves.png", "metrics.csv", "model.keras"]
+OF_A_RUN = ["checkpoints", "lock", "metrics.jsonl", "population.json", "rounds.jsonl", "run.json"]
 
 
 def hansa(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -41,23 +43,24 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
 
 def rows(run: Path) -> list[dict[str, float]]:
     with (run / "metrics.csv").open(newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        return [{name: json.loads(value.lower()) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def test_it_leaves_its_three_files_and_nothing_else(finished):
+def test_it_leaves_its_three_files_and_those_of_a_run(finished):
     run, _ = finished
-    assert sorted(path.name for path in run.iterdir()) == FILES
-    assert re.fullmatch(r"demo-digits-\d{8}-\d{6}", run.name)
+    assert sorted(path.name for path in run.iterdir()) == sorted([*FILES, *OF_A_RUN])
+    assert re.fullmatch(r"demo-digits-\d{8}-\d{6}-\d{3}", run.name)
 
 
 def test_the_table_has_every_round_and_the_model_learnt(finished):
     table = rows(finished[0])
-    assert list(table[0]) == ["round", "loss", "accuracy", "held_out_loss", "held_out_accuracy", "seconds"]
+    assert {"round", "loss", "accuracy", "evaluation/loss", "evaluation/accuracy"} <= table[0].keys()
     assert [row["round"] for row in table] == list(range(1, len(table) + 1))
-    assert table[-1]["held_out_accuracy"] >= 0.92
-    assert table[-1]["held_out_loss"] < table[0]["held_out_loss"] / 3
+    assert table[-1]["evaluation/accuracy"] >= 0.92
+    assert table[-1]["evaluation/loss"] < table[0]["evaluation/loss"] / 3
     assert table[-1]["loss"] < table[0]["loss"] / 3
-    assert all(row["seconds"] > 0 for row in table)
+    log = [json.loads(line) for line in (finished[0] / "rounds.jsonl").open()]
+    assert len(log) == len(table) and all(row["seconds"] > 0 for row in log)
 
 
 def test_the_curves_are_a_picture_of_a_sensible_size(finished):
@@ -70,22 +73,29 @@ def test_the_curves_are_a_picture_of_a_sensible_size(finished):
 def test_the_model_is_the_one_whose_accuracy_was_printed(finished):
     import keras
 
-    from hansa.cli import _demo_data
+    from hansa.cli._demo import configuration
+    from hansa.cli._experiment import Experiment
 
     run, result = finished
     model = keras.models.load_model(run / "model.keras")
-    data = _demo_data.load(_demo_data.SETTINGS["digits"], seed=1)
-    _, accuracy = model.evaluate(data.held_out_x, data.held_out_y, verbose=0)
-    assert f"Held-out accuracy {accuracy:.3f}" in result.stdout
+    held_out = Experiment(configuration("digits")).populations.evaluation
+    arrays = [held_out.client(digit) for digit in range(10)]
+    x, y = (np.concatenate([client[name] for client in arrays]) for name in ("x", "y"))
+    _, accuracy = model.evaluate(x, y, verbose=0)
+    assert f"Evaluated: accuracy {accuracy:.4g}" in result.stdout
 
 
 def test_it_prints_the_type_the_rounds_and_the_files(finished):
     run, result = finished
     assert "@SERVER" in result.stdout
-    assert "{<x=float32[?,64],y=int32[?,1]>*}@CLIENTS" in result.stdout
-    assert re.search(r"round +loss +accuracy +held-out accuracy +seconds\n +1 ", result.stdout)
-    for name in FILES:
-        assert str(Path("runs") / run.name / name) in result.stdout
+    assert "{<x=float32[?,64],y=int32[?]>*}@CLIENTS" in "".join(result.stdout.split())
+    assert re.search(r"\nround +1 .*accuracy 0\.\d+ .*evaluation/accuracy 0\.\d+", result.stdout)
+    folder = Path("runs") / run.name
+    assert (
+        f"In {folder}:\n" + "".join(f"  {name}\n" for name in ("metrics.csv", "curves.png", "model.keras"))
+        in result.stdout
+    )
+    assert f"hansa report {folder} " in result.stdout and "hansa new first " in result.stdout
     assert "\x1b" not in result.stdout, "no control characters where there is no terminal"
     assert result.stderr == ""
 
@@ -98,7 +108,8 @@ def test_json_is_one_object_a_line_and_the_same_seed_gives_the_same_run(finished
     assert [event["event"] for event in events] == ["begin", "round", "round", "end"]
     assert events[0]["next_type"].startswith("(<")
     assert events[-1]["files"]["model.keras"] == str(Path("again") / "model.keras")
-    for name in ("loss", "held_out_loss", "held_out_accuracy"):
+    assert events[0]["clients"] == 10 and events[-1]["metrics"]["round"] == 2
+    for name in ("loss", "evaluation/loss", "evaluation/accuracy"):
         np.testing.assert_allclose(
             [event[name] for event in events[1:-1]], [row[name] for row in rows(finished[0])[:2]], rtol=1e-5
         )
@@ -109,7 +120,7 @@ def test_without_matplotlib_only_the_picture_is_missing(tmp_path: Path):
     command = [sys.executable, "-c", program, "demo", "--rounds", "2", "--run-dir", "run"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["metrics.csv", "model.keras"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted([*FILES[1:], *OF_A_RUN])
     assert "curves.png" not in result.stdout
     hint = "curves.png was not drawn, for which matplotlib is needed: pip install 'hansa[plots]'\n"
     assert result.stderr == hint
@@ -126,7 +137,7 @@ def test_in_a_terminal_the_table_is_live(tmp_path: Path):
     assert process.returncode == 0
     assert "\x1b[" in output
     assert "Compiling the first round" in output
-    assert output.index("held-out accuracy") < output.rindex("Held-out accuracy")
+    assert output.index("evaluation/accuracy") < output.index("Evaluated: accuracy") and "━━━" in output
 
 
 def read_terminal(terminal: int, seconds: float) -> str:
@@ -158,9 +169,9 @@ def test_ctrl_c_keeps_what_was_made(tmp_path: Path):
         last = json.loads(process.stdout.read().splitlines()[-1])
     assert process.returncode == 130
     assert last["event"] == "end"
-    assert last["stopped"] is True
+    assert last["stopped"] == "by Ctrl-C"
     assert last["rounds"] == len(rows(tmp_path / "run")) < 100_000
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == FILES
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted([*FILES, *OF_A_RUN])
 
 
 def test_a_folder_with_something_in_it_is_refused(tmp_path: Path):
@@ -168,7 +179,7 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path):
     (tmp_path / "run" / "mine.txt").write_text("mine")
     result = hansa(tmp_path, "demo", "--run-dir", "run")
     assert result.returncode == 1
-    assert "run is not empty" in result.stderr
+    assert "run is no folder of a run, and is not empty: it has mine.txt" in result.stderr
     assert "Traceback" not in result.stderr
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
@@ -185,18 +196,44 @@ def test_without_mnist_the_error_is_the_datasets_and_no_folder_stays(tmp_path: P
 
 
 def test_client_d_holds_the_digit_d_and_nothing_that_is_held_out():
-    from hansa.cli import _demo_data
+    from hansa.cli._demo import configuration
+    from hansa.cli._experiment import Experiment
 
-    data = _demo_data.load(_demo_data.SETTINGS["digits"], seed=3)
-    assert len(data.clients) == 10
-    for digit, batches in enumerate(data.clients):
-        assert all(set(batch["y"].ravel()) == {digit} for batch in batches)
-        assert all(len(batch["y"]) == 20 for batch in batches[:-1])
-        assert 0 < len(batches[-1]["y"]) <= 20
-    assert data.training_images + len(data.held_out_y) == 1797
-    np.testing.assert_array_equal(np.bincount(data.held_out_y.ravel()), [17, 18, 17, 18, 18, 18, 18, 17, 17, 18])
-    trained = {batch["x"][i].tobytes() for batches in data.clients for batch in batches for i in range(len(batch["x"]))}
-    assert not trained & {image.tobytes() for image in data.held_out_x}
-    sample = data.clients[0][0]
-    assert (sample["x"].dtype, sample["x"].shape) == (np.float32, (20, 64))
-    assert (sample["y"].dtype, sample["y"].shape) == (np.int32, (20, 1))
+    populations = Experiment(configuration("digits", seed=3)).populations
+    trained, held_out = populations.examples, populations.evaluation
+    assert held_out is not None and len(trained) == len(held_out) == 10
+    seen = set()
+    for digit in range(10):
+        assert set(trained.client(digit)["y"]) == set(held_out.client(digit)["y"]) == {digit}
+        seen |= {image.tobytes() for image in trained.client(digit)["x"]}
+    assert trained.sizes.sum() + held_out.sizes.sum() == 1797
+    np.testing.assert_array_equal(held_out.sizes, np.round(0.1 * (trained.sizes + held_out.sizes)))
+    assert not seen & {image.tobytes() for digit in range(10) for image in held_out.client(digit)["x"]}
+    assert str(populations.training.example_type) == "<x=float32[?,64],y=int32[?]>"
+
+
+@pytest.mark.slow
+def test_it_is_a_run_like_any_other(finished, tmp_path: Path):
+    """What is known of it is in its folder, wherever that is, and all commands work on it."""
+    from click.testing import CliRunner
+
+    from hansa.cli._commands import app
+
+    def succeeded(*arguments: object) -> str:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.stdout
+
+    run = tmp_path / "moved"
+    shutil.copytree(finished[0], run)
+    last = rows(run)[-1]
+    found = json.loads(succeeded("evaluate", run, "--json"))
+    assert found["metrics"]["accuracy"] == pytest.approx(last["evaluation/accuracy"])
+    assert found["clients"]["accuracy"]["clients"] == 10
+    assert Path(succeeded("report", run).strip()) == run / "report.html"
+    (listed,) = map(json.loads, succeeded("runs", tmp_path, "--json").splitlines())
+    assert (listed["state"], listed["done"], listed["rounds"]) == ("finished", last["round"], last["round"])
+    assert succeeded("resume", run, "--rounds", int(last["round"]) + 1)
+    assert len(rows(run)) == last["round"] + 1
+    other = CliRunner().invoke(app, ["demo", "--seed", "2", "--rounds", "200", "--run-dir", str(run)])
+    assert other.exit_code == 2 and "training.seed was 1, and is now 2" in other.stderr

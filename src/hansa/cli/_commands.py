@@ -92,7 +92,7 @@ def _whole(least: int) -> click.IntRange:
     "--run-dir",
     metavar="FOLDER",
     type=_FOLDER,
-    help="A new or empty folder for what the run leaves.",
+    help="The run's folder.",
     show_default="runs/demo-DATA-TIME",
 )
 @click.option(
@@ -100,7 +100,7 @@ def _whole(least: int) -> click.IntRange:
     metavar="N",
     type=_whole(0),
     default=1,
-    help="Seed of the model's first weights and of the held-out images.",
+    help="Seed of the model's first weights, and of which images are held out.",
 )
 @click.option("--json", is_flag=True, help="Print one JSON object a line: begin, each round, end.")
 def demo(data: str, rounds: int | None, run_dir: Path | None, seed: int, json: bool) -> None:
@@ -108,22 +108,12 @@ def demo(data: str, rounds: int | None, run_dir: Path | None, seed: int, json: b
 
     A tenth of each client's images is held out.
 
-    The type of a round, a table of the rounds and the held-out accuracy are printed.
+    The type of a round, a table of the rounds and the accuracy on what is held out are printed. It is a run like any
+    other: resume, evaluate, report and runs work on its folder.
     """
-    from hansa._printing import printable
-    from hansa.cli import _demo, _report, _run_folder
-    from hansa.simulation import datasets
+    from hansa.cli import _demo
 
-    options = _demo.Options(data, rounds, run_dir, seed)
-    try:
-        finished = _demo.run(options, _report.reporter(json))
-    except (datasets.DatasetError, _run_folder.RunFolderError) as error:
-        click.echo(f"hansa demo: {printable(error)}", err=True)
-        raise click.exceptions.Exit(FAILED) from None
-    except KeyboardInterrupt:
-        click.echo("hansa demo: stopped before the first round was finished; nothing is left behind.", err=True)
-        raise click.exceptions.Exit(INTERRUPTED) from None
-    _end(finished)
+    _end(_demo.demo(data, rounds, run_dir, seed, json))
 
 
 @app.command(epilog=_help.AFTER_NEW, short_help="Write a small project to begin with.")

@@ -39,11 +39,12 @@ WHERE_NEXT = laid_out("""
 
 AFTER_DEMO = laid_out("""
 *Examples*
-  hansa demo --rounds 10 --run-dir first    choose where the files go
+  hansa demo --rounds 10 --run-dir runs/a   choose where the files go
   hansa demo --data mnist                   MNIST, downloaded if need be
   hansa demo --json | tail -n 1             the result for a program
 
 MNIST is looked for in the folder HANSA_DATA_DIR names, then in the cache.
+It is a run like any other: resume, evaluate, report and runs work on its folder.
 
 *It leaves* metrics.csv (every round), curves.png (with Matplotlib) and
 model.keras, which keras.models.load_model reads. Ctrl-C stops after the running

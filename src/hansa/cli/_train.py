@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
 
 from hansa import learning
 from hansa._files import replacing
+from hansa._printing import in_a_line
 from hansa.cli import _changes, _code, _places
 from hansa.cli._changes import ChangedError, command
 from hansa.cli._code import Code
@@ -26,8 +29,9 @@ from hansa.program.checkpoints import Checkpoints
 from hansa.program.interrupt import BY_USER
 from hansa.program.progress.lines import to_file
 from hansa.program.progress.tables import TableProgress
-from hansa.program.records import Record
+from hansa.program.records import EVALUATION, Record
 from hansa.program.run_file import CHECKPOINTS, recovered_run
+from hansa.program.run_folder import check_no_others
 from hansa.simulation._values import cohort_size_of
 
 
@@ -94,7 +98,7 @@ def _known_run(
         if run is None:  # which is told when it is taken up
             return found, now
         before = run["asked"].get("config")
-        if not _is_of_train(before):
+        if not is_of_train(before):
             lines = ["it was not begun by `hansa train`"]
         else:
             lines = _changes.changes(found, config, before, now)
@@ -147,7 +151,7 @@ def restored(folder: Path) -> tuple[RunConfig, dict[str, Any], int]:
     """
     run = _recovered(folder)
     known = run["asked"].get("config")
-    if not _is_of_train(known):
+    if not is_of_train(known):
         raise ConfigError(folder, ["this run was begun in Python and not by `hansa train`; go on with it there"])
     rounds: int = run["rounds"]
     values = {name: value for name, value in known.items() if name != "files"}
@@ -165,7 +169,7 @@ def _recovered(folder: Path) -> dict[str, Any]:
     return run
 
 
-def _is_of_train(known: Any) -> bool:
+def is_of_train(known: Any) -> bool:
     """Whether what a run says of its configuration is what `identity` gave."""
     return isinstance(known, dict) and isinstance(known.get("training"), dict) and isinstance(known.get("files"), dict)
 
@@ -181,6 +185,10 @@ class Job:
         rounds: how many rounds it is to have.
         typed: the words of the command.
         codes: its Python files, if it is taken up from its folder.
+        head: what is said of it at the beginning; by default, whose data, and how long.
+        facts: what is said besides to programs, with `--json`.
+        title: above its curves; by default its folder's name.
+        next_steps: what may be typed when it is done.
     """
 
     config: RunConfig
@@ -189,6 +197,10 @@ class Job:
     rounds: int
     typed: Sequence[object]
     codes: Sequence[Code] = ()
+    head: Callable[[Experiment], str] | None = None
+    facts: Callable[[Experiment], Mapping[str, Any]] | None = None
+    title: str | None = None
+    next_steps: Mapping[str, str] = field(default_factory=dict)
 
 
 def execute(job: Job, as_json: bool, allow_changes: bool = False) -> bool:
@@ -197,14 +209,14 @@ def execute(job: Job, as_json: bool, allow_changes: bool = False) -> bool:
     Returns:
         Whether it came to its end; not if the user pressed Ctrl-C.
     """
-    done = _done(job)
+    begin, done = time.perf_counter(), _done(job)
     experiment = Experiment(job.config)
     progress: Any
     if as_json:
-        progress = JsonProgress(job.folder, job.codes)
+        progress = JsonProgress(job.folder, job.codes, {} if job.facts is None else job.facts(experiment))
     else:
         console = Console(highlight=False)
-        say(_summary(experiment, job.rounds))
+        say(_summary(experiment, job.rounds) if job.head is None else job.head(experiment))
         progress = TableProgress(console) if console.is_terminal else to_file(sys.stdout, closing=False)
     try:
         result = experiment.train(job.folder, job.known, job.rounds, progress, allow_changes)
@@ -216,7 +228,7 @@ def execute(job: Job, as_json: bool, allow_changes: bool = False) -> bool:
         raise CheckpointError(
             f"{error}\nA new run can begin with it: {command(*_train_words(job), '--fresh')}"
         ) from None
-    files = _leave(experiment, result)
+    files = _leave(experiment, result, job.title)
     if as_json:
         print_json(
             {
@@ -224,12 +236,13 @@ def execute(job: Job, as_json: bool, allow_changes: bool = False) -> bool:
                 "rounds": result.rounds,
                 "stopped": result.stopped,
                 "metrics": result.history[-1] if len(result.history) else {},
+                "seconds": round(time.perf_counter() - begin, 3),
                 "folder": job.folder,
                 "files": {file.name: file for file in files},
             }
         )
     else:
-        _tell(job, result, files, done)
+        _tell(job, result, files, done, time.perf_counter() - begin)
     return not _by_user(result)
 
 
@@ -238,7 +251,9 @@ def _done(job: Job) -> int:
 
     Raises:
         ConfigError: if they are more than it is to have.
+        RunError: if something else is in its folder.
     """
+    check_no_others(job.folder)
     found = Checkpoints(job.folder / CHECKPOINTS).newest(None)
     done = 0 if found is None else found.round
     if done > job.rounds:
@@ -258,11 +273,18 @@ def _train_words(job: Job) -> Sequence[object]:
     return job.typed if job.typed[0] == "train" else ["train", "CONFIG"]
 
 
-def _tell(job: Job, result: TrainingResult, files: Sequence[Path], done: int) -> None:
+def _tell(job: Job, result: TrainingResult, files: Sequence[Path], done: int, seconds: float) -> None:
     """Say what came of a run, and what to type next."""
     folder = short(job.folder)
-    ended = f"after {result.rounds} rounds" + ("" if result.stopped is None else f", stopped: {result.stopped}")
-    say("", f"Done {ended}. In {folder}:", *(f"  {file.name}" for file in files))
+    rounds = f"{result.rounds} round{'' if result.rounds == 1 else 's'}"
+    stopped = "" if result.stopped is None else f"; stopped: {result.stopped}"
+    last = result.history[-1] if len(result.history) else {}
+    found = {name.removeprefix(EVALUATION): value for name, value in last.items() if name.startswith(EVALUATION)}
+    values = [f"{in_a_line(name)} {value:.4g}" for name, value in found.items() if isinstance(value, float)]
+    say("", f"Done after {rounds}, in {seconds:.1f} s{stopped}.")
+    if values:
+        say(f"Evaluated: {', '.join(values)}.")
+    say(f"In {folder}:", *(f"  {file.name}" for file in files))
     if _by_user(result):
         say(f"{command('resume', folder)} goes on with it.")
     elif done == result.rounds and result.stopped is None:
@@ -271,6 +293,9 @@ def _tell(job: Job, result: TrainingResult, files: Sequence[Path], done: int) ->
             f"{command('resume', folder, '--rounds', 2 * done)} makes it longer.",
             f"{command(*_train_words(job), '--fresh')} begins a new run.",
         )
+    elif job.next_steps:
+        widest = max(map(len, job.next_steps))
+        say("Next", *(f"  {typed:{widest}}   {what}" for typed, what in job.next_steps.items()))
 
 
 def _by_user(result: TrainingResult) -> bool:
@@ -287,7 +312,7 @@ def _summary(experiment: Experiment, rounds: int) -> str:
     return "\n".join([*lines, f"Training  {rounds} rounds, {each} of {clients} clients in each", ""])
 
 
-def _leave(experiment: Experiment, result: TrainingResult) -> list[Path]:
+def _leave(experiment: Experiment, result: TrainingResult, title: str | None) -> list[Path]:
     """Draw the curves and write the model; what else is in the folder is there already."""
     assert result.run_dir is not None
     folder = result.run_dir
@@ -295,7 +320,7 @@ def _leave(experiment: Experiment, result: TrainingResult) -> list[Path]:
     if len(result.history) and not can_draw():
         sys.stderr.write(NO_PICTURE + "\n")
     elif len(result.history):
-        result.history.plot(path=folder / "curves.png", title=folder.name)
+        result.history.plot(path=folder / "curves.png", title=title or folder.name)
         files.append(folder / "curves.png")
     models = [("model", result.state)]
     models += [
@@ -328,15 +353,20 @@ class JsonProgress:
     Args:
         folder: of the run.
         codes: its Python files, if it is taken up again.
+        facts: what else is said at the beginning.
     """
 
-    def __init__(self, folder: Path, codes: Sequence[Code] = ()) -> None:
-        self._folder, self._codes = folder, codes
+    def __init__(
+        self, folder: Path, codes: Sequence[Code] = (), facts: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        self._folder, self._codes, self._facts = folder, codes, facts
 
     def begin(self, done: int, rounds: int, stopping: Callable[[], bool]) -> None:
         """Print how far the run is."""
         begin: dict[str, Any] = {"event": "begin", "done": done, "rounds": rounds, "folder": self._folder}
-        print_json(begin | ({"code": [code.facts() for code in self._codes]} if self._codes else {}))
+        print_json(
+            begin | dict(self._facts) | ({"code": [code.facts() for code in self._codes]} if self._codes else {})
+        )
 
     def add(self, record: Record, seconds: float) -> None:
         """Print a round."""

@@ -74,6 +74,7 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         if self._resume is True and not has_run(self.path):
             raise RunError(f"{self.path} has no run to resume: there is no {RUN} in it; write resume='auto' to begin")
+        check_no_others(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(self.path)
@@ -120,11 +121,7 @@ class RunFolder:
             if before is not None and "changes" in before:
                 self._run["changes"] = before["changes"]
         else:
-            others = sorted(path.name for path in self.path.iterdir() if not _is_of_a_beginning(path))
-            if others:
-                raise RunError(
-                    f"{self.path} is no folder of a run, and is not empty: it has {others[0]}; name another folder"
-                )
+            check_no_others(self.path)
             self._run = {"format": 1, "asked": self._asked, **self._facts, "ended": None}
         self._free_places()
         remove_parts(self.path)
@@ -197,6 +194,24 @@ class RunFolder:
                 f"the run in {self.path} was on {before}, and goes on with {now}: sums over clients are added up in "
                 "another order, so its numbers agree to rounding, not to the bit, with those of a run left alone",
             )
+
+
+def check_no_others(path: Path) -> None:
+    """Checks that a folder may become that of a run, or is one: nothing else is in it. It need not be there.
+
+    Raises:
+        RunError: if it holds something else, or cannot be looked at.
+    """
+    try:
+        others = (
+            [] if has_run(path) else sorted(found.name for found in path.iterdir() if not _is_of_a_beginning(found))
+        )
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RunError(f"{path} cannot be used as a run folder: {error}") from error
+    if others and not has_run(path):
+        raise RunError(f"{path} is no folder of a run, and is not empty: it has {others[0]}; name another folder")
 
 
 def _is_of_a_beginning(path: Path) -> bool:

@@ -9,16 +9,19 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from hansa._printing import in_a_line, printable
 from hansa.program.progress.cells import STOPPING, cell, fitting, main_metrics
 from hansa.program.progress.pace import Pace, about
-from hansa.program.records import Record
+from hansa.program.records import Record, Scalar, is_of_evaluation
 
 # As many rounds as fit a small terminal are shown; the others are in the history.
 _SHOWN_ROUNDS = 16
+# A share of one, such as an accuracy, has a bar where there is room for one.
+_BAR_WIDTH, _ROOM_FOR_BARS = 24, 100
 # Seconds between two pictures of a notebook's table.
 _NOTEBOOK = 0.25
 
@@ -94,8 +97,10 @@ class RoundTable:
 class _Rows:
     """What the two kinds of live tables have in common: which columns there are, and what is below them."""
 
-    def __init__(self, done: int, rounds: int, stopping: Callable[[], bool], how: str = "Ctrl-C") -> None:
-        self._rounds, self._stopping, self._how = rounds, stopping, how
+    def __init__(
+        self, done: int, rounds: int, stopping: Callable[[], bool], how: str = "Ctrl-C", bars: bool = False
+    ) -> None:
+        self._rounds, self._stopping, self._how, self._bars = rounds, stopping, how, bars
         self._done, self._last = done, 0
         self._pace = Pace(done, rounds)
         self._names: list[str] = []
@@ -118,10 +123,19 @@ class _Rows:
         else:
             below = self.message
         names, rows = fitting(self._names), RoundTable(self._rounds)
+        shares = [name for name in names if is_of_evaluation(name) and name.endswith("accuracy")] if self._bars else []
         for record, seconds in list(self._shown):
             cells = [Text(cell(record[name])) if name in record else "" for name in names]
-            rows.add(int(record["round"]), [str(record["round"]), f"{seconds:.3f}", *cells])
-        return rows.render(["round", "seconds", *names], below)
+            bars = [_bar(record.get(name)) for name in shares[:1]]
+            rows.add(int(record["round"]), [str(record["round"]), f"{seconds:.3f}", *cells, *bars])
+        return rows.render(["round", "seconds", *names], below, _BAR_WIDTH if shares else None)
+
+
+def _bar(share: Scalar | None) -> RenderableType:
+    """How much of a bar a share of one fills; nothing where it is no such number."""
+    if not isinstance(share, float) or not 0 <= share <= 1:
+        return ""
+    return ProgressBar(1.0, share, _BAR_WIDTH, style="grey37", complete_style="cyan", finished_style="cyan")
 
 
 class TableProgress:
@@ -133,7 +147,7 @@ class TableProgress:
 
     def begin(self, done: int, rounds: int, stopping: Callable[[], bool]) -> None:
         """Start the table."""
-        self._rows = _Rows(done, rounds, stopping)
+        self._rows = _Rows(done, rounds, stopping, bars=self._console.width >= _ROOM_FOR_BARS)
         self._live = Live(console=self._console, get_renderable=self._rows.render, refresh_per_second=8)
         self._live.start()
 
