@@ -203,9 +203,7 @@ def check_no_others(path: Path) -> None:
         RunError: if it holds something else, or cannot be looked at.
     """
     try:
-        others = (
-            [] if has_run(path) else sorted(found.name for found in path.iterdir() if not _is_of_a_beginning(found))
-        )
+        others = sorted(found.name for found in path.iterdir() if not _is_of_a_beginning(found))
     except FileNotFoundError:
         return
     except OSError as error:
