@@ -121,7 +121,8 @@ def test_what_has_changed_is_told_alike_and_the_commands_that_are_told_work(proj
     assert "training.seed was 2, and is now 0" in refused("train", project)
     assert "has changed since" not in refused("train", project)
     assert hansa("resume", project / "runs" / "first").exit_code == 0
-    write_report(project / "runs" / "first")
+    page = write_report(project / "runs" / "first").read_text("utf-8")
+    assert "Changed after round 2" in page and "training.seed was 0, became 2; model.py was edited" in page
 
 
 def test_a_new_run_is_begun_where_there_is_none_and_the_newest_goes_on(project: Path) -> None:

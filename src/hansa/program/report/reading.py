@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ class Run:
     Attributes:
         name: of its folder.
         asked: what was asked, by name.
+        changes: what was changed when the run went on as another, as `run.json` has it.
         rounds: how many rounds it was to have when it began.
         versions: of packages, by name.
         data: what the data prints as.
@@ -62,6 +63,7 @@ class Run:
     population: Mapping[str, Any]
     client_metrics: Mapping[str, npt.NDArray[np.float64]]
     client_metrics_ids: list[str]
+    changes: Sequence[Any] = ()
 
     @cached_property
     def columns(self) -> Mapping[str, tuple[list[int], list[float]]]:
@@ -120,7 +122,7 @@ def read(folder: Path) -> Run:
     return Run(
         folder.resolve().name, run["asked"], run["rounds"], run["versions"], run["data"],
         run["about"], run["devices"], run["ended"],
-        History(_records(folder / RECORDS)), History(log), population, metrics, ids,
+        History(_records(folder / RECORDS)), History(log), population, metrics, ids, run.get("changes", []),
     )  # fmt: skip
 
 

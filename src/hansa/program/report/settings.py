@@ -39,6 +39,7 @@ def settings(run: Run) -> Iterable[Element]:
         rows += [(name, text, False) for name, text in _flat(rest)]
     elif config is not None:
         rows += [("config", text, False) for text in _said(config)]
+    rows += [(name, text, False) for name, text in _changed(run.changes)]
     if not rows:
         return
     table = element("table", class_="settings")
@@ -56,6 +57,22 @@ def settings(run: Run) -> Iterable[Element]:
             scroll = element("div", element("pre", element("code", code_text)), class_="scroll", tabindex=0,
                              role="region", aria_label=PurePath(path).name)  # fmt: skip
             yield element("details", element("summary", PurePath(path).name), scroll, class_="box")
+
+
+def _changed(changes: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """After which round the run went on as another, and what it was and became; texts of files are only named."""
+    for entry in changes:
+        changed = entry.get("changed") if isinstance(entry, Mapping) else None
+        if not isinstance(changed, Mapping):
+            continue
+        told = []
+        for name, values in changed.items():
+            if isinstance(values, Mapping) and not name.startswith("config.files."):
+                was, now = ("; ".join(_said(values.get(when))) or "not set" for when in ("was", "is"))
+                told.append(f"{name.removeprefix('config.')} was {was}, became {now}")
+            elif name.endswith(".sha256"):
+                told.append(f"{PurePath(name.removeprefix('config.files.').removesuffix('.sha256')).name} was edited")
+        yield f"Changed after round {shown(entry.get('after_round'))}", "; ".join(told)
 
 
 def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
