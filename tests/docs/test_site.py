@@ -69,6 +69,8 @@ def test_the_site_works_from_a_folder(tmp_path: Path) -> None:
             if re.match(r"https?:", address):
                 assert address not in parts.loaded, f"{path.name} loads {address}"
                 continue
+            if address.startswith("data:"):
+                continue
             name, _, anchor = address.partition("#")
             target = (path.parent / unquote(name)).resolve() if name else path
             assert target.is_file(), f"{path.name} leads to {address}"
