@@ -101,7 +101,7 @@ ROWS = (
     Row(
         "Client ClientApp NumPyClient start_numpy_client FlowerClient client_fn ClientTrainer TrainingPlan Worker",
         "a client is its data; what it does is the model: hansa.learning.from_compiled_keras_model or "
-        "hansa.learning.functional_model, and hansa.program.train for the rounds",
+        "hansa.learning.functional_model, and hansa.fit for the rounds",
         "coming_from_flower.md",
     ),
     Row(
