@@ -57,7 +57,7 @@ class TrainingResult:
         (2, None, None)
         >>> result.history.names[:3]
         ('round', 'accuracy', 'loss')
-        >>> result.state.model.trainable["dense/bias"].shape
+        >>> result.state.model.trainable[0].shape
         (10,)
         >>> result.model
         <Sequential name=sequential..., built=True>
