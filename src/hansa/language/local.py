@@ -216,7 +216,10 @@ _REMEDIES: Mapping[type[Exception], str] = MappingProxyType(
         jax.errors.TracerIntegerConversionError: " Its values are not known while it is traced, so none can be a "
         "Python integer, as range() or a shape need it; use jax.lax.fori_loop, or make it a constant.",
         jax.errors.TracerArrayConversionError: " Its values are not known while it is traced, so none can be a NumPy "
-        "array; use the functions of jax.numpy.",
+        "array, nor one of TensorFlow; use the functions of jax.numpy, or keras.ops.",
+        jax.errors.UnexpectedTracerError: " What was computed in one call was kept, in a list or an attribute, and "
+        "used in another; return it, or, in a metric or layer of Keras, keep it in a variable: self.total = "
+        "self.add_weight(…), and self.total.assign(…).",
         jax.errors.NonConcreteBooleanIndexError: " The sizes of its arrays cannot depend on data; use jnp.where, or "
         "weights of zero and one, in place of a boolean index.",
         jax.errors.ConcretizationTypeError: " Its values are not known while it is traced, so none can be a Python "

@@ -32,6 +32,7 @@ from hansa.models.keras_copies import copy_with
 from hansa.models.keras_folds import folds_of
 from hansa.models.keras_jax import Called, JaxCalls
 from hansa.models.keras_metrics import kept_by_clients, keras_metric_plan, to_keras
+from hansa.models.keras_mixtures import explaining, refuse_kept, refuse_tensorflow
 from hansa.models.keras_optimizers import from_keras, untouched
 from hansa.models.keras_tensorflow import TensorFlowCalls
 from hansa.models.learning_rates import check_keras
@@ -141,8 +142,8 @@ def _check(keras_model: Any, what: str) -> None:
     if type(keras_model).train_step is not keras.Model.train_step:
         raise TypeError(
             f"the Keras model {keras_model.name!r} has a train_step of its own, which would not be run: what is "
-            "compiled is its forward pass, "
-            "its loss and its optimizer"
+            "compiled is its forward pass, its loss and its optimizer; say the loss in compile, and leave train_step "
+            "out, or write the step in a hansa.learning.TrainableModel"
         )
     for layer in keras_model._flatten_layers():
         if getattr(layer, "stateful", False):
@@ -174,7 +175,10 @@ def _model(keras_model: Any, sample: Type, metrics: list[Metric], has_optimizer:
     kind = _batch_type(sample, keras_model.name)
     if has_optimizer:
         check_keras(keras_model.optimizer, f"the optimizer of the Keras model {keras_model.name!r}")
-    _build(keras_model, kind)
+    refuse_tensorflow(keras_model)
+    with explaining(f"the Keras model {keras_model.name!r}"):
+        _build(keras_model, kind)
+    refuse_kept(keras_model)
     functions = _KerasFunctions(keras_model, kind)
     own = build([(metric._name(), _plan(metric)) for metric in metrics], lambda of: functions.type_of(of, kind))
     compiled = ("the compiled metrics", functions.compiled_metrics(kind))

@@ -25,6 +25,11 @@ def unmasked(value: Any) -> npt.NDArray[Any]:
                 "say what stands there, with .filled(value), or leave these rows out"
             )
         return np.asarray(value.data)
+    if not isinstance(getattr(value, "dtype", None), np.dtype) and hasattr(value, "isna") and np.any(value.isna()):
+        raise ValueError(
+            f"{int(np.sum(value.isna()))} values of an array are missing; say what stands there, with .fillna(value), "
+            "or leave these rows out"
+        )
     if type(value).__module__.startswith("scipy.sparse"):
         raise TypeError(
             "a sparse matrix is no array; pass .toarray(), or make clients of it with "

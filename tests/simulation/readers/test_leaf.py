@@ -77,3 +77,11 @@ def test_what_is_not_there_is_said(tmp_path: Path):
     empty = written(tmp_path / "empty.json")
     with pytest.raises(ValueError, match="has no users, so there are no clients"):
         from_leaf(empty)
+
+
+def test_what_is_no_list_of_values_is_not_left_out_silently(tmp_path: Path):
+    content = {"users": ["a"], "num_samples": [1], "user_data": {"a": {"x": [1], "y": [0], "name": "ann"}}}
+    (tmp_path / "d.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=r"client 'a' in .*d.json has 'name', which is no list of a value for each"):
+        from_leaf(tmp_path / "d.json")
+    assert from_leaf(tmp_path / "d.json", features=["x", "y"]).client("a")["x"].tolist() == [1]

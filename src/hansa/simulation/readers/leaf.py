@@ -143,6 +143,11 @@ def _arrays(
         raise DatasetError(f"{file} is damaged: it has no data of the user {user!r}")
     table = f"client {user!r} in {file}"
     lists = [name for name, values in data.items() if isinstance(values, list)]
+    if features is None and len(lists) < len(data):
+        other = next(name for name in data if name not in lists)
+        raise DatasetError(
+            f"{table} has {other!r}, which is no list of a value for each sample; leave it out with features="
+        )
     selection = select(table, lists, features, convert)
     for column in selection.columns:
         if len(data[column]) != count:
