@@ -11,6 +11,7 @@ from tests.docs.test_docstrings import PACKAGES, public
 
 STATE = "what the process at hand passes on"
 VALUE = "arrays, containers of them, or a list of these for each client, as the type says that a computation takes"
+MODEL = "a model of the kind that the process was made of: of a Keras model a Keras model, else its weights"
 SAVED = "what a callback likes to remember"
 PYTREE = "a pytree, which has no type in JAX"
 TENSORFLOW = "tensors and variables of TensorFlow, which has no types"
@@ -22,6 +23,7 @@ ALLOWED = {
     "hansa.federated_computation": DECORATOR,
     "hansa.jax_computation": DECORATOR,
     "hansa.tf_computation": DECORATOR,
+    "hansa.fit": "clients in any form, of which the page of runs has the list; the options are those of `train`",
     "hansa.load": "what was saved: a computation, a process or a stage, and who loads it knows which",
     "hansa.learning.Model.federated_output_computation": TENSORFLOW,
     "hansa.learning.Model.forward_pass": TENSORFLOW,
@@ -43,8 +45,11 @@ ALLOWED = {
     "hansa.program.EarlyStopping.restore": SAVED,
     "hansa.program.EarlyStopping.save": SAVED,
     "hansa.program.TrainingResult": STATE,
+    "hansa.program.TrainingResult.model": MODEL,
     "hansa.program.WeightsAndBiases": "whatever `wandb.init` takes",
     "hansa.program.train": "the state to begin with, and `config`, which is whatever JSON has",
+    "hansa.templates.IterativeProcess.model_of": MODEL,
+    "hansa.utils.IterativeProcess.model_of": MODEL,
 }
 
 
