@@ -41,7 +41,6 @@ _HELPERS = frozenset(
         "PIL",
         "pyarrow",
         "safetensors",
-        "typer",
     ]
 )
 """The packages, beside Python's own, whose frames are folded away where the frame that called them is."""

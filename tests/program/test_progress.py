@@ -43,7 +43,7 @@ def test_what_is_going_on_in_a_line() -> None:
     assert caption(0, 5, stopping=False) == "Compiling the first round ..."
     assert caption(2, 5, stopping=False) == "Round 2 of 5; Ctrl-C stops and keeps what there is."
     assert caption(2, 5, stopping=True) == "Stopping after this round; Ctrl-C again stops at once."
-    assert caption(5, 5, stopping=True, finishing="Writing ...") == "Writing ..."
+    assert caption(5, 5, stopping=True) == ""
 
 
 class Clock:

@@ -31,21 +31,18 @@ def is_shown(number: int, rounds: int) -> bool:
     return number in (1, rounds) or number % math.ceil(rounds / _SHOWN_ROUNDS) == 0
 
 
-def caption(
-    done: int, rounds: int, stopping: bool, finishing: str = "", pace: Pace | None = None, how: str = "Ctrl-C"
-) -> str:
+def caption(done: int, rounds: int, stopping: bool, pace: Pace | None = None, how: str = "Ctrl-C") -> str:
     """What is going on, in a line.
 
     Args:
         done: the last finished round; 0 before the first one of this process.
         rounds: how many there are to be.
         stopping: whether the user has asked to stop.
-        finishing: what is done after the last round.
         pace: how fast it goes.
         how: what a user does to stop.
     """
     if done == rounds:
-        return finishing
+        return ""
     if stopping:
         return STOPPING.replace("Ctrl-C", how)
     if not done:
