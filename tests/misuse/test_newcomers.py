@@ -52,6 +52,7 @@ MISTAKES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "one client": (lambda at: at.process.next(at.state, at.data.client(0)), """[[{"x": …, "y": …}]]"""),
     "one batch as a client": (lambda at: at.process.next(at.state, [{"x": X, "y": Y}]), "put the one batch in a list"),
     "positions": (lambda at: at.process.next(at.state, [0, 1]), "pass data.cohort([…]) with these positions"),
+    "the state alone": (lambda at: at.process.next(at.state), "if that is one of them, pass the others, too"),
     "the state last": (lambda at: at.process.next(at.data.cohort([0]), at.state), "pass it before the data"),
     # What is passed as the state, and what is looked for in it.
     "initialize itself": (
@@ -97,6 +98,13 @@ MISTAKES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a model to train": (lambda at: hansa.program.train(network(), at.data, rounds=1), f"write {BUILD}(model_fn)"),
     "a model_fn to train": (lambda at: hansa.program.train(at.model_fn, at.data, rounds=1), f"write {BUILD}(model_fn)"),
     "next to train": (lambda at: hansa.program.train(at.process.next, at.data, rounds=1), "pass the process itself"),
+    "a callback of Keras": (
+        lambda at: hansa.fit(at.process, at.data, rounds=1, callbacks=[keras.callbacks.EarlyStopping()]),
+        "write hansa.program.EarlyStopping(monitor=…, patience=…)",
+    ),
+    "epochs of batches": (lambda at: hansa.program.train(at.process, at.data, epochs=2), "data.batch(20, epochs=2)"),
+    "a misspelt argument": (lambda at: hansa.fit(at.process, at.data, 1, evalute=3), "did you mean evaluate=?"),
+    "an unknown argument": (lambda at: hansa.fit(at.process, at.data, 1, colour=3), "it takes process, data, rounds,"),
     "arrays to train on": (lambda at: hansa.program.train(at.process, (X, Y), rounds=1), "hansa.simulation.ClientData"),
     # How populations are made and asked.
     "ClientData(…)": (lambda at: hansa.simulation.ClientData(X, Y), "ClientData.from_arrays(arrays, client_of)"),

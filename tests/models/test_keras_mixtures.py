@@ -105,3 +105,14 @@ def test_what_is_keras_under_tensorflows_name_works():
 def test_a_metric_that_collects_in_a_list_is_told_of_variables():
     with pytest.raises(TypeError, match=r"InAList 'own' keeps .* in its attribute 'seen', .*self\.add_weight"):
         hansa.learning.from_compiled_keras_model(model(metrics=[InAList()]), BATCH)
+
+
+class SumOfWeights(keras.regularizers.Regularizer):
+    def __call__(self, weights: Any) -> Any:
+        return tf.reduce_sum(weights)
+
+
+def test_a_regularizer_of_ones_own_is_refused_when_a_step_is_traced():
+    regularized = hansa.learning.from_compiled_keras_model(model([dense(4, kernel_regularizer=SumOfWeights())]), BATCH)
+    with pytest.raises(TypeError, match=r"line .*, in __call__, has tf\.reduce_sum; .* write keras\.ops\.sum"):
+        hansa.learning.build_federated_averaging_process(regularized)

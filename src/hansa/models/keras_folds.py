@@ -132,3 +132,12 @@ def _draw(kind: Type, span: str, classes: int, random: np.random.Generator) -> A
         return (1000 * numbers if span == "large" else numbers).astype(leaf.dtype)
 
     return unflatten(kind, [draw(leaf) for leaf in tensors(kind)])
+
+
+def metrics_in(model: Any) -> list[Any]:
+    """The compiled metrics of a model, and its own and its layers'."""
+    found = []
+    for metric in model.metrics:
+        of_keras = type(metric).__module__.startswith("keras.")
+        found += list(metric.metrics) if of_keras and hasattr(metric, "metrics") else [metric]
+    return found

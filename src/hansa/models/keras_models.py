@@ -29,7 +29,7 @@ from hansa.models.accumulators import (
 )
 from hansa.models.batch_types import of_any_size, sample_type
 from hansa.models.keras_copies import copy_with
-from hansa.models.keras_folds import folds_of
+from hansa.models.keras_folds import folds_of, metrics_in
 from hansa.models.keras_jax import Called, JaxCalls
 from hansa.models.keras_metrics import kept_by_clients, keras_metric_plan, to_keras
 from hansa.models.keras_mixtures import explaining, refuse_kept, refuse_tensorflow
@@ -298,9 +298,9 @@ class _KerasFunctions:
         """The `forward` of the model, which keeps its metrics."""
 
         def forward(weights: ModelWeights, local: Struct, batch: Any, training: bool, key: Any) -> Forward:
-            return self._seen(
-                self.calls.forward(*self._in_keras_order(weights), batch, training, key), batch, local, metrics
-            )
+            with explaining(f"the Keras model {self.model.name!r}"):
+                called = self.calls.forward(*self._in_keras_order(weights), batch, training, key)
+            return self._seen(called, batch, local, metrics)
 
         return forward
 
@@ -365,7 +365,7 @@ class _KerasFunctions:
 
         kinds = StructType([(name, _summed_type(v)) for name, v in zip(names, variables, strict=True)])
         folds = folds_of(
-            _metrics_in(self.model), variables, lambda: self._measured_type(kind), self._measure, _instead_of_compiled
+            metrics_in(self.model), variables, lambda: self._measured_type(kind), self._measure, _instead_of_compiled
         )
         return merged("the compiled metrics", kinds, folds, contribute, finish)
 
@@ -378,15 +378,6 @@ class _KerasFunctions:
     def _measure(self, measured: Any) -> None:
         """Updates Keras's metrics themselves."""
         self.model.compute_metrics(*map(to_keras, measured))
-
-
-def _metrics_in(model: Any) -> list[Any]:
-    """The compiled metrics of a model, and its own and its layers'."""
-    found = []
-    for metric in model.metrics:
-        of_keras = type(metric).__module__.startswith("keras.")
-        found += list(metric.metrics) if of_keras and hasattr(metric, "metrics") else [metric]
-    return found
 
 
 def _summed_type(variable: Any) -> TensorType:

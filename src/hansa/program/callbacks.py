@@ -237,7 +237,21 @@ def to_callbacks(values: Any) -> list[Callback]:
     expected = "a callback has the methods {}, or is a function of a round's number, the state and the metrics"
     after = ("round_number", "state", "metrics")
     methods = {"after_round": after, "save": (), "restore": ("saved",)}
+    for value in values if isinstance(values, list | tuple) else ():
+        _refuse_keras(value)
     return adapted("callbacks", values, methods, after, FunctionCallback, expected)
+
+
+def _refuse_keras(value: Any) -> None:
+    kind = value if isinstance(value, type) else type(value)
+    if kind.__module__.partition(".")[0] == "keras":
+        here = {
+            "EarlyStopping": "hansa.program.EarlyStopping(monitor=…, patience=…)",
+            "ModelCheckpoint": "hansa.program.BestModel(monitor=…), or run_dir=…, where checkpoints are kept",
+            "TensorBoard": "sinks=[hansa.program.TensorBoard(…)]",
+            "CSVLogger": "run_dir=…, where metrics.csv is written",
+        }.get(kind.__name__, "a function of a round's number, the state and the metrics")
+        raise TypeError(f"{kind.__name__} is a callback of Keras, which goes by epochs; write {here}")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,10 @@ from hansa.program.progress import Progress
 from hansa.program.records import Record
 from hansa.templates import IterativeProcess
 
-_PAIR = "write evaluate=(keras_model, (x, y)), for example; evaluate may also be clients that are held out"
+_PAIR = (
+    "write evaluate=(keras_model, (x, y)), or, of clients that are held out, "
+    "evaluate=(hansa.learning.build_federated_evaluation(model), held_out)"
+)
 
 
 @instead(

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hansa._instead import instead
 from hansa.language.context import current_runtime
 from hansa.program.callbacks import Callback, to_callbacks
 from hansa.program.checkpoints import state_member
@@ -34,6 +35,8 @@ from hansa.templates import IterativeProcess
 
 if TYPE_CHECKING:
     from hansa.simulation import ClientData
+
+_BATCHES = "data has its batches already: data.batch(20, epochs=2); hansa.fit takes batch_size= and epochs="
 
 _MOST_SHOWN = 6
 """Metrics of the last round that a result prints."""
@@ -93,6 +96,15 @@ class TrainingResult:
         return f"TrainingResult({', '.join(said)})"
 
 
+@instead(
+    batch_size=_BATCHES,
+    clients_per_round="cohort_size",
+    epochs=_BATCHES,
+    folder="run_dir",
+    fraction_fit="cohort_size",
+    num_rounds="rounds",
+    verbose="progress",
+)
 def train(
     process: IterativeProcess,
     data: ClientData | Callable[[int], Any],

@@ -230,12 +230,13 @@ def _matched(value: Any, found: Members, type_: StructType) -> tuple[Any, ...]:
     """The values in the order of the type's fields."""
     if None not in found.names and None not in type_.names:
         by_name = dict(zip(found.names, found.values, strict=True))
+        extra = [str(name) for name in found.names if name not in type_.names]
+        nearest = [_names.suggestion(name, type_.names) for name in extra]
         problems = [f"the field {name!r} is missing" for name in type_.names if name not in by_name]
-        problems += [
-            f"there is no field {name!r}{_names.suggestion(str(name), type_.names)}"
-            for name in found.names
-            if name not in type_.names
-        ]
+        problems += [f"there is no field {name!r}{near}" for name, near in zip(extra, nearest, strict=True)]
+        if problems and not any(nearest) and not set(found.names) & set(type_.names):
+            there = f"expected the fields {_names.listing(type_.names)}, found the fields {_names.listing(found.names)}"
+            raise Mismatch(f"{there}; if that is one of them, pass the others, too" + _part_that_fits(found, type_))
         if problems:
             message = f"expected the fields {_names.listing(type_.names)}, but {', and '.join(problems)}"
             raise Mismatch(message + _part_that_fits(found, type_))
