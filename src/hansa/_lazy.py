@@ -53,8 +53,9 @@ def _public(module: ModuleType, name: str) -> object:
     """A module's function as a boundary of the public interface, which it then is there, too; any other value."""
     value = getattr(module, name)
     if isinstance(value, FunctionType) and not is_boundary(value):
-        value = boundary(value)
-        setattr(module, name, value)
+        plain, value = value, boundary(value)
+        for alias in [alias for alias, found in vars(module).items() if found is plain]:
+            setattr(module, alias, value)
     return value
 
 

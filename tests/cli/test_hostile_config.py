@@ -70,8 +70,11 @@ def test_what_is_no_text_is_said(run: Path):
         run.write_bytes(content)
         with pytest.raises(ConfigError, match="it is no TOML"):
             read_config(run)
-    with pytest.raises(ConfigError, match="it cannot be read: Is a directory"):
-        read_config(run.parent)
+    run.unlink()
+    run.mkdir()
+    for folder, told in ((run, "there is no .* in it; `hansa new"), (run.parent, "it cannot be read: Is a directory")):
+        with pytest.raises(ConfigError, match=told):
+            read_config(folder)
     with pytest.raises(ConfigError, match="it is longer than 256 KiB"):
         read_config(Path("/dev/zero"))
 

@@ -474,7 +474,7 @@ def test_an_instance_is_refused():
 
 
 def test_a_model_that_does_not_train_itself_needs_an_optimizer():
-    with pytest.raises(ValueError, match="'MnistModel' has no optimizer: pass client_optimizer"):
+    with pytest.raises(ValueError, match="'MnistModel' has no optimizer: pass one by name, client_optimizer="):
         build(MnistModel)
 
 

@@ -212,8 +212,12 @@ def test_checkpoints_that_may_not_be_read_are_told_and_not_begun_anew(
 ) -> None:
     folder = copied(whole, tmp_path)
 
+    plain = os.listdir
+
     def listed(path: Any) -> Any:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        if Path(path).name == "checkpoints":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return plain(path)
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "listdir", listed)

@@ -37,7 +37,8 @@ def test_a_laid_out_type_is_the_same_type(type_: Type, width: int):
     assert parse_type(laid_out) == type_
     assert "".join(laid_out.split()) == "".join(type_.compact().split())
     if "\n" not in laid_out:
-        assert len(laid_out) < width or not set('<({"') & set(laid_out.replace("<>", ""))
+        # Tensors, empty structs and functions without a parameter have nothing to break at.
+        assert len(laid_out) < width or not set('<({"') & set(laid_out.replace("<>", "").replace("( ->", ""))
 
 
 def long_type(size: int, **others: str) -> FederatedType:
