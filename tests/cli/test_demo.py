@@ -115,6 +115,7 @@ def test_json_is_one_object_a_line_and_the_same_seed_gives_the_same_run(finished
         )
 
 
+@pytest.mark.slow
 def test_without_matplotlib_only_the_picture_is_missing(tmp_path: Path):
     program = "import sys; sys.modules['matplotlib'] = None; from hansa.cli import main; main()"
     command = [sys.executable, "-c", program, "demo", "--rounds", "2", "--run-dir", "run"]

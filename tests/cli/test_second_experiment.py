@@ -125,6 +125,7 @@ def test_what_has_changed_is_told_alike_and_the_commands_that_are_told_work(proj
     assert "Changed after round 2" in page and "training.seed was 0, became 2; model.py was edited" in page
 
 
+@pytest.mark.slow
 def test_a_new_run_is_begun_where_there_is_none_and_the_newest_goes_on(project: Path) -> None:
     runs = project / "runs"
     result = hansa("train", project, "--fresh")
@@ -145,6 +146,7 @@ def test_a_new_run_is_begun_where_there_is_none_and_the_newest_goes_on(project: 
     assert "the run in project/runs/first-4 is not" in refused("train", project, "--set", "training.seed=9")
 
 
+@pytest.mark.slow
 def test_each_run_without_a_name_has_a_folder_of_its_own(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "other.toml").write_text(CONFIG.partition("[output]")[0].replace("rounds = 2", "rounds = 1"))
     first = Path(trained(project / "other.toml")["folder"])

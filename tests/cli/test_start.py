@@ -154,6 +154,7 @@ time.sleep(100)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent to processes")
+@pytest.mark.slow
 def test_ctrl_c_ends_a_command_wherever_it_is_with_a_line_and_130(tmp_path: Path):
     (tmp_path / "other.py").write_text(OTHER)
     started = {}
