@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from hansa.cli import _places
-from hansa.cli._commands import app
 from hansa.program import load_checkpoint, write_report
-from tests.cli.test_strangers import MODEL
+from tests.cli.test_strangers import MODEL, hansa
 from tests.program.digits import assert_same_bits
 
 # On the worker that has tests/cli/test_commands.py, where all is imported.
@@ -38,10 +36,6 @@ evaluate_every = 5
 folder = "runs/first"
 """
 RATE = ("sgd(0.1)", "sgd(0.2)")
-
-
-def hansa(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def trained(*arguments: object) -> dict[str, Any]:
