@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from hypothesis import HealthCheck, settings
 
 from hansa import _tracebacks
 from hansa.simulation import ImageData, load_mnist
+
+# A shell starts what is to run in the background with Ctrl-C ignored; tests of Ctrl-C are to run there, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Who looks at a test that fails wants to see where.
 _tracebacks.folding = False
