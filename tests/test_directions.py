@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from hansa._directions import less_is_better
-from tests.models.test_keras_folds import ARGUMENTS
+from tests.models.keras.test_folds import ARGUMENTS
 
 LESS = """
     loss val_loss total_loss mse MSE mae rmse mape mean_absolute_error mean_squared_error_1 MeanAbsoluteError max_error

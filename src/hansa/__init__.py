@@ -15,11 +15,11 @@ if _TYPE_CHECKING:
     from hansa import templates as templates
     from hansa import types as types
     from hansa import utils as utils
-    from hansa.compiler.artifact import load as load
-    from hansa.compiler.artifact import load_client_stage as load_client_stage
-    from hansa.compiler.artifact import save as save
-    from hansa.compiler.artifact_file import ArtifactError as ArtifactError
-    from hansa.compiler.device import DeviceStage as DeviceStage
+    from hansa.compiler.artifact_error import ArtifactError as ArtifactError
+    from hansa.compiler.artifacts.artifact import load as load
+    from hansa.compiler.artifacts.artifact import load_client_stage as load_client_stage
+    from hansa.compiler.artifacts.artifact import save as save
+    from hansa.compiler.artifacts.device import DeviceStage as DeviceStage
     from hansa.compiler.explain import explain as explain
     from hansa.language.context import runtime as runtime
     from hansa.language.context import set_runtime as set_runtime
@@ -48,7 +48,7 @@ if _TYPE_CHECKING:
     from hansa.language.tracing import tf_computation as tf_computation
     from hansa.language.values import Value as Value
     from hansa.program.fitting import fit as fit
-    from hansa.runtimes.inprocess import InProcessRuntime as InProcessRuntime
+    from hansa.runtimes.inprocess.runtime import InProcessRuntime as InProcessRuntime
     from hansa.runtimes.reference import ReferenceRuntime as ReferenceRuntime
     from hansa.types import CLIENTS as CLIENTS
     from hansa.types import SERVER as SERVER
@@ -69,9 +69,9 @@ if _TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "hansa.compiler.artifact": ("load", "load_client_stage", "save"),
-    "hansa.compiler.artifact_file": ("ArtifactError",),
-    "hansa.compiler.device": ("DeviceStage",),
+    "hansa.compiler.artifacts.artifact": ("load", "load_client_stage", "save"),
+    "hansa.compiler.artifact_error": ("ArtifactError",),
+    "hansa.compiler.artifacts.device": ("DeviceStage",),
     "hansa.compiler.explain": ("explain",),
     "hansa.language.context": ("runtime", "set_runtime"),
     "hansa.language.intrinsics": (
@@ -96,7 +96,7 @@ _HOMES = {
     "hansa.language.tracing": ("federated_computation", "jax_computation", "tf_computation"),
     "hansa.language.values": ("Value",),
     "hansa.program.fitting": ("fit",),
-    "hansa.runtimes.inprocess": ("InProcessRuntime",),
+    "hansa.runtimes.inprocess.runtime": ("InProcessRuntime",),
     "hansa.runtimes.reference": ("ReferenceRuntime",),
     "hansa.types": (
         "CLIENTS",

@@ -35,7 +35,7 @@ def _prepare_jax() -> None:
 @cache
 def _default_runtime() -> context.Runtime:
     from hansa import _setup_jax
-    from hansa.runtimes.inprocess import InProcessRuntime
+    from hansa.runtimes.inprocess.runtime import InProcessRuntime
 
     late = _setup_jax.prepare()
     runtime = InProcessRuntime()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import hansa
-from tests.compiler.batch_functions import BRANCHED, M, T, W, X, Y
+from tests.compiler.padding.batch_functions import BRANCHED, M, T, W, X, Y
 
 SIZES = [2, 3, 1, 3]
 rng = np.random.default_rng(0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import hansa
-from hansa.language.computations import Computation
+from hansa.language.computation import Computation
 
 DECORATORS = [hansa.federated_computation, hansa.jax_computation]
 

@@ -9,7 +9,8 @@ import pytest
 
 import hansa
 from hansa.language.context import current_runtime
-from hansa.models.keras_weights import initial_weights
+from hansa.models.keras.weights import initial_weights
+from hansa.models.weights import ModelWeights
 
 layers, optimizers = keras.layers, keras.optimizers
 N, BATCH = 43, 8
@@ -151,7 +152,7 @@ def test_one_client_and_one_epoch_equal_fit(case):
     assert current_runtime()._compile(process.next).sizes is None, "short batches were compiled size by size"
 
     history = model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0).history
-    expected = initial_weights(model)
+    expected = ModelWeights.create(*initial_weights(model))
     for part in ("trainable", "non_trainable"):
         assert state.model[part]._fields == expected[part]._fields
         for name, value in expected[part]._items():

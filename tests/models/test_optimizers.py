@@ -8,7 +8,8 @@ import pytest
 
 import hansa
 from hansa.models.named_optimizers import NAMES
-from hansa.models.optimizers import sgd, to_optimizer
+from hansa.models.optimizer import sgd
+from hansa.models.optimizers import to_optimizer
 from hansa.types import Struct
 
 WEIGHTS = Struct.of(w=np.float32([1.0]))

@@ -17,7 +17,8 @@ from hansa.compiler import sequences
 from hansa.compiler.rewrites import with_products_outside
 from hansa.compiler.sequences import Aval, NeedsSizes, Sequence, Trace
 from hansa.compiler.stored import StoredStage
-from hansa.language.computations import Computation, GraphComputation, LocalComputation
+from hansa.language.computation import Computation
+from hansa.language.computations import GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select
 from hansa.language.local import Traced, tensors, unflatten
 from hansa.types import FederatedType, SequenceType, Struct, StructType, Type

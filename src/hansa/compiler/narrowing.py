@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hansa.compiler.stored import StoredStage
-from hansa.language.computations import Computation, GraphComputation, LocalComputation
+from hansa.language.computation import Computation
+from hansa.language.computations import GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, MakeStruct, Node, Parameter, Select, walk
 from hansa.types import FederatedType, SequenceType, StructType, TensorType, Type
 from hansa.types.narrow import HALVES

@@ -14,7 +14,8 @@ from hansa.compiler.aggregates import aggregate, is_folded
 from hansa.compiler.evaluate import member, sequence_elements
 from hansa.compiler.program import ClientStage, Program, ServerStage
 from hansa.compiler.stored import StoredStage
-from hansa.language.computations import Computation, GraphComputation, LocalComputation
+from hansa.language.computation import Computation
+from hansa.language.computations import GraphComputation, LocalComputation
 from hansa.language.functions import FunctionalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
 from hansa.language.values import select
@@ -166,6 +167,11 @@ def _depths(nodes: list[Node]) -> dict[Node, int]:
 
 def _at_clients(kind: Type) -> bool:
     return isinstance(kind, FederatedType) and kind.placement is CLIENTS
+
+
+def is_stacked(node: Node) -> bool:
+    """Whether a node has a value for each client."""
+    return isinstance(node.type, FederatedType) and node.type.placement is CLIENTS and not node.type.all_equal
 
 
 def is_broadcast(node: Node) -> bool:

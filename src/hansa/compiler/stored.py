@@ -16,9 +16,9 @@ import numpy.typing as npt
 from jax import export, lax
 from jax.export import Exported
 
-from hansa.compiler.artifact_file import ArtifactError
+from hansa.compiler.artifact_error import ArtifactError
 from hansa.compiler.boundary import flatten, unflatten
-from hansa.language.computations import Computation
+from hansa.language.computations import Runnable
 from hansa.portable.sizes import check_at
 from hansa.portable.tensors import Refused
 from hansa.types import FederatedType, FunctionType, Struct, StructType, Type
@@ -115,7 +115,7 @@ def narrow_paths(found: dict[str, Any]) -> frozenset[tuple[int, ...]]:
     return frozenset(tuple(map(int, path)) for path in found.get("narrow", ()))
 
 
-class StoredStage(Computation):
+class StoredStage(Runnable):
     """What a stage computes, or a part of it: `(<A,B,…> -> <C,D,…>)`, or `( -> <C,D,…>)`.
 
     Args:
@@ -147,7 +147,7 @@ class StoredStage(Computation):
         return values
 
 
-class StoredFold(Computation):
+class StoredFold(Runnable):
     """How contributions become a value at the server: `(<T,U,…> -> R)`, from one client's contributions to the report.
 
     Args:

@@ -8,7 +8,8 @@ from typing import TypeAlias
 import jax
 import numpy.typing as npt
 
-from hansa.language.computations import Computation, PolymorphicComputation
+from hansa.language.computation import Computation
+from hansa.language.computations import PolymorphicComputation
 from hansa.language.values import Value
 from hansa.types import Struct
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from hansa._tracebacks import boundaries
+from hansa.language.computation import Computation
 from hansa.language.context import Trace, current_runtime, current_trace, user_line
 from hansa.language.graph import Apply, Node, Parameter
 from hansa.language.local import LocalFunction, to_struct, type_of_arrays
@@ -26,25 +27,8 @@ from hansa.types.mismatch import Mismatch, describe
 
 
 @boundaries
-class Computation:
-    """A typed function: call it with data to run it, with values to use it in another computation.
-
-    Attributes:
-        type_signature: its type, such as `(<model=float32[10],batch=int32*> -> float32)`.
-        name: the name of the Python function it was made from.
-        where: `file:line` of the user's code that made it, or an empty string.
-
-    A computation that was made of a Python function has its docstring, `__module__` and `__wrapped__`.
-    """
-
-    __wrapped__: Any
-    __signature__: Any
-
-    def __init__(self, name: str, signature: FunctionType, where: str = "") -> None:
-        self.name = name
-        self.type_signature = signature
-        self.where = where
-        self.__name__ = self.__qualname__ = name
+class Runnable(Computation):
+    """A computation that the current runtime runs where it is called with data."""
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs it on data, or records the call if the arguments are values of a computation that is being traced."""
@@ -72,18 +56,11 @@ class Computation:
             "@hansa.federated_computation"
         )
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}: {self.type_signature}>"
-
     def __reduce__(self) -> Any:
         raise _no_pickle(self)
 
-    def __deepcopy__(self, memo: Any) -> Computation:
-        """The same: a computation does not change."""
-        return self
 
-
-class LocalComputation(Computation):
+class LocalComputation(Runnable):
     """A JAX function with a type."""
 
     def __init__(self, function: LocalFunction, signature: FunctionType) -> None:
@@ -99,7 +76,7 @@ class LocalComputation(Computation):
         return self.function._call(tuple(jax.tree.leaves(value)))
 
 
-class GraphComputation(Computation):
+class GraphComputation(Runnable):
     """A computation recorded as a graph.
 
     Attributes:

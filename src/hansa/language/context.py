@@ -14,8 +14,8 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:
-    from hansa.language.computations import Computation
+if TYPE_CHECKING:  # for `import hansa` needs this module, and NumPy only where types are made
+    from hansa.language.computation import Computation
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 

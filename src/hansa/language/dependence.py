@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hansa.language.computations import Computation, GraphComputation, LocalComputation
+from hansa.language.computation import Computation
+from hansa.language.computations import GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
 from hansa.types import FederatedType, Type, tensor_leaves
 

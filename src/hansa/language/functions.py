@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hansa.language.computations import Computation, GraphComputation, PolymorphicComputation, concrete, pack
+from hansa.language.computation import Computation
+from hansa.language.computations import GraphComputation, PolymorphicComputation, Runnable, concrete, pack
 from hansa.language.context import Trace
 from hansa.language.graph import Apply, Node, Parameter
 from hansa.language.values import Value, select
@@ -22,7 +23,7 @@ Given = Any
 """The functions of an argument: a computation for a function type, a tuple of these for a struct, None for data."""
 
 
-class FunctionalComputation(Computation):
+class FunctionalComputation(Runnable):
     """A computation some of whose parameters are functions.
 
     Args:
@@ -114,7 +115,7 @@ def _placeholders(kind: Type, name: str) -> Given:
         return None
     if takes_functions(kind.parameter) or takes_functions(kind.result):
         raise TypeError(f"a function that a computation takes is of values, and neither takes nor returns one: {kind}")
-    return Computation(name, kind)
+    return Runnable(name, kind)
 
 
 def _filled(kind: Type, functions: Iterator[Any]) -> Given:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hansa.language.computation import Computation
 from hansa.types import FederatedType, StructType, Type
-
-if TYPE_CHECKING:
-    from hansa.language.computations import Computation
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-from hansa.language.computations import Computation, made
+from hansa.language.computation import Computation
+from hansa.language.computations import made
 from hansa.language.context import Trace, current_trace, user_line
 from hansa.language.graph import Intrinsic, MakeStruct, Node
 from hansa.language.values import Value, arranged_node, select, to_node

@@ -16,7 +16,7 @@ import numpy as np
 
 from hansa.language import operands
 from hansa.language._typing import Operand
-from hansa.language.computations import Computation
+from hansa.language.computation import Computation
 from hansa.language.context import Trace
 from hansa.language.graph import Node
 from hansa.language.intrinsics import federated_map

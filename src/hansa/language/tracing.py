@@ -11,7 +11,8 @@ import numpy as np
 
 from hansa._tracebacks import boundary
 from hansa.language.binding import fields_of_parameters, parameter_names, signature_by_fields
-from hansa.language.computations import Computation, GraphComputation, LocalComputation, PolymorphicComputation
+from hansa.language.computation import Computation
+from hansa.language.computations import GraphComputation, LocalComputation, PolymorphicComputation
 from hansa.language.context import Trace, explaining_recursion, tracing, user_line
 from hansa.language.functions import FunctionalComputation, Given, data_type, handed, takes_functions
 from hansa.language.graph import Parameter

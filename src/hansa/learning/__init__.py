@@ -6,34 +6,31 @@ from hansa import _lazy
 
 if _TYPE_CHECKING:
     from hansa.learning.averaging import build_federated_averaging_process as build_federated_averaging_process
-    from hansa.learning.client_metrics import ClientMetric as ClientMetric
     from hansa.learning.client_metrics import ClientMetrics as ClientMetrics
-    from hansa.learning.client_metrics import Distribution as Distribution
     from hansa.learning.continuing import with_weights as with_weights
+    from hansa.learning.distributions import ClientMetric as ClientMetric
+    from hansa.learning.distributions import Distribution as Distribution
     from hansa.learning.evaluation import build_federated_evaluation as build_federated_evaluation
     from hansa.learning.evaluation import build_per_client_evaluation as build_per_client_evaluation
     from hansa.learning.metrics import RoundMetrics as RoundMetrics
     from hansa.learning.prediction import build_prediction as build_prediction
-    from hansa.models.functional_models import functional_model as functional_model
-    from hansa.models.keras_models import from_compiled_keras_model as from_compiled_keras_model
-    from hansa.models.keras_models import from_keras_model as from_keras_model
+    from hansa.models.jax.models import functional_model as functional_model
+    from hansa.models.keras.models import from_compiled_keras_model as from_compiled_keras_model
+    from hansa.models.keras.models import from_keras_model as from_keras_model
     from hansa.models.metrics import Metric as Metric
     from hansa.models.metrics import MetricSums as MetricSums
-    from hansa.models.model import BatchOutput as BatchOutput
     from hansa.models.model import FunctionalModel as FunctionalModel
-    from hansa.models.tensorflow_models import Model as Model
-    from hansa.models.tensorflow_models import TrainableModel as TrainableModel
+    from hansa.models.outputs import BatchOutput as BatchOutput
+    from hansa.models.tensorflow.models import Model as Model
+    from hansa.models.tensorflow.models import TrainableModel as TrainableModel
     from hansa.models.weight_files import load_weights as load_weights
     from hansa.models.weight_files import save_weights as save_weights
     from hansa.models.weights import ModelWeights as ModelWeights
 
 _HOMES = {
     "hansa.learning.averaging": ("build_federated_averaging_process",),
-    "hansa.learning.client_metrics": (
-        "ClientMetric",
-        "ClientMetrics",
-        "Distribution",
-    ),
+    "hansa.learning.client_metrics": ("ClientMetrics",),
+    "hansa.learning.distributions": ("ClientMetric", "Distribution"),
     "hansa.learning.continuing": ("with_weights",),
     "hansa.learning.evaluation": (
         "build_federated_evaluation",
@@ -41,8 +38,8 @@ _HOMES = {
     ),
     "hansa.learning.metrics": ("RoundMetrics",),
     "hansa.learning.prediction": ("build_prediction",),
-    "hansa.models.functional_models": ("functional_model",),
-    "hansa.models.keras_models": (
+    "hansa.models.jax.models": ("functional_model",),
+    "hansa.models.keras.models": (
         "from_compiled_keras_model",
         "from_keras_model",
     ),
@@ -50,11 +47,9 @@ _HOMES = {
         "Metric",
         "MetricSums",
     ),
-    "hansa.models.model": (
-        "BatchOutput",
-        "FunctionalModel",
-    ),
-    "hansa.models.tensorflow_models": (
+    "hansa.models.outputs": ("BatchOutput",),
+    "hansa.models.model": ("FunctionalModel",),
+    "hansa.models.tensorflow.models": (
         "Model",
         "TrainableModel",
     ),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,18 +10,21 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from hansa._figure_style import BLUE, GREY, INK, QUIET, RED, Picture, style
 from hansa._printing import in_a_picture
 from hansa._wording import titled
-
-if TYPE_CHECKING:
-    from hansa.learning.client_metrics import ClientMetric, ClientMetrics, Distribution, Numbers
+from hansa.learning.distributions import ClientMetric, Distribution, Numbers
 
 _MOST_BINS = 40
 
 
-def draw_distribution(metrics: ClientMetrics, name: str, num_worst: int) -> Figure:
-    """See `ClientMetrics.plot`."""
-    found, worst = metrics.distribution(name), metrics.worst(name, num_worst) if num_worst else []
-    used = (metrics.num_examples > 0) & np.isfinite(metrics.values[name])
-    values = metrics.values[name][used]
+def draw_distribution(found: Distribution, values: Numbers, worst: list[ClientMetric], lower_is_better: bool) -> Figure:
+    """See `ClientMetrics.plot`.
+
+    Args:
+        found: the distribution in numbers.
+        values: the clients' values that it is of.
+        worst: the clients that are marked.
+        lower_is_better: which end they are at.
+    """
+    name = found.name
     figure = Picture((12, 4.9))
     figure.subplots_adjust(left=0.05, right=0.82, top=0.73, bottom=0.135, wspace=0.16)
     counts, shares = figure.subplots(1, 2)
@@ -42,7 +43,7 @@ def draw_distribution(metrics: ClientMetrics, name: str, num_worst: int) -> Figu
         [one.value for one in worst],
         found,
     )
-    _cumulative(shares, values, worst, name in metrics.lower_is_better)
+    _cumulative(shares, values, worst, lower_is_better)
     return figure
 
 

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hansa.language import intrinsics as on
-from hansa.language.computations import Computation, LocalComputation
+from hansa.language.computation import Computation
+from hansa.language.computations import LocalComputation
 from hansa.language.local import is_wide, tensors, unflatten
 from hansa.language.sequences import sequence_reduce
 from hansa.language.tracing import federated_computation, jax_computation, narrow_computation, wide_computation
@@ -43,8 +44,8 @@ from hansa.models.exact import narrow
 from hansa.models.learning_rates import check_schedule
 from hansa.models.model import FunctionalModel, TrainingStep
 from hansa.models.named_optimizers import LearningRate
-from hansa.models.optimizers import Optimizer
-from hansa.models.tensorflow_models import Model
+from hansa.models.optimizer import Optimizer
+from hansa.models.tensorflow.models import Model
 from hansa.models.weights import ModelWeights
 from hansa.templates import IterativeProcess
 from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, Struct, StructType, TensorType, Type

@@ -37,9 +37,9 @@ def with_weights(state: Any, weights: ModelWeights | keras.Model) -> Any:
             f"gives; found {describe(state)}"
         )
     if hasattr(weights, "stateless_call"):
-        from hansa.models.keras_weights import read
+        from hansa.models.keras.weights import read
 
-        weights = read(weights, state["model"])
+        weights = ModelWeights.create(*read(weights, state["model"]))
     return state._replace(model=checked_weights(weights, type_of(state["model"]), "the state"))
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from hansa.language import intrinsics as on
-from hansa.language.computations import Computation
+from hansa.language.computation import Computation
 from hansa.language.sequences import sequence_reduce
 from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
 from hansa.learning.measuring import build_measuring
@@ -24,7 +24,7 @@ from hansa.learning.screening import counters, int64, reported_metrics, struct_o
 from hansa.models.accumulators import type_of
 from hansa.models.batch_types import leading_size
 from hansa.models.model import FunctionalModel
-from hansa.models.tensorflow_models import Model
+from hansa.models.tensorflow.models import Model
 from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, Struct, TensorType
 
 _ID = TensorType("int32")

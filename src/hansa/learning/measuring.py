@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hansa.language import intrinsics as on
-from hansa.language.computations import Computation
+from hansa.language.computation import Computation
 from hansa.language.dependence import dependence
 from hansa.language.local import tensors
 from hansa.language.tracing import federated_computation, jax_computation

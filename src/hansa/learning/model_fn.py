@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from hansa.models.model import FunctionalModel
-from hansa.models.tensorflow_models import Model, from_variables
+from hansa.models.tensorflow.models import Model, from_variables
 
 
 def model_of(model_fn: Any) -> FunctionalModel:
@@ -25,7 +25,7 @@ def model_of(model_fn: Any) -> FunctionalModel:
         raise TypeError(
             f"model_fn is called without arguments, and {name}{inspect.signature(model_fn)} needs some; pass {given}"
         )
-    from hansa.models.keras_weights import fresh_names
+    from hansa.models.keras.weights import fresh_names
 
     with fresh_names():
         model = model_fn()

@@ -10,7 +10,8 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from hansa.language.computations import Computation, GraphComputation, apply
+from hansa.language.computation import Computation
+from hansa.language.computations import GraphComputation, apply
 from hansa.language.context import current_trace
 from hansa.language.dependence import SAME_OF_ONE
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk

@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hansa.language.computations import Computation
+from hansa.language.computation import Computation
 from hansa.language.tracing import narrow_computation, wide_computation
 from hansa.learning.continuing import checked_weights
 from hansa.learning.model_fn import model_of
 from hansa.models.accumulators import type_of
 from hansa.models.batch_types import LABELS
 from hansa.models.model import FunctionalModel
-from hansa.models.tensorflow_models import Model
+from hansa.models.tensorflow.models import Model
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct, StructType, TensorType, Type
 

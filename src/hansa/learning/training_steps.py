@@ -9,7 +9,8 @@ from typing import Any
 from hansa.models.loss_scaling import scaled
 from hansa.models.model import FunctionalModel, TrainingStep
 from hansa.models.named_optimizers import LearningRate
-from hansa.models.optimizers import Optimizer, sgd, to_optimizer
+from hansa.models.optimizer import Optimizer, sgd
+from hansa.models.optimizers import to_optimizer
 from hansa.types import Struct
 
 

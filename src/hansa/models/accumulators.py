@@ -16,13 +16,14 @@ import numpy as np
 from jax import lax
 
 from hansa.language import intrinsics
-from hansa.language.computations import Computation, GraphComputation, concrete
+from hansa.language.computation import Computation
+from hansa.language.computations import GraphComputation, concrete
 from hansa.language.graph import Select, walk
 from hansa.language.local import tensors, to_struct, unflatten
 from hansa.language.tracing import federated_computation, jax_computation, narrow_computation
 from hansa.models import exact
 from hansa.models.batch_types import labels, leading_size, sample_weight
-from hansa.models.model import BatchOutput
+from hansa.models.outputs import BatchOutput
 from hansa.types import CLIENTS, SERVER, FederatedType, Struct, StructType, TensorType, Type, infer_type
 
 

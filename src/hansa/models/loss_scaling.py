@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hansa.models.optimizers import Optimizer
+from hansa.models.optimizer import Optimizer
 from hansa.types import Struct
 
 INITIAL = 2.0**15

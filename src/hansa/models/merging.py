@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hansa.language import intrinsics
-from hansa.language.computations import Computation
+from hansa.language.computation import Computation
 from hansa.language.dependence import dependence
 from hansa.language.local import tensors, to_struct
 from hansa.language.tracing import federated_computation, narrow_computation

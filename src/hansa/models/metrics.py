@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from hansa._tracebacks import boundaries
-from hansa.language.computations import Computation, PolymorphicComputation
+from hansa.language.computation import Computation
+from hansa.language.computations import PolymorphicComputation
 from hansa.language.local import to_struct
 from hansa.models import exact
 from hansa.models.accumulators import Plan, Seen, extreme, own_aggregation, ratio, reported_sums, summed

@@ -1,7 +1,7 @@
 """`FunctionalModel`: what an algorithm needs to know of a model, whatever it was written in: functions of values.
 
-Frontends make one: `keras_models` from a Keras model, `functional_models` from plain JAX functions, `tensorflow_models`
-from a class with TensorFlow variables.
+Frontends make one: `keras` of a Keras model, `jax` of plain JAX functions, `tensorflow` of a class with TensorFlow
+variables.
 """
 
 from __future__ import annotations
@@ -14,37 +14,14 @@ from typing import Any, NamedTuple
 import jax
 
 from hansa._tracebacks import boundaries
-from hansa.language.computations import Computation
-from hansa.models.optimizers import Optimizer, TrainedVariables
+from hansa.language.computation import Computation
+from hansa.models.optimizer import Optimizer, TrainedVariables
+from hansa.models.outputs import BatchOutput
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct, Type
 
 ScaleLoss = Callable[[Any], Any] | None
 """What multiplies a loss before gradients are taken of it, or nothing."""
-
-
-class BatchOutput(NamedTuple):
-    """What a forward pass gives.
-
-    Attributes:
-        loss: the scalar that training minimises: the mean over the batch's examples.
-        predictions: what the model says of each example, or None.
-        num_examples: how many examples the batch holds, or None for its leading size.
-
-    Examples:
-        >>> def forward(weights, batch, training, rng):
-        ...     predictions = batch.x @ weights["kernel"]
-        ...     return hansa.learning.BatchOutput(jnp.mean((predictions - batch.y) ** 2), predictions)
-        >>> model = hansa.learning.functional_model(
-        ...     {"kernel": np.zeros(3)}, forward, input_spec="<x=float32[?,3],y=float32[?]>"
-        ... )
-        >>> model.name
-        'forward'
-    """
-
-    loss: Any
-    predictions: Any = None
-    num_examples: Any = None
 
 
 class Forward(NamedTuple):

@@ -52,9 +52,9 @@ class ModelWeights(Struct):
             >>> network.predict(x[:2], verbose=0).shape
             (2, 10)
         """
-        from hansa.models.keras_weights import assign
+        from hansa.models.keras.weights import assign
 
-        assign(self, keras_model)
+        assign((self.trainable, self.non_trainable), keras_model)
 
     def save_keras(self, keras_model: keras.Model, path: str | os.PathLike[str]) -> None:
         """Writes a Keras model with these weights to a `.keras` file, which `keras.models.load_model` reads.
@@ -77,7 +77,7 @@ class ModelWeights(Struct):
                 f"a Keras model is written to a file that ends in .keras, found {os.fspath(path)!r}; weights alone are "
                 "written with hansa.learning.save_weights"
             )
-        from hansa.models.keras_weights import quiet_tensorflow
+        from hansa.models.keras.weights import quiet_tensorflow
 
         quiet_tensorflow()
         self.assign_weights_to(keras_model)
@@ -98,7 +98,7 @@ class ModelWeights(Struct):
             >>> state.model.to_pytree(like)["dense"]["kernel"].shape
             (64, 10)
         """
-        from hansa.models.pytrees import like_tree
+        from hansa.models.jax.pytrees import like_tree
 
         if non_trainable is None and len(self.non_trainable):
             raise ValueError("the weights have non-trainable ones among them: pass non_trainable, a pytree like theirs")

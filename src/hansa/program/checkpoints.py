@@ -21,8 +21,9 @@ import numpy as np
 from hansa._errors import UserError
 from hansa._files import remove_parts, set_aside
 from hansa._warnings import warn
-from hansa.compiler.artifact_file import ArtifactError, Reader, Writer
-from hansa.compiler.artifact_types import decode_type, decode_value, encode_type, encode_value
+from hansa.compiler.artifact_error import ArtifactError
+from hansa.compiler.artifacts.file import Reader, Writer
+from hansa.compiler.artifacts.types import decode_type, decode_value, encode_type, encode_value
 from hansa.types import FederatedType, TensorType, Type, infer_type, is_tensor_structure, to_value
 
 _KIND = "checkpoint"

@@ -172,8 +172,7 @@ def _is_federated(value: Any) -> bool:
 
 def _check_same_model(keras_model: Any, weights: Type) -> None:
     """Refuses a Keras model that has other weights than those of this type."""
-    from hansa.models.keras_weights import read
-    from hansa.models.weights import ModelWeights
+    from hansa.models.keras.weights import read
 
     if isinstance(weights, StructType) and weights.names == ("trainable", "non_trainable"):
         parts = [
@@ -182,7 +181,7 @@ def _check_same_model(keras_model: Any, weights: Type) -> None:
             if isinstance(part, StructType)
         ]
         try:
-            read(keras_model, ModelWeights.create(*parts))
+            read(keras_model, (parts[0], parts[1]))
         except ValueError as error:
             raise ValueError(f"evaluate: {error}") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hansa.language.computations import Computation
+from hansa.language.computation import Computation
 from hansa.models.model import FunctionalModel
 from hansa.program.metrics import check_type, flatten, names_of
 from hansa.program.records import Scalar

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hansa._tracebacks import boundaries
-from hansa.language.computations import Computation, GraphComputation, LocalComputation
+from hansa.language.computation import Computation
+from hansa.language.computations import GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
 from hansa.language.local import tensors, type_of_arrays, unflatten
 from hansa.language.protected_sums import check_total

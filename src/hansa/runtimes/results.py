@@ -10,12 +10,11 @@ from jax.sharding import SingleDeviceSharding
 
 from hansa.compiler.evaluate import member
 from hansa.compiler.evaluate import sequence_elements as contains_sequence
-from hansa.compiler.partition import collected_from, is_collect, is_passed, is_sent
+from hansa.compiler.partition import collected_from, is_collect, is_passed, is_sent, is_stacked
 from hansa.compiler.program import Program
 from hansa.language.graph import Literal, MakeStruct, Node, Parameter, Select
 from hansa.language.values import select
 from hansa.runtimes.replicas import first_part
-from hansa.runtimes.round import is_stacked
 from hansa.types import CLIENTS, FederatedType, Struct, StructType, Type, is_federated, to_value
 from hansa.types.values import field_values
 

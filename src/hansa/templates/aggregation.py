@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hansa._tracebacks import boundaries
-from hansa.language.computations import Computation, PolymorphicComputation
+from hansa.language.computation import Computation
+from hansa.language.computations import PolymorphicComputation
 from hansa.templates.iterative import check_places
 from hansa.templates.measured import MeasuredProcess, at_server
 from hansa.types import CLIENTS, FederatedType, StructType, TensorType, Type

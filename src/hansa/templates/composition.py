@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from hansa.language.computations import Computation
+from hansa.language.computation import Computation
 from hansa.language.intrinsics import federated_zip
 from hansa.language.tracing import federated_computation
 from hansa.templates.iterative import check_places

@@ -8,7 +8,8 @@ from typing import Any
 
 from hansa._answers import Answering
 from hansa._tracebacks import boundaries
-from hansa.language.computations import Computation, PolymorphicComputation
+from hansa.language.computation import Computation
+from hansa.language.computations import PolymorphicComputation
 from hansa.types import FederatedType, FunctionType, StructType, Type
 from hansa.types.queries import tensor_leaves
 

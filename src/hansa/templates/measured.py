@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from hansa._tracebacks import boundaries
-from hansa.language.computations import Computation, PolymorphicComputation
+from hansa.language.computation import Computation
+from hansa.language.computations import PolymorphicComputation
 from hansa.templates.iterative import IterativeProcess
 from hansa.types import SERVER, FederatedType, StructType, Type
 

@@ -303,7 +303,9 @@ def _as_type(spec: object) -> Type:
     """A type, or whatever stands for one to `to_type`."""
     if isinstance(spec, Type):
         return spec
-    from hansa.types.conversion import to_type  # which imports this module
+    from hansa.types.conversion import (
+        to_type,
+    )  # which imports this module: what a type is made of is part of what it is
 
     return to_type(spec)
 

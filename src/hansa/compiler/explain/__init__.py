@@ -11,7 +11,8 @@ from hansa.compiler.explain.picture import picture_of
 from hansa.compiler.explain.stages import AtClients, AtServer, Bytes, stages_of
 from hansa.compiler.explain.text import text_of
 from hansa.compiler.partition import compile_computation
-from hansa.language.computations import Computation, PolymorphicComputation
+from hansa.language.computation import Computation
+from hansa.language.computations import PolymorphicComputation
 from hansa.language.context import current_runtime
 from hansa.templates import IterativeProcess
 

@@ -13,7 +13,8 @@ from hansa.compiler.explain.work import Work, element_of, is_work
 from hansa.compiler.partition import is_aggregate, is_argument, is_client_id
 from hansa.compiler.program import Program, ServerStage
 from hansa.compiler.stored import StoredStage, unplaced
-from hansa.language.computations import Computation, GraphComputation
+from hansa.language.computation import Computation
+from hansa.language.computations import GraphComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
 from hansa.types import CLIENTS, FederatedType, SequenceType, StructType, TensorType, Type, is_federated
 

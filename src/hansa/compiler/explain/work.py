@@ -20,7 +20,8 @@ from hansa.compiler.explain.counting import STORED, count
 from hansa.compiler.explain.flops import Flops, Term, Turn
 from hansa.compiler.sequences import Aval, Trace, is_batched
 from hansa.compiler.stored import StoredStage
-from hansa.language.computations import Computation, GraphComputation, LocalComputation
+from hansa.language.computation import Computation
+from hansa.language.computations import GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, MakeStruct, Node, Parameter, Select, walk
 from hansa.language.local import Traced, tensors
 from hansa.language.sizes import batch_symbols

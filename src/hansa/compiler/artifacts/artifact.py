@@ -1,0 +1,212 @@
+"""`save` and `load`: computations and processes as files that any Python process with Hansa can run.
+
+A file holds types, stages and StableHLO, and nothing of the Python code that made them: no class, no function.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+from jax import export
+
+from hansa import templates
+from hansa.compiler.artifact_error import ArtifactError
+from hansa.compiler.artifacts.device import KIND, DeviceStage, client_stage
+from hansa.compiler.artifacts.file import Reader, Writer
+from hansa.compiler.artifacts.functions import PLATFORMS, Functions
+from hansa.compiler.artifacts.load import ProgramDecoder
+from hansa.compiler.artifacts.save import ProgramEncoder
+from hansa.compiler.partition import compile_computation
+from hansa.language.computation import Computation
+from hansa.language.computations import PolymorphicComputation
+from hansa.portable.tensors import Refused
+
+T = TypeVar("T")
+
+PROCESSES: dict[str, tuple[str, ...]] = {
+    "AggregationProcess": ("initialize", "next"),
+    "IterativeProcess": ("initialize", "next"),
+    "MeasuredProcess": ("initialize", "next"),
+}
+"""The classes of `hansa.templates` that can be saved, with the computations that they are made of, in order."""
+
+_CONVENTIONS = (
+    export.minimum_supported_calling_convention_version,
+    export.maximum_supported_calling_convention_version,
+)
+"""The oldest and the newest way of calling exported functions that this JAX has; it writes the newest."""
+
+_COMPUTATION = "computation"
+
+
+def save(
+    value: Computation | PolymorphicComputation | templates.IterativeProcess | DeviceStage,
+    path: str | os.PathLike[str],
+    *,
+    platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
+) -> None:
+    """Writes a computation, a process or a device's stage to a file, which `load` reads in any Python process.
+
+    The file has the stages of the computations as StableHLO, for batches of any size and any number of them, and any
+    number of clients. The model's code, Keras, TensorFlow and the module that made the computation are not needed to
+    run them. A file that is there is replaced; if writing fails, it stays as it was.
+
+    Args:
+        value: a computation with declared types, a process, which is saved as the class of `hansa.templates` that it
+            is, or a `DeviceStage`.
+        path: the file, such as `averaging.hansa`.
+        platforms: what to compile for: of "cpu", "cuda", "rocm" and "tpu".
+
+    Raises:
+        TypeError: if the value is no such thing, or is a computation without declared types.
+        ValueError: if a platform is none.
+        ArtifactError: if a part of it cannot be compiled for any size, or for one of the platforms; the message says
+            which.
+        OSError: if the file cannot be written.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32}@CLIENTS")
+        ... def average(readings):
+        ...     return hansa.federated_mean(readings)
+        >>> hansa.save(average, "average.hansa", platforms=["cpu"])
+        >>> hansa.load("average.hansa")([1.0, 2.0])
+        np.float32(1.5)
+    """
+    if isinstance(platforms, str) or not platforms:
+        raise TypeError(f"platforms is a sequence of names, such as ('cpu', 'cuda'); found {platforms!r}")
+    unknown = [name for name in platforms if name not in PLATFORMS]
+    if unknown:
+        raise ValueError(f"platforms are of {', '.join(PLATFORMS)}; found {unknown[0]!r}")
+    writer = Writer()
+    if isinstance(value, DeviceStage):
+        content = value._encode(writer)
+    else:
+        template, members = _members(value)
+        encoded = {
+            name: ProgramEncoder(compile_computation(member), writer, tuple(platforms)).encode()
+            for name, member in members.items()
+        }
+        content = {"kind": template, "programs": encoded}
+    hansa = importlib.import_module("hansa")
+    made_by = {"hansa": hansa.__version__, "jax": jax.__version__, "calling_convention": _CONVENTIONS[1]}
+    writer.write(Path(path), {**made_by, **content})
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """What `save` has written: a computation, a process of the same class, or a `DeviceStage`.
+
+    It gives the same results as what was saved, on any of the platforms that it was saved for.
+
+    Raises:
+        ArtifactError: if the file is no artifact, is damaged, or was written by a newer Hansa.
+        OSError: if there is no file, or it cannot be read.
+
+    Examples:
+        >>> add = hansa.jax_computation(lambda a, b: a + b, "int32", "int32")
+        >>> hansa.save(add, "add.hansa")
+        >>> print(hansa.load("add.hansa").type_signature)
+        (<a=int32,b=int32> -> int32)
+    """
+    reader = _read(path)
+    return _decoded(path, lambda: _load(reader))
+
+
+def load_client_stage(path: str | os.PathLike[str], number: int = 0, computation: str | None = None) -> DeviceStage:
+    """One client stage of what `save` has written, by itself: all that a client's device needs.
+
+    Args:
+        path: the file.
+        number: which client stage of the computation, from 0.
+        computation: which computation of a process; by default `next`.
+
+    Raises:
+        ArtifactError: as `load`.
+        IndexError, KeyError: if the file has no such stage, or no such computation.
+        OSError: if there is no file, or it cannot be read.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32}@CLIENTS")
+        ... def average_square(readings):
+        ...     return hansa.federated_mean(hansa.federated_map(hansa.jax_computation(jnp.square), readings))
+        >>> hansa.save(average_square, "square.hansa", platforms=["cpu"])
+        >>> stage = hansa.load_client_stage("square.hansa")
+        >>> stage.inputs
+        (Port(name='the argument', type=to_type('float32')),)
+        >>> stage.work([], [3.0]).contributions
+        <<9.0>>
+    """
+    reader = _read(path)
+    programs = reader.manifest.get("programs")
+    if not isinstance(programs, dict) or not programs:
+        raise ArtifactError(
+            f"{path} has no computations, and so no client stages to take out; it is read by hansa.load"
+        )
+    name = computation or (next(iter(programs)) if len(programs) == 1 else "next")
+    if name not in programs:
+        raise KeyError(f"{path} has no computation {name!r}: it has {', '.join(programs)}")
+    count = _decoded(path, lambda: len(programs[name]["clients"]))
+    if not 0 <= number < count:
+        raise IndexError(f"there is no client stage {number} in {name!r} of {path}: it has {count}, numbered from 0")
+    return _decoded(path, lambda: client_stage(programs[name], number, reader))
+
+
+def _members(value: Any) -> tuple[str, dict[str, Computation]]:
+    """What a value to be saved is called, and the computations it is made of."""
+    if isinstance(value, Computation):
+        return _COMPUTATION, {_COMPUTATION: value}
+    for kind in type(value).__mro__:
+        if kind.__name__ in PROCESSES and kind is getattr(templates, kind.__name__):
+            return kind.__name__, {name: getattr(value, name) for name in PROCESSES[kind.__name__]}
+    if isinstance(value, PolymorphicComputation):
+        raise TypeError(
+            f"{value.name!r} has no declared types, so there is no one program to save: declare them in the decorator, "
+            f"or save {value.name}.specialize(…) for some"
+        )
+    raise TypeError(f"hansa.save takes a computation or a process, found {value!r}")
+
+
+def _read(path: str | os.PathLike[str]) -> Reader:
+    """A file that is whole, and that this JAX can run."""
+    reader = Reader(Path(path))
+    found, (oldest, newest) = reader.manifest.get("calling_convention"), _CONVENTIONS
+    if not isinstance(found, int):
+        raise ArtifactError(f"{path} is damaged: it does not say which JAX can run it")
+    if not oldest <= found <= newest:
+        raise ArtifactError(
+            f"{path} was written with JAX {reader.manifest.get('jax')}, whose functions (version {found}) JAX "
+            f"{jax.__version__} cannot run (it runs versions {oldest} to {newest}): "
+            + ("update JAX" if found > newest else "save it again with a JAX between the two")
+        )
+    return reader
+
+
+def _load(reader: Reader) -> Any:
+    manifest = reader.manifest
+    kind = manifest["kind"]
+    if kind == KIND:
+        return DeviceStage(manifest["stage"], reader)
+    functions = Functions(reader, reader.functions)
+    members = {name: ProgramDecoder(found, reader, functions).decode() for name, found in manifest["programs"].items()}
+    functions.looked_at()
+    if kind == _COMPUTATION:
+        return members[_COMPUTATION]
+    return getattr(templates, kind)(**{name: members[name] for name in PROCESSES[kind]})
+
+
+def _decoded(path: Any, decode: Callable[[], T]) -> T:
+    """What is decoded from a file that is whole, so what goes wrong is that it does not say what it should."""
+    try:
+        return decode()
+    except Refused as error:
+        raise ArtifactError(f"{path} has {error}; no file of Hansa's has, and it is not loaded") from error
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be looked at, for which Python is started again: {error}") from error
+    except Exception as error:
+        raise ArtifactError(
+            f"{path} is damaged, or was not written by Hansa: {type(error).__name__}: {error}"
+        ) from error

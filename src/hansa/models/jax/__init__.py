@@ -1,0 +1,1 @@
+"""Models that are JAX functions and pytrees of weights."""

@@ -1,0 +1,1 @@
+"""Models, metrics and optimizers of Keras as pure functions, whichever backend Keras has."""

@@ -1,0 +1,1 @@
+"""Models that are TensorFlow functions and variables, as pure functions."""

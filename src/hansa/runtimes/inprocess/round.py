@@ -1,0 +1,219 @@
+"""One call of a program as JAX code: server stages, and client stages as loops over clients spread on devices.
+
+`whole` is the fused form, one XLA program for everything. `ServerPart` and `ClientPart` are the same steps apart, for
+a cohort that is worked through in chunks; the clients of a device are folded in the same order either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from hansa.compiler.evaluate import Environment, evaluate
+from hansa.compiler.partition import is_broadcast, is_client_id, is_stacked, within
+from hansa.compiler.program import ClientStage, Program
+from hansa.compiler.sequences import Stack, from_stack
+from hansa.language.graph import Node
+from hansa.runtimes.arguments import Static, unpack
+
+AXIS = "clients"
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The clients of a call, or of a chunk of it.
+
+    Attributes:
+        ids: the clients' numbers, int32 [capacity].
+        order: the positions of each device's clients, in order, int32 [devices, capacity].
+        lengths: how many clients each device has, int32 [devices].
+    """
+
+    ids: Any
+    order: Any
+    lengths: Any
+
+
+jax.tree_util.register_dataclass(Cohort, ["ids", "order", "lengths"], [])
+
+NOBODY = Cohort(None, None, None)
+"""For programs in which clients have no part."""
+
+
+def whole(
+    program: Program, packed: Any, cohort: Cohort, static: Static, outputs: list[Node], devices: int, at_once: int
+) -> list[Any]:
+    """The values of `outputs`, nodes at the server or, stacked in the cohort's order, at the clients.
+
+    Runs on every device of a mesh with one axis, `AXIS`.
+    """
+    server = server_environment(program, packed, static)
+    kept: Environment = {}
+    for i, stage in enumerate(program.servers):
+        stage.run(server)
+        if i < len(program.clients):
+            clients = program.clients[i]
+            broadcasts = {node: evaluate([source], server)[0] for source, node in clients.broadcasts}
+            states = zeros(clients, server)
+            states, stacks = fold(program, clients, packed, cohort, static, broadcasts, kept, states, at_once)
+            for aggregate, state in zip(clients.aggregates, states, strict=True):
+                server[aggregate.node] = aggregate.report(merge_devices(aggregate, state, devices))
+            for node, stack in zip(clients.kept, stacks, strict=True):
+                kept[node] = gather_devices(stack, cohort)
+            for source, node in clients.collected:
+                server[node] = from_stack(stacked(kept[source], jnp.sum(cohort.lengths, dtype=jnp.int32)))
+    return [
+        stacked_value(program, node, packed, cohort, static, server, kept)
+        if is_stacked(node)
+        else evaluate([node], server)[0]
+        for node in outputs
+    ]
+
+
+def stacked(values: Any, count: Any) -> Stack:
+    """The values of all clients, an array each for every tensor, as the elements of a sequence."""
+    return Stack(tuple(jax.tree.leaves(values)), count)
+
+
+def server_environment(program: Program, packed: Any, static: Static) -> Environment:
+    """What the server has at the start."""
+    if program.parameter is None:
+        return {}
+    return {program.parameter: unpack(program.parameter.type, packed, static, None)}
+
+
+def zeros(stage: ClientStage, server: Environment) -> list[Any]:
+    """The state of each of a stage's aggregates before any client."""
+    states = []
+    for aggregate in stage.aggregates:
+        start = None if aggregate.start is None else evaluate([aggregate.start], server)[0]
+        states.append(jax.tree.map(jnp.asarray, aggregate.zero(start)))
+    return states
+
+
+def fold(
+    program: Program,
+    stage: ClientStage,
+    packed: Any,
+    cohort: Cohort,
+    static: Static,
+    broadcasts: Environment,
+    kept: Environment,
+    states: list[Any],
+    at_once: int,
+) -> tuple[list[Any], list[Any]]:
+    """This device's clients, in order: the aggregates' states, and what each client keeps, stacked by turn.
+
+    The work of `at_once` clients is one vectorised computation; contributions are taken in one after another.
+    """
+    device = lax.axis_index(AXIS)
+    order, length = cohort.order[device], cohort.lengths[device]
+
+    def work(turn: Any) -> tuple[list[list[Any]], list[Any]]:
+        client = order[turn]
+        env = dict(broadcasts)
+        for node in stage.inputs:
+            if node is program.parameter:
+                env[node] = unpack(node.type, packed, static, client)
+            elif node in kept:
+                env[node] = jax.tree.map(lambda stack: stack[client], kept[node])
+            else:
+                env[node] = cohort.ids[client]
+        return stage.work(env)
+
+    shapes = jax.eval_shape(lambda: work(jnp.int32(0))[1]) if stage.kept else []
+    stacks = jax.tree.map(lambda leaf: jnp.zeros((order.shape[0], *leaf.shape), leaf.dtype), shapes)
+
+    def take(turn: Any, result: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
+        (states, stacks), (contributions, values) = carry, result
+        after = []
+        for aggregate, state, given in zip(stage.aggregates, states, contributions, strict=True):
+            new = aggregate.accumulate(state, given)
+            leaves = [
+                lax.convert_element_type(x, y.dtype)
+                for x, y in zip(jax.tree.leaves(new), jax.tree.leaves(state), strict=True)
+            ]
+            after.append(jax.tree.unflatten(jax.tree.structure(state), leaves))
+        return after, jax.tree.map(
+            lambda stack, value: lax.dynamic_update_index_in_dim(stack, value, turn, 0), stacks, values
+        )
+
+    def several(group: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
+        first = group * at_once
+        turns = jnp.minimum(first + jnp.arange(at_once, dtype=jnp.int32), length - 1)
+        results = jax.vmap(work)(turns)
+
+        def one(k: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
+            return take(first + k, jax.tree.map(lambda stack: stack[k], results), carry)
+
+        after: tuple[list[Any], list[Any]] = lax.fori_loop(
+            jnp.int32(0), jnp.minimum(jnp.int32(at_once), length - first), one, carry
+        )
+        return after
+
+    def alone(turn: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
+        return take(turn, work(turn), carry)
+
+    groups = (length + jnp.int32(at_once - 1)) // jnp.int32(at_once)
+    folded: tuple[list[Any], list[Any]] = lax.fori_loop(
+        jnp.int32(0), groups, several if at_once > 1 else alone, (states, stacks)
+    )
+    return folded
+
+
+# XLA's own smallest and largest over devices leave NaN out on CPUs, so that it would depend on who works where.
+_COLLECTIVES: dict[str, Callable[..., Any]] = {
+    "sum": lax.psum,
+    "min": lambda leaf, axis: lax.all_gather(leaf, axis).min(0),
+    "max": lambda leaf, axis: lax.all_gather(leaf, axis).max(0),
+}
+
+
+def merge_devices(aggregate: Any, state: Any, devices: int) -> Any:
+    """The state of all devices' clients."""
+    if devices == 1:
+        return state
+    if aggregate.collective is not None:
+        return jax.tree.map(lambda leaf: _COLLECTIVES[aggregate.collective](leaf, AXIS), state)
+    gathered = jax.tree.map(lambda leaf: lax.all_gather(leaf, AXIS), state)
+    merged = jax.tree.map(lambda leaf: leaf[0], gathered)
+    for device in range(1, devices):
+        merged = aggregate.merge(merged, jax.tree.map(lambda leaf, d=device: leaf[d], gathered))
+    return merged
+
+
+def gather_devices(stacks: Any, cohort: Cohort) -> Any:
+    """What every client keeps, stacked in the cohort's order, from each device's in its own."""
+    devices, turns = cohort.order.shape
+    turn = lax.broadcasted_iota(jnp.int32, (devices, turns), 1)
+    used = turn < cohort.lengths[:, None]
+    position = jnp.where(used, cohort.order, cohort.ids.shape[0]).reshape(-1)
+
+    def place(stack: Any) -> Any:
+        flat = lax.all_gather(stack, AXIS, tiled=True)
+        empty = jnp.zeros((cohort.ids.shape[0], *flat.shape[1:]), flat.dtype)
+        return empty.at[position].set(flat, mode="drop")
+
+    return jax.tree.map(place, stacks)
+
+
+def stacked_value(
+    program: Program, node: Node, packed: Any, cohort: Cohort, static: Static, server: Environment, kept: Environment
+) -> Any:
+    """The value of a node at the clients, stacked: from what they kept, had or were sent."""
+    parts = within(node, kept.__contains__)
+    sent = {part: evaluate([part.inputs[0]], server)[0] for part in parts if is_broadcast(part)}
+
+    def one(client: Any) -> Any:
+        env = {**sent, **{n: jax.tree.map(lambda stack: stack[client], stack) for n, stack in kept.items()}}
+        if program.parameter is not None:
+            env[program.parameter] = unpack(program.parameter.type, packed, static, client)
+        env.update((part, cohort.ids[client]) for part in parts if is_client_id(part))
+        return evaluate([node], env)[0]
+
+    return lax.map(one, jnp.arange(cohort.ids.shape[0]))
