@@ -148,7 +148,7 @@ def streaming(clients: int = 400, each: int = 2000) -> dict[str, float]:
         state = averaging.initialize()
         runtime = hansa.InProcessRuntime()
         read: list[float] = []
-        pack = runtime._pack
+        pack = runtime._on.pack
 
         def timed(*args: Any) -> Any:
             start = time.perf_counter()
@@ -168,7 +168,7 @@ def streaming(clients: int = 400, each: int = 2000) -> dict[str, float]:
         with hansa.runtime(runtime):
             computing = seconds(lambda: averaging.next(state, in_memory), 3)
             found = {"computing": computing}
-            runtime._pack = timed  # type: ignore[method-assign]
+            runtime._on.pack = timed  # type: ignore[method-assign]
             for name, before in (("cached", None), ("from disk", forget)):
                 alone = seconds(lambda: mapped.sum(dtype="float32"), 3, before)
                 read.clear()
@@ -219,7 +219,7 @@ def parts(clients: int = 100, each: int = 600) -> dict[str, dict[str, float]]:
         for name, data in (("resident", resident), ("lists", lists), ("disk", on_disk)):
             runtime = hansa.InProcessRuntime()
             spent: dict[str, float] = {}
-            pack, execute = runtime._pack, runtime._execute
+            pack, execute = runtime._on.pack, runtime._on.execute
 
             def timed_pack(*args: Any, pack: Any = pack, spent: dict[str, float] = spent) -> Any:
                 start = time.perf_counter()
@@ -235,7 +235,7 @@ def parts(clients: int = 100, each: int = 600) -> dict[str, dict[str, float]]:
                 spent["transfer"], spent["compute"] = given - start, time.perf_counter() - given
                 return result
 
-            runtime._pack, runtime._execute = timed_pack, timed_execute  # type: ignore[method-assign]
+            runtime._on.pack, runtime._on.execute = timed_pack, timed_execute  # type: ignore[method-assign]
             rounds = []
             with hansa.runtime(runtime):
                 state, _ = averaging.next(averaging.initialize(), data)

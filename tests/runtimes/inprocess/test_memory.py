@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import hansa
 from hansa.runtimes import replicas
-from hansa.runtimes.inprocess.executable import Executable
+from hansa.runtimes.stages.executable import Executable
 
 needs_devices = pytest.mark.skipif(len(jax.devices()) < 2, reason="needs two devices")
 

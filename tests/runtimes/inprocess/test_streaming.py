@@ -9,7 +9,8 @@ import pytest
 
 import hansa
 from hansa.runtimes.inprocess import runtime as inprocess
-from hansa.runtimes.inprocess.ahead import ahead
+from hansa.runtimes.stages import devices
+from hansa.runtimes.stages.ahead import ahead
 
 SIZES = [3, 0, 25, 8, 1, 40, 16, 7]
 OFFSETS = np.concatenate([[0], np.cumsum(SIZES)])
@@ -67,8 +68,8 @@ def test_data_on_disk_gives_what_data_in_memory_gives(arrays, clients, at_once, 
 def test_no_more_than_a_part_is_read_at_a_time(arrays, monkeypatch):
     monkeypatch.setattr(inprocess, "_AT_ONCE", 400)
     packed = []
-    original = inprocess.pack
-    monkeypatch.setattr(inprocess, "pack", lambda *args: packed.append(args[4]) or original(*args))
+    original = devices.pack
+    monkeypatch.setattr(devices, "pack", lambda *args: packed.append(args[4]) or original(*args))
     with hansa.runtime(hansa.InProcessRuntime()):
         work(hansa.ClientBatches(arrays[1], OFFSETS, batch_size=8))
     clients = sorted(int(client) for part in packed for client in (part if part is not None else range(8)))

@@ -22,7 +22,7 @@ from hansa.compiler.program import ClientStage, Program
 from hansa.compiler.sequences import Stack, from_stack
 from hansa.language.graph import Node
 from hansa.runtimes.arguments import Static
-from hansa.runtimes.inprocess import round as rounds
+from hansa.runtimes.stages import round as rounds
 
 Chunk = tuple[Any, rounds.Cohort, Static, npt.NDArray[np.int64]]
 """A chunk's packed argument, its cohort, its layout, and the positions of its clients in the whole cohort."""
@@ -44,7 +44,7 @@ def run(
     at_once: int,
     run: Run,
 ) -> list[Any]:
-    """The values of `outputs`; see `hansa.runtimes.inprocess.round.whole`.
+    """The values of `outputs`; see `hansa.runtimes.stages.round.whole`.
 
     Args:
         program: the program.

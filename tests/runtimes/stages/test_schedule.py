@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hansa.runtimes.inprocess.schedule import schedule
+from hansa.runtimes.stages.schedule import schedule
 
 WORK = st.lists(st.integers(1, 1000), max_size=60).map(lambda work: np.array(work, np.int64))
 

@@ -1,0 +1,65 @@
+"""A computation's program, and what is known of it: its outputs, the room of its arguments, what has been compiled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from hansa.compiler.narrowing import Path, narrowed
+from hansa.compiler.partition import compile_computation, is_stacked
+from hansa.compiler.program import Program
+from hansa.language.computation import Computation
+from hansa.language.graph import Node
+from hansa.runtimes.columns import Packed, Room
+from hansa.runtimes.protected_sums import ProtectedSums
+from hansa.runtimes.results import computed_parts
+from hansa.runtimes.stages.executable import Executable
+
+
+@dataclass
+class Compiled:
+    """A program in use.
+
+    Attributes:
+        program: the program.
+        outputs: the parts of its result that it computes.
+        room: the capacities of its arguments.
+        executables: what has been compiled of it, by a key of whoever compiles.
+        sizes: the sizes of batch that have occurred, if functions have to be compiled for each.
+    """
+
+    program: Program
+    outputs: list[Node]
+    room: Room = field(default_factory=Room)
+    executables: dict[Any, Executable] = field(default_factory=dict)
+    sizes: set[int] | None = None
+
+    @classmethod
+    def of(cls, computation: Computation) -> Compiled:
+        """The program of a computation."""
+        program = compile_computation(computation)
+        return cls(program, computed_parts(program))
+
+    @cached_property
+    def at_clients(self) -> bool:
+        """Whether clients have any part in it; if not, one device does it all."""
+        return bool(self.program.clients) or any(map(is_stacked, self.outputs))
+
+    @cached_property
+    def narrow(self) -> frozenset[Path]:
+        """The tensors of the argument that are computed with in 32 bits."""
+        return narrowed(self.program.parameter, self.program.result)
+
+    @cached_property
+    def protected(self) -> ProtectedSums:
+        """Its protected sums."""
+        return ProtectedSums(self.program)
+
+    def sizes_with(self, sequences: list[Packed]) -> tuple[int, ...] | None:
+        """The sizes of batch to compile for, with those of some more sequences."""
+        if self.sizes is None:
+            return None
+        for packed in sequences:
+            self.sizes |= packed.sizes | {packed.capacity}
+        return tuple(sorted(self.sizes))

@@ -1,0 +1,152 @@
+"""Devices of this process, with what lies on them: packed arguments, the data of populations, compiled programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import jax
+import numpy as np
+import numpy.typing as npt
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from hansa.compiler.sequences import Columns
+from hansa.runtimes.arguments import Arguments, Static, pack
+from hansa.runtimes.columns import Packed, pad_rows
+from hansa.runtimes.replicas import whole_of
+from hansa.runtimes.stages.compiled import Compiled
+from hansa.runtimes.stages.executable import Executable
+from hansa.runtimes.stages.round import AXIS, Cohort
+from hansa.types import Struct
+from hansa.types.batches import Examples
+
+
+class Devices:
+    """Some devices of one kind.
+
+    Args:
+        devices: at least one.
+
+    Attributes:
+        compilations: how many XLA programs have been compiled.
+    """
+
+    def __init__(self, devices: Sequence[jax.Device]) -> None:
+        self.compilations = 0
+        self._mesh = Mesh(np.array(devices), (AXIS,))
+        self._alone = Mesh(np.array(devices[:1]), (AXIS,))
+        self._resident: WeakKeyDictionary[Examples, dict[Any, tuple[Any, ...]]] = WeakKeyDictionary()
+
+    def pack(
+        self, compiled: Compiled, argument: Any, what: str, only: npt.NDArray[np.int64] | None = None
+    ) -> tuple[Any, Static]:
+        """The argument on every device, with the data of all clients or of some, and its layout."""
+        kind = compiled.program.signature.parameter
+        arguments = pack(kind, argument, compiled.room, what, only, compiled.narrow)
+        sizes = compiled.sizes_with(arguments.sequences)
+        static = tuple((packed.capacity, sizes) for packed in arguments.sequences)
+        return self._put(arguments, self._mesh_of(compiled)), static
+
+    def execute(
+        self,
+        compiled: Compiled,
+        key: Any,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        in_specs: Any,
+        out_specs: Any,
+        donated: tuple[int, ...] = (),
+    ) -> Any:
+        """The result of a function of the program, known by a key, that runs on every device.
+
+        Args:
+            compiled: the program.
+            key: what tells the function from others of the program.
+            function: JAX code. It is kept with what it sees, which must not be the data of a call.
+            args: its arguments.
+            in_specs: how each lies on the devices.
+            out_specs: how the result lies on the devices.
+            donated: the positions of arguments that are not used again.
+        """
+        if key not in compiled.executables:
+            function.__name__ = f"hansa_{compiled.program.name}"
+            mesh = self._mesh_of(compiled)
+            compiled.executables[key] = Executable(
+                function, mesh, in_specs, out_specs, self._count_compilation, compiled.at_clients, donated
+            )
+        return compiled.executables[key](*args)
+
+    def _mesh_of(self, compiled: Compiled) -> Mesh:
+        return self._mesh if compiled.at_clients else self._alone
+
+    def _count_compilation(self) -> None:
+        self.compilations += 1
+
+    def _put(self, arguments: Arguments, mesh: Mesh) -> Any:
+        """The packed argument on every device of a mesh; arrays of `ClientBatches` stay there for the next call."""
+        everywhere = NamedSharding(mesh, P())
+        leaves, tree = jax.tree.flatten(self._place(arguments.packed, iter(arguments.sequences), everywhere))
+        # The program takes arrays in host memory to the devices itself, at a fraction of the cost of a put.
+        on_one = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and leaf.sharding != everywhere]
+        moving = []
+        for i in on_one:
+            whole = whole_of(leaves[i], everywhere)
+            if whole is None:
+                moving.append(i)
+            else:
+                leaves[i] = whole
+        if moving:
+            with jax.enable_x64(True):
+                moved = jax.device_put([leaves[i] for i in moving], everywhere)
+            for i, leaf in zip(moving, moved, strict=True):
+                leaves[i] = leaf
+        return jax.tree.unflatten(tree, leaves)
+
+    # Not a function in `_put`: one that calls itself is a cycle, which keeps what it sees until garbage is collected.
+    def _place(self, value: Any, layouts: Iterator[Packed], everywhere: NamedSharding) -> Any:
+        if isinstance(value, Columns):
+            packed = next(layouts)
+            if packed.resident is not None:
+                arrays = self._residents(packed, everywhere)
+                value = Columns(arrays, value.starts, value.lengths, value.first, value.counts)
+            return value
+        if isinstance(value, Struct):
+            return Struct((name, self._place(part, layouts, everywhere)) for name, part in value._items())
+        if isinstance(value, np.ndarray):
+            return value.copy()  # The caller may write to it before the devices have read it.
+        return None if isinstance(value, str) else value
+
+    def _residents(self, packed: Packed, everywhere: NamedSharding) -> tuple[Any, ...]:
+        assert packed.resident is not None
+        kept = self._resident.setdefault(packed.resident, {})
+        key = (everywhere, packed.capacity, *map(id, packed.columns.arrays))
+        if key not in kept:
+            arrays = tuple(pad_rows(array, packed.capacity) for array in packed.columns.arrays)
+            with jax.enable_x64(True):
+                kept[key] = jax.device_put(arrays, everywhere)
+        return kept[key]
+
+
+def cohort_of(
+    compiled: Compiled,
+    ids: npt.NDArray[Any],
+    turns: Sequence[npt.NDArray[np.int64]],
+    positions: npt.NDArray[np.int64],
+) -> Cohort:
+    """Some clients of a cohort, and whose turn it is on each device.
+
+    Args:
+        compiled: the program, which says how much room there is.
+        ids: the numbers of the whole cohort's clients.
+        turns: each device's clients in order, by position in the whole cohort.
+        positions: where in the whole cohort these clients are, in order.
+    """
+    capacity = compiled.room.clients("cohort", len(positions))
+    numbers = np.zeros(capacity, np.int32)
+    numbers[: len(positions)] = ids[positions]
+    order = np.zeros((len(turns), capacity), np.int32)
+    for row, clients in zip(order, turns, strict=True):
+        row[: len(clients)] = np.searchsorted(positions, clients)
+    return Cohort(numbers, order, np.array([len(clients) for clients in turns], np.int32))
