@@ -43,12 +43,16 @@ class Vectorised(NamedTuple):
         return fits and all(may for is_, may in zip(stacked, self.varying, strict=True) if is_)
 
 
+ReadArray = Callable[[], npt.NDArray[Any]]
+"""Gives an array that is not in memory before it is needed."""
+
+
 class StoredFunction:
     """A function of arrays, exported from JAX.
 
     Args:
         exported: takes the constants and then the arguments, and returns a sequence of arrays.
-        constants: the arrays that it is given first.
+        constants: the arrays that it is given first, each read when the function is called for the first time.
         vectorised: the same for several clients at once; without it, `jax.vmap` works on one after another.
         is_open: says whether it has sizes to look at when they are known.
     """
@@ -56,7 +60,7 @@ class StoredFunction:
     def __init__(
         self,
         exported: Exported,
-        constants: tuple[npt.NDArray[Any], ...],
+        constants: tuple[ReadArray, ...],
         vectorised: Vectorised | None = None,
         is_open: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -76,7 +80,7 @@ class StoredFunction:
     def _call(self, arrays: Sequence[Any]) -> list[Any]:
         if self._on_device is None:
             with jax.ensure_compile_time_eval():
-                self._on_device = [jnp.asarray(array) for array in self.constants]
+                self._on_device = [jax.device_put(read()) for read in self.constants]
         given = [*self._on_device, *arrays]
         if self._is_open():
             self._look_at(given)

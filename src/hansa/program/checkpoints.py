@@ -158,7 +158,7 @@ def load_checkpoint(path: str | os.PathLike[str], state_type: Type | None = None
             )
         kind = expected
     try:
-        return _decoded(reader, kind, path.stat().st_size)
+        return _decoded(reader, kind, reader.size)
     except Exception as error:  # as above
         raise CheckpointError(f"{path} does not hold what a checkpoint does: {_told(error)}") from error
 

@@ -6,10 +6,10 @@ A file holds types, stages and StableHLO, and nothing of the Python code that ma
 from __future__ import annotations
 
 import importlib
+import io
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import jax
 from jax import export
@@ -21,6 +21,7 @@ from hansa.compiler.artifacts.file import Reader, Writer
 from hansa.compiler.artifacts.functions import PLATFORMS, Functions
 from hansa.compiler.artifacts.load import ProgramDecoder
 from hansa.compiler.artifacts.save import ProgramEncoder
+from hansa.compiler.artifacts.source import Given
 from hansa.compiler.partition import compile_computation
 from hansa.language.computation import Computation
 from hansa.language.computations import PolymorphicComputation
@@ -46,7 +47,7 @@ _COMPUTATION = "computation"
 
 def save(
     value: Computation | PolymorphicComputation | templates.IterativeProcess | DeviceStage,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | BinaryIO,
     *,
     platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
 ) -> None:
@@ -59,11 +60,13 @@ def save(
     Args:
         value: a computation with declared types, a process, which is saved as the class of `hansa.templates` that it
             is, or a `DeviceStage`.
-        path: the file, such as `averaging.hansa`.
+        path: the file, such as `averaging.hansa`, or one that is open to write bytes. `io.BytesIO()` is one, whose
+            `getvalue()` are the bytes then.
         platforms: what to compile for: of "cpu", "cuda", "rocm" and "tpu".
 
     Raises:
-        TypeError: if the value is no such thing, or is a computation without declared types.
+        TypeError: if the value is no such thing, or is a computation without declared types; or if the file is open to
+            write text.
         ValueError: if a platform is none.
         ArtifactError: if a part of it cannot be compiled for any size, or for one of the platforms; the message says
             which.
@@ -82,6 +85,7 @@ def save(
     unknown = [name for name in platforms if name not in PLATFORMS]
     if unknown:
         raise ValueError(f"platforms are of {', '.join(PLATFORMS)}; found {unknown[0]!r}")
+    _check_target(path)
     writer = Writer()
     if isinstance(value, DeviceStage):
         content = value._encode(writer)
@@ -94,16 +98,22 @@ def save(
         content = {"kind": template, "programs": encoded}
     hansa = importlib.import_module("hansa")
     made_by = {"hansa": hansa.__version__, "jax": jax.__version__, "calling_convention": _CONVENTIONS[1]}
-    writer.write(Path(path), {**made_by, **content})
+    writer.write(path, {**made_by, **content})
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Any:
     """What `save` has written: a computation, a process of the same class, or a `DeviceStage`.
 
-    It gives the same results as what was saved, on any of the platforms that it was saved for.
+    It gives the same results as what was saved, on any of the platforms that it was saved for. Large constants, such as
+    weights, stay in the file, which stays open, until the first call that needs them.
+
+    Args:
+        path: the file, or its bytes. Of bytes that nobody can write into nothing is copied.
 
     Raises:
-        ArtifactError: if the file is no artifact, is damaged, or was written by a newer Hansa.
+        ArtifactError: if the file is no artifact, is damaged, or was written by a newer Hansa. The first call
+            raises it, too, if constants are damaged, or the file was changed or cut off after it was loaded.
+        TypeError: if it is neither a path nor bytes.
         OSError: if there is no file, or it cannot be read.
 
     Examples:
@@ -113,21 +123,22 @@ def load(path: str | os.PathLike[str]) -> Any:
         (<a=int32,b=int32> -> int32)
     """
     reader = _read(path)
-    return _decoded(path, lambda: _load(reader))
+    return _decoded(reader, lambda: _load(reader))
 
 
-def load_client_stage(path: str | os.PathLike[str], number: int = 0, computation: str | None = None) -> DeviceStage:
+def load_client_stage(
+    path: str | os.PathLike[str] | bytes | bytearray | memoryview, number: int = 0, computation: str | None = None
+) -> DeviceStage:
     """One client stage of what `save` has written, by itself: all that a client's device needs.
 
     Args:
-        path: the file.
+        path: the file, or its bytes.
         number: which client stage of the computation, from 0.
         computation: which computation of a process; by default `next`.
 
     Raises:
-        ArtifactError: as `load`.
+        ArtifactError, TypeError, OSError: as `load`.
         IndexError, KeyError: if the file has no such stage, or no such computation.
-        OSError: if there is no file, or it cannot be read.
 
     Examples:
         >>> @hansa.federated_computation("{float32}@CLIENTS")
@@ -144,15 +155,25 @@ def load_client_stage(path: str | os.PathLike[str], number: int = 0, computation
     programs = reader.manifest.get("programs")
     if not isinstance(programs, dict) or not programs:
         raise ArtifactError(
-            f"{path} has no computations, and so no client stages to take out; it is read by hansa.load"
+            f"{reader.name} has no computations, and so no client stages to take out; it is read by hansa.load"
         )
     name = computation or (next(iter(programs)) if len(programs) == 1 else "next")
     if name not in programs:
-        raise KeyError(f"{path} has no computation {name!r}: it has {', '.join(programs)}")
-    count = _decoded(path, lambda: len(programs[name]["clients"]))
+        raise KeyError(f"{reader.name} has no computation {name!r}: it has {', '.join(programs)}")
+    count = _decoded(reader, lambda: len(programs[name]["clients"]))
     if not 0 <= number < count:
-        raise IndexError(f"there is no client stage {number} in {name!r} of {path}: it has {count}, numbered from 0")
-    return _decoded(path, lambda: client_stage(programs[name], number, reader))
+        raise IndexError(
+            f"there is no client stage {number} in {name!r} of {reader.name}: it has {count}, numbered from 0"
+        )
+    return _decoded(reader, lambda: client_stage(programs[name], number, reader))
+
+
+def _check_target(path: Any) -> None:
+    if not isinstance(path, str | os.PathLike) and (isinstance(path, io.TextIOBase) or not hasattr(path, "write")):
+        raise TypeError(
+            "hansa.save takes the path of a file, or one that is open to write bytes, such as io.BytesIO() or "
+            f"open(…, 'wb'); found {path!r}"
+        )
 
 
 def _members(value: Any) -> tuple[str, dict[str, Computation]]:
@@ -170,15 +191,15 @@ def _members(value: Any) -> tuple[str, dict[str, Computation]]:
     raise TypeError(f"hansa.save takes a computation or a process, found {value!r}")
 
 
-def _read(path: str | os.PathLike[str]) -> Reader:
-    """A file that is whole, and that this JAX can run."""
-    reader = Reader(Path(path))
+def _read(given: Given) -> Reader:
+    """A file whose manifest is whole, and that this JAX can run."""
+    reader = Reader(given)
     found, (oldest, newest) = reader.manifest.get("calling_convention"), _CONVENTIONS
     if not isinstance(found, int):
-        raise ArtifactError(f"{path} is damaged: it does not say which JAX can run it")
+        raise ArtifactError(f"{reader.name} is damaged: it does not say which JAX can run it")
     if not oldest <= found <= newest:
         raise ArtifactError(
-            f"{path} was written with JAX {reader.manifest.get('jax')}, whose functions (version {found}) JAX "
+            f"{reader.name} was written with JAX {reader.manifest.get('jax')}, whose functions (version {found}) JAX "
             f"{jax.__version__} cannot run (it runs versions {oldest} to {newest}): "
             + ("update JAX" if found > newest else "save it again with a JAX between the two")
         )
@@ -198,15 +219,17 @@ def _load(reader: Reader) -> Any:
     return getattr(templates, kind)(**{name: members[name] for name in PROCESSES[kind]})
 
 
-def _decoded(path: Any, decode: Callable[[], T]) -> T:
-    """What is decoded from a file that is whole, so what goes wrong is that it does not say what it should."""
+def _decoded(reader: Reader, decode: Callable[[], T]) -> T:
+    """What is decoded from a file. What goes wrong, but for its entries, is that it does not say what it should."""
     try:
         return decode()
+    except ArtifactError:
+        raise
     except Refused as error:
-        raise ArtifactError(f"{path} has {error}; no file of Hansa's has, and it is not loaded") from error
+        raise ArtifactError(f"{reader.name} has {error}; no file of Hansa's has, and it is not loaded") from error
     except OSError as error:
-        raise ArtifactError(f"{path} cannot be looked at, for which Python is started again: {error}") from error
+        raise ArtifactError(f"{reader.name} cannot be looked at, for which Python is started again: {error}") from error
     except Exception as error:
         raise ArtifactError(
-            f"{path} is damaged, or was not written by Hansa: {type(error).__name__}: {error}"
+            f"{reader.name} is damaged, or was not written by Hansa: {type(error).__name__}: {error}"
         ) from error

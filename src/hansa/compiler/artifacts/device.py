@@ -130,7 +130,7 @@ class DeviceStage:
     def _encode(self, writer: Writer) -> dict[str, Any]:
         function = self._found["function"]
         entry = writer.function(self._reader.function(function["entry"]))
-        constants = [writer.array(self._reader.array(array)) for array in function["constants"]]
+        constants = [writer.array(self._reader.array(array).read()) for array in function["constants"]]
         return {"kind": KIND, "stage": {**self._found, "function": {"entry": entry, "constants": constants}}}
 
     def __repr__(self) -> str:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import numpy.typing as npt
 from jax import export
 from jax.export import Exported
 
@@ -16,7 +15,7 @@ from hansa.compiler.artifacts.forms import Form
 from hansa.compiler.artifacts.functions import Functions
 from hansa.compiler.artifacts.save import REARRANGING
 from hansa.compiler.artifacts.types import decode_type, decode_value
-from hansa.compiler.stored import StoredFold, StoredFunction, StoredStage, Vectorised, narrow_paths, unplaced
+from hansa.compiler.stored import ReadArray, StoredFold, StoredFunction, StoredStage, Vectorised, narrow_paths, unplaced
 from hansa.language.computations import GraphComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter
 from hansa.language.values import select
@@ -175,11 +174,11 @@ def stored(
 
 def _function(
     found: dict[str, Any], reader: Reader, functions: Functions, form: Form
-) -> tuple[Exported, tuple[npt.NDArray[Any], ...]]:
+) -> tuple[Exported, tuple[ReadArray, ...]]:
     exported = functions.exported(found["entry"])
-    constants = tuple(reader.array(array) for array in found["constants"])
+    constants = [reader.array(array) for array in found["constants"]]
     form.check(exported, [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in constants])
-    return exported, constants
+    return exported, tuple(array.read for array in constants)
 
 
 def _rearranging(name: str, kind: Type, arguments: tuple[Node, ...]) -> Intrinsic:

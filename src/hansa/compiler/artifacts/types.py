@@ -80,5 +80,5 @@ def decode_value(found: Any, kind: Type, reader: Reader) -> Any:
         return (kind.container or Struct)(zip(found["names"], parts, strict=True))
     if "text" in found:
         return str(found["text"])
-    array = reader.array(found)
+    array = reader.array(found).read()
     return array[()] if found["scalar"] else array
