@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from hansa.simulation import ClientData
 from hansa.types import Struct
-from hansa.types.batches import ClientBatches, Examples
+from hansa.types.batches import Batches, ClientBatches
+from hansa.types.examples import Examples
 from hansa.types.mismatch import describe
 
 BATCH_SIZE = 20
@@ -29,9 +30,18 @@ class GivenClients:
 
     Args:
         clients: what `next` of the process takes, of which a cohort is a part.
+
+    Attributes:
+        batch_capacity: the rows that every batch is computed with; None where the clients do not say their batches.
     """
 
     def __init__(self, clients: Sequence[Any]) -> None:
+        self.batch_capacity: int | None = None
+        if isinstance(clients, ClientBatches):
+            self.batch_capacity = clients.capacity
+        elif clients and all(isinstance(client, Batches) for client in clients):
+            self.batch_capacity = most = max(client._least_capacity for client in clients)
+            clients = [client._with_capacity(most) for client in clients]
         self._clients = clients
 
     def __len__(self) -> int:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from hansa.program._adapting import check_call, check_no_class
 from hansa.program.population import summary
+from hansa.program.run_file import CAPACITY
 from hansa.simulation import UniformSampler
 from hansa.simulation._values import cohort_size_of
 from hansa.types.mismatch import describe
@@ -100,6 +101,8 @@ class Cohorts:
         kind = getattr(self._data, "example_type", None)
         if kind is not None:
             data["examples"] = kind.compact()
+        if hasattr(self._data, "batch_capacity"):
+            data[CAPACITY] = self._data.batch_capacity
         return {**data, "sampler": described(self._sampler)}
 
     def _refuse(self, cohort_size: int | float | None, sampler: Any) -> None:

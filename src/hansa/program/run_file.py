@@ -16,6 +16,9 @@ RUN, POPULATION, CHECKPOINTS = "run.json", "population.json", "checkpoints"
 RECORDS, TABLE, ROUNDS = "metrics.jsonl", "metrics.csv", "rounds.jsonl"
 """The files of a run's folder: what was asked, who the clients are, checkpoints, the metrics twice, and the rounds."""
 
+CAPACITY = "batch_capacity"
+"""The key of what was asked that says with how many rows every batch is computed."""
+
 _ABOUT: Mapping[str, type] = {
     "began": str, "machine": str, "parameters": int, "bytes_down": int, "bytes_up": int, "bytes_exact": bool,
     "settings": dict,

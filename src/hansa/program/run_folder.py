@@ -15,6 +15,7 @@ from hansa.program.checkpoints import Checkpoints
 from hansa.program.lock import LOCK, InUseError, Lock
 from hansa.program.population import read_population
 from hansa.program.run_file import (
+    CAPACITY,
     CHECKPOINTS,
     POPULATION,
     RECORDS,
@@ -171,6 +172,8 @@ class RunFolder:
 
     def _check(self, run: Mapping[str, Any]) -> None:
         changes = changes_of(run["asked"], self._asked)
+        if CAPACITY not in run["asked"]:
+            changes.pop(CAPACITY, None)  # Runs did not note it at first.
         if not changes:
             return
         listed = "".join(f"\n  {line}" for line in told(changes))

@@ -18,8 +18,9 @@ from hansa.language.local import tensors
 from hansa.runtimes import fitting, remedies
 from hansa.types import SequenceType, Struct, infer_type, to_value
 from hansa.types.arrangement import arranged, arranged_type
-from hansa.types.batches import Batches, ClientBatches, Examples
+from hansa.types.batches import Batches, ClientBatches
 from hansa.types.batching import fill
+from hansa.types.examples import Examples
 from hansa.types.mismatch import describe
 from hansa.types.narrow import misfits
 
@@ -53,7 +54,8 @@ class Capacity:
 @dataclass
 class Room:
     """The capacities of one program's arguments: rows and elements may have much slack, since what is not used costs
-    address space, or a few bytes; the rows of a batch are computed with, so they have none."""
+    address space, or a few bytes; the rows of a batch are computed with, so they have none. Those are told by data that
+    says in which batches it is gone through, such as `ClientBatches`; `batch` is for what does not say it."""
 
     rows: Capacity = field(default_factory=lambda: Capacity(slack=3.0, waste=32.0, least=1024))
     elements: Capacity = field(default_factory=lambda: Capacity(slack=4.0, waste=64.0, least=1024))
@@ -103,7 +105,10 @@ def pack_sequences(
     counts = np.array([len(part.lengths) for part in parts], np.int64)
     lengths = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
     starts = np.cumsum(lengths) - lengths
-    capacity = room.batch((key, "batch"), int(lengths.max(initial=1)))
+    if parts and all(isinstance(value, Batches) for value in values):
+        capacity = max(value.capacity for value in values)
+    else:
+        capacity = room.batch((key, "batch"), int(lengths.max(initial=1)))
     arrays = []
     for i, leaf in enumerate(tensors(kind.element)):
         batched = is_batched(leaf.shape)
@@ -141,14 +146,13 @@ def _resident(
 ) -> Packed:
     _check(kind, values.type_signature, what)
     starts, lengths, counts = values.batches
-    capacity = min(values.batching.batch_size, max(int(values.examples.size), 1))
     arrays = _leaves(arranged(values.examples.rows, kind.element))
     for i in narrow:
         rows = values.examples.misfits(arrays[i])
         if rows.size:  # of anybody in the population
             fitting.check_rows(arrays[i], rows, kind.element, i, values, values.starts, values.rows, what)
     columns = _index(arrays, starts, lengths, counts, room, key)
-    return Packed(columns, capacity, frozenset(map(int, np.unique(lengths))), values.examples)
+    return Packed(columns, values.capacity, frozenset(map(int, np.unique(lengths))), values.examples)
 
 
 def _gathered(
@@ -157,14 +161,13 @@ def _gathered(
     """The columns of these clients' examples only, with room for those of other cohorts."""
     _check(kind, values.type_signature, what)
     starts, lengths, counts = values.batches
-    capacity = room.batch((key, "batch"), int(lengths.max(initial=1)))
     stored = values.stored
     places = np.cumsum(stored) - stored
     present = stored if values.unrolled else np.minimum(values.sizes, stored)
     blocks = [each.tolist() for each in (places, stored, values.starts, present)]
     arrays = []
     for i, leaf in enumerate(_leaves(arranged(values.examples.rows, kind.element))):
-        used = int(stored.sum()) + capacity
+        used = int(stored.sum()) + values.capacity
         column = aligned((room.rows((key, i), used), *leaf.shape[1:]), leaf.dtype)
         for place, rows, start, own in zip(*blocks, strict=True):
             fill(column[place : place + rows], leaf[start : start + own])
@@ -175,7 +178,7 @@ def _gathered(
         arrays.append(column)
     moved = starts + np.repeat(places - values.starts, counts)
     columns = _index(arrays, moved, lengths, counts, room, key)
-    return Packed(columns, capacity, frozenset(map(int, np.unique(lengths))))
+    return Packed(columns, values.capacity, frozenset(map(int, np.unique(lengths))))
 
 
 def _check(kind: SequenceType, found: SequenceType, what: str) -> None:

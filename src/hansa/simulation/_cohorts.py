@@ -8,8 +8,9 @@ from hansa.simulation._columns import joined
 from hansa.simulation._sources import Source
 from hansa.simulation._steps import Arrays, Sizes, rows
 from hansa.types import identities
-from hansa.types.batches import ClientBatches, Examples
+from hansa.types.batches import ClientBatches
 from hansa.types.batching import Batching
+from hansa.types.examples import Examples
 from hansa.types.identities import ClientId
 
 
@@ -19,10 +20,24 @@ def of_everyone(source: Source, batching: Batching) -> ClientBatches | None:
     if columns is None:
         return None
     ids = identities.array(source.client_ids)
-    return ClientBatches._of(columns.examples, batching, False, columns.starts, columns.counts, ids, source.numbers)
+    capacity = batching.capacity(columns.counts)
+    return ClientBatches._of(
+        columns.examples, batching, False, columns.starts, columns.counts, ids, source.numbers, capacity
+    )
 
 
-def of_round(source: Source, batching: Batching, positions: Sizes, round_number: int) -> ClientBatches:
+def capacity(source: Source, batching: Batching) -> int | None:
+    """The rows that batches of everybody are computed with; see `Population.batch_capacity`.
+
+    It is the same whenever it is asked for: it does not go by who has been read by now.
+    """
+    sizes = source.sizes if source.in_memory else source.known_sizes
+    return batching.capacity_of_unknown if sizes is None else batching.capacity(sizes)
+
+
+def of_round(
+    source: Source, batching: Batching, positions: Sizes, round_number: int, capacity: int | None
+) -> ClientBatches:
     """The batches of the clients at these positions, read now; those of several epochs one after another if they vary.
 
     Raises:
@@ -54,6 +69,7 @@ def of_round(source: Source, batching: Batching, positions: Sizes, round_number:
         sizes,
         identities.array([source.client_ids[position] for position in positions.tolist()]),
         np.array([source.number(position) for position in positions.tolist()], np.int32),
+        batching.capacity_for_some(sizes) if capacity is None else max(capacity, batching.capacity(sizes)),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hansa.simulation._steps import Arrays, Sizes, rows
 from hansa.types import Type, infer_type
-from hansa.types.batches import Examples
+from hansa.types.examples import Examples
 from hansa.types.identities import ClientId
 from hansa.types.values import how_to_cast
 

@@ -68,6 +68,20 @@ class Population:
         """
         return None if self._source.counted is None else self.sizes
 
+    @cached_property
+    def batch_capacity(self) -> int | None:
+        """The rows that every batch is computed with, on which the last bits of results depend.
+
+        It is the most examples that a batch of anybody here has. Where clients would have to be read from files to know
+        that, it is the size of batch. If that is more than 64 it is None: a cohort then has a power of two of rows with
+        room for its own batches. It is None before `batch`, too.
+
+        Examples:
+            >>> data.batch(20).batch_capacity, data.batch(500).batch_capacity
+            (20, 180)
+        """
+        return None if self._batching is None else _cohorts.capacity(self._source, self._batching)
+
     @property
     def num_left_out(self) -> int:
         """How many examples are nobody's, and were left out when the population was made."""
@@ -198,7 +212,7 @@ class Population:
         number = _round(round_number)
         if self._population is not None:
             return self._population.select(chosen)
-        return _cohorts.of_round(self._source, self._batching, chosen, number)
+        return _cohorts.of_round(self._source, self._batching, chosen, number, self.batch_capacity)
 
     @cached_property
     def _population(self) -> ClientBatches | None:

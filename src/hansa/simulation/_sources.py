@@ -17,7 +17,7 @@ from hansa.simulation._columns import Columns, of_clients
 from hansa.simulation._lazy_rows import LazyRows
 from hansa.simulation._steps import Arrays, Sizes, Step, Visit, checked_arrays, rows
 from hansa.types import Type
-from hansa.types.batches import Examples
+from hansa.types.examples import Examples
 from hansa.types.identities import ClientId, distinct, numbers
 
 

@@ -18,8 +18,8 @@ from hansa.simulation._sources import Chosen, Concatenated, FunctionSource, Kept
 from hansa.simulation._splitting import held_out as held_out_clients
 from hansa.simulation._steps import Arrays, Filter, Map, Part, Shuffle, Sizes, Step, Take, checked_arrays
 from hansa.simulation._values import fraction, function, integer
-from hansa.types.batches import Examples
 from hansa.types.batching import Batching
+from hansa.types.examples import Examples
 from hansa.types.identities import ClientId, distinct
 from hansa.types.mismatch import describe
 

@@ -6,9 +6,8 @@ a Python object per batch, so a large population costs what its arrays cost.
 
 from __future__ import annotations
 
-import math
-import mmap
 from collections.abc import Iterator, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -18,55 +17,11 @@ import numpy.typing as npt
 from hansa._tracebacks import boundaries
 from hansa.types import identities
 from hansa.types._typing import Arrays
-from hansa.types.base import Type
-from hansa.types.batching import Batching
+from hansa.types.batching import Batching, checked_capacity
 from hansa.types.conversion import infer_type
+from hansa.types.examples import Examples
 from hansa.types.identities import ClientId
-from hansa.types.members import members
-from hansa.types.mismatch import Mismatch
-from hansa.types.narrow import misfits
-from hansa.types.plain import unmasked
-from hansa.types.structs import Struct
-from hansa.types.types import SequenceType, StructType, TensorType
-
-
-class Examples:
-    """Arrays with one row per example, and their names. Compared by identity, so that a runtime can keep them resident.
-
-    Attributes:
-        rows: a `Struct` of arrays `[examples, ...]`, or one such array.
-        size: the number of examples.
-        on_disk: some array is a `np.memmap`, or a view of one, so only what is needed is to be read.
-        passing: whether they are for one call, so that there is no use in keeping them.
-        row_bytes: the size of an example in bytes.
-        kind: the type of a batch of them, such as `<x=float32[?,784],y=int32[?]>`.
-    """
-
-    def __init__(self, arrays: Any, passing: bool = False) -> None:
-        self.rows, self.passing = _struct_of_arrays(arrays), passing
-        leaves = _leaves(self.rows)
-        sizes = {leaf.shape[0] for leaf in leaves if leaf.ndim}
-        if not leaves or len(sizes) != 1 or any(not leaf.ndim for leaf in leaves):
-            raise ValueError(f"the arrays of examples must share their leading size, found {infer_type(self.rows)}")
-        self.size: int = sizes.pop()
-        self.on_disk = any(map(_is_mapped, leaves))
-        self.row_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape[1:]) for leaf in leaves)
-        self.kind = _batch_type(infer_type(self.rows))
-        self._misfits: dict[int, npt.NDArray[np.int64]] = {}
-
-    def misfits(self, leaf: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """The rows of one of the arrays with a number that is not the same in 32 bits; looked for once."""
-        if id(leaf) not in self._misfits:
-            self._misfits[id(leaf)] = misfits(leaf)
-        return self._misfits[id(leaf)]
-
-    def batch(self, start: int, stop: int) -> Any:
-        """The examples from `start` to `stop`, as one batch."""
-        return _map(self.rows, lambda leaf: leaf[start:stop])
-
-    def take(self, rows: npt.NDArray[np.int64]) -> Any:
-        """The examples of these rows, as one batch."""
-        return _map(self.rows, lambda leaf: leaf[rows])
+from hansa.types.types import SequenceType
 
 
 @boundaries
@@ -82,13 +37,15 @@ class Batches:
             that takes.
         drop_remainder: leave short batches out.
         across_epochs: fill a batch that the end of an epoch cuts short from the next epoch.
+        capacity: the most examples that a batch of anybody in the client's population has, where a run says it; no
+            more than `batch_size`. See the attribute of this name.
 
     Examples:
         >>> batches = hansa.Batches({"x": np.zeros((50, 784), np.float32), "y": np.zeros(50, np.int32)}, batch_size=20)
         >>> batches
         Batches(50 examples in batches of 20: <x=float32[?,784],y=int32[?]>*)
-        >>> len(batches), batches.total, batches.lengths
-        (3, 50, array([20, 20, 10]))
+        >>> len(batches), batches.total, batches.lengths, batches.capacity
+        (3, 50, array([20, 20, 10]), 20)
         >>> print(batches.type_signature)
         <x=float32[?,784],y=int32[?]>*
         >>> [batch.y.shape for batch in batches]
@@ -105,18 +62,41 @@ class Batches:
         steps: int | None = None,
         drop_remainder: bool = False,
         across_epochs: bool = False,
+        capacity: int | None = None,
     ) -> None:
         self.examples = arrays if isinstance(arrays, Examples) else Examples(arrays)
         self.batching, self.unrolled = Batching(batch_size, epochs, steps, drop_remainder, across_epochs), unrolled
         self.start = 0
-        self.size = int(_in_one_epoch(np.array([self.examples.size]), self.batching, unrolled)[0])
+        own = _in_one_epoch(np.array([self.examples.size]), self.batching, unrolled)
+        self.size = int(own[0])
+        self._population_capacity = None if capacity is None else checked_capacity(capacity, self.batching, own)
 
     @classmethod
     def _part(cls, whole: ClientBatches, start: int, size: int) -> Batches:
         part = cls.__new__(cls)
         part.examples, part.batching, part.unrolled = whole.examples, whole.batching, whole.unrolled
-        part.start, part.size = start, size
+        part.start, part.size, part._population_capacity = start, size, whole.capacity
         return part
+
+    @property
+    def _least_capacity(self) -> int:
+        """What is known of the population's capacity."""
+        return self._population_capacity or self.batching.capacity(np.array([self.size]))
+
+    def _with_capacity(self, capacity: int) -> Batches:
+        made = copy(self)
+        made._population_capacity = capacity
+        return made
+
+    @property
+    def capacity(self) -> int:
+        """The rows that a batch is computed with, on which the last bits of results depend.
+
+        It is the most examples that a batch of anybody in the client's population has. Where that is not known it is
+        `batch_size`, or, if that is more than 64, a power of two that has room for the client's own batches.
+        """
+        known = self._population_capacity
+        return self.batching.capacity_for_some(np.array([self.size])) if known is None else known
 
     @property
     def type_signature(self) -> SequenceType:
@@ -196,9 +176,13 @@ class ClientBatches(Sequence[Batches]):
             gone through as often as that takes.
         drop_remainder: leave short batches out.
         across_epochs: fill a batch that the end of an epoch cuts short from the next epoch.
+        capacity: see below; given where these clients are some of a larger population, and a run says it.
 
     Attributes:
         client_ids: who the clients are, [clients]: int64, or objects where they are strings or larger integers.
+        capacity: the rows that a batch is computed with: the most examples that a batch of these clients has. Those
+            that are selected from them keep it, so the last bits of a client's results do not depend on who else is in
+            the cohort.
 
     Examples:
         >>> arrays = {"x": np.zeros((70, 784), np.float32), "y": np.zeros(70, np.int32)}
@@ -207,8 +191,8 @@ class ClientBatches(Sequence[Batches]):
         ClientBatches(2 clients, 70 examples in batches of 20: <x=float32[?,784],y=int32[?]>*)
         >>> clients[1]
         Batches(20 examples in batches of 20: <x=float32[?,784],y=int32[?]>*)
-        >>> clients.rows, clients.stored, clients.totals
-        (array([50, 20]), array([50, 20]), array([50, 20]))
+        >>> clients.rows, clients.stored, clients.totals, clients.capacity
+        (array([50, 20]), array([50, 20]), array([50, 20]), 20)
         >>> clients.batches  # the first row and the size of each batch; how many batches each client has
         (array([ 0, 20, 40, 50]), array([20, 20, 10, 20]), array([3, 1]))
         >>> clients.numbers.dtype, clients.is_cyclic
@@ -229,6 +213,7 @@ class ClientBatches(Sequence[Batches]):
         steps: int | None = None,
         drop_remainder: bool = False,
         across_epochs: bool = False,
+        capacity: int | None = None,
     ) -> None:
         self.examples = arrays if isinstance(arrays, Examples) else Examples(arrays)
         self.batching, self.unrolled = Batching(batch_size, epochs, steps, drop_remainder, across_epochs), unrolled
@@ -243,6 +228,11 @@ class ClientBatches(Sequence[Batches]):
             )
         self.starts = bounds[:-1]
         self.sizes = _in_one_epoch(np.diff(bounds), self.batching, unrolled)
+        self.capacity = (
+            self.batching.capacity(self.sizes)
+            if capacity is None
+            else checked_capacity(capacity, self.batching, self.sizes)
+        )
         clients = len(self.starts)
         ids: Sequence[ClientId] = range(clients)
         if client_ids is not None and (clients or len(client_ids)):
@@ -262,11 +252,13 @@ class ClientBatches(Sequence[Batches]):
         sizes: npt.NDArray[np.int64],
         client_ids: npt.NDArray[Any],
         numbers: npt.NDArray[np.int32],
+        capacity: int,
     ) -> ClientBatches:
         """Clients whose rows begin at `starts`, with `sizes` examples in each epoch, and their ids and numbers."""
         made = cls.__new__(cls)
         made.examples, made.batching, made.unrolled = examples, batching, unrolled
         made.starts, made.sizes, made.client_ids, made._numbers = starts, sizes, client_ids, numbers
+        made.capacity = capacity
         return made
 
     def select(self, clients: npt.ArrayLike) -> ClientBatches:
@@ -293,6 +285,7 @@ class ClientBatches(Sequence[Batches]):
             self.sizes[indices],
             self.client_ids[indices],
             self._numbers[indices],
+            self.capacity,
         )
 
     @property
@@ -361,40 +354,3 @@ def _in_one_epoch(rows: npt.NDArray[np.int64], batching: Batching, unrolled: boo
             f"{uneven[0]} has {rows[uneven[0]]} rows"
         )
     return rows // batching.epochs
-
-
-def _struct_of_arrays(value: Any) -> Any:
-    try:
-        found = members(value)
-    except Mismatch as mismatch:
-        raise mismatch.error("arrays") from None
-    if found is None:
-        return unmasked(value)
-    return Struct((name, _struct_of_arrays(part)) for name, part in zip(found.names, found.values, strict=True))
-
-
-def _is_mapped(array: Any) -> bool:
-    while isinstance(array, np.ndarray):
-        if isinstance(array, np.memmap):
-            return True
-        array = array.base
-    return isinstance(array, mmap.mmap)
-
-
-def _leaves(value: Any) -> list[Any]:
-    return [leaf for element in value for leaf in _leaves(element)] if isinstance(value, Struct) else [value]
-
-
-def _map(value: Any, fn: Any) -> Any:
-    return (
-        Struct((name, _map(element, fn)) for name, element in value._items())
-        if isinstance(value, Struct)
-        else fn(value)
-    )
-
-
-def _batch_type(kind: Type) -> Type:
-    if isinstance(kind, StructType):
-        return StructType([(name, _batch_type(member)) for name, member in kind.fields])
-    assert isinstance(kind, TensorType)
-    return TensorType(kind.dtype, (None, *kind.shape[1:]))

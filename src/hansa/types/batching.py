@@ -72,6 +72,30 @@ class Batching:
         found: Sizes = epochs * kept + np.minimum(more * self.batch_size, kept)
         return found
 
+    def capacity(self, sizes: Sizes) -> int:
+        """The most examples that a batch has of clients with so many, who are all of a population; at least 1."""
+        if not self.across_epochs:
+            most = int(sizes.max(initial=1))
+        else:
+            most = self.batch_size if self.steps is not None else int(sizes.max(initial=1)) * self.epochs
+        return max(1, min(self.batch_size, most))
+
+    @property
+    def capacity_of_unknown(self) -> int | None:
+        """`capacity`, where nobody knows how many examples the clients have: `batch_size`, if that is at most 64. Of
+        more rows most might be nobody's, and it is None."""
+        return self.batch_size if self.batch_size <= _SURE else None
+
+    def capacity_for_some(self, sizes: Sizes) -> int:
+        """`capacity`, where others of the population may have more examples than the clients with so many.
+
+        If it is not `capacity_of_unknown`, it is a power of two that is enough for these clients.
+        """
+        room = _SURE
+        while room < self.capacity(sizes):
+            room *= 2
+        return min(self.batch_size, room)
+
     def turns(self, sizes: Sizes) -> Sizes:
         """How many epochs are begun by clients with so many examples, at least 1; int64 [clients]."""
         if self.steps is None:
@@ -138,6 +162,25 @@ def fill(into: npt.NDArray[Any], rows: npt.NDArray[Any]) -> None:
     for start in range(0, len(into), max(len(rows), 1)):
         piece = into[start : start + len(rows)]
         piece[:] = rows[: len(piece)]
+
+
+def checked_capacity(value: Any, batching: Batching, sizes: Sizes) -> int:
+    """The capacity that is given for batches of clients with so many examples.
+
+    Raises:
+        ValueError: if it is no number of rows that has room for these batches, or is more than any batch needs.
+    """
+    capacity, least = _positive("capacity", value), batching.capacity(sizes)
+    if not least <= capacity <= batching.batch_size:
+        raise ValueError(
+            f"capacity says how many examples a batch has at most in the population: {least}, as a batch here has, to "
+            f"batch_size={batching.batch_size}; found {capacity}"
+        )
+    return capacity
+
+
+_SURE = 64
+"""Batches of this size, or a smaller one, are computed with as they are declared, whoever has so many examples."""
 
 
 def _positive(name: str, value: Any) -> int:

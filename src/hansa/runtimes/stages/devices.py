@@ -20,7 +20,7 @@ from hansa.runtimes.stages.compiled import Compiled
 from hansa.runtimes.stages.executable import Executable
 from hansa.runtimes.stages.round import AXIS, Cohort
 from hansa.types import Struct
-from hansa.types.batches import Examples
+from hansa.types.examples import Examples
 
 
 class Devices:
