@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hansa.program import BestModel, CheckpointError, EarlyStopping, load_checkpoint
+from hansa.program import BestModel, CheckpointError, EarlyStopping, checkpoints, load_checkpoint
 from tests.program.counting import run
 from tests.program.damaging import PLACES, Damage, copied, resumed
 
@@ -70,6 +70,27 @@ def test_the_checkpoint_before_is_used_if_the_newest_is(damage: str, whole: Path
     assert os.path.lexists(newest.with_name(f"{newest.name}.damaged"))
     assert load_checkpoint(folder).round == 6
     assert (tmp_path / "precious").read_text() == "precious\n"
+
+
+def test_a_checkpoint_that_goes_while_it_is_read_is_one_that_is_old(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(whole, tmp_path) / "checkpoints"
+    read, old = checkpoints.load_checkpoint, sorted(folder.iterdir())
+
+    def reading(path: Path, *arguments: Any) -> Any:
+        for each in old:  # as a run does that goes on
+            if each.exists():
+                rewritten(each, _four_rounds_more)
+                each.rename(each.with_name(f"round-{int(each.stem[6:]) + 4:08d}.hansa"))
+        return read(path, *arguments)
+
+    monkeypatch.setattr(checkpoints, "load_checkpoint", reading)
+    assert load_checkpoint(folder.parent).round == 8
+
+
+def _four_rounds_more(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {**manifest, "round": manifest["round"] + 4}
 
 
 def test_a_checkpoint_of_another_array_falls_back(whole: Path, tmp_path: Path) -> None:

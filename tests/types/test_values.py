@@ -230,3 +230,11 @@ def test_errors_name_the_place_both_sides_and_the_remedy(
 def test_the_caller_says_what_the_value_is() -> None:
     with pytest.raises(TypeError, match=r"^the state\.x: expected int32"):
         to_value({"x": 1.5}, to_type({"x": int}), "the state")
+
+
+def test_what_a_table_in_lists_is_takes_no_page() -> None:
+    with pytest.raises(
+        TypeError, match="expected <float32,int32>, found a list of length 300; that is 2 fields"
+    ) as error:
+        check([[0.5] * 784 for _ in range(300)], "<float32,int32>")
+    assert len(str(error.value)) < 200

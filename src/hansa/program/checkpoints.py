@@ -224,15 +224,22 @@ class Checkpoints:
             CheckpointError: if there are some and none can be used.
         """
         problems: list[Exception] = []
-        for path in reversed(self._paths()):
+        paths = self._paths()
+        while paths:
+            path = paths.pop()
             try:
                 found = load_checkpoint(path, state_type)
                 if found.round != _number(path):
                     raise CheckpointError(f"{path} is the checkpoint of round {found.round}, by another name")
-            except CheckpointError as error:
-                problems.append(error)
-            except OSError as error:
-                problems.append(CheckpointError(f"{path} cannot be read: {error.strerror or error}"))
+            except (CheckpointError, OSError) as error:
+                if not os.path.lexists(
+                    path
+                ):  # the process that trains has removed it meanwhile, as there are newer ones
+                    problems, paths = [], self._paths()
+                elif isinstance(error, CheckpointError):
+                    problems.append(error)
+                else:
+                    problems.append(CheckpointError(f"{path} cannot be read: {error.strerror or error}"))
             else:
                 for problem in problems:
                     warn(f"{problem}; the checkpoint before it is used")

@@ -82,10 +82,15 @@ def to_population(
     size = default_batch_size if batch_size is None else batch_size
     if isinstance(data, ClientData) and data._batching is None:
         return _batched(data, size, epochs, what)
+    if _is_of_one_client(data):
+        raise TypeError(
+            f"{what} must be {_FORMS}; found the examples of one client: list them with those of others, "
+            "[(x, y), …], or deal them out, hansa.simulation.ClientData.from_arrays({'x': x, 'y': y}, client_of)"
+        )
     if isinstance(data, Mapping) and data:
         return _of_examples(data, size, epochs, what)
     listed = isinstance(data, list | tuple) and len(data)
-    if listed and all(map(_is_examples, data)):
+    if listed and all(map(is_examples, data)):
         return _of_examples(dict(enumerate(data)), size, epochs, what)
     for name, value in (("batch_size", batch_size), ("epochs", epochs)):
         if value is not None:
@@ -113,7 +118,7 @@ def _batched(data: ClientData, batch_size: int, epochs: int | None, what: str) -
 def _of_examples(clients: Mapping[Any, Any], batch_size: int, epochs: int | None, what: str) -> Any:
     """A population of each client's examples by its id."""
     for name, client in clients.items():
-        if not _is_examples(client):
+        if not is_examples(client):
             raise TypeError(
                 f"{what}[{name!r}] must be the examples of a client, arrays by name, {{'x': x, 'y': y}}, or a pair "
                 f"(x, y); found {describe(client)}"
@@ -129,18 +134,27 @@ def _of_examples(clients: Mapping[Any, Any], batch_size: int, epochs: int | None
             )
     arrays = jax.tree.map(lambda *parts: np.concatenate(parts), *(each.rows for each in examples))
     offsets = np.cumsum([0, *(each.size for each in examples)])
-    return GivenClients(ClientBatches(arrays, offsets, batch_size, list(clients), epochs or 1))
+    return GivenClients(ClientBatches(arrays, offsets, batch_size, list(clients), 1 if epochs is None else epochs))
 
 
-def _is_examples(client: Any) -> bool:
+def is_examples(client: Any) -> bool:
     """Whether a client is arrays by name, or a pair (x, y) of arrays, of which `x` may be several by name."""
     if isinstance(client, Struct):
         return all(map(_is_array, client)) and None not in client._fields
     if isinstance(client, Mapping):
-        return bool(client) and all(_is_array(value) or _is_examples(value) for value in client.values())
+        return bool(client) and all(_is_array(value) or is_examples(value) for value in client.values())
     if isinstance(client, tuple) and len(client) == 2:
         return (_is_array(client[0]) or isinstance(client[0], Mapping)) and _is_array(client[1])
     return False
+
+
+def _is_of_one_client(data: Any) -> bool:
+    """Whether data is arrays of as many rows, where clients should be: `(x, y)`, `[x, y]` or `{"x": x, "y": y}`."""
+    if isinstance(data, Mapping):
+        data = list(data.values())
+    if not isinstance(data, list | tuple) or len(data) < 2 or not all(map(_is_array, data)):
+        return False
+    return len({len(array) for array in data}) == 1
 
 
 def _check_batches(client: Any, where: str, what: str) -> None:
@@ -149,7 +163,7 @@ def _check_batches(client: Any, where: str, what: str) -> None:
             f"{where} is {describe(client)}, which can be gone through once only, and a client takes part in many "
             "rounds; make a list of its batches"
         )
-    if _is_examples(client):
+    if is_examples(client):
         raise TypeError(f"{where} has examples, and other clients have batches; give all of them the same")
     if not hasattr(client, "__iter__") or _is_array(client):
         raise TypeError(f"{what} must be {_FORMS}; {where} is {describe(client)}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hansa.program._adapting import check_call, check_no_class
-from hansa.program.clients import to_population
+from hansa.program.clients import is_examples, to_population
 from hansa.program.cohorts import described
 from hansa.program.metrics import names_of
 from hansa.simulation import ClientData
@@ -20,6 +20,8 @@ from hansa.types.mismatch import describe
 
 _BATCH_SIZE = 250
 """Examples per batch, which nothing but the time depends on."""
+
+_KERAS_NAMES = {"x", "y", "sample_weight"}
 
 _FORMS = (
     "a federated evaluation with clients, evaluate=(evaluation, held_out); a compiled Keras model with data, "
@@ -73,6 +75,11 @@ class KerasEvaluation:
                 f"evaluate: the Keras model {keras_model.name!r} is not compiled, so it has no loss and no metrics; "
                 "call compile first"
             )
+        if _is_of_clients(data, len(getattr(keras_model, "outputs", None) or ())):
+            raise TypeError(
+                f"evaluate=(keras_model, data) takes all examples together, (x, y); found {describe(data)}, each a "
+                "client's; of clients write evaluate=(hansa.learning.build_federated_evaluation(model), clients)"
+            )
         self._model, self._data = keras_model, _for_keras(data)
 
     def __call__(self, state: Any) -> Any:
@@ -122,13 +129,13 @@ def to_evaluation(evaluate: Any, state_type: Type) -> Any:
             "evaluate is a federated evaluation, and needs the clients whose data it is of: write "
             "evaluate=(evaluation, held_out)"
         )
+    check_no_class("evaluate", evaluate)
     if hasattr(evaluate, "stateless_call"):
         raise TypeError(
             f"evaluate is the Keras model {evaluate.name!r}, and needs data: write evaluate=(keras_model, (x, y))"
         )
     if not callable(evaluate):
-        raise TypeError(f"evaluate must be {_FORMS}; found {evaluate!r}")
-    check_no_class("evaluate", evaluate)
+        raise TypeError(f"evaluate must be {_FORMS}; found {describe(evaluate)}")
     check_call("evaluate", evaluate, ("state",))
     return evaluate
 
@@ -186,6 +193,20 @@ def _check_same_model(keras_model: Any, weights: Type) -> None:
             raise ValueError(f"evaluate: {error}") from None
 
 
+def _is_of_clients(data: Any, outputs: int) -> bool:
+    """Whether data is examples for each of some clients; a model of many outputs takes pairs of pairs, too."""
+    if isinstance(data, Mapping):
+        clients, unclear = list(data.values()), data.keys() <= _KERAS_NAMES
+    else:
+        clients, unclear = data, False
+    if unclear or not isinstance(clients, list | tuple) or not clients or not all(map(is_examples, clients)):
+        return False
+    keys = [set(client) for client in clients if isinstance(client, Mapping)]
+    if any(each != keys[0] for each in keys):
+        return False  # inputs and outputs of one model, by name
+    return isinstance(data, Mapping) or len(clients) not in (2, 3) or outputs == 1
+
+
 def _for_keras(data: Any) -> dict[str, Any]:
     """Data as the arguments of `evaluate` of a Keras model."""
     if isinstance(data, ClientData):
@@ -194,7 +215,7 @@ def _for_keras(data: Any) -> dict[str, Any]:
         data = data.examples.batch(data.start, data.start + data.size)
     if isinstance(data, Struct):
         data = dict(data._items()) if None not in data._fields else tuple(data)
-    if isinstance(data, Mapping) and {"x", "y"} <= data.keys() <= {"x", "y", "sample_weight"}:
+    if isinstance(data, Mapping) and {"x", "y"} <= data.keys() <= _KERAS_NAMES:
         return {**data, "batch_size": _BATCH_SIZE}
     if isinstance(data, tuple | list) and len(data) in (2, 3):
         return {**dict(zip(("x", "y", "sample_weight"), data, strict=False)), "batch_size": _BATCH_SIZE}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,15 +108,17 @@ def evaluated_names(evaluate: Any) -> list[str] | None:
 
 
 def check_resume(resume: Any, run_dir: Any, allow_changes: Any) -> None:
-    """Checks that `resume` and `allow_changes` have one of their values, and that there is a folder to resume.
+    """Checks that `resume` and `allow_changes` have one of their values, and that there is a path to resume from.
 
     Raises:
         TypeError, ValueError: if not.
     """
     if not isinstance(allow_changes, bool):
         raise TypeError(f"allow_changes must be True or False, found {allow_changes!r}")
-    if resume not in (True, False, "auto"):
+    if not isinstance(resume, bool) and (not isinstance(resume, str) or resume != "auto"):
         raise ValueError(f"resume must be True, False or 'auto', found {resume!r}")
+    if not isinstance(run_dir, str | os.PathLike | None):
+        raise TypeError(f"run_dir must be a path, such as 'runs/first', found {run_dir!r}")
     if resume is True and run_dir is None:
         raise ValueError("resume=True goes on with the run in a folder; name it, such as run_dir='runs/first'")
 
@@ -127,6 +130,8 @@ def count(name: str, value: Any, least: int) -> int:
         TypeError, ValueError: if it is none, or less than `least`.
     """
     try:
+        if isinstance(value, bool):
+            raise TypeError
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, found {value!r}") from None

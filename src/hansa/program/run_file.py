@@ -85,8 +85,9 @@ def read_run(folder: Path) -> dict[str, Any]:
     try:
         found = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
+        below = f", or one that `hansa runs {folder}` lists" if folder.is_dir() else ""
         raise RunError(
-            f"{folder} has no run: there is no {RUN} in it; name the run_dir that was passed to train"
+            f"{folder} has no run: there is no {RUN} in it; name the run_dir that was passed to train{below}"
         ) from None
     problem = _problem(found)
     if problem is not None:

@@ -177,9 +177,10 @@ class RunFolder:
         if not changes:
             return
         listed = "".join(f"\n  {line}" for line in told(changes))
-        if self._allow_changes and "clients" in changes:
+        if "clients" in changes:
             raise ChangedRunError(
-                f"the run in {self.path} has other clients, and cannot go on with these:{listed}\nName another folder.",
+                f"the run in {self.path} has other clients, and cannot go on with these:{listed}\n"
+                "Ask for the same, or name another folder.",
                 changes,
             )
         if not self._allow_changes:

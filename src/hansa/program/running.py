@@ -55,8 +55,8 @@ class Run:
             done = 0 if found is None else found.round
             if done > self._plan.rounds:
                 raise ValueError(
-                    f"the run in {self._folder.path} has {done} rounds already; ask for as many, or more, instead of "
-                    f"rounds={self._plan.rounds}"
+                    f"the run in {self._folder.path} has {done} round{'' if done == 1 else 's'} already; ask for as "
+                    f"many, or more, instead of rounds={self._plan.rounds}"
                 )
             with self._writing():
                 self._folder.checkpoints.clean(done)

@@ -6,6 +6,7 @@ the dtype that is asked for if it fits; an array never does, as a cast is the us
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -25,6 +26,9 @@ from hansa.types.types import StructType, TensorType
 
 Value: TypeAlias = Any
 """An `np.ndarray` or `jax.Array`, a `str` for a scalar of dtype str, or a `Struct` of these."""
+
+_MOST_SHOWN = 1000
+"""Characters of the type of a wrong value, which of nested lists has a part for each number."""
 
 _ADAPTS: Mapping[type, tuple[str, ...]] = MappingProxyType(
     {
@@ -284,10 +288,10 @@ def _located(mismatch: Mismatch, shape: tuple[int, ...], index: int) -> Mismatch
 def _found(value: Any) -> str:
     """The type of a container if it has one, as that can be compared with the expected one; else a description."""
     if members(value) is not None:
-        try:
-            return str(infer_type(value))
-        except (TypeError, ValueError):
-            pass
+        with contextlib.suppress(TypeError, ValueError):
+            found = infer_type(value)
+            if len(found.compact()) <= _MOST_SHOWN:
+                return str(found)
     return describe(value)
 
 
