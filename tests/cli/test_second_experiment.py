@@ -136,7 +136,9 @@ def test_a_new_run_is_begun_where_there_is_none_and_the_newest_goes_on(project: 
     assert trained(project, *other, "--rounds", 3)["folder"].endswith("first-4")
     assert load_checkpoint(runs / "first").round == 2
     told = refused("train", project, "--rounds", 1)
-    assert "the run has 3 rounds already" in told
+    assert (
+        "the run has 3 rounds already" in told and "`hansa train project --rounds 1 --fresh` begins a new run" in told
+    )
     assert "the run in project/runs/first-4 is not" in refused("train", project, "--set", "training.seed=9")
 
 
@@ -172,3 +174,17 @@ def test_a_folder_stands_for_its_run_toml(project: Path, tmp_path: Path) -> None
     (tmp_path / "b.toml").touch()
     assert f"name a file: {tmp_path / 'b.toml'}" in refused("explain", tmp_path)
     assert "`hansa resume project/runs/first` goes on with it" in refused("data", project / "runs" / "first")
+    shutil.copy(project / "run.toml", project / "runs.toml")
+    assert f"did you mean {project / 'runs.toml'}?" in refused("train", project / "runs")
+    assert "there is no such file; did you mean project/run.toml?" in refused("explain", project / "run")
+    result = hansa("resume", project)
+    assert result.exit_code == 1 and "or one that `hansa runs project` lists" in result.stderr
+
+
+def test_a_folder_without_a_name_of_its_own_is_that_one(project: Path) -> None:
+    above = hansa("train", project, "--set", "output.folder=..", "--fresh", "--rounds", 1)
+    assert f"A new run, in {Path.cwd()}-2." in above.stdout, above.output
+    assert not list(project.parent.glob("..-*")) and load_checkpoint(f"{Path.cwd()}-2").round == 1
+    assert [path.name for path in _places.runs_of(Path.cwd())] == [f"{Path.cwd().name}-2"]
+    root = hansa("train", project, "--set", "output.folder=/", "--fresh")
+    assert root.exit_code == 1 and root.stderr == "hansa train: / cannot be a run's folder; name another\n"

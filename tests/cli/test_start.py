@@ -51,9 +51,10 @@ def test_help_teaches_where_to_begin_and_what_is_quick_imports_nothing_slow(tmp_
 
 
 def test_a_wrong_option_is_a_usage_error():
-    result = subprocess.run([*HANSA, "demo", "--rounds", "0"], capture_output=True, text=True)
-    assert result.returncode == 2
-    assert "--rounds" in result.stderr
+    for value, why in (("0", "0 is not in the range x>=1."), ("1.5", "'1.5' is not a valid integer.")):
+        result = subprocess.run([*HANSA, "demo", "--rounds", value], capture_output=True, text=True)
+        assert result.returncode == 2
+        assert f"Invalid value for '--rounds': {why}" in result.stderr
 
 
 def test_a_shell_is_told_what_can_stand_where_the_cursor_is(tmp_path: Path, monkeypatch):

@@ -70,8 +70,12 @@ _allow_changes = click.option(
 )
 
 
+class _Whole(click.IntRange):
+    name = "integer"
+
+
 def _whole(least: int) -> click.IntRange:
-    return click.IntRange(min=least)
+    return _Whole(min=least)
 
 
 @app.command(epilog=_help.AFTER_DEMO, short_help="Train ten clients, offline, and draw the curves.")

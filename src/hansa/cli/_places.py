@@ -10,13 +10,25 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hansa.program.run_file import has_run
+from hansa.program.run_file import RunError, has_run
 
 
 def timed(parent: Path, name: str) -> Path:
     """A folder for a run that says no other: with the time, to the millisecond."""
     now = time.time_ns()
     return parent / f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now // 10**9))}-{now // 10**6 % 1000:03}"
+
+
+def named(folder: Path) -> Path:
+    """A folder by a path that ends with its name, which `..` does not.
+
+    Raises:
+        RunError: if it has none.
+    """
+    found = folder if folder.name not in ("", "..") else folder.resolve()
+    if not found.name:
+        raise RunError(f"{folder} cannot be a run's folder; name another")
+    return found
 
 
 def runs_of(folder: Path) -> list[Path]:
@@ -42,7 +54,7 @@ def claimed(folder: Path) -> Iterator[Path]:
     for place in _free(folder):
         missing = [path for path in (place, *place.parents) if not path.exists()]
         place.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
+        with contextlib.suppress(FileExistsError, FileNotFoundError):  # as another process removes what it made
             place.mkdir()
             break
     try:

@@ -64,7 +64,8 @@ def train(
     config = read_config(file, [*overrides, *([] if rounds is None else [f"training.rounds={rounds}"])])
     typed: list[object] = ["train", path, *(word for override in overrides for word in ("--set", override))]
     typed += [] if rounds is None else ["--rounds", rounds]
-    now, folder = identity(config), config.output.folder
+    now = identity(config)
+    folder = None if config.output.folder is None else _places.named(config.output.folder)
     place: contextlib.AbstractContextManager[Path]
     known = None
     if folder is None:
@@ -221,7 +222,8 @@ def execute(job: Job, as_json: bool, allow_changes: bool = False) -> bool:
     try:
         result = experiment.train(job.folder, job.known, job.rounds, progress, allow_changes)
     except ChangedRunError as error:  # of what no key says, such as a file of data that has others in it
-        raise ChangedError(job.folder, told(error.changes), _instead(job, not allow_changes)) from None
+        may_change = not allow_changes and "clients" not in error.changes
+        raise ChangedError(job.folder, told(error.changes), _instead(job, may_change)) from None
     except CheckpointError as error:
         if not allow_changes:
             raise
@@ -257,9 +259,10 @@ def _done(job: Job) -> int:
     found = Checkpoints(job.folder / CHECKPOINTS).newest(None)
     done = 0 if found is None else found.round
     if done > job.rounds:
-        raise ConfigError(
-            short(job.folder), [f"the run has {done} rounds already; ask for as many, or more, instead of {job.rounds}"]
-        )
+        told = f"the run has {_rounds(done)} already; ask for as many, or more, instead of {job.rounds}"
+        if job.typed[0] == "train":
+            told += f"; `{command(*job.typed, '--fresh')}` begins a new run"
+        raise ConfigError(short(job.folder), [told])
     return done
 
 
@@ -276,12 +279,11 @@ def _train_words(job: Job) -> Sequence[object]:
 def _tell(job: Job, result: TrainingResult, files: Sequence[Path], done: int, seconds: float) -> None:
     """Say what came of a run, and what to type next."""
     folder = short(job.folder)
-    rounds = f"{result.rounds} round{'' if result.rounds == 1 else 's'}"
     stopped = "" if result.stopped is None else f"; stopped: {result.stopped}"
     last = result.history[-1] if len(result.history) else {}
     found = {name.removeprefix(EVALUATION): value for name, value in last.items() if name.startswith(EVALUATION)}
     values = [f"{in_a_line(name)} {value:.4g}" for name, value in found.items() if isinstance(value, float)]
-    say("", f"Done after {rounds}, in {seconds:.1f} s{stopped}.")
+    say("", f"Done after {_rounds(result.rounds)}, in {seconds:.1f} s{stopped}.")
     if values:
         say(f"Evaluated: {', '.join(values)}.")
     say(f"In {folder}:", *(f"  {file.name}" for file in files))
@@ -298,6 +300,10 @@ def _tell(job: Job, result: TrainingResult, files: Sequence[Path], done: int, se
         say("Next", *(f"  {typed:{widest}}   {what}" for typed, what in job.next_steps.items()))
 
 
+def _rounds(number: int) -> str:
+    return f"{number} round{'' if number == 1 else 's'}"
+
+
 def _by_user(result: TrainingResult) -> bool:
     return result.stopped == BY_USER
 
@@ -309,7 +315,7 @@ def _summary(experiment: Experiment, rounds: int) -> str:
     lines = [f"Data      {populations.training!r}"]
     if populations.evaluation is not None:
         lines.append(f"Evaluated on {populations.what}: {int(populations.evaluation.sizes.sum()):,} examples")
-    return "\n".join([*lines, f"Training  {rounds} rounds, {each} of {clients} clients in each", ""])
+    return "\n".join([*lines, f"Training  {_rounds(rounds)}, {each} of {clients} clients in each", ""])
 
 
 def _leave(experiment: Experiment, result: TrainingResult, title: str | None) -> list[Path]:

@@ -32,10 +32,19 @@ def config_file(path: Path) -> Path:
     looked = f"it is a folder, and there is no {file} in it"
     if (path / "run.json").exists():
         raise ConfigError(path, [f"{looked}; it is the folder of a run: `hansa resume {path}` goes on with it"])
+    beside = _beside(path)
+    if beside is not None:
+        raise ConfigError(path, [f"{looked}; did you mean {beside}?"])
     others = sorted(found.name for found in path.glob("*.toml"))
     if others:
         raise ConfigError(path, [f"{looked}; name a file: {', '.join(str(path / name) for name in others[:5])}"])
     raise ConfigError(path, [f"{looked}; `hansa new {path}` writes one to begin with"])
+
+
+def _beside(path: Path) -> Path | None:
+    """The TOML file that is called as a path is, but for `.toml`, if there is one."""
+    file = path.parent / f"{path.name}.toml"
+    return file if file.is_file() else None
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -52,7 +61,9 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         values = parsed(read_text(path))
     except FileNotFoundError:
-        raise ConfigError(path, ["there is no such file; `hansa new DIR` writes one to begin with"]) from None
+        beside = _beside(path)
+        instead = "`hansa new DIR` writes one to begin with" if beside is None else f"did you mean {beside}?"
+        raise ConfigError(path, [f"there is no such file; {instead}"]) from None
     except OSError as error:
         raise ConfigError(path, [f"it cannot be read: {error.strerror}"]) from None
     except ValueError as error:
