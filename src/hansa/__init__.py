@@ -18,6 +18,7 @@ if _TYPE_CHECKING:
     from hansa.compiler.artifact_error import ArtifactError as ArtifactError
     from hansa.compiler.artifacts.artifact import load as load
     from hansa.compiler.artifacts.artifact import load_client_stage as load_client_stage
+    from hansa.compiler.artifacts.artifact import load_ports as load_ports
     from hansa.compiler.artifacts.artifact import save as save
     from hansa.compiler.artifacts.device import DeviceStage as DeviceStage
     from hansa.compiler.explain import explain as explain
@@ -69,7 +70,7 @@ if _TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "hansa.compiler.artifacts.artifact": ("load", "load_client_stage", "save"),
+    "hansa.compiler.artifacts.artifact": ("load", "load_client_stage", "load_ports", "save"),
     "hansa.compiler.artifact_error": ("ArtifactError",),
     "hansa.compiler.artifacts.device": ("DeviceStage",),
     "hansa.compiler.explain": ("explain",),

@@ -16,6 +16,7 @@ from jax import lax
 
 from hansa.compiler.evaluate import call, conform, member, wide
 from hansa.compiler.stored import StoredFold
+from hansa.compiler.terms import NO_TERMS, Terms
 from hansa.language.graph import Intrinsic, Node
 from hansa.language.local import tensors, unflatten
 from hansa.types import Struct, Type
@@ -36,6 +37,7 @@ class Aggregate:
         merge: (state, state) -> state.
         report: state -> result.
         protected: only the result is to be seen, and no client's contribution.
+        terms: what else holds for the contributions.
     """
 
     node: Intrinsic
@@ -47,6 +49,7 @@ class Aggregate:
     merge: Callable[[Any, Any], Any]
     report: Callable[[Any], Any]
     protected: bool = False
+    terms: Terms = NO_TERMS
 
     @property
     def name(self) -> str:
@@ -91,6 +94,7 @@ def _stored(node: Intrinsic, fold: StoredFold) -> Aggregate:
         merge=fold.merge,
         report=fold.report,
         protected=fold.protected,
+        terms=fold.terms,
     )
 
 

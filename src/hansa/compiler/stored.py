@@ -18,6 +18,7 @@ from jax.export import Exported
 
 from hansa.compiler.artifact_error import ArtifactError
 from hansa.compiler.boundary import flatten, unflatten
+from hansa.compiler.terms import Terms
 from hansa.language.computations import Runnable
 from hansa.portable.sizes import check_at
 from hansa.portable.tensors import Refused
@@ -161,6 +162,7 @@ class StoredFold(Runnable):
         functions: zero, accumulate, merge and report, of the arrays of states, contributions and results.
         collective: see `hansa.compiler.aggregates.Aggregate`.
         protected: see there.
+        terms: see there.
     """
 
     def __init__(
@@ -171,8 +173,10 @@ class StoredFold(Runnable):
         functions: tuple[StoredFunction, StoredFunction, StoredFunction, StoredFunction],
         collective: str | None,
         protected: bool,
+        terms: Terms,
     ) -> None:
         super().__init__(name, signature)
+        self.terms = terms
         self.start = start
         self.functions = functions
         self.collective = collective

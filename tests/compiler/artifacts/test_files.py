@@ -190,9 +190,9 @@ class TestContents:
 
     def test_a_newer_format_and_a_newer_jax(self, saved):
         def newer(manifest, entries):
-            manifest.update(version=2, hansa="9.0", programs="in another form")
+            manifest.update(version=3, hansa="9.0", programs="in another form")
 
-        with pytest.raises(hansa.ArtifactError, match=r"version 2 .* reads up to 1: .* by Hansa 9\.0; update Hansa"):
+        with pytest.raises(hansa.ArtifactError, match=r"version 3 .* reads up to 2: .* by Hansa 9\.0; update Hansa"):
             hansa.load(rewritten(saved, newer))
         with pytest.raises(hansa.ArtifactError, match=r"written with JAX 7\.5.* update JAX"):
             hansa.load(rewritten(saved, lambda manifest, _: manifest.update(calling_convention=99, jax="7.5")))

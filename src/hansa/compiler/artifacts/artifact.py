@@ -19,9 +19,11 @@ from hansa.compiler.artifact_error import ArtifactError
 from hansa.compiler.artifacts.device import KIND, DeviceStage, client_stage
 from hansa.compiler.artifacts.file import Reader, Writer
 from hansa.compiler.artifacts.functions import PLATFORMS, Functions
-from hansa.compiler.artifacts.load import ProgramDecoder
+from hansa.compiler.artifacts.load import ProgramDecoder, StoredProgram, functions_of
+from hansa.compiler.artifacts.ports import Ports, decode_ports
 from hansa.compiler.artifacts.save import ProgramEncoder
 from hansa.compiler.artifacts.source import Given
+from hansa.compiler.artifacts.version_1 import upgraded
 from hansa.compiler.partition import compile_computation
 from hansa.language.computation import Computation
 from hansa.language.computations import PolymorphicComputation
@@ -152,20 +154,85 @@ def load_client_stage(
         <<9.0>>
     """
     reader = _read(path)
-    programs = reader.manifest.get("programs")
-    if not isinstance(programs, dict) or not programs:
+    name, program = _program(reader, computation)
+    count = _decoded(reader, lambda: len(program["clients"]))
+    if not 0 <= number < count:
+        raise IndexError(
+            f"there is no client stage {number} in {name!r} of {reader.name}: it has {count}, numbered from 0"
+        )
+    return _decoded(reader, lambda: client_stage(program, number, reader))
+
+
+def load_ports(path: str | os.PathLike[str] | bytes | bytearray | memoryview, computation: str | None = None) -> Ports:
+    """What goes into the stages of what `save` has written and comes out of them, by name and type.
+
+    No more than the file's manifest is read for it, so this is quick, however large the file is. Nothing else of it has
+    been checked.
+
+    Args:
+        path: the file, or its bytes.
+        computation: which computation of a process; by default `next`.
+
+    Raises:
+        ArtifactError, TypeError, OSError: as `load`.
+        KeyError: if the file has no such computation.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32}@CLIENTS", "float32@SERVER")
+        ... def far(readings, limit):
+        ...     above = hansa.jax_computation(lambda reading, limit: jnp.float32(reading > limit))
+        ...     return hansa.federated_mean(hansa.federated_map(above, [readings, hansa.federated_broadcast(limit)]))
+        >>> hansa.save(far, "far.hansa", platforms=["cpu"])
+        >>> (stage,) = hansa.load_ports("far.hansa").clients
+        >>> [(port.name, port.source) for port in stage.broadcasts + stage.inputs]
+        [('limit', ('argument', 1)), ('readings', ('argument', 0))]
+        >>> stage.aggregates[0].operation, stage.aggregates[0].result
+        ('federated_mean', Port(name='mean', type=to_type('float32')))
+    """
+    reader = _read(path)
+    _, program = _program(reader, computation)
+    return _decoded(reader, lambda: decode_ports(program))
+
+
+def load_program(given: Given, computation: str | None = None) -> StoredProgram:
+    """One computation of what `save` has written, for those who run its stages themselves: with ports and their nodes.
+
+    Raises:
+        ArtifactError, TypeError, OSError: as `load`.
+        KeyError: if the file has no such computation.
+    """
+    reader = _read(given)
+    _, program = _program(reader, computation)
+
+    def decode() -> StoredProgram:
+        functions = Functions(reader, list(functions_of(program)))
+        decoder = ProgramDecoder(program, reader, functions)
+        found = StoredProgram(decoder.decode(), decode_ports(program), decoder.known)
+        functions.looked_at()
+        return found
+
+    return _decoded(reader, decode)
+
+
+def _program(reader: Reader, computation: str | None) -> tuple[str, dict[str, Any]]:
+    """A computation in a manifest, and its name there."""
+    programs = _decoded(reader, lambda: _programs(reader))
+    if not programs:
         raise ArtifactError(
             f"{reader.name} has no computations, and so no client stages to take out; it is read by hansa.load"
         )
     name = computation or (next(iter(programs)) if len(programs) == 1 else "next")
     if name not in programs:
         raise KeyError(f"{reader.name} has no computation {name!r}: it has {', '.join(programs)}")
-    count = _decoded(reader, lambda: len(programs[name]["clients"]))
-    if not 0 <= number < count:
-        raise IndexError(
-            f"there is no client stage {number} in {name!r} of {reader.name}: it has {count}, numbered from 0"
-        )
-    return _decoded(reader, lambda: client_stage(programs[name], number, reader))
+    return name, programs[name]
+
+
+def _programs(reader: Reader) -> dict[str, dict[str, Any]]:
+    """The computations in a manifest, in the form of the newest version."""
+    programs = dict(reader.manifest.get("programs", {}))
+    if reader.manifest["version"] > 1:
+        return programs
+    return {name: upgraded(found, reader) for name, found in programs.items()}
 
 
 def _check_target(path: Any) -> None:
@@ -212,7 +279,7 @@ def _load(reader: Reader) -> Any:
     if kind == KIND:
         return DeviceStage(manifest["stage"], reader)
     functions = Functions(reader, reader.functions)
-    members = {name: ProgramDecoder(found, reader, functions).decode() for name, found in manifest["programs"].items()}
+    members = {name: ProgramDecoder(found, reader, functions).decode() for name, found in _programs(reader).items()}
     functions.looked_at()
     if kind == _COMPUTATION:
         return members[_COMPUTATION]

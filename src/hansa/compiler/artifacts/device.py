@@ -11,28 +11,16 @@ from hansa.compiler.artifacts.file import Reader, Writer
 from hansa.compiler.artifacts.forms import Form
 from hansa.compiler.artifacts.functions import Functions
 from hansa.compiler.artifacts.load import stored
-from hansa.compiler.artifacts.types import decode_type, encode_type
-from hansa.compiler.stored import StoredStage, narrow_paths, unplaced
+from hansa.compiler.artifacts.ports import Port, decode_port, distinct, encode_port
+from hansa.compiler.stored import StoredStage, narrow_paths
+from hansa.compiler.terms import NO_TERMS, Terms
 from hansa.language.computations import GraphComputation
 from hansa.language.graph import Apply, MakeStruct, Node, Parameter
 from hansa.language.values import select
-from hansa.types import FunctionType, Struct, StructType, Type
+from hansa.types import FunctionType, Struct, StructType
 
 KIND = "client stage"
 """What a manifest calls a file of one."""
-
-
-@dataclass(frozen=True)
-class Port:
-    """A value that a stage takes or gives.
-
-    Attributes:
-        name: what it is called, for people.
-        type: its type, without a placement.
-    """
-
-    name: str
-    type: Type
 
 
 @dataclass(frozen=True)
@@ -43,11 +31,14 @@ class Contribution:
         operation: such as `federated_mean`.
         values: what it takes of each client.
         protected: whether no one but the client may see it; only the aggregate is to be known.
+        terms: what else holds for it: `disclosure`, `bound`, `max_weight` and `min_cohort`, None where nothing is
+            said.
     """
 
     operation: str
     values: tuple[Port, ...]
     protected: bool
+    terms: Terms = NO_TERMS
 
 
 @boundaries
@@ -80,13 +71,21 @@ class DeviceStage:
         self._found, self._reader = found, reader
         self._functions = Functions(reader, [found["function"]["entry"]])
         self.name: str = found["name"]
-        self.broadcasts = tuple(map(_port, found["broadcasts"]))
-        self.inputs = tuple(map(_port, found["inputs"]))
+        self.broadcasts = _decoded(found["broadcasts"])
+        self.inputs = _decoded(found["inputs"])
+        parts = found["contributions"]
+        outputs = _decoded([*(port for part in parts for port in part["values"]), *found["kept"]])
+        given = iter(outputs)
         self.contributions = tuple(
-            Contribution(part["operation"], tuple(map(_port, part["values"])), bool(part["protected"]))
-            for part in found["contributions"]
+            Contribution(
+                str(part["operation"]),
+                tuple(next(given) for _ in part["values"]),
+                bool(part["protected"]),
+                Terms.decode(part),
+            )
+            for part in parts
         )
-        self.kept = tuple(map(_port, found["kept"]))
+        self.kept = tuple(given)
         self._computation = self._graph()
         self._functions.looked_at()
 
@@ -142,29 +141,29 @@ def client_stage(program: dict[str, Any], number: int, reader: Reader) -> Device
     found = program["clients"][number]
     places: list[tuple[int, int]] = []
     own: list[dict[str, Any]] = []
-    for expression, kind, name in zip(found["inputs"], found["input_types"], found["input_names"], strict=True):
-        if expression[0] == "broadcast":
-            places.append((0, expression[2]))
+    for port in found["inputs"]:
+        if port["from"][0] == "broadcast":
+            places.append((0, port["from"][2]))
         else:
             places.append((1, len(own)))
-            own.append({"name": name, "type": kind})
-    outputs = iter(zip(found["names"], [*found["contributions"], *found["kept"]], strict=True))
+            own.append(port)
     contributions = [
         {
             "operation": fold["operation"],
             "protected": fold["protected"],
-            "values": [_unplaced_port(*next(outputs)) for _ in fold["contributions"]],
+            **Terms.decode(fold).encode(),
+            "values": list(map(_unplaced, fold["contributions"])),
         }
         for fold in found["aggregates"]
     ]
     return DeviceStage(
         {
             "name": f"{program['name']}, client stage {number}",
-            "broadcasts": [_unplaced_port(sent["name"], sent["type"]) for sent in found["broadcasts"]],
-            "inputs": own,
+            "broadcasts": list(map(_unplaced, found["broadcasts"])),
+            "inputs": list(map(_unplaced, own)),
             "arguments": places,
             "contributions": contributions,
-            "kept": [_unplaced_port(*output) for output in outputs],
+            "kept": list(map(_unplaced, found["kept"])),
             "narrow": sorted(narrow_paths(found)),
             "function": found["function"],
         },
@@ -172,12 +171,15 @@ def client_stage(program: dict[str, Any], number: int, reader: Reader) -> Device
     )
 
 
-def _unplaced_port(name: str, kind: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "type": encode_type(unplaced(decode_type(kind)))}
+def _unplaced(found: dict[str, Any]) -> dict[str, Any]:
+    port = decode_port(found)
+    return encode_port(port.name, port.type)
 
 
-def _port(found: dict[str, Any]) -> Port:
-    return Port(str(found["name"]), decode_type(found["type"]))
+def _decoded(found: Sequence[dict[str, Any]]) -> tuple[Port, ...]:
+    """Ports, whose names are all different, which files of version 1 do not promise."""
+    ports = list(map(decode_port, found))
+    return tuple(Port(name, port.type) for name, port in zip(distinct(port.name for port in ports), ports, strict=True))
 
 
 def _struct(ports: Sequence[Port]) -> StructType:

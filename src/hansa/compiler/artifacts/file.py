@@ -28,7 +28,7 @@ from hansa.compiler.artifact_error import ArtifactError
 from hansa.compiler.artifacts.source import ALIGNMENT, Given, Stream, source_of
 
 FORMAT = "hansa artifact"
-VERSION = 1
+VERSION = 2
 """The version of the format that is written, and the newest that is read."""
 
 _MANIFEST = "manifest.json"

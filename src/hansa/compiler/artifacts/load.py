@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,17 +11,54 @@ import jax
 from jax import export
 from jax.export import Exported
 
-from hansa.compiler.aggregates import FOLDS
+from hansa.compiler.aggregates import FOLDS, Aggregate, aggregate
+from hansa.compiler.artifacts.expressions import Address, Expressions, rearranging
 from hansa.compiler.artifacts.file import Reader
 from hansa.compiler.artifacts.forms import Form
 from hansa.compiler.artifacts.functions import Functions
-from hansa.compiler.artifacts.save import REARRANGING
-from hansa.compiler.artifacts.types import decode_type, decode_value
+from hansa.compiler.artifacts.ports import Ports
+from hansa.compiler.artifacts.types import decode_type, state_types
 from hansa.compiler.stored import ReadArray, StoredFold, StoredFunction, StoredStage, Vectorised, narrow_paths, unplaced
+from hansa.compiler.terms import Terms
 from hansa.language.computations import GraphComputation
-from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter
+from hansa.language.graph import Apply, Intrinsic, MakeStruct, Node
 from hansa.language.values import select
-from hansa.types import CLIENTS, SERVER, FederatedType, FunctionType, SequenceType, StructType, Type, to_value
+from hansa.types import SERVER, FederatedType, FunctionType, SequenceType, StructType
+
+
+@dataclass(frozen=True)
+class StoredProgram:
+    """A program of a file.
+
+    Attributes:
+        computation: what was saved.
+        ports: what goes into its stages and comes out of them.
+        nodes: the nodes of its graph by the sources of `ports`, but for parts of the argument: what server stage i
+            computes at `("server", i, j)`, what client stage i is sent and keeps, and its aggregates.
+    """
+
+    computation: GraphComputation
+    ports: Ports
+    nodes: Mapping[Address, Node]
+
+    def aggregate(self, stage: int, number: int) -> Aggregate:
+        """An aggregate of a client stage, which has its `zero`, `accumulate`, `merge` and `report`."""
+        node = self.nodes["aggregate", stage, number]
+        assert isinstance(node, Intrinsic)
+        return aggregate(node)
+
+
+def functions_of(program: dict[str, Any]) -> dict[str, None]:
+    """The entries of the functions of a program in a manifest."""
+    found: dict[str, None] = {}
+    for stage in program["servers"]:
+        if stage["function"] is not None:
+            found[stage["function"]["entry"]] = None
+    for stage in program["clients"]:
+        several = [stage["vectorised"]["function"]] if stage.get("vectorised") else []
+        folds = (fold[part] for fold in stage["aggregates"] for part in ("zero", "accumulate", "merge", "report"))
+        found.update((part["entry"], None) for part in (stage["function"], *several, *folds))
+    return found
 
 
 class ProgramDecoder:
@@ -29,17 +68,20 @@ class ProgramDecoder:
         found: the program's part of the manifest.
         reader: the file.
         functions: its functions.
+
+    Attributes:
+        known: the nodes of what the program makes, by where it is made.
     """
 
     def __init__(self, found: dict[str, Any], reader: Reader, functions: Functions) -> None:
         self._found = found
         self._reader = reader
         self._functions = functions
-        self._known: dict[tuple[str, int, int], Node] = {}
         signature = decode_type(found["type"])
         assert isinstance(signature, FunctionType)
         self._signature = signature
-        self._parameter = None if signature.parameter is None else Parameter(signature.parameter)
+        self._expressions = Expressions(signature, reader)
+        self.known = self._expressions.known
 
     def decode(self) -> GraphComputation:
         """The computation. Whatever is wrong with the manifest raises some exception."""
@@ -48,7 +90,7 @@ class ProgramDecoder:
             self._server(i, stage)
             if i < len(found["clients"]):
                 self._client(i, found["clients"][i])
-        computation = GraphComputation(found["name"], self._parameter, self._node(found["result"]))
+        computation = GraphComputation(found["name"], self._expressions.parameter, self._node(found["result"]))
         if computation.type_signature != self._signature:
             raise ValueError(f"a computation of type {computation.type_signature} in place of {self._signature}")
         return computation
@@ -56,28 +98,28 @@ class ProgramDecoder:
     def _server(self, number: int, found: dict[str, Any]) -> None:
         if found["function"] is not None:
             outputs = self._stage(f"server stage {number}", found, found["outputs"])
-            self._known.update((("server", number, i), node) for i, node in enumerate(outputs))
+            self.known.update((("server", number, i), node) for i, node in enumerate(outputs))
 
     def _client(self, number: int, found: dict[str, Any]) -> None:
         for i, sent in enumerate(found["broadcasts"]):
-            node = _rearranging(sent["operation"], decode_type(sent["type"]), (self._node(sent["of"]),))
-            self._known["broadcast", number, i] = node
-        outputs = self._stage(f"client stage {number}", found, [*found["contributions"], *found["kept"]])
-        given, kept = outputs[: len(found["contributions"])], outputs[len(found["contributions"]) :]
-        self._known.update((("kept", number, i), node) for i, node in enumerate(kept))
-        contributions = iter(given)
+            kind = decode_type(sent["type"])
+            self.known["broadcast", number, i] = rearranging(sent["operation"], kind, (self._node(sent["from"]),))
+        given = [port for fold in found["aggregates"] for port in fold["contributions"]]
+        outputs = self._stage(f"client stage {number}", found, [*given, *found["kept"]])
+        self.known.update((("kept", number, i), node) for i, node in enumerate(outputs[len(given) :]))
+        contributions = iter(outputs[: len(given)])
         for i, fold in enumerate(found["aggregates"]):
-            self._known["aggregate", number, i] = self._aggregate(fold, contributions)
+            self.known["aggregate", number, i] = self._aggregate(fold, contributions)
         for i, sequence in enumerate(found["collected"]):
-            kind, source = decode_type(sequence["type"]), self._node(sequence["of"])
+            kind, source = decode_type(sequence["type"]), self._node(sequence["from"])
             if kind != FederatedType(SequenceType(unplaced(source.type)), SERVER):
                 raise ValueError(f"a sequence {kind} of {source.type}")
-            self._known["collected", number, i] = Intrinsic(kind, "federated_collect", (source,))
+            self.known["collected", number, i] = Intrinsic(kind, "federated_collect", (source,))
 
     def _stage(self, name: str, found: dict[str, Any], outputs: list[Any]) -> list[Node]:
         """The outputs of a stage."""
-        inputs = tuple(self._node(expression) for expression in found["inputs"])
-        result = StructType([(None, decode_type(kind)) for kind in outputs])
+        inputs = tuple(map(self._input, found["inputs"]))
+        result = StructType([(None, decode_type(port["type"])) for port in outputs])
         argument = None
         if inputs:
             names = (None,) * len(inputs)
@@ -85,21 +127,18 @@ class ProgramDecoder:
         signature = FunctionType(None if argument is None else argument.type, result)
         form = Form([unplaced(node.type) for node in inputs], [unplaced(kind) for kind in result])
         function = stored(found["function"], self._reader, self._functions, form, found.get("vectorised"))
-        stage = StoredStage(name, signature, function, tuple(found["names"]), narrow_paths(found))
+        output_names = tuple(str(port["name"]) for port in outputs)
+        stage = StoredStage(name, signature, function, output_names, narrow_paths(found))
         node = Apply(result, stage, argument)
         return [select(node, i) for i in range(len(result))]
 
     def _aggregate(self, found: dict[str, Any], contributions: Any) -> Intrinsic:
-        kinds = [decode_type(kind) for kind in found["contributions"]]
-        arguments = [next(contributions) for _ in kinds]
-        if [unplaced(node.type) for node in arguments] != kinds:
-            raise ValueError("an aggregate of values of other types than it takes")
-        kind, start = decode_type(found["type"]), None
+        arguments = [next(contributions) for _ in found["contributions"]]
+        kinds = [unplaced(node.type) for node in arguments]
+        kind, start = decode_type(found["result"]["type"]), None
         if found["start"] is not None:
-            arguments.append(self._node(found["start"]))
-            start = decode_type(found["start_type"])
-            if unplaced(arguments[-1].type) != start:
-                raise ValueError("an aggregate that starts from a value of another type than it says")
+            arguments.append(self._input(found["start"]))
+            start = unplaced(arguments[-1].type)
         if not isinstance(kind, FederatedType) or kind.placement is not SERVER:
             raise ValueError(f"an aggregate of type {kind}")
         if found["collective"] not in (None, "sum", "min", "max") or found["operation"] not in FOLDS:
@@ -108,6 +147,9 @@ class ProgramDecoder:
         states = zero.exported.out_avals
         if any(export.is_symbolic_dim(size) for state in states for size in state.shape):
             raise ValueError("an aggregate whose state has no known size")
+        declared = found["state"]
+        if declared is not None and list(map(decode_type, declared)) != state_types(states):
+            raise ValueError(f"an aggregate whose state is of other types than {declared}")
         accumulate = self._part(found["accumulate"], Form(kinds, states, states))
         merge = self._part(found["merge"], Form([], states, [*states, *states]))
         report = self._part(found["report"], Form([], [unplaced(kind)], states))
@@ -118,34 +160,22 @@ class ProgramDecoder:
             (zero, accumulate, merge, report),
             found["collective"],
             bool(found["protected"]),
+            Terms.decode(found),
         )
         return Intrinsic(kind, found["operation"], tuple(arguments), (fold,))
 
-    def _part(self, found: dict[str, Any], form: Form) -> StoredFunction:
-        return stored(found, self._reader, self._functions, form)
+    def _input(self, found: dict[str, Any]) -> Node:
+        """What a stage takes, which is of the type that is said."""
+        node, kind = self._node(found["from"]), decode_type(found["type"])
+        if node.type != kind:
+            raise ValueError(f"a value {found['name']!r} of type {kind} that comes from one of type {node.type}")
+        return node
 
     def _node(self, expression: list[Any]) -> Node:
-        match expression:
-            case ["parameter"]:
-                assert self._parameter is not None
-                return self._parameter
-            case ["select", source, int(index)]:
-                return select(self._node(source), index)
-            case ["struct", kind, elements]:
-                struct, parts = decode_type(kind), tuple(map(self._node, elements))
-                if not isinstance(struct, StructType) or list(struct) != [part.type for part in parts]:
-                    raise ValueError(f"a struct {struct} of {', '.join(part.type.compact() for part in parts)}")
-                return MakeStruct(struct, struct.names, parts)
-            case ["literal", kind, value]:
-                decoded = decode_type(kind)
-                literal = decode_value(value, decoded, self._reader)
-                to_value(literal, decoded, "a literal")
-                return Literal(decoded, literal)
-            case ["operation", name, kind, arguments]:
-                return _rearranging(name, decode_type(kind), tuple(map(self._node, arguments)))
-            case [str(what), int(stage), int(index)]:
-                return self._known[what, stage, index]
-        raise ValueError(f"a value that comes from {expression!r}")
+        return self._expressions.node(expression)
+
+    def _part(self, found: dict[str, Any], form: Form) -> StoredFunction:
+        return stored(found, self._reader, self._functions, form)
 
 
 def stored(
@@ -179,24 +209,3 @@ def _function(
     constants = [reader.array(array) for array in found["constants"]]
     form.check(exported, [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in constants])
     return exported, tuple(array.read for array in constants)
-
-
-def _rearranging(name: str, kind: Type, arguments: tuple[Node, ...]) -> Intrinsic:
-    types = [node.type for node in arguments]
-    if name not in REARRANGING or not _rearranges(name, kind, types):
-        taken = ", ".join(part.compact() for part in types)
-        raise ValueError(f"an operation {name!r} that gives {kind} of {taken or 'nothing'}")
-    return Intrinsic(kind, name, arguments)
-
-
-def _rearranges(name: str, kind: Type, types: list[Type]) -> bool:
-    """Whether an operation of these types gives one of that type."""
-    if not isinstance(kind, FederatedType):
-        return False
-    if name == "federated_client_id":
-        return not types and kind.placement is CLIENTS
-    if len(types) != 1 or unplaced(types[0]) != kind.member:
-        return False
-    if name == "federated_broadcast":
-        return isinstance(types[0], FederatedType) and types[0].placement is SERVER and kind.placement is CLIENTS
-    return True

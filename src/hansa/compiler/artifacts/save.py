@@ -1,43 +1,36 @@
 """From a program to what an artifact keeps of it: each stage and each fold as StableHLO, and how they are connected.
 
 A value is named by where it comes from: a part of the parameter, an output of a server stage, what a client stage has
-given, kept or collected. `artifact_load` makes a graph of that again.
+given, kept or collected. `load` makes a graph of that again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import export, lax
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.artifact_error import ArtifactError
+from hansa.compiler.artifacts.exporting import Exporter
+from hansa.compiler.artifacts.expressions import REARRANGING
 from hansa.compiler.artifacts.file import Writer
-from hansa.compiler.artifacts.functions import look_at
-from hansa.compiler.artifacts.types import encode_type, encode_value
-from hansa.compiler.boundary import Symbols, avals, flatten, has_strings, unflatten, varying
-from hansa.compiler.evaluate import evaluate, member, sequence_elements
+from hansa.compiler.artifacts.ports import distinct, encode_port
+from hansa.compiler.artifacts.types import encode_type, encode_value, state_types
+from hansa.compiler.boundary import flatten, has_strings, unflatten, varying
+from hansa.compiler.evaluate import evaluate, member
 from hansa.compiler.explain.stages import name_of
 from hansa.compiler.narrowing import narrowed_inputs
 from hansa.compiler.partition import computed_sources, is_argument, is_client_id
 from hansa.compiler.program import ClientStage, Program, ServerStage
-from hansa.compiler.rewrites import faster
-from hansa.compiler.sequences import Aval, NeedsSizes
 from hansa.language.graph import Intrinsic, Literal, MakeStruct, Node, Parameter, Select
-from hansa.portable.tensors import Refused
-from hansa.types import FederatedType, TensorType, Type
+from hansa.types import FederatedType, Type
 
 _CLIENTS_AT_ONCE = 32
 """For how many clients at once a stage is compiled that cannot be for any number: the default of runtimes on a GPU."""
-
-REARRANGING = ("federated_broadcast", "federated_value", "federated_zip", "federated_client_id")
-"""The operations that compute nothing, and are kept as they are."""
 
 
 class ProgramEncoder:
@@ -52,8 +45,9 @@ class ProgramEncoder:
     def __init__(self, program: Program, writer: Writer, platforms: tuple[str, ...]) -> None:
         self._program = program
         self._writer = writer
-        self._platforms = platforms
+        self._exporter = Exporter(program.name, writer, platforms)
         self._known: dict[Node, list[Any]] = {}
+        self._names: dict[Node, str] = {}
         self._folds: dict[Any, dict[str, Any]] = {}
 
     def encode(self) -> dict[str, Any]:
@@ -78,52 +72,61 @@ class ProgramEncoder:
     def _server(self, number: int, stage: ServerStage) -> dict[str, Any]:
         outputs = [node for node in stage.outputs if not isinstance(node, Literal) and not is_argument(node)]
         inputs = self._inputs(outputs)
-        encoded = {
-            "inputs": [self._expression(node) for node in inputs],
-            "outputs": [encode_type(node.type) for node in outputs],
-            "names": [name_of(node) for node in outputs],
+        given, ports = self._given(inputs), self._ports(outputs)
+        self._learn("server", number, outputs, ports)
+        return {
+            "inputs": given,
+            "outputs": ports,
             "narrow": sorted(narrowed_inputs(inputs, outputs)),
             "function": self._function(f"{self._program.name}_server_{number}", inputs, outputs) if outputs else None,
         }
-        self._known.update((node, ["server", number, i]) for i, node in enumerate(outputs))
-        return encoded
 
     def _client(self, number: int, stage: ClientStage) -> dict[str, Any]:
         # What is known when the computation is written is a constant of the stage, and is not sent.
         broadcasts = [pair for pair in _intrinsics(stage.broadcasts) if not isinstance(pair[0], Literal)]
+        nodes = [node for _, node in broadcasts]
         sent = [
-            {
-                "operation": node.name,
-                "name": name_of(source),
-                "type": encode_type(node.type),
-                "of": self._expression(source),
-            }
-            for source, node in broadcasts
+            {**port, "operation": node.name, "from": self._expression(source)}
+            for (source, node), port in zip(broadcasts, self._ports(nodes), strict=True)
         ]
-        self._known.update((node, ["broadcast", number, i]) for i, (_, node) in enumerate(broadcasts))
+        self._learn("broadcast", number, nodes, sent)
         given = [node for aggregate in stage.aggregates for node in aggregate.contributions]
         kept = [n for n in dict.fromkeys(s for n in stage.kept for s in computed_sources(n)) if n not in self._known]
         outputs = [*given, *kept]
         inputs = self._inputs(outputs)
+        ports = self._ports(outputs)
         encoded = {
             "broadcasts": sent,
-            "inputs": [self._expression(node) for node in inputs],
-            "input_types": [encode_type(member(node.type)) for node in inputs],
-            "input_names": [name_of(node) for node in inputs],
-            "contributions": [encode_type(node.type) for node in given],
-            "kept": [encode_type(node.type) for node in kept],
-            "names": [name_of(node) for node in outputs],
+            "inputs": self._given(inputs),
+            "kept": ports[len(given) :],
             "narrow": sorted(narrowed_inputs(inputs, outputs)),
             **self._client_work(f"{self._program.name}_client_{number}", inputs, outputs),
-            "aggregates": [self._aggregate(aggregate) for aggregate in stage.aggregates],
+            "aggregates": self._aggregates(stage.aggregates, iter(ports)),
         }
-        self._known.update((node, ["kept", number, i]) for i, node in enumerate(kept))
+        self._learn("kept", number, kept, encoded["kept"])
+        results = [node for _, node in stage.collected]
         encoded["collected"] = [
-            {"type": encode_type(node.type), "of": self._expression(source)} for source, node in stage.collected
+            {**port, "from": self._expression(source)}
+            for (source, _), port in zip(stage.collected, self._ports(results), strict=True)
         ]
-        self._known.update((a.node, ["aggregate", number, i]) for i, a in enumerate(stage.aggregates))
-        self._known.update((node, ["collected", number, i]) for i, (_, node) in enumerate(stage.collected))
+        totals = [aggregate.node for aggregate in stage.aggregates]
+        self._learn("aggregate", number, totals, [fold["result"] for fold in encoded["aggregates"]])
+        self._learn("collected", number, results, encoded["collected"])
         return encoded
+
+    def _ports(self, nodes: Sequence[Node]) -> list[dict[str, Any]]:
+        """What the manifest says of values, by names that are all different: those that they have, if it can be."""
+        names = distinct(self._names.get(node) or name_of(node) for node in nodes)
+        return [encode_port(name, node.type) for name, node in zip(names, nodes, strict=True)]
+
+    def _given(self, nodes: Sequence[Node]) -> list[dict[str, Any]]:
+        """The same of what a stage takes, and where it comes from."""
+        return [{**port, "from": self._expression(node)} for node, port in zip(nodes, self._ports(nodes), strict=True)]
+
+    def _learn(self, what: str, number: int, nodes: Sequence[Node], ports: Sequence[dict[str, Any]]) -> None:
+        """Takes values as known to the stages that follow, by these names."""
+        for i, (node, port) in enumerate(zip(nodes, ports, strict=True)):
+            self._known[node], self._names[node] = [what, number, i], port["name"]
 
     def _inputs(self, roots: Iterable[Node]) -> list[Node]:
         """What a stage takes in to compute `roots`: known values and parts of the parameter."""
@@ -174,7 +177,7 @@ class ProgramEncoder:
             work, kinds = self._work(inputs, outputs), [member(node.type) for node in inputs]
             for clients in (None, _CLIENTS_AT_ONCE):
                 try:
-                    several, _ = self._export_any_size(f"{name}_vectorised", work, kinds, stacked=(own, clients))
+                    several, _ = self._exporter.any_size(f"{name}_vectorised", work, kinds, stacked=(own, clients))
                 except ArtifactError:  # Convolutions need a known number of clients, and some operations no number.
                     continue
                 encoded["vectorised"] = {"function": several, "varying": own, "clients": clients}
@@ -189,7 +192,7 @@ class ProgramEncoder:
                     f"{self._program.name!r} cannot be saved: it computes a value of type {node.type}{_at(node)}, and "
                     "strings are not computed with; return the string beside it"
                 )
-        return self._export_any_size(name, self._work(inputs, outputs), [member(node.type) for node in inputs])[0]
+        return self._exporter.any_size(name, self._work(inputs, outputs), [member(node.type) for node in inputs])[0]
 
     @staticmethod
     def _work(inputs: Sequence[Node], outputs: Sequence[Node]) -> Callable[..., list[Any]]:
@@ -203,6 +206,19 @@ class ProgramEncoder:
 
         return work
 
+    def _aggregates(
+        self, aggregates: Sequence[Aggregate], contributions: Iterator[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        results = self._ports([aggregate.node for aggregate in aggregates])
+        return [
+            {
+                **self._aggregate(aggregate),
+                "contributions": [next(contributions) for _ in aggregate.contributions],
+                "result": result,
+            }
+            for aggregate, result in zip(aggregates, results, strict=True)
+        ]
+
     def _aggregate(self, aggregate: Aggregate) -> dict[str, Any]:
         kinds = [member(node.type) for node in aggregate.contributions]
         result = member(aggregate.node.type)
@@ -213,11 +229,10 @@ class ProgramEncoder:
         return {
             "operation": aggregate.node.name,
             "name": name_of(aggregate.node),
-            "type": encode_type(aggregate.node.type),
-            "start": None if aggregate.start is None else self._expression(aggregate.start),
-            "start_type": None if aggregate.start is None else encode_type(member(aggregate.start.type)),
+            "start": None if aggregate.start is None else self._given([aggregate.start])[0],
             "collective": aggregate.collective,
             "protected": aggregate.protected,
+            **aggregate.terms.encode(),
             **self._folds[key],
         }
 
@@ -232,7 +247,7 @@ class ProgramEncoder:
             return [jnp.asarray(leaf) for leaf in leaves]
 
         name = f"{self._program.name}_{aggregate.name}"
-        encoded, states = self._export_any_size(
+        encoded, states = self._exporter.any_size(
             f"{name}_zero", zero, [] if aggregate.start is None else [member(aggregate.start.type)]
         )
         if any(export.is_symbolic_dim(dim) for state in states for dim in state.shape):
@@ -262,122 +277,12 @@ class ProgramEncoder:
             return flatten(result, aggregate.report(state(arrays)))
 
         return {
-            "contributions": [encode_type(kind) for kind in kinds],
+            "state": [encode_type(kind) for kind in state_types(states)],
             "zero": encoded,
-            "accumulate": self._export_any_size(f"{name}_accumulate", accumulate, kinds, states)[0],
-            "merge": self._export(f"{name}_merge", merge, [*states, *states])[0],
-            "report": self._export(f"{name}_report", report, states)[0],
+            "accumulate": self._exporter.any_size(f"{name}_accumulate", accumulate, kinds, states)[0],
+            "merge": self._exporter.export(f"{name}_merge", merge, [*states, *states])[0],
+            "report": self._exporter.export(f"{name}_report", report, states)[0],
         }
-
-    def _export_any_size(
-        self,
-        name: str,
-        function: Callable[..., list[Any]],
-        kinds: Sequence[Type],
-        before: Sequence[Aval] = (),
-        stacked: tuple[Sequence[bool], int | None] | None = None,
-    ) -> tuple[dict[str, Any], list[Aval]]:
-        """`_export`, for arguments `before` and then the arrays of types whose unknown sizes may be any.
-
-        With `stacked`, it is for so many clients, or for any number: these of the arrays are stacks then, and so are
-        all results.
-
-        Each unknown size is one of its own, if the function can be traced so, or the same on the same axis of all.
-        """
-        try:
-            unknown = _count_unknown(kinds)
-            raised: Exception | None = None
-            for shared in (False, True) if unknown > 1 else (False,):
-                symbols = Symbols(shared)
-                try:
-                    arguments = [*before, *(aval for kind in kinds for aval in avals(kind, symbols))]
-                    if stacked is None:
-                        return self._export(name, function, arguments)
-                    own, number = stacked
-                    clients = symbols.new() if number is None else number
-                    stacks = [
-                        Aval((clients, *aval.shape), aval.dtype) if is_own else aval
-                        for aval, is_own in zip(arguments, own, strict=True)
-                    ]
-                    axes = tuple(0 if is_own else None for is_own in own)
-                    return self._export(name, jax.vmap(function, axes), stacks)
-                except ArtifactError:
-                    raise
-                except Exception as error:
-                    raised = raised or error
-            assert raised is not None
-            raise raised
-        except ArtifactError:
-            raise
-        except NeedsSizes as error:
-            raise ArtifactError(
-                f"{self._program.name!r} cannot be saved: {error}. A file holds programs for batches of every size, so "
-                "write the function for any: without `if` on a size, and with operations along the batch that Hansa "
-                "knows"
-            ) from error
-        except Exception as error:
-            raise ArtifactError(
-                f"{self._program.name!r} cannot be saved: {name} cannot be compiled for data of every size: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-
-    def _export(
-        self, name: str, function: Callable[..., list[Any]], arguments: Sequence[Aval]
-    ) -> tuple[dict[str, Any], list[Aval]]:
-        """A function as an entry, with the arrays it closes over as others, and the shapes of its results."""
-        with jax.enable_x64(True):
-            closed = faster(jax.make_jaxpr(function)(*arguments), portable=True)
-            constants, restore = zip(*map(_plain, closed.consts), strict=True) if closed.consts else ((), ())
-
-            def run(*arrays: Any) -> list[Any]:
-                consts = [put(array) for put, array in zip(restore, arrays, strict=False)]
-                return list(jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*arrays[len(consts) :]))
-
-            run.__name__ = "".join(letter if letter.isalnum() else "_" for letter in name)
-            shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in constants]
-            try:
-                with _without_source_lines():
-                    exported = export.export(jax.jit(run), platforms=self._platforms)(*shapes, *arguments)
-                data = bytes(exported.serialize())
-                look_at(exported)
-            except Refused as error:
-                raise ArtifactError(
-                    f"{self._program.name!r} cannot be saved: {name} has {error}, which no file may have; write it "
-                    "with other operations"
-                ) from error
-            except Exception as error:
-                raise ArtifactError(
-                    f"{self._program.name!r} cannot be saved: {name} cannot be exported for "
-                    f"{', '.join(self._platforms)}: {error}"
-                ) from error
-        entry = {"entry": self._writer.function(data), "constants": [self._writer.array(a) for a in constants]}
-        return entry, [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in closed.out_avals]
-
-
-@contextmanager
-def _without_source_lines() -> Iterator[None]:
-    """StableHLO that does not say which files and lines it comes from: a file is for other people's machines."""
-    name = "jax_traceback_in_locations_limit"
-    before = getattr(jax.config, name)
-    jax.config.update(name, 0)
-    try:
-        yield
-    finally:
-        jax.config.update(name, before)
-
-
-def _plain(constant: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """A constant as an array that NumPy has, and how to make it of that."""
-    if jnp.issubdtype(constant.dtype, jax.dtypes.prng_key):
-        kind = jax.random.key_impl(constant)
-        return np.asarray(jax.random.key_data(constant)), lambda data: jax.random.wrap_key_data(data, impl=kind)
-    return np.asarray(constant), lambda data: data
-
-
-def _count_unknown(kinds: Iterable[Type]) -> int:
-    """How many sizes of tensors are unknown, those in sequences apart."""
-    plain = [part for kind in kinds if not sequence_elements(kind) for part in kind.components()]
-    return sum(part.shape.count(None) for part in plain if isinstance(part, TensorType))
 
 
 def _is_own(node: Node) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hansa.types import (
     SequenceType,
     Struct,
     StructType,
+    TensorType,
     Type,
     parse_type,
 )
@@ -61,6 +63,11 @@ def _with_containers(kind: Type, containers: dict[str, type[Struct]], count: lis
         case FunctionType():
             return FunctionType(None if kind.parameter is None else inner(kind.parameter), inner(kind.result))
     return kind
+
+
+def state_types(arrays: Iterable[Any]) -> list[Type]:
+    """The types of the arrays of an aggregate's state."""
+    return [TensorType(array.dtype, array.shape) for array in arrays]
 
 
 def encode_value(value: Any, writer: Writer) -> Any:

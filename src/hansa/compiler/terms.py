@@ -1,0 +1,56 @@
+"""`Terms`: what holds for the contributions to an aggregate, beside their types."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+DISCLOSURES = ("each", "sum", "noised sum")
+"""What a server may see: each client's contribution, the sum of those of a cohort only, or such a sum with noise."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds for the contributions to an aggregate, as far as the computation says it.
+
+    Attributes:
+        disclosure: what the server sees, of `DISCLOSURES`.
+        bound: how large a client's contribution may be.
+        max_weight: how large its weight may be.
+        min_cohort: of how many clients there must be contributions for there to be a result.
+
+    Raises:
+        ValueError: if one of them is of another kind.
+    """
+
+    disclosure: str | None = None
+    bound: float | None = None
+    max_weight: float | None = None
+    min_cohort: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.disclosure is not None and self.disclosure not in DISCLOSURES:
+            raise ValueError(f"disclosure is one of {', '.join(map(repr, DISCLOSURES))}; found {self.disclosure!r}")
+        for name in ("bound", "max_weight"):
+            value = getattr(self, name)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (is_number and 0 < value <= sys.float_info.max):
+                raise ValueError(f"{name} is a positive number; found {value!r}")
+        least = self.min_cohort
+        if least is not None and (isinstance(least, bool) or not isinstance(least, int) or least < 1):
+            raise ValueError(f"min_cohort is a positive number of clients; found {least!r}")
+
+    def encode(self) -> dict[str, Any]:
+        """What `decode` reads, among other things of a manifest."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def decode(cls, found: Mapping[str, Any]) -> Terms:
+        """What a manifest says of an aggregate; what it does not say is None."""
+        return cls(**{field.name: found.get(field.name) for field in fields(cls)})
+
+
+NO_TERMS = Terms()
+"""What holds where nothing is said."""
