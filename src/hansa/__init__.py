@@ -39,6 +39,9 @@ if _TYPE_CHECKING:
     from hansa.language.intrinsics import federated_sum as federated_sum
     from hansa.language.intrinsics import federated_value as federated_value
     from hansa.language.intrinsics import federated_zip as federated_zip
+    from hansa.language.occasions import AbandonedError as AbandonedError
+    from hansa.language.occasions import Occasion as Occasion
+    from hansa.language.occasions import current_occasion as current_occasion
     from hansa.language.protected_sums import federated_secure_sum as federated_secure_sum
     from hansa.language.protected_sums import federated_secure_sum_bitwidth as federated_secure_sum_bitwidth
     from hansa.language.sequences import sequence_map as sequence_map
@@ -92,6 +95,7 @@ _HOMES = {
         "federated_value",
         "federated_zip",
     ),
+    "hansa.language.occasions": ("AbandonedError", "Occasion", "current_occasion"),
     "hansa.language.protected_sums": ("federated_secure_sum", "federated_secure_sum_bitwidth"),
     "hansa.language.sequences": ("sequence_map", "sequence_reduce", "sequence_sum"),
     "hansa.language.tracing": ("federated_computation", "jax_computation", "tf_computation"),

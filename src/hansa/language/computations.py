@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from hansa._tracebacks import boundaries
+from hansa.language import occasions
 from hansa.language.computation import Computation
 from hansa.language.context import Trace, current_runtime, current_trace, user_line
 from hansa.language.graph import Apply, Node, Parameter
@@ -39,7 +40,8 @@ class Runnable(Computation):
         trace = current_trace()
         if trace is None:
             try:
-                return current_runtime().invoke(self, argument)
+                with occasions.calling():
+                    return current_runtime().invoke(self, argument)
             except TypeError:
                 # Values are looked for only where there is an error, as there may be much data.
                 error = misplaced(argument, f"the argument of {self.name!r}")

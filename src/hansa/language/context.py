@@ -24,7 +24,7 @@ class Runtime(Protocol):
     """Something that executes computations.
 
     It may also have a method `plan(computation)`, which says in a line how it would go about it; `hansa.explain` shows
-    that.
+    that. `hansa.current_occasion()` says in `invoke` what the call is part of.
     """
 
     def invoke(self, computation: Computation, argument: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hansa._instead import instead
 from hansa.language.context import current_runtime
+from hansa.language.occasions import new_run
 from hansa.program.callbacks import Callback, to_callbacks
 from hansa.program.checkpoints import state_member
 from hansa.program.cohorts import Cohorts
@@ -229,6 +230,7 @@ def train(
         if run_dir is not None:
             state_member(process.state_type)
             noted = {"rounds": plan.rounds, "data": repr(data), "versions": _versions(), "devices": _devices()}
+            noted["id"] = new_run()
             noted["about"] = facts(process)
             folder = stack.enter_context(
                 RunFolder(Path(run_dir), asked, noted, resume, keep, plan.keep_every, allow_changes)

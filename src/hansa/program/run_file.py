@@ -76,7 +76,8 @@ def read_run(folder: Path) -> dict[str, Any]:
 
     Its fields: `asked`, what the run is, an object; `rounds`, how many it is to have; `ended`,
     `{"rounds": …, "stopped": …}`, or None if the run has not come to an end: it is under way, or was killed. And, for
-    people, `data`, text; `versions` of packages; `about`, see `hansa.program.facts`; and `devices`, its last ones.
+    people, `data`, text; `versions` of packages; `about`, see `hansa.program.facts`; and `devices`, its last ones. `id`
+    is what it is called, unless it is of an earlier version.
 
     Raises:
         RunError: if there is no run in it, or the file is damaged.
@@ -138,6 +139,8 @@ def _problem(run: Mapping[str, Any]) -> str | None:
         return "`evaluate_every` is no number of rounds"
     if not isinstance(run.get("data", ""), str):
         return "`data` is no text"
+    if not isinstance(run.get("id", ""), str):
+        return "`id` is no text"
     versions = run.get("versions", {})
     if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
         return "`versions` are not those of packages"

@@ -100,6 +100,12 @@ class RunFolder:
         """What `run.json` says, or is to say."""
         return self._run
 
+    @property
+    def run_id(self) -> str:
+        """What the run is called, as a text that no other run has; it keeps it when it goes on."""
+        found: str = self._run["id"]
+        return found
+
     def _open(self) -> None:
         self.resumed = has_run(self.path)
         if self.resumed:
@@ -115,8 +121,9 @@ class RunFolder:
                 self._check(before)
                 self._warn_of_devices(before)
             # When it began, and with what: as it was said then, or not at all.
-            known = ("data", "versions", "about")
-            said = {name: (before or self._facts).get(name) for name in known}
+            known = ("data", "versions", "about", "id")
+            source = before or self._facts
+            said = {name: source[name] for name in known if name in source}
             facts = {name: said.get(name, value) for name, value in self._facts.items()}
             self._run = {"format": 1, "asked": self._asked, **facts, "ended": None}
             if before is not None and "changes" in before:

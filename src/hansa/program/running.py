@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from hansa._warnings import warn
+from hansa.language.occasions import AbandonedError, Part, new_run, part_of
 from hansa.program.checkpoints import Checkpoint
 from hansa.program.cohorts import Positions
 from hansa.program.interrupt import BY_USER, StopRequest
@@ -23,6 +25,14 @@ from hansa.types import FederatedType, is_tensor_structure, to_value
 
 _MOST_LISTED = 100
 """So many clients of a round are listed in the run's folder at most; of more, their number is noted."""
+_MOST_ATTEMPTS = 100
+"""So often a round is tried that the runtime abandons."""
+
+T = TypeVar("T")
+
+
+class _StoppedError(Exception):
+    """The run is to stop, between two attempts at a round."""
 
 
 class Run:
@@ -37,6 +47,7 @@ class Run:
 
     def __init__(self, plan: Plan, folder: RunFolder | None, sinks: Sequence[Sink]) -> None:
         self._plan, self._folder, self._sinks = plan, folder, sinks
+        self._name = new_run() if folder is None else folder.run_id
         self._log = None if folder is None else JsonLines(folder.path / ROUNDS)
         self._tables: list[Sink] = (
             [] if folder is None else [JsonLines(folder.path / RECORDS), CSV(folder.path / TABLE)]
@@ -46,6 +57,7 @@ class Run:
         self.done = self._saved = 0
         self.records: list[dict[str, Scalar]] = []
         self.stopped: str | None = None
+        self._stop = StopRequest()
 
     def restore(self, initial_state: Any) -> None:
         """Begin with the last checkpoint, or with the initial state."""
@@ -61,7 +73,8 @@ class Run:
             with self._writing():
                 self._folder.checkpoints.clean(done)
         if found is None:
-            self.state = process.initialize() if initial_state is None else _checked_state(initial_state, process)
+            with part_of(self._name, 0, 1, "initialize"):
+                self.state = process.initialize() if initial_state is None else _checked_state(initial_state, process)
         else:
             assert self._folder is not None
             self.state, self.done, self.stopped = found.state, found.round, found.stopped
@@ -97,16 +110,9 @@ class Run:
 
     def execute(self, stop: StopRequest, shown: Progress) -> None:
         """Run the rounds that are to be run, or those until a stop is asked for."""
-        if self._plan.evaluate_initial and not self.done:
-            begin = time.perf_counter()
-            record = self._evaluate_initial()
-            shown.add(record, time.perf_counter() - begin)
-        while self.done < self._plan.rounds and self.stopped is None and not stop.requested:
-            begin = time.perf_counter()
-            record = self._round(self.done + 1)
-            shown.add(record, time.perf_counter() - begin)
-            if self.done % self._plan.checkpoint_every == 0:
-                self._save()
+        self._stop = stop
+        with contextlib.suppress(_StoppedError):
+            self._execute(shown)
         if self._saved != self.done:
             self._save()
         if self.done < self._plan.rounds and self.stopped is None:
@@ -115,9 +121,20 @@ class Run:
             with self._writing():
                 self._folder.end(self.done, self.stopped)
 
+    def _execute(self, shown: Progress) -> None:
+        if self._plan.evaluate_initial and not self.done:
+            begin = time.perf_counter()
+            record = self._evaluate_initial()
+            shown.add(record, time.perf_counter() - begin)
+        while self.done < self._plan.rounds and self.stopped is None and not self._stop.requested:
+            begin = time.perf_counter()
+            record = self._round(self.done + 1)
+            shown.add(record, time.perf_counter() - begin)
+            if self.done % self._plan.checkpoint_every == 0:
+                self._save()
+
     def _evaluate_initial(self) -> Record:
-        assert self._plan.evaluate is not None
-        metrics = flatten(self._plan.evaluate(self.state), EVALUATION.rstrip("/"))
+        metrics = self._measured(self.state, 0)
         self._write(0, metrics)
         record = _merged({"round": 0}, metrics)
         self.records.append(record)
@@ -127,14 +144,14 @@ class Run:
         plan = self._plan
         begin = time.perf_counter()
         data, positions = plan.cohorts(number)
-        state, metrics = plan.step(self.state, data)
+        state, metrics = self._attempted(number, "round", lambda: plan.step(self.state, data))
         seconds = {"seconds": time.perf_counter() - begin, "evaluation_seconds": 0.0}
         if plan.is_evaluated(number):
-            metrics = self._evaluated(state, metrics, seconds)
+            metrics = self._evaluated(number, state, metrics, seconds)
         for callback in plan.callbacks:
             self.stopped = callback.after_round(number, state, metrics) or self.stopped
         if plan.evaluate is not None and not plan.is_evaluated(number) and self._is_last(number):
-            metrics = self._evaluated(state, metrics, seconds)
+            metrics = self._evaluated(number, state, metrics, seconds)
             for callback in plan.callbacks:
                 getattr(callback, "after_last_evaluation", _nothing)(number, state, metrics)
         record = _merged({"round": number}, metrics)
@@ -150,13 +167,33 @@ class Run:
         """Whether a round is the last one of all, or the one that a callback stops after; it is evaluated, too."""
         return number == self._plan.rounds or self.stopped is not None
 
-    def _evaluated(self, state: Any, metrics: Record, seconds: dict[str, float]) -> dict[str, Scalar]:
+    def _evaluated(self, number: int, state: Any, metrics: Record, seconds: dict[str, float]) -> dict[str, Scalar]:
         """The metrics of a round with those of its evaluation, whose seconds are noted."""
         begin = time.perf_counter()
-        assert self._plan.evaluate is not None
-        found = _merged(metrics, flatten(self._plan.evaluate(state), EVALUATION.rstrip("/")))
+        found = _merged(metrics, self._measured(state, number))
         seconds["evaluation_seconds"] = time.perf_counter() - begin
         return found
+
+    def _measured(self, state: Any, number: int) -> dict[str, Scalar]:
+        evaluate = self._plan.evaluate
+        assert evaluate is not None
+        return self._attempted(number, "evaluation", lambda: flatten(evaluate(state), EVALUATION.rstrip("/")))
+
+    def _attempted(self, number: int, part: Part, work: Callable[[], T]) -> T:
+        """What comes of a part of a round, at the first attempt that the runtime does not abandon."""
+        for attempt in itertools.count(1):
+            try:
+                with part_of(self._name, number, attempt, part):
+                    return work()
+            except AbandonedError as error:
+                if attempt == _MOST_ATTEMPTS:
+                    error.add_note(f"That was attempt {attempt} at round {number}, and is the last one.")
+                    raise
+                if self._stop.requested:
+                    if part == "round":
+                        raise _StoppedError from error
+                    raise  # Callbacks may know of a round that is evaluated, so it cannot be taken back.
+        raise AssertionError
 
     def _write(self, number: int, metrics: Record) -> None:
         with self._writing():
