@@ -54,6 +54,7 @@ if _TYPE_CHECKING:
     from hansa.program.fitting import fit as fit
     from hansa.runtimes.inprocess.runtime import InProcessRuntime as InProcessRuntime
     from hansa.runtimes.reference import ReferenceRuntime as ReferenceRuntime
+    from hansa.runtimes.stages.executor import Stages as Stages
     from hansa.types import CLIENTS as CLIENTS
     from hansa.types import SERVER as SERVER
     from hansa.types import FederatedType as FederatedType
@@ -103,6 +104,7 @@ _HOMES = {
     "hansa.program.fitting": ("fit",),
     "hansa.runtimes.inprocess.runtime": ("InProcessRuntime",),
     "hansa.runtimes.reference": ("ReferenceRuntime",),
+    "hansa.runtimes.stages.executor": ("Stages",),
     "hansa.types": (
         "CLIENTS",
         "SERVER",

@@ -7,7 +7,7 @@ zips, broadcasts) belongs nowhere: each stage does it again where it needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeGuard
 
 from hansa.compiler.aggregates import aggregate, is_folded
@@ -25,7 +25,7 @@ from hansa.types import CLIENTS, FederatedType, StructType, Type, tensor_leaves
 def compile_computation(computation: Computation) -> Program:
     """The program of a computation."""
     parameter, result = _graph(computation)
-    parts = _placed_parts(result)
+    parts = placed_parts(result)
     nodes = list(dict.fromkeys(node for root in (result, *parts) for node in walk(root)))
     depths = _depths(nodes)
     results = [collected_from(part) for part in parts]
@@ -207,6 +207,24 @@ def _sources(root: Node, stop: Callable[[Node], bool]) -> list[Node]:
     return [node for node in within(root, stop) if stop(node)]
 
 
+def taken_in(roots: Iterable[Node], is_known: Callable[[Node], bool]) -> list[Node]:
+    """What is taken in to compute some values: of what they are made of, the nearest that is known, the clients'
+    numbers, and parts of the parameter."""
+    found: dict[Node, None] = {}
+    seen: set[Node] = set()
+    stack = list(roots)[::-1]
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if is_known(node) or is_argument(node) or is_client_id(node):
+            found[node] = None
+        else:
+            stack.extend(reversed(node.inputs))
+    return list(found)
+
+
 def computed_sources(root: Node) -> list[Node]:
     """What clients compute, and `root`, a value at the clients, is put together from; `root` itself if it is such."""
     return _sources(root, _computed)
@@ -226,12 +244,12 @@ def within(root: Node, stop: Callable[[Node], bool]) -> list[Node]:
     return list(seen)
 
 
-def _placed_parts(node: Node) -> list[Node]:
-    """The values a result is made of, each at one place."""
+def placed_parts(node: Node) -> list[Node]:
+    """The values a node is made of, each at one place."""
     if isinstance(node, MakeStruct):
-        return [part for element in node.elements for part in _placed_parts(element)]
+        return [part for element in node.elements for part in placed_parts(element)]
     if isinstance(node.type, StructType) and any(_has_placement(field) for field in node.type):
-        return [part for i in range(len(node.type)) for part in _placed_parts(select(node, i))]
+        return [part for i in range(len(node.type)) for part in placed_parts(select(node, i))]
     return [node]
 
 

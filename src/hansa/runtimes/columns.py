@@ -6,7 +6,7 @@ All sequences of one argument lie one after another in one array per tensor. Arr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,21 @@ class Capacity:
         return capacity
 
 
+def exactly(size: int) -> Callable[[Any, int], int]:
+    """The one capacity that there is.
+
+    Raises:
+        ValueError: when it is asked for more.
+    """
+
+    def capacity(key: Any, asked: int) -> int:
+        if asked > size:
+            raise ValueError(f"a batch has {asked} rows, but batches are to be padded to {size}")
+        return size
+
+    return capacity
+
+
 @dataclass
 class Room:
     """The capacities of one program's arguments: rows and elements may have much slack, since what is not used costs
@@ -59,7 +74,7 @@ class Room:
 
     rows: Capacity = field(default_factory=lambda: Capacity(slack=3.0, waste=32.0, least=1024))
     elements: Capacity = field(default_factory=lambda: Capacity(slack=4.0, waste=64.0, least=1024))
-    batch: Capacity = field(default_factory=lambda: Capacity(slack=1.0, waste=2.0, least=8))
+    batch: Callable[[Any, int], int] = field(default_factory=lambda: Capacity(slack=1.0, waste=2.0, least=8))
     clients: Capacity = field(default_factory=lambda: Capacity(slack=2.0, waste=32.0, least=32))
 
 

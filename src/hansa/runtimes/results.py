@@ -25,6 +25,11 @@ def computed_parts(program: Program) -> list[Node]:
     return [part for part in parts if not is_passed(part)]
 
 
+def stays_with_clients(program: Program) -> bool:
+    """Whether a part of a program's result is one that each client has, and has computed."""
+    return any(map(is_stacked, computed_parts(program)))
+
+
 def assemble(program: Program, argument: Any, values: dict[Node, Any], clients: int) -> Any:
     """The result of a call.
 

@@ -24,7 +24,7 @@ from hansa.compiler.boundary import flatten, has_strings, unflatten, varying
 from hansa.compiler.evaluate import evaluate, member
 from hansa.compiler.explain.stages import name_of
 from hansa.compiler.narrowing import narrowed_inputs
-from hansa.compiler.partition import computed_sources, is_argument, is_client_id
+from hansa.compiler.partition import computed_sources, is_argument, taken_in
 from hansa.compiler.program import ClientStage, Program, ServerStage
 from hansa.language.graph import Intrinsic, Literal, MakeStruct, Node, Parameter, Select
 from hansa.types import FederatedType, Type
@@ -130,19 +130,7 @@ class ProgramEncoder:
 
     def _inputs(self, roots: Iterable[Node]) -> list[Node]:
         """What a stage takes in to compute `roots`: known values and parts of the parameter."""
-        found: dict[Node, None] = {}
-        seen: set[Node] = set()
-        stack = list(roots)[::-1]
-        while stack:
-            node = stack.pop()
-            if node in seen:
-                continue
-            seen.add(node)
-            if node in self._known or is_argument(node) or is_client_id(node):
-                found[node] = None
-            else:
-                stack.extend(reversed(node.inputs))
-        return list(found)
+        return taken_in(roots, self._known.__contains__)
 
     def _expression(self, node: Node) -> list[Any]:
         """Where a value comes from."""

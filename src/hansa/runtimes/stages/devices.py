@@ -12,6 +12,7 @@ import numpy.typing as npt
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from hansa.compiler.narrowing import Path
 from hansa.compiler.sequences import Columns
 from hansa.runtimes.arguments import Arguments, Static, pack
 from hansa.runtimes.columns import Packed, pad_rows
@@ -19,7 +20,7 @@ from hansa.runtimes.replicas import whole_of
 from hansa.runtimes.stages.compiled import Compiled
 from hansa.runtimes.stages.executable import Executable
 from hansa.runtimes.stages.round import AXIS, Cohort
-from hansa.types import Struct
+from hansa.types import Struct, Type
 from hansa.types.examples import Examples
 
 
@@ -40,11 +41,24 @@ class Devices:
         self._resident: WeakKeyDictionary[Examples, dict[Any, tuple[Any, ...]]] = WeakKeyDictionary()
 
     def pack(
-        self, compiled: Compiled, argument: Any, what: str, only: npt.NDArray[np.int64] | None = None
+        self,
+        compiled: Compiled,
+        argument: Any,
+        what: str,
+        only: npt.NDArray[np.int64] | None = None,
+        of: tuple[Type, frozenset[Path]] | None = None,
     ) -> tuple[Any, Static]:
-        """The argument on every device, with the data of all clients or of some, and its layout."""
-        kind = compiled.program.signature.parameter
-        arguments = pack(kind, argument, compiled.room, what, only, compiled.narrow)
+        """The argument on every device, with the data of all clients or of some, and its layout.
+
+        Args:
+            compiled: the program.
+            argument: what the caller passed.
+            what: how messages name it.
+            only: the positions of these clients.
+            of: the argument's type, and its tensors that are computed with in 32 bits; by default of the parameter.
+        """
+        kind, narrow = of or (compiled.program.signature.parameter, compiled.narrow)
+        arguments = pack(kind, argument, compiled.room, what, only, narrow)
         sizes = compiled.sizes_with(arguments.sequences)
         static = tuple((packed.capacity, sizes) for packed in arguments.sequences)
         return self._put(arguments, self._mesh_of(compiled)), static

@@ -44,9 +44,10 @@ class Executable:
     ) -> None:
         self._function, self._mesh, self._in_specs, self._out_specs = function, mesh, in_specs, out_specs
         self._collective = collective or mesh.size > 1 or mesh.devices.flat[0] != jax.devices()[0]
-        # A device per core needs no threads of its own. Set here only: the user's other JAX code keeps its threads.
-        alone = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
-        self._options = {"xla_cpu_multi_thread_eigen": False} if alone else None
+        # With threads of its own in a product, a device may add up in another order than without: one device gives the
+        # bits of many. Set here only: the user's other JAX code keeps its threads.
+        on_cpu = mesh.devices.flat[0].platform == "cpu"
+        self._options = {"xla_cpu_multi_thread_eigen": False} if on_cpu else None
         self._on_compile, self._donated = on_compile, donated
         self._compiled: dict[Any, Callable[..., Any]] = {}
 

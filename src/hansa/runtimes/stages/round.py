@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import Environment, evaluate
 from hansa.compiler.partition import is_broadcast, is_client_id, is_stacked, within
 from hansa.compiler.program import ClientStage, Program
@@ -111,11 +112,8 @@ def fold(
 
     The work of `at_once` clients is one vectorised computation; contributions are taken in one after another.
     """
-    device = lax.axis_index(AXIS)
-    order, length = cohort.order[device], cohort.lengths[device]
 
-    def work(turn: Any) -> tuple[list[list[Any]], list[Any]]:
-        client = order[turn]
+    def read(client: Any) -> Environment:
         env = dict(broadcasts)
         for node in stage.inputs:
             if node is program.parameter:
@@ -124,21 +122,30 @@ def fold(
                 env[node] = jax.tree.map(lambda stack: stack[client], kept[node])
             else:
                 env[node] = cohort.ids[client]
-        return stage.work(env)
+        return env
+
+    return fold_each(stage, read, cohort, states, at_once)
+
+
+def fold_each(
+    stage: ClientStage, read: Callable[[Any], Environment], cohort: Cohort, states: list[Any], at_once: int
+) -> tuple[list[Any], list[Any]]:
+    """`fold`, with a function that gives what a stage's work needs from a client's position in the cohort."""
+    device = lax.axis_index(AXIS)
+    order, length = cohort.order[device], cohort.lengths[device]
+
+    def work(turn: Any) -> tuple[list[list[Any]], list[Any]]:
+        return stage.work(read(order[turn]))
 
     shapes = jax.eval_shape(lambda: work(jnp.int32(0))[1]) if stage.kept else []
     stacks = jax.tree.map(lambda leaf: jnp.zeros((order.shape[0], *leaf.shape), leaf.dtype), shapes)
 
     def take(turn: Any, result: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
         (states, stacks), (contributions, values) = carry, result
-        after = []
-        for aggregate, state, given in zip(stage.aggregates, states, contributions, strict=True):
-            new = aggregate.accumulate(state, given)
-            leaves = [
-                lax.convert_element_type(x, y.dtype)
-                for x, y in zip(jax.tree.leaves(new), jax.tree.leaves(state), strict=True)
-            ]
-            after.append(jax.tree.unflatten(jax.tree.structure(state), leaves))
+        after = [
+            accumulated(aggregate, state, given)
+            for aggregate, state, given in zip(stage.aggregates, states, contributions, strict=True)
+        ]
         return after, jax.tree.map(
             lambda stack, value: lax.dynamic_update_index_in_dim(stack, value, turn, 0), stacks, values
         )
@@ -164,6 +171,24 @@ def fold(
         jnp.int32(0), groups, several if at_once > 1 else alone, (states, stacks)
     )
     return folded
+
+
+def accumulated(aggregate: Aggregate, state: Any, given: list[Any]) -> Any:
+    """The state with one more client's contributions."""
+    return _as_before(aggregate.accumulate(state, given), state)
+
+
+def merged(aggregate: Aggregate, a: Any, b: Any) -> Any:
+    """The state of two groups of clients."""
+    return _as_before(aggregate.merge(a, b), a)
+
+
+def _as_before(new: Any, state: Any) -> Any:
+    """A state in the dtypes that it had."""
+    leaves = [
+        lax.convert_element_type(x, y.dtype) for x, y in zip(jax.tree.leaves(new), jax.tree.leaves(state), strict=True)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
 
 # XLA's own smallest and largest over devices leave NaN out on CPUs, so that it would depend on who works where.
