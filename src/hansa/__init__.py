@@ -24,6 +24,7 @@ if _TYPE_CHECKING:
     from hansa.compiler.explain import explain as explain
     from hansa.language.context import runtime as runtime
     from hansa.language.context import set_runtime as set_runtime
+    from hansa.language.counted import Counted as Counted
     from hansa.language.intrinsics import federated_aggregate as federated_aggregate
     from hansa.language.intrinsics import federated_average as federated_average
     from hansa.language.intrinsics import federated_broadcast as federated_broadcast
@@ -79,6 +80,7 @@ _HOMES = {
     "hansa.compiler.artifacts.device": ("DeviceStage",),
     "hansa.compiler.explain": ("explain",),
     "hansa.language.context": ("runtime", "set_runtime"),
+    "hansa.language.counted": ("Counted",),
     "hansa.language.intrinsics": (
         "federated_aggregate",
         "federated_average",

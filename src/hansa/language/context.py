@@ -24,7 +24,8 @@ class Runtime(Protocol):
     """Something that executes computations.
 
     It may also have a method `plan(computation)`, which says in a line how it would go about it; `hansa.explain` shows
-    that. `hansa.current_occasion()` says in `invoke` what the call is part of.
+    that. `hansa.current_occasion()` says in `invoke` what the call is part of. A method `counted(occasion)` may say,
+    after the call, who was counted: a `hansa.Counted`, or None if all were that it was given.
     """
 
     def invoke(self, computation: Computation, argument: Any) -> Any:

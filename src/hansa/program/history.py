@@ -12,12 +12,14 @@ from hansa._extras import require
 from hansa._files import replacing
 from hansa._tracebacks import boundaries
 from hansa._wording import titled
-from hansa.program.records import EVALUATION, Record, Scalar
+from hansa.program.records import COUNTED, EVALUATION, LEFT_OUT, Record, Scalar
 from hansa.types import names as _names
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+    from hansa.language.counted import Counted
 
 _MOST_NAMES = 8
 """Columns that are named in a line."""
@@ -70,6 +72,29 @@ class History(Sequence[Record]):
         if key not in self.names:
             raise KeyError(_names.unknown(key, self.names))
         return [record.get(key) for record in self._records]
+
+    def counted(self, round_number: int) -> Counted | None:
+        """Who was counted in a round: None where it was everybody, or nothing says it.
+
+        The columns `clients_counted` and `clients_left_out`, which are there if some were left out, say the same.
+
+        Raises:
+            KeyError: if there is no such round.
+            ValueError: if what was recorded is damaged.
+
+        Examples:
+            >>> print(hansa.program.train(process, data, rounds=1, progress=False).history.counted(1))
+            None
+        """
+        found = next((record for record in self._records if record.get("round") == round_number), None)
+        if found is None:
+            raise KeyError(f"the history has no round {round_number}")
+        number, text = found.get(COUNTED), found.get(LEFT_OUT)
+        if type(number) is not int or type(text) is not str:
+            return None
+        from hansa.language.counted import Counted
+
+        return Counted.from_text(number, text)
 
     def __eq__(self, other: object) -> bool:
         return self._records == other._records if isinstance(other, History) else NotImplemented

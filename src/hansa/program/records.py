@@ -10,6 +10,8 @@ Record: TypeAlias = Mapping[str, Scalar]
 
 MOST_BITS = 1023
 """Those of the largest integer that is a metric, so that all are numbers to whatever draws them."""
+COUNTED, LEFT_OUT = "clients_counted", "clients_left_out"
+"""Of a round in which clients were left out: how many were counted, and, as a text of JSON, who was not, by reason."""
 EVALUATION = "evaluation/"
 """What the names of an evaluation's metrics begin with."""
 

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from hansa._warnings import warn
-from hansa.language.occasions import AbandonedError, Part, new_run, part_of
+from hansa.language.counted import Counted, counted_on
+from hansa.language.occasions import AbandonedError, Occasion, Part, new_run, part_of
 from hansa.program.checkpoints import Checkpoint
 from hansa.program.cohorts import Positions
 from hansa.program.interrupt import BY_USER, StopRequest
 from hansa.program.metrics import flatten
 from hansa.program.plan import Plan
 from hansa.program.progress import Progress
-from hansa.program.records import EVALUATION, Record, Scalar
+from hansa.program.records import COUNTED, EVALUATION, LEFT_OUT, Record, Scalar
 from hansa.program.run_file import RECORDS, ROUNDS, TABLE, RunError
 from hansa.program.run_folder import RunFolder
 from hansa.program.sinks import CSV, JsonLines, Sink, read_json_lines
@@ -144,7 +145,13 @@ class Run:
         plan = self._plan
         begin = time.perf_counter()
         data, positions = plan.cohorts(number)
-        state, metrics = self._attempted(number, "round", lambda: plan.step(self.state, data))
+
+        def step(occasion: Occasion) -> tuple[Any, dict[str, Scalar], Counted | None]:
+            return *plan.step(self.state, data), counted_on(occasion)
+
+        state, metrics, counted = self._attempted(number, "round", step)
+        if counted is not None:
+            metrics = _merged(metrics, {COUNTED: counted.number, LEFT_OUT: counted.to_text()})
         seconds = {"seconds": time.perf_counter() - begin, "evaluation_seconds": 0.0}
         if plan.is_evaluated(number):
             metrics = self._evaluated(number, state, metrics, seconds)
@@ -177,14 +184,14 @@ class Run:
     def _measured(self, state: Any, number: int) -> dict[str, Scalar]:
         evaluate = self._plan.evaluate
         assert evaluate is not None
-        return self._attempted(number, "evaluation", lambda: flatten(evaluate(state), EVALUATION.rstrip("/")))
+        return self._attempted(number, "evaluation", lambda _: flatten(evaluate(state), EVALUATION.rstrip("/")))
 
-    def _attempted(self, number: int, part: Part, work: Callable[[], T]) -> T:
+    def _attempted(self, number: int, part: Part, work: Callable[[Occasion], T]) -> T:
         """What comes of a part of a round, at the first attempt that the runtime does not abandon."""
         for attempt in itertools.count(1):
             try:
-                with part_of(self._name, number, attempt, part):
-                    return work()
+                with part_of(self._name, number, attempt, part) as occasion:
+                    return work(occasion)
             except AbandonedError as error:
                 if attempt == _MOST_ATTEMPTS:
                     error.add_note(f"That was attempt {attempt} at round {number}, and is the last one.")
