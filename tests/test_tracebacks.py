@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import importlib
 import inspect
@@ -132,6 +133,25 @@ def test_an_error_in_a_function_of_the_users_keeps_what_that_calls_and_its_cause
         data.client(1)
     lines = "\n".join(told(raised.value))
     assert "in read" in lines and "json" in lines and "direct cause" in lines and "hansa/simulation" not in lines
+
+
+def test_an_error_that_lets_nobody_set_anything_is_the_one_that_is_seen(folding: None):
+    @dataclasses.dataclass(frozen=True)
+    class Late(Exception):
+        by: int
+
+    def load(arrays):
+        raise Late(3)
+
+    with pytest.raises(Late) as raised:
+        hansa.simulation.ClientData.from_clients({1: {"x": np.zeros(3)}}).map(load).client(1)
+    assert raised.value.by == 3 and "hansa/simulation" not in "".join(told(raised.value))
+    made = {"__name__": "hansa.made_up", "json": json, "error": Late(4)}
+    exec("def careless(): json.loads('1', parse_int=fail)\ndef fail(text): raise error", made)
+    made["error"].__dict__["__notes__"] = ["of the user"]
+    with pytest.raises(Late) as raised:
+        boundary(made["careless"])()
+    assert raised.value.__notes__[0] == "of the user"
 
 
 def test_a_boundary_looks_like_the_function_and_costs_no_more_than_a_call():

@@ -109,17 +109,22 @@ def fold(error: BaseException) -> None:
         return
     for each in _chain(error):
         whole = each.__traceback__
-        each.__traceback__ = _folded(whole)
+        _set(each, "__traceback__", _folded(whole))
         _drop_notes_of_jax(each)
         if not _is_hansas(whole) and not _has_users(each.__cause__):
-            each.__cause__ = None  # which sets __suppress_context__, too
+            _set(each, "__cause__", None)  # which sets __suppress_context__, too
         if each is error and not error.__suppress_context__ and error.__cause__ is None:
             # What Hansa was doing when it noticed is not the user's concern.
-            error.__suppress_context__ = not _has_users(error.__context__)
+            _set(error, "__suppress_context__", not _has_users(error.__context__))
         # An error that Hansa has raised for the user says all itself; one that came up within does not.
         unexpected = not _is_hansas(whole) or isinstance(each, AssertionError)
         if each is error and unexpected and not _has_users(each):
-            each.add_note(_NOTE)
+            add_note(each, _NOTE)
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """As the method of the error does, but of any error; see `_set`."""
+    _set(error, "__notes__", [*getattr(error, "__notes__", ()), note])
 
 
 def users_lines(error: BaseException) -> list[str]:
@@ -132,6 +137,11 @@ def users_lines(error: BaseException) -> list[str]:
         line = linecache.getline(code.co_filename, number, place.tb_frame.f_globals).strip()
         lines.append(f"{code.co_filename}, line {number}, in {code.co_name}: {line}")
     return lines
+
+
+def _set(error: BaseException, name: str, value: object) -> None:
+    """Set what Python keeps of an error, also of a class that lets nobody set anything, as a frozen dataclass does."""
+    BaseException.__setattr__(error, name, value)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -199,6 +209,6 @@ def _drop_notes_of_jax(error: BaseException) -> None:
     if notes is not None and any(_OF_JAX in str(note) for note in notes):
         kept = [note for note in notes if _OF_JAX not in str(note)]
         if kept:
-            error.__notes__ = kept
+            _set(error, "__notes__", kept)
         else:
-            del error.__notes__
+            BaseException.__delattr__(error, "__notes__")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -155,6 +156,10 @@ def test_another_run_is_refused_and_the_error_says_what_differs(process: Any, da
     ):
         with pytest.raises(RunError, match=message):
             run(**options)
+    with pytest.raises(RunError) as raised:
+        run(seed=2)
+    again = pickle.loads(pickle.dumps(raised.value))  # as a pool of processes does
+    assert str(again) == str(raised.value) and again.changes == raised.value.changes and again.changes["seed"] == (1, 2)
     assert_same_bits(load_checkpoint(tmp_path).state, before.state)
     with pytest.raises(CheckpointError, match=r"has the type <model=.*\[64,10\].*this process is <model=.*\[63,10\]"):
         load_checkpoint(tmp_path, averaging(features=63).state_type)

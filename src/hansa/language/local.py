@@ -18,6 +18,7 @@ import numpy as np
 from jax import export, lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
+from hansa._tracebacks import add_note
 from hansa.language.context import Trace, explaining_recursion, tracing
 from hansa.language.sizes import batch_symbols, deciding
 from hansa.language.values import Value, check_trace
@@ -108,7 +109,7 @@ class LocalFunction:
             types = [tensor_notation(dtype, shape) for shape, dtype in key]
             shown = ", ".join(types[:_SHOWN]) + (f" and {len(types) - _SHOWN} more" if len(types) > _SHOWN else "")
             given = f", for {shown}" if types else ""
-            error.add_note(f"This is the local computation {self.name!r}{made}{given}.{remedy}")
+            add_note(error, f"This is the local computation {self.name!r}{made}{given}.{remedy}")
             raise
 
     def _run(self, leaves: tuple[Any, ...]) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+from hansa._tracebacks import add_note
 from hansa.language.context import Trace, current_trace, user_line
 from hansa.language.graph import Intrinsic, Literal, MakeStruct, Node, Select
 from hansa.types import FederatedType, SequenceType, Struct, StructType, Type, infer_type, to_value
@@ -194,9 +195,10 @@ def explaining_values(name: str) -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         if any(sign in str(error) for sign in (f"{__name__}.Value", "of type Value ")):
-            error.add_note(
+            add_note(
+                error,
                 f"A hansa.Value stands for data that is not there while the federated computation {name!r} is traced: "
-                f"{_REASON}; use hansa.federated_map(fn, value), where fn is a @hansa.jax_computation."
+                f"{_REASON}; use hansa.federated_map(fn, value), where fn is a @hansa.jax_computation.",
             )
         raise
 

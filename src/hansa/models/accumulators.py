@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from hansa._tracebacks import add_note
 from hansa.language import intrinsics
 from hansa.language.computation import Computation
 from hansa.language.computations import GraphComputation, concrete
@@ -279,7 +280,7 @@ def own_aggregation(computation: Any, kind: Type, what: str, missing: str) -> tu
     try:
         aggregation = concrete(computation, FederatedType(kind, CLIENTS), what)
     except (AttributeError, KeyError, TypeError) as error:
-        error.add_note(f"while tracing {what} on {FederatedType(kind, CLIENTS)}; if a field is missing, {missing}")
+        add_note(error, f"while tracing {what} on {FederatedType(kind, CLIENTS)}; if a field is missing, {missing}")
         raise
     result = aggregation.type_signature.result
     placed = result if isinstance(result, StructType) else [result]

@@ -27,6 +27,9 @@ class ChangedRunError(RunError):
         super().__init__(message)
         self.changes = changes
 
+    def __reduce__(self) -> tuple[type[ChangedRunError], tuple[str, Changes]]:
+        return type(self), (str(self), self.changes)
+
 
 def changes_of(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> dict[str, tuple[Any, Any]]:
     """What is other in values that JSON has; objects within objects are compared key by key."""

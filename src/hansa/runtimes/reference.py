@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from hansa._tracebacks import boundaries
+from hansa._tracebacks import add_note, boundaries
 from hansa.language.computation import Computation
 from hansa.language.computations import GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
@@ -268,7 +268,7 @@ def _note(where: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        error.add_note(where)
+        add_note(error, where)
         raise
 
 

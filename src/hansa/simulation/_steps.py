@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hansa._tracebacks import add_note
 from hansa.simulation._lazy_rows import LazyRows, is_lazy
 from hansa.simulation._numbers import own_array
 from hansa.simulation._random import generator
@@ -212,7 +213,7 @@ class _naming:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is not None:
-            error.add_note(self._note)
+            add_note(error, self._note)
 
 
 def _name(fn: Callable[..., Any]) -> str:

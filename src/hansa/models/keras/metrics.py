@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hansa._tracebacks import add_note
 from hansa.language import intrinsics
 from hansa.language.computation import Computation
 from hansa.language.local import to_struct
@@ -82,9 +83,10 @@ def _build(metric: Any, zeros: Any, what: str) -> None:
     try:
         _update(metric, zeros)
     except Exception as error:
-        error.add_note(
+        add_note(
+            error,
             f"while calling {what}, {type(metric).__name__}, on labels and predictions; one that takes values instead, "
-            "as keras.metrics.Mean does, is hansa.learning.Metric of a function that makes these values"
+            "as keras.metrics.Mean does, is hansa.learning.Metric of a function that makes these values",
         )
         raise
     metric.reset_state()

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from hansa._tracebacks import add_note
 from hansa.language.tracing import narrow_computation
 from hansa.models._typing import AnyOptimizer, Loss, Metrics
 from hansa.models.accumulators import (
@@ -263,8 +264,9 @@ def _build(model: Any, kind: StructType) -> None:
                 model.optimizer.built = True
             model._symbolic_build(data_batch=(x, y))
     except Exception as error:
-        error.add_note(
-            f"while calling the Keras model {model.name!r}, its loss and its metrics on a batch of the type {kind}"
+        add_note(
+            error,
+            f"while calling the Keras model {model.name!r}, its loss and its metrics on a batch of the type {kind}",
         )
         raise
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from hansa._tracebacks import add_note
 from hansa.models.attributes import Attributes, is_of_users, reachable
 from hansa.models.optimizer import Optimizer, TrainedVariables
 from hansa.models.optimizer_names import keras_name
@@ -177,7 +178,7 @@ class _Stateless:
         try:
             yield
         except Exception as error:
-            error.add_note(f"in the Keras optimizer {type(self._optimizer).__name__} (name={self._optimizer.name!r})")
+            add_note(error, f"in the Keras optimizer {type(self._optimizer).__name__} (name={self._optimizer.name!r})")
             raise
 
     def _built(self, weights: Any) -> _Built:
