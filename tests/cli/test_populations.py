@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,12 +139,23 @@ def test_a_test_folder_has_the_labels_of_training(pictures: Path):
 
 
 def test_folders_of_clients_need_no_key_where_it_is_clear(pictures: Path):
-    assert list(load(DataTable(path=pictures, format="images", folders="clients")).examples.client_ids) == [
-        "test",
-        "train",
-    ]
-    with pytest.raises(DataError, match="say folders='clients', or folders='labels'"):
-        load(DataTable(path=pictures / "train", format="images"))
+    populations = load(DataTable(path=pictures, format="images", folders="clients"))
+    assert list(populations.training.client_ids) == ["cat", "dog"] and populations.evaluation is not None
+    assert list(populations.evaluation.client_ids) == ["dog"] and populations.evaluation.sizes.tolist() == [2]
+    for path in (pictures, pictures / "train"):
+        told = (
+            r'data\.folders is missing: .*train/cat has images.*folders = "labels" and .*partition = { method = '
+        )
+        with pytest.raises(DataError, match=told):
+            load(DataTable(path=path, format="images"))
+    own = pictures.with_name("own")
+    for part in ("train", "test"):
+        shutil.copytree(pictures / part, own / part / "ann")
+    for folders in (None, "clients"):
+        populations = load(DataTable(path=own, format="images", folders=folders))
+        assert list(populations.training.client_ids) == ["ann"]
+        assert populations.training.label_names == ("cat", "dog") and populations.evaluation is not None
+        assert populations.evaluation.centralized()["y"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp", "cnn"])

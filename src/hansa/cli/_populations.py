@@ -20,7 +20,7 @@ from hansa.cli.config.schema import DataTable
 from hansa.simulation import ClientData, DatasetError, ImageData
 from hansa.simulation._dealing import Partition, Parts, dealt
 from hansa.simulation._numbers import cast
-from hansa.simulation.readers.layouts import split_folders
+from hansa.simulation.readers.layouts import split_folders, unclear
 from hansa.simulation.readers.npz_files import read_npz
 
 _EVALUATION_BATCH = 250
@@ -186,6 +186,14 @@ def _of_files(table: DataTable) -> tuple[ClientData, ClientData | None, bool]:
     """Whom to train on, and whom to evaluate on, of a file or two, or of a folder that has a folder for each."""
     path, test_path = _split(table)
     has_clients = table.partition is None
+    if format_of(table) == "images" and has_clients and table.folders is None:
+        folder = unclear(path) if path.is_dir() else None
+        if folder is not None:
+            raise DataError(
+                f"data.folders is missing: {folder} has images, and its name may be that of a client or that of a "
+                'label; write folders = "clients", or folders = "labels" and how its images are dealt out, '
+                'partition = { method = "iid", clients = 10 }'
+            )
     train = _of_file(table, path, None if has_clients else _partition(table), "path")
     if test_path is None:
         return train, None, has_clients
@@ -198,7 +206,7 @@ def _split(table: DataTable) -> tuple[Path, Path | None]:
     """The paths for training and for evaluation. Those of images may be a folder's `train` and `test`."""
     assert table.path is not None
     split = split_folders(table.path) if format_of(table) == "images" and table.path.is_dir() else None
-    if split is None or table.folders == "clients":
+    if split is None:
         return table.path, table.test_path
     return split[0], table.test_path or (None if table.held_out else split[1])
 

@@ -89,13 +89,18 @@ def told(root: Path) -> Folders:
             f"{split[0]}, and what is to be evaluated on, such as {split[1] or root / 'test'}, by itself, or say "
             "folders='clients' if they are clients"
         )
-    direct = next((folder for folder in folders_in(root) if _image_files(folder)), None)
+    direct = unclear(root)
     if direct is None:
         return "clients"
     raise ValueError(
         f"{direct} has images, and its name may be that of a client or that of a label; say folders='clients', or "
         "folders='labels' and how its images are dealt out, such as partition={'method': 'iid', 'clients': 10}"
     )
+
+
+def unclear(root: Path) -> Path | None:
+    """A folder in `root` that has images, and so may be a client or a label; None if there is none."""
+    return next((folder for folder in folders_in(root) if _image_files(folder)), None)
 
 
 def folders_in(folder: Path) -> list[Path]:
