@@ -143,9 +143,7 @@ def test_folders_of_clients_need_no_key_where_it_is_clear(pictures: Path):
     assert list(populations.training.client_ids) == ["cat", "dog"] and populations.evaluation is not None
     assert list(populations.evaluation.client_ids) == ["dog"] and populations.evaluation.sizes.tolist() == [2]
     for path in (pictures, pictures / "train"):
-        told = (
-            r'data\.folders is missing: .*train/cat has images.*folders = "labels" and .*partition = { method = '
-        )
+        told = r'data\.folders is missing: .*train/cat has images.*folders = "labels" and .*partition = { method = '
         with pytest.raises(DataError, match=told):
             load(DataTable(path=path, format="images"))
     own = pictures.with_name("own")

@@ -59,7 +59,8 @@ def show(what: str, overrides: Sequence[str], plot: Path | None, as_json: bool) 
         return
     say(f"{len(data):,} clients with {facts['examples']:,} examples in all")
     say("sizes     {least} to {most}, half of them at most {median:g}".format(**facts["sizes"]))
-    length = f"{table.epochs} epochs" if table.steps is None else f"{table.steps} batches"
+    count, unit = (table.epochs, "epoch") if table.steps is None else (table.steps, "batch")
+    length = f"{count} {unit}" if count == 1 else f"{count} {unit}{'es' if unit == 'batch' else 's'}"
     say(f"a batch   {facts['example_type']}, of {table.batch_size} examples; {length} in a round")
     if facts["labels"] is not None:
         counts = facts["labels"]["examples"]
