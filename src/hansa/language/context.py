@@ -24,8 +24,10 @@ class Runtime(Protocol):
     """Something that executes computations.
 
     It may also have a method `plan(computation)`, which says in a line how it would go about it; `hansa.explain` shows
-    that. `hansa.current_occasion()` says in `invoke` what the call is part of. A method `counted(occasion)` may say,
-    after the call, who was counted: a `hansa.Counted`, or None if all were that it was given.
+    that. Another, `prepare(computation, argument)`, compiles what a call with an argument of these shapes needs, works
+    through none of its sequences, and gives nothing; `hansa.DeviceStage.prepare` calls it. In `invoke`,
+    `hansa.current_occasion()` says what the call is part of. A method `counted(occasion)` may say, after the call, who
+    was counted: a `hansa.Counted`, or None if all were that it was given.
     """
 
     def invoke(self, computation: Computation, argument: Any) -> Any:

@@ -7,9 +7,10 @@ All sequences of one argument lie one after another in one array per tensor. Arr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import jax
 import numpy as np
 import numpy.typing as npt
 
@@ -207,6 +208,15 @@ def pad_rows(array: Array, capacity: int) -> Array:
     padded[: array.shape[0]] = array
     padded[array.shape[0] :] = 0
     return padded
+
+
+def without_elements(packed: Any) -> Any:
+    """A packed argument of the same shapes, in which every sequence is empty."""
+
+    def emptied(part: Any) -> Any:
+        return replace(part, counts=np.zeros_like(part.counts)) if isinstance(part, Columns) else part
+
+    return jax.tree.map(emptied, packed, is_leaf=lambda part: isinstance(part, Columns))
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> Array:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import jax
+import numpy as np
 
 from hansa._tracebacks import boundaries
 from hansa.compiler.artifacts.file import Reader, Writer
 from hansa.compiler.artifacts.forms import Form
 from hansa.compiler.artifacts.functions import Functions
 from hansa.compiler.artifacts.load import stored
-from hansa.compiler.artifacts.ports import Port, decode_port, distinct, encode_port
+from hansa.compiler.artifacts.ports import Port, decode_port, distinct, encode_port, listing, picked
 from hansa.compiler.stored import StoredStage, narrow_paths
 from hansa.compiler.terms import NO_TERMS, Terms
 from hansa.language.computations import GraphComputation
+from hansa.language.context import current_runtime
 from hansa.language.graph import Apply, MakeStruct, Node, Parameter
 from hansa.language.values import select
-from hansa.types import FunctionType, Struct, StructType
+from hansa.types import FunctionType, SequenceType, Struct, StructType, TensorType, Type
 
 KIND = "client stage"
 """What a manifest calls a file of one."""
@@ -110,21 +114,94 @@ class DeviceStage:
         result = _made([_made(contributions), _made(list(outputs))], ("contributions", "kept"))
         return GraphComputation(self.name, parameter, result)
 
-    def work(self, broadcasts: Sequence[Any], values: Sequence[Any]) -> Struct:
+    def work(self, broadcasts: Sequence[Any] | Mapping[str, Any], values: Sequence[Any] | Mapping[str, Any]) -> Struct:
         """What one client gives, in the current runtime.
 
         Args:
-            broadcasts: a value for each of `broadcasts`.
-            values: a value for each of `inputs`; a sequence is a list of batches, `hansa.Batches` or the like.
+            broadcasts: a value for each of `broadcasts`: a dict by their names, or a list in their order.
+            values: a value for each of `inputs`, likewise; a sequence is a list of batches, `hansa.Batches` or the
+                like.
 
         Returns:
-            A struct of `contributions`, in which there is a struct of values for each aggregate, and `kept`.
+            A struct of `contributions`, in which there is a struct of values for each aggregate, and `kept`. `named`
+            gives them by name.
 
         Raises:
-            TypeError, ValueError: if a value is not of the type.
+            TypeError, ValueError: if a value is missing, or is not of the type.
         """
-        result: Struct = self._computation(Struct([("broadcasts", list(broadcasts)), ("values", list(values))]))
+        result: Struct = self._computation(self._argument(broadcasts, values))
         return result
+
+    def _argument(self, broadcasts: Any, values: Any) -> Struct:
+        sent = picked(self.broadcasts, broadcasts, f"the broadcasts of {self.name!r}")
+        own = picked(self.inputs, values, f"the values of {self.name!r}")
+        ports = [*self.broadcasts, *self.inputs]
+        parts = [_in_host_memory(port, value) for port, value in zip(ports, [*sent, *own], strict=True)]
+        return Struct([("broadcasts", parts[: len(sent)]), ("values", parts[len(sent) :])])
+
+    def named(self, done: Struct) -> dict[str, Any]:
+        """What `work` gives, by the names of the ports of `contributions` and of `kept`.
+
+        Examples:
+            >>> @hansa.federated_computation("{float32}@CLIENTS", "{int32}@CLIENTS")
+            ... def weighted(readings, weights):
+            ...     return hansa.federated_mean(readings, weights)
+            >>> hansa.save(weighted, "weighted.hansa", platforms=["cpu"])
+            >>> stage = hansa.load_client_stage("weighted.hansa")
+            >>> stage.named(stage.work([], {"weights": 2, "readings": 1.5}))
+            {'readings': np.float32(1.5), 'weights': np.int32(2)}
+        """
+        ports = [*(port for part in self.contributions for port in part.values), *self.kept]
+        values = [*(value for part in done.contributions for value in part), *done.kept]
+        return {port.name: value for port, value in zip(ports, values, strict=True)}
+
+    def prepare(self, data: Any = None, broadcasts: Mapping[str, Any] | None = None) -> None:
+        """Compiles for data of these shapes, so that `work` does not: it then takes no longer than it has to.
+
+        No batch is worked on. Without it, the first call of `work` compiles. What is compiled is for the current
+        runtime, and for all data that is not much smaller, and not larger.
+
+        Args:
+            data: a client's data, as for `work`: that of the one input that is a sequence, or a dict of inputs by their
+                names. In place of arrays there may be `jax.ShapeDtypeStruct`s. What is not there are zeros.
+            broadcasts: what the server sends, by name, where its type leaves sizes open.
+
+        Raises:
+            TypeError, ValueError: if a value is not of the type, or has to be there.
+
+        Examples:
+            >>> total = hansa.jax_computation(lambda total, batch: total + batch.sum(), "float32", "float32[?]")
+            >>> @hansa.federated_computation("{float32[?]*}@CLIENTS")
+            ... def sums(data):
+            ...     return hansa.federated_sum(hansa.sequence_reduce(data, 0.0, total))
+            >>> hansa.save(sums, "sums.hansa", platforms=["cpu"])
+            >>> stage = hansa.load_client_stage("sums.hansa")
+            >>> stage.prepare([np.zeros(8, "float32")] * 3)
+            >>> stage.work([], [[np.ones(8, "float32"), np.ones(5, "float32")]]).contributions
+            <<13.0>>
+        """
+        given = self._own(data)
+        own = [_stand_in(port, given) for port in self.inputs]
+        sent = [_stand_in(port, broadcasts or {}) for port in self.broadcasts]
+        prepare = getattr(current_runtime(), "prepare", None)
+        if prepare is not None:
+            prepare(self._computation, self._argument(sent, own))
+
+    def _own(self, data: Any) -> Mapping[str, Any]:
+        """What is given to prepare for, by the names of inputs."""
+        names = listing(self.inputs)
+        if isinstance(data, Mapping):
+            unknown = [name for name in data if name not in {port.name for port in self.inputs}]
+            if unknown:
+                raise TypeError(f"{self.name!r} has no input {unknown[0]!r}: its inputs are {names}")
+            return data
+        sequences = [port.name for port in self.inputs if isinstance(port.type, SequenceType)]
+        if data is not None and len(sequences) != 1:
+            raise TypeError(
+                f"{self.name!r} has {len(sequences)} inputs that are sequences, so say of which the data is, in a dict "
+                f"by name; its inputs are {names}"
+            )
+        return {} if data is None else {sequences[0]: data}
 
     def _encode(self, writer: Writer) -> dict[str, Any]:
         function = self._found["function"]
@@ -180,6 +257,38 @@ def _decoded(found: Sequence[dict[str, Any]]) -> tuple[Port, ...]:
     """Ports, whose names are all different, which files of version 1 do not promise."""
     ports = list(map(decode_port, found))
     return tuple(Port(name, port.type) for name, port in zip(distinct(port.name for port in ports), ports, strict=True))
+
+
+def _in_host_memory(port: Port, value: Any) -> Any:
+    """The value with NumPy's arrays for JAX's, for which a program is another one than for those of the host."""
+    if isinstance(port.type, SequenceType):  # which runtimes lay out anew
+        return value
+    return jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, value)
+
+
+def _stand_in(port: Port, given: Mapping[str, Any]) -> Any:
+    """A value to compile for: what is given, with zeros for arrays of which only shapes are, or zeros."""
+    if port.name not in given:
+        return _zeros(port)
+    return jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf,
+        given[port.name],
+    )
+
+
+def _zeros(port: Port) -> Any:
+    def of(kind: Type) -> Any:
+        if isinstance(kind, StructType):
+            return (kind.container or Struct)([(name, of(field)) for name, field in kind.fields])
+        if isinstance(kind, SequenceType):
+            return []
+        assert isinstance(kind, TensorType)
+        shape = [size for size in kind.shape if size is not None]
+        if len(shape) < len(kind.shape):
+            raise ValueError(f"the sizes of {port.name!r}, of type {port.type}, are not all known: give a value for it")
+        return np.zeros(shape, kind.dtype)[()]
+
+    return of(port.type)
 
 
 def _struct(ports: Sequence[Port]) -> StructType:

@@ -6,14 +6,15 @@ and for each output.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hansa.compiler.artifacts.types import decode_type, encode_type
 from hansa.compiler.stored import unplaced
 from hansa.compiler.terms import Terms
-from hansa.types import Type
+from hansa.types import Struct, Type
+from hansa.types.mismatch import describe
 
 Source = tuple[Any, ...]
 """Where a value comes from.
@@ -222,6 +223,38 @@ def source(expression: list[Any]) -> Source:
         case [str(what), int(stage), int(index)]:
             return (what, stage, index)
     raise ValueError(f"a value that comes from {expression!r}")
+
+
+def picked(ports: Sequence[Port], values: Any, what: str) -> list[Any]:
+    """The values of some ports: by name, among others or not, or all of them in order.
+
+    Raises:
+        TypeError: if one is missing, or there are more or fewer values than ports and they have no names.
+    """
+    named = by_name(values)
+    if named is None:
+        if not isinstance(values, Sequence | Struct) or isinstance(values, str) or len(values) != len(ports):
+            raise TypeError(f"{what} must be a dict or a struct of {listing(ports)}; found {describe(values)}")
+        return list(values)
+    for port in ports:
+        if port.name not in named:
+            there = ", ".join(map(repr, named)) or "nothing"
+            raise TypeError(f"{what} must have a value {port.name!r} of type {port.type.compact()}; found {there}")
+    return [named[port.name] for port in ports]
+
+
+def by_name(values: Any) -> dict[Any, Any] | None:
+    """Values by their names; None if they have none."""
+    if isinstance(values, Mapping):
+        return dict(values)
+    if isinstance(values, Struct) and len(values) and None not in values._fields:
+        return values._asdict()
+    return None
+
+
+def listing(ports: Sequence[Port]) -> str:
+    """The names of ports, for messages."""
+    return ", ".join(repr(port.name) for port in ports) or "nothing"
 
 
 def distinct(names: Iterable[str]) -> list[str]:

@@ -17,6 +17,7 @@ from hansa.compiler.evaluate import evaluate
 from hansa.compiler.sequences import NeedsSizes
 from hansa.language.computation import Computation
 from hansa.runtimes.arguments import Static
+from hansa.runtimes.columns import without_elements
 from hansa.runtimes.inprocess.vectorise import clients_at_once
 from hansa.runtimes.patience import meets_in_programs
 from hansa.runtimes.results import assemble
@@ -124,6 +125,28 @@ class InProcessRuntime:
             values = self._run(compiled, call)
         return assemble(compiled.program, call.argument, dict(zip(compiled.outputs, values, strict=True)), call.size)
 
+    def prepare(self, computation: Computation, argument: Any) -> None:
+        """Compile what a call with such an argument needs, so that the call does not; see `Runtime.prepare`.
+
+        What is worked through in chunks is compiled at the call.
+
+        Examples:
+            >>> runtime = hansa.InProcessRuntime()
+            >>> add = hansa.jax_computation(lambda a, b: a + b, "int32", "int32")
+            >>> runtime.prepare(add, [0, 0])
+            >>> runtime.compilations
+            1
+            >>> with hansa.runtime(runtime):
+            ...     print(add(1, 2), runtime.compilations)
+            3 1
+        """
+        compiled = self._compile(computation)
+        call = Call.of(computation, argument, self.default_num_clients)
+        turns = schedule(call.work, len(self.devices)) if compiled.at_clients else [np.arange(0)]
+        if self._turns_per_chunk(compiled, call, turns) is None:
+            packed, static = self._on.pack(compiled, call.argument, call.what)
+            jax.block_until_ready(self._whole(compiled, call, turns, without_elements(packed), static))
+
     def _at_once(self, compiled: Compiled) -> int:
         return self.clients_at_once or clients_at_once(compiled.program, self.devices[0])
 
@@ -164,11 +187,17 @@ class InProcessRuntime:
             )
         packed, static = self._on.pack(compiled, call.argument, call.what)
         self._check_sums(compiled, call.size, packed, static)
+        return self._whole(compiled, call, turns, packed, static)
+
+    def _whole(
+        self, compiled: Compiled, call: Call, turns: list[npt.NDArray[np.int64]], packed: Any, static: Static
+    ) -> list[Any]:
+        """What a call computes, all stages in one program."""
         if not compiled.outputs:
             return []
 
         # It is kept with what it sees, which must not be the data of this call.
-        outputs, devices, at_once = compiled.outputs, len(turns), self._at_once(compiled)
+        program, outputs, devices, at_once = compiled.program, compiled.outputs, len(turns), self._at_once(compiled)
 
         def whole(packed: Any, cohort: rounds.Cohort) -> list[Any]:
             return rounds.whole(program, packed, cohort, static, outputs, devices, at_once)

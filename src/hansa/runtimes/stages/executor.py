@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from hansa._tracebacks import boundaries
+from hansa.compiler.artifacts.ports import picked
 from hansa.compiler.connections import Connections
 from hansa.compiler.evaluate import evaluate
 from hansa.language.computation import Computation
@@ -19,7 +20,7 @@ from hansa.runtimes.results import assemble, stays_with_clients
 from hansa.runtimes.stages import round as rounds
 from hansa.runtimes.stages.compiled import Compiled
 from hansa.runtimes.stages.devices import Devices
-from hansa.runtimes.stages.place import Place, picked, struct_of, whole_argument
+from hansa.runtimes.stages.place import Place, struct_of, whole_argument
 from hansa.types import Struct, StructType, to_value
 
 Values = Mapping[str, Any] | Struct | Sequence[Any]

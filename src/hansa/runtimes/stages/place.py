@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from hansa.compiler.artifacts.ports import Port
+from hansa.compiler.artifacts.ports import Port, by_name, picked
 from hansa.compiler.connections import AtClient, Connections, path_of
 from hansa.compiler.evaluate import Environment, evaluate
 from hansa.compiler.narrowing import Path
@@ -24,7 +24,6 @@ from hansa.runtimes.stages import round as rounds
 from hansa.runtimes.stages.compiled import Compiled
 from hansa.runtimes.stages.devices import Devices
 from hansa.types import Struct, StructType, Type
-from hansa.types.mismatch import describe
 
 
 class Place:
@@ -130,24 +129,6 @@ class Place:
         return env
 
 
-def picked(ports: Sequence[Port], values: Any, what: str) -> list[Any]:
-    """The values of some ports: by name, among others or not, or all of them in order.
-
-    Raises:
-        TypeError: if one is missing, or there are more or fewer values than ports and they have no names.
-    """
-    named = _by_name(values)
-    if named is None:
-        if not isinstance(values, Sequence | Struct) or isinstance(values, str) or len(values) != len(ports):
-            raise TypeError(f"{what} must be a dict or a struct of {_listing(ports)}; found {describe(values)}")
-        return list(values)
-    for port in ports:
-        if port.name not in named:
-            there = ", ".join(map(repr, named)) or "nothing"
-            raise TypeError(f"{what} must have a value {port.name!r} of type {port.type.compact()}; found {there}")
-    return [named[port.name] for port in ports]
-
-
 def struct_of(ports: Sequence[Port], values: Iterable[Any]) -> Struct:
     """The struct of the values of some ports, by name."""
     return Struct(zip((port.name for port in ports), values, strict=True))
@@ -155,25 +136,13 @@ def struct_of(ports: Sequence[Port], values: Iterable[Any]) -> Struct:
 
 def whole_argument(connections: Connections, values: Any) -> Any:
     """The argument of a computation, as far as it is among some values; None for what is not."""
-    named, given = _by_name(values) or {}, {}
+    named, given = by_name(values) or {}, {}
     for node in connections.arguments:
         name = connections.port(node).name
         if name in named:
             given[path_of(node)] = named[name]
     parameter = connections.program.parameter
     return None if parameter is None else _put_together(parameter.type, (), given)
-
-
-def _by_name(values: Any) -> dict[Any, Any] | None:
-    if isinstance(values, Mapping):
-        return dict(values)
-    if isinstance(values, Struct) and len(values) and None not in values._fields:
-        return values._asdict()
-    return None
-
-
-def _listing(ports: Sequence[Port]) -> str:
-    return ", ".join(repr(port.name) for port in ports) or "nothing"
 
 
 def _put_together(kind: Type, path: tuple[int, ...], given: Mapping[tuple[int, ...], Any]) -> Any:
