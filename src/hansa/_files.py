@@ -21,7 +21,11 @@ def replacing(target: Path) -> Iterator[Path]:
 
     Its name ends as the target's does, because Keras and matplotlib choose the format by it.
     """
-    descriptor, name = tempfile.mkstemp(prefix=_PART, suffix=f"-{target.name}", dir=target.parent)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=_PART, suffix=f"-{target.name}", dir=target.parent)
+    except OSError as error:
+        error.filename = os.fspath(target)
+        raise
     os.close(descriptor)
     part = Path(name)
     try:

@@ -20,6 +20,9 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path):
         part.write_text("after")
     assert target.read_text() == "after"
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+    with pytest.raises(FileNotFoundError) as raised, replacing(tmp_path / "none" / "metrics.csv"):
+        pass
+    assert raised.value.filename == str(tmp_path / "none" / "metrics.csv"), "and not of what is beside it"
 
 
 def test_the_first_ctrl_c_asks_and_the_second_interrupts():

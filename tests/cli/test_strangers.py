@@ -212,6 +212,12 @@ def test_clients_and_metrics_of_any_name_are_evaluated(project: Path, tmp_path: 
     result = succeeded("evaluate", tmp_path / "run")
     assert "[red]b[/]" in result.stdout and "[/c]" in result.stdout
     assert_harmless(result)
+    table = tmp_path / "run" / "client_metrics.csv"
+    table.unlink()
+    table.mkdir()  # as of a run of somebody else, to which nothing can be added
+    again = succeeded("evaluate", tmp_path / "run")
+    assert again.stdout == result.stdout and f"{table} cannot be written: " in again.stderr
+    table.rmdir()
     assert_harmless(succeeded("data", tmp_path / "run.toml"))
     assert_harmless(succeeded("report", tmp_path / "run"))
 

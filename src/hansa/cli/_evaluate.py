@@ -12,6 +12,7 @@ from rich.text import Text
 
 from hansa import learning
 from hansa._printing import in_a_line
+from hansa._warnings import warn
 from hansa.cli import _changes
 from hansa.cli._experiment import Experiment, everyone
 from hansa.cli._output import print_json, say
@@ -58,7 +59,10 @@ def evaluate(folder: Path, on: Whose, metric: str | None, worst: int, allow_chan
     each = _each(experiment, checkpoint.state, population) if held_out is None or populations.by_client else None
     if each is not None:
         metric = _metric(metric, each)
-        each.to_csv(folder / CLIENT_METRICS)
+        try:
+            each.to_csv(folder / CLIENT_METRICS)
+        except OSError as error:  # as of a run of somebody else, which can be read only
+            warn(f"{folder / CLIENT_METRICS} cannot be written: {error.strerror or error}")
     if as_json:
         result: dict[str, Any] = {"run": folder, "round": checkpoint.round, "on": what, "metrics": metrics}
         if each is not None and _known(each):
