@@ -71,6 +71,7 @@ if _TYPE_CHECKING:
     from hansa.types import to_type as to_type
     from hansa.types.batches import Batches as Batches
     from hansa.types.batches import ClientBatches as ClientBatches
+    from hansa.types.elsewhere import Elsewhere as Elsewhere
 
 __version__ = "0.1.0"
 
@@ -123,6 +124,7 @@ _HOMES = {
         "to_type",
     ),
     "hansa.types.batches": ("Batches", "ClientBatches"),
+    "hansa.types.elsewhere": ("Elsewhere",),
 }
 _PARTS = ("learning", "program", "simulation", "templates", "types", "utils")
 

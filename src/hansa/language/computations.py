@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from hansa._tracebacks import boundaries
-from hansa.language import occasions
+from hansa.language import elsewhere, occasions
 from hansa.language.computation import Computation
 from hansa.language.context import Trace, current_runtime, current_trace, user_line
 from hansa.language.graph import Apply, Node, Parameter
@@ -40,8 +40,11 @@ class Runnable(Computation):
         trace = current_trace()
         if trace is None:
             try:
+                runtime = current_runtime()
+                kind, what = self.type_signature.parameter, f"the argument of {self.name!r}"
+                elsewhere.check_argument(kind, argument, what, runtime)
                 with occasions.calling():
-                    return current_runtime().invoke(self, argument)
+                    return runtime.invoke(self, argument)
             except TypeError:
                 # Values are looked for only where there is an error, as there may be much data.
                 error = misplaced(argument, f"the argument of {self.name!r}")

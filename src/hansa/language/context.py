@@ -27,7 +27,8 @@ class Runtime(Protocol):
     that. Another, `prepare(computation, argument)`, compiles what a call with an argument of these shapes needs, works
     through none of its sequences, and gives nothing; `hansa.DeviceStage.prepare` calls it. In `invoke`,
     `hansa.current_occasion()` says what the call is part of. A method `counted(occasion)` may say, after the call, who
-    was counted: a `hansa.Counted`, or None if all were that it was given.
+    was counted: a `hansa.Counted`, or None if all were that it was given. With an attribute `reaches_elsewhere` that is
+    True it is given a `hansa.Elsewhere`, too, in place of clients' values.
     """
 
     def invoke(self, computation: Computation, argument: Any) -> Any:

@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hansa._tracebacks import boundaries
 from hansa.language.context import current_runtime
 from hansa.language.occasions import Occasion
 from hansa.types.identities import ClientId
 from hansa.types.mismatch import describe
 
 
+@boundaries
 @dataclass(frozen=True)
 class Counted:
     """Who was counted in a call: all that took part but those that were left out.

@@ -8,11 +8,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hansa.language.elsewhere import check_reached
 from hansa.program._adapting import check_call, check_no_class
 from hansa.program.population import summary
 from hansa.program.run_file import CAPACITY
 from hansa.simulation import UniformSampler
 from hansa.simulation._values import cohort_size_of
+from hansa.types.elsewhere import Elsewhere
 from hansa.types.mismatch import describe
 
 Positions = npt.NDArray[np.int64]
@@ -50,7 +52,7 @@ class Cohorts:
     """The data of each round, and what a run says about where it comes from.
 
     Args:
-        data: a population, or a function from a round's number to its data.
+        data: a population, `hansa.Elsewhere` too, or a function from a round's number to its data.
         cohort_size: how many clients to draw, uniformly: an integer, or a fraction of them as a float.
         sampler: a function from a round's number to positions, int64 [cohort].
         seed: of the draws.
@@ -62,6 +64,7 @@ class Cohorts:
     def __init__(self, data: Any, cohort_size: int | float | None, sampler: Any, seed: int) -> None:
         self._data = data
         self._sampler: Callable[[int], Any] | None = None
+        check_reached("data", data)
         if not hasattr(data, "cohort"):
             self._refuse(cohort_size, sampler)
             return
@@ -87,7 +90,9 @@ class Cohorts:
             return self._data(round_number), None
         positions = self._sampler(round_number)
         copies = {"replace": True} if getattr(self._sampler, "replace", False) else {}
-        return self._data.cohort(positions, round_number, **copies), np.asarray(positions)
+        cohort = self._data.cohort(positions, round_number, **copies)
+        unknown = isinstance(cohort, Elsewhere) and cohort.client_ids is None
+        return cohort, None if unknown else np.asarray(positions)
 
     def summary(self) -> dict[str, Any]:
         """Who there is, for the run's folder; see `hansa.program.population.summary`."""

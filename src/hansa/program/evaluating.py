@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hansa.language.elsewhere import check_reached
 from hansa.program._adapting import check_call, check_no_class
 from hansa.program.clients import is_examples, to_population
 from hansa.program.cohorts import described
@@ -158,6 +159,7 @@ def _of_pair(pair: Any, state_type: Type) -> Any:
     if _is_federated(what):
         expected = what.type_signature.parameter[0]
         expected.check_assignable_from(FederatedType(model, SERVER), what="the model that the evaluation is of")
+        check_reached("the data of evaluate", data)
         clients = to_population(data, what="the data of evaluate", default_batch_size=_BATCH_SIZE)
         if not hasattr(clients, "cohort"):
             raise TypeError(f"evaluate=(evaluation, held_out) takes clients, and not the function {described(data)}")

@@ -144,7 +144,7 @@ def train(
 
     Args:
         process: `next` takes the state and the round's data, and returns the state, perhaps with metrics.
-        data: a `hansa.simulation.ClientData`, or a function from a round's number to its data.
+        data: a `hansa.simulation.ClientData`, a `hansa.Elsewhere`, or a function from a round's number to its data.
         rounds: how many rounds the run is to have, those before it was resumed included.
         cohort_size: how many clients to draw in each round, uniformly without replacement: an integer, or a fraction of
             the population as a float, such as 0.1; by default all take part.

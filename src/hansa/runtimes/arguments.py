@@ -32,6 +32,7 @@ from hansa.types import (
     to_value,
 )
 from hansa.types.batches import Batches, ClientBatches
+from hansa.types.elsewhere import Elsewhere
 from hansa.types.narrow import misfits, why
 from hansa.types.values import field_values
 
@@ -222,7 +223,9 @@ def _describe(value: Any) -> str:
 def _clients(kind: FederatedType, value: Any, what: str) -> Any:
     """The entries of a client argument, one per client."""
     repeated = isinstance(kind.member, SequenceType)
-    if isinstance(value, ClientBatches):
+    if isinstance(value, Elsewhere):
+        hint = "their data is elsewhere: pass it, or choose a runtime that reaches them, with hansa.runtime(…)"
+    elif isinstance(value, ClientBatches):
         if repeated:
             return value
         hint = "its clients have sequences of batches"
