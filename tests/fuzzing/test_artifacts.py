@@ -1,7 +1,7 @@
 """Files of saved computations, damaged and forged: refused, or loaded and of the types that they say. No crash.
 
-Inputs are made of four honest files. Damage is anywhere in a file; forgery is in one part of it, with the checksums
-of all made right again.
+Inputs are made of honest files, one of version 1 among them. Damage is anywhere in a file; forgery is in one part of
+it, with the checksums of all made right again. They are loaded from a path or from bytes.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import io
 import json
 import re
+import struct
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -88,6 +91,12 @@ def contributions(stage: Any) -> Type:
     return StructType([(None, StructType([(None, port.type) for port in part.values])) for part in stage.contributions])
 
 
+def prepared(stage: Any) -> Any:
+    stage.prepare()
+    return stage
+
+
+OLD = Path(__file__).parents[1] / "compiler" / "artifacts" / "version_1" / "two_stages.hansa"
 RNG = np.random.default_rng(0)
 MATRICES = [RNG.normal(size=(4, 4)).astype(np.float32) for _ in range(2)]
 BATCHES = [RNG.normal(size=(3, 3, 3)).astype(np.float32) for _ in range(2)]
@@ -96,7 +105,8 @@ CALLS: list[tuple[str, Callable[[], Any], Callable[[Any], tuple[Any, Type]]]] = 
     ("kinds", lambda: many_kinds, lambda f: (explained(f)(MATRICES, 2.0), f.type_signature.result)),
     ("any number", lambda: any_number, lambda f: (explained(f)(BATCHES), f.type_signature.result)),
     ("averaging", averaging, lambda p: (p.initialize(), p.initialize.type_signature.result)),
-    ("a device's", device_stage, lambda s: (s.work([], MATRICES[:1]).contributions, contributions(s))),
+    ("a device's", device_stage, lambda s: (prepared(s).work([], MATRICES[:1]).contributions, contributions(s))),
+    ("version 1", lambda: OLD, lambda f: (explained(f)([np.ones(2, np.float32)] * 3, 2.0), f.type_signature.result)),
 ]
 
 RIGHT = (hansa.ArtifactError, TypeError, ValueError, jax.errors.JaxRuntimeError)
@@ -107,8 +117,11 @@ RIGHT = (hansa.ArtifactError, TypeError, ValueError, jax.errors.JaxRuntimeError)
 def honest(which: int) -> tuple[bytes, dict[str, Any], dict[str, bytes]]:
     """The bytes of an honest file, its manifest and its entries."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "honest.hansa"
-        hansa.save(CALLS[which][1](), path, platforms=("cpu",))
+        path, value = Path(folder) / "honest.hansa", CALLS[which][1]()
+        if isinstance(value, Path):
+            path = value
+        else:
+            hansa.save(value, path, platforms=("cpu",))
         return path.read_bytes(), *contents(path)
 
 
@@ -117,17 +130,25 @@ def attempt(random: Random, folder: Path) -> str:
     path = folder / "forged.hansa"
     data, manifest, entries = honest(which)
     manifest, entries = json.loads(json.dumps(manifest)), dict(entries)
-    way = random.choice((damage, swap, manifests, functions, functions, bytecode, bytecode, texts))
+    way = random.choice(WAYS)
     if way is damage:
         path.write_bytes(damaged(random, data))
+    elif way is archives:
+        path.write_bytes(relabelled(random, data))
     elif way(random, manifest, entries) is None:
         write(path, manifest, entries)
+        if way is lists:
+            path.write_bytes(unlisted(random, path))
     else:
         return "no input"
+    kind = random.choice((Path, bytes, bytearray, memoryview))
+    given = path if kind is Path else kind(path.read_bytes())
+    said = str(path) if kind is Path else "the given data"
+    described(given, said)
     try:
-        loaded = hansa.load(path)
+        loaded = hansa.load(given)
     except hansa.ArtifactError as error:
-        assert str(path) in str(error)
+        assert said in str(error)
         return f"{way.__name__}: refused"
     try:
         value, kind = CALLS[which][2](loaded)
@@ -138,6 +159,22 @@ def attempt(random: Random, folder: Path) -> str:
         return f"{way.__name__}: refused at the call"
     assert_of(value, kind)
     return f"{way.__name__}: called"
+
+
+def described(given: Any, said: str) -> None:
+    """Looks at what the manifest says of stages: all of it, or the file is refused."""
+    try:
+        ports = hansa.load_ports(given)
+    except hansa.ArtifactError as error:
+        assert said in str(error)
+    except KeyError as error:
+        assert "has no computation 'next'" in str(error)
+    else:
+        assert all(isinstance(port.type, Type) for stage in ports.servers for port in (*stage.inputs, *stage.outputs))
+        for stage in ports.clients:
+            given_each = [port for fold in stage.aggregates for port in (*fold.contributions, fold.result)]
+            ports_each = (*stage.broadcasts, *stage.inputs, *stage.kept, *stage.collected, *given_each)
+            assert all(isinstance(port.type, Type) and isinstance(port.name, str) for port in ports_each)
 
 
 def assert_of(value: Any, kind: Type) -> None:
@@ -261,17 +298,101 @@ def texts(random: Random, manifest: dict[str, Any], entries: dict[str, bytes]) -
     return "no input"
 
 
+def arrays(random: Random, manifest: dict[str, Any], entries: dict[str, bytes]) -> str | None:
+    """Other sizes, kinds of numbers and elements of an array: mostly in what it says of itself."""
+    names = [name for name in entries if name.startswith("arrays/")]
+    if not names:
+        return "no input"
+    name = random.choice(names)
+    data = entries[name]
+    match random.randrange(4):
+        case 0:
+            header, rest = bytearray(data[:128]), data[128:]
+            spot = random.choice(list(re.finditer(rb"\d+|<\w+|\||False|,", bytes(header[10:]))))
+            new = random.choice([b"0", b"9" * 18, b"-1", b"<f8", b"<i2", b"|O", b"|V0", b"True", b"<U4", b"", b"1e9"])
+            header[10 + spot.start() : 10 + spot.end()] = new
+            changed_data = bytes(header[:127].ljust(127)) + b"\n" + rest
+        case 1:
+            changed_data = data[: random.randrange(len(data))]
+        case 2:
+            changed_data = data + random.randbytes(random.choice([1, 4, 4096]))
+        case _:
+            changed_data = damaged(random, data)
+    replace(manifest, entries, name, changed_data)
+    return None
+
+
+def lists(random: Random, manifest: dict[str, Any], entries: dict[str, bytes]) -> None:
+    """Other sizes and checksums of entries in the manifest: see `unlisted`."""
+
+
+def unlisted(random: Random, path: Path) -> bytes:
+    """A file whose manifest lies about what is in it."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    manifest = json.loads(parts["manifest.json"])
+    listed = manifest["entries"]
+    name = random.choice(list(listed))
+    match random.randrange(5):
+        case 0:
+            listed[name]["size"] = random.choice([0, -1, 1 << 60, listed[name]["size"] + 1, True, None, "9"])
+        case 1:
+            listed[name]["sha256"] = random.choice(["", None, "0" * 64, listed[random.choice(list(listed))]["sha256"]])
+        case 2:
+            listed[name] = random.choice([None, [], {}, 7])
+        case 3:
+            del listed[name]
+        case _:
+            listed["arrays/" + "0" * 64 + ".npy"] = listed[name]
+    parts["manifest.json"] = json.dumps(manifest).encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for part, data in parts.items():
+            archive.writestr(part, data)
+    return buffer.getvalue()
+
+
+def archives(random: Random, manifest: dict[str, Any], entries: dict[str, bytes]) -> None:
+    """Other numbers in the archive's own headers: see `relabelled`."""
+
+
+def relabelled(random: Random, data: bytes) -> bytes:
+    """Bytes in which offsets, sizes and lengths of names lie: in headers of entries, in the directory, at its end."""
+    new = bytearray(data)
+    fields = {
+        b"PK\1\2": [(8, "H"), (10, "H"), (16, "I"), (20, "I"), (24, "I"), (28, "H"), (30, "H"), (32, "H"), (42, "I")],
+        b"PK\3\4": [(6, "H"), (8, "H"), (18, "I"), (22, "I"), (26, "H"), (28, "H")],
+        b"PK\5\6": [(8, "H"), (10, "H"), (12, "I"), (16, "I"), (20, "H")],
+    }
+    places = [found.start() for found in re.finditer(re.escape(b"PK\3\4"), data)]
+    for _ in range(random.randint(1, 3)):
+        signature = random.choice([b"PK\1\2", b"PK\1\2", b"PK\3\4", b"PK\5\6"])
+        begin = random.choice([found.start() for found in re.finditer(re.escape(signature), data)])
+        offset, code = random.choice(fields[signature])
+        (now,) = struct.unpack_from("<" + code, new, begin + offset)
+        value = random.choice([0, 1, now + 1, now * 2, len(data), 0xFFFFFFFF, 0x7FFFFFFF, now - 1, *places])
+        struct.pack_into("<" + code, new, begin + offset, value % (1 << (16 if code == "H" else 32)))
+    return bytes(new)
+
+
 def one_function(random: Random, entries: dict[str, bytes]) -> str:
     return random.choice([name for name in entries if name.startswith("functions/")])
 
 
 def replace(manifest: dict[str, Any], entries: dict[str, bytes], name: str, data: bytes) -> None:
-    """Puts a function in the place of another one."""
-    new = f"functions/{hashlib.sha256(data).hexdigest()}.bin"
+    """Puts a function, or an array, in the place of another one."""
+    folder, ending = name.split("/")[0], name.split(".")[-1]
+    new = f"{folder}/{hashlib.sha256(data).hexdigest()}.{ending}"
     part = "programs" if "programs" in manifest else "stage"
     manifest[part] = json.loads(json.dumps(manifest[part]).replace(name, new))
     del entries[name]
     entries[new] = data
+
+
+WAYS = (
+    damage, swap, manifests, manifests, functions, functions, bytecode, bytecode, texts, arrays, lists, archives,
+    archives,
+)  # fmt: skip
 
 
 def test_damaged_and_forged_files() -> None:

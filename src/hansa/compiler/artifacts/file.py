@@ -71,7 +71,7 @@ class Writer:
     def write(self, target: str | os.PathLike[str] | BinaryIO, manifest: dict[str, Any]) -> None:
         """Writes a file at a path, all of it or none, or into one that is open to write."""
         listed = {
-            name: {"size": sum(map(len, pieces)), "sha256": _digest(pieces)}
+            name: {"size": sum(map(len, pieces)), "sha256": Path(name).stem}
             for name, pieces in sorted(self.entries.items())
         }
         whole = {"format": FORMAT, "version": VERSION, **manifest, "entries": listed}
