@@ -90,6 +90,8 @@ def test_what_is_no_text_is_said(run: Path):
         ("training.rounds=1\n[data]\nname='mnist'", "training.rounds = (.|\n)*: expected an integer"),
         ("output.folder=~nobodyatall", "it cannot be looked up"),
         ("output.folder=\udcff", "a byte that is no UTF-8"),
+        (f"training.rounds={2**53}", "training.rounds = 9007199254740992: expected less than 9007199254740992"),
+        (f"training.evaluate_every={2**60}", "training.evaluate_every = .*: expected less than 9007199254740992"),
         ("training.rounds=nan", "training.rounds = nan: expected an integer"),
         ("training.rounds=" + "1" * 300_000, "it is longer than 256 KiB"),
     ],

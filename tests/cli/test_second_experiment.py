@@ -3,6 +3,7 @@ folder of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -171,12 +172,16 @@ def test_a_folder_stands_for_its_run_toml(project: Path, tmp_path: Path) -> None
     assert "client stage" in hansa("explain", project).stdout
     assert "3 clients with" in hansa("data", project).stdout
     assert f"there is no {tmp_path / 'run.toml'} in it; `hansa new" in refused("train", tmp_path)
+    with contextlib.chdir(tmp_path):
+        assert hansa("runs").stdout == "There are no runs in this folder. `hansa train CONFIG` makes one.\n"
     (tmp_path / "b.toml").touch()
     assert f"name a file: {tmp_path / 'b.toml'}" in refused("explain", tmp_path)
     assert "`hansa resume project/runs/first` goes on with it" in refused("data", project / "runs" / "first")
     shutil.copy(project / "run.toml", project / "runs.toml")
     assert f"did you mean {project / 'runs.toml'}?" in refused("train", project / "runs")
     assert "there is no such file; did you mean project/run.toml?" in refused("explain", project / "run")
+    assert "there is no such file; did you mean project?" in refused("train", "projet")
+    assert "there is no such file; did you mean project/run.toml?" in refused("train", project / "rnu.toml")
     result = hansa("resume", project)
     assert result.exit_code == 1 and "or one that `hansa runs project` lists" in result.stderr
 

@@ -314,6 +314,7 @@ def test_a_second_ctrl_c_stops_at_once_and_damages_nothing(process: Any, data: A
         ({"rounds": 1.5}, TypeError, "rounds must be an integer, found 1.5"),
         ({"rounds": True}, TypeError, "rounds must be an integer, found True"),
         ({"seed": False}, TypeError, "seed must be an integer, found False"),
+        ({"rounds": 2**60}, ValueError, "rounds must be less than 9,007,199,254,740,992, found 1,152,"),
         ({"rounds": -1}, ValueError, "rounds must be at least 0, found -1"),
         ({"cohort_size": 11}, ValueError, "cohort_size must be from 1 to the number of clients, 10; found 11"),
         (

@@ -60,7 +60,8 @@ def runs(root: Path, as_json: bool) -> None:
             print_json(vars(run) | {"when": _time("%Y-%m-%dT%H:%M:%S%z", run.when)})
         return
     if not found:
-        say(f"There are no runs in {root}. `hansa train CONFIG` makes one.")
+        where = "this folder" if root == Path() else root
+        say(f"There are no runs in {where}. `hansa train CONFIG` makes one.")
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("run", "state", "rounds", "last round", "metrics"):

@@ -13,6 +13,7 @@ from hansa.program.callbacks import BestModel, Callback, EarlyStopping
 from hansa.program.cohorts import Cohorts, described
 from hansa.program.metrics import names_of, no_such_metric
 from hansa.program.records import EVALUATION
+from hansa.program.run_file import MOST_COUNT
 from hansa.program.step import Step
 
 
@@ -127,7 +128,7 @@ def count(name: str, value: Any, least: int) -> int:
     """An integer that is an argument.
 
     Raises:
-        TypeError, ValueError: if it is none, or less than `least`.
+        TypeError, ValueError: if it is none, or less than `least`, or, but for a seed, more than there can be.
     """
     try:
         if isinstance(value, bool):
@@ -137,4 +138,6 @@ def count(name: str, value: Any, least: int) -> int:
         raise TypeError(f"{name} must be an integer, found {value!r}") from None
     if number < least:
         raise ValueError(f"{name} must be at least {least}, found {number}")
+    if number >= MOST_COUNT and name != "seed":  # which a run's folder could not be read with
+        raise ValueError(f"{name} must be less than {MOST_COUNT:,}, found {number:,}")
     return number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -47,6 +48,16 @@ def _beside(path: Path) -> Path | None:
     return file if file.is_file() else None
 
 
+def _near(path: Path) -> Path | None:
+    """What can be trained that is called nearly as a path is, if there is something."""
+    try:
+        found = [each for each in path.parent.iterdir() if each.suffix == ".toml" or (each / RUN_TOML).is_file()]
+    except OSError:
+        return None
+    names = difflib.get_close_matches(path.name, [each.name for each in found], 1)
+    return path.with_name(names[0]) if names else None
+
+
 def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration in a file.
 
@@ -61,7 +72,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         values = parsed(read_text(path))
     except FileNotFoundError:
-        beside = _beside(path)
+        beside = _beside(path) or _near(path)
         instead = "`hansa new DIR` writes one to begin with" if beside is None else f"did you mean {beside}?"
         raise ConfigError(path, [f"there is no such file; {instead}"]) from None
     except OSError as error:

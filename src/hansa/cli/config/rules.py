@@ -7,6 +7,7 @@ from typing import Any
 
 from hansa.cli.config.checking import Function
 from hansa.cli.config.schema import DataTable, ModelTable, PartitionTable, RunConfig, TrainingTable
+from hansa.program.run_file import MOST_COUNT
 
 FORMATS = {
     ".csv": "csv",
@@ -140,6 +141,10 @@ def _training(config: RunConfig) -> list[str]:
             'training.with_replacement is of a number of clients, cohort_size, that are drawn "uniform" or '
             '"weighted"; leave it out, or say these'
         )
+    for name in ("rounds", "evaluate_every", "checkpoint_every", "keep_checkpoints", "keep_every"):
+        number = getattr(training, name)
+        if number is not None and number >= MOST_COUNT:
+            problems.append(f"training.{name} = {number}: expected less than {MOST_COUNT}")
     if training.keep_every is not None and training.keep_every % training.checkpoint_every:
         problems.append(
             f"training.keep_every = {training.keep_every}: it must be a multiple of checkpoint_every, which is "
