@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from hansa._extras import require
+from hansa._files import replacing
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct, StructType, TensorType, Type, infer_type
 from hansa.types.mismatch import describe
@@ -49,13 +50,8 @@ def save_weights(
             )
     numpy = require("safetensors.numpy", "safetensors", "hansa.learning.save_weights")
     arrays = {name: np.require(leaf, requirements="C") for name, leaf in _flat(weights).items()}
-    target = Path(path)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with replacing(Path(path)) as part:  # which sets who may read it, too
         numpy.save_file(arrays, part, {**said, _TYPE: str(infer_type(weights))})
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_weights(path: str | os.PathLike[str], like: ModelWeights | Type | None = None) -> ModelWeights:
