@@ -88,6 +88,7 @@ def test_weights_come_back_from_a_file_as_they_were(state, tmp_path):
     save_weights(state.model, path, {"rounds": "1"})
     (tmp_path / "other").touch()
     assert path.stat().st_mode == (tmp_path / "other").stat().st_mode, "who may read other files may read this one"
+    (tmp_path / "other").unlink()
     for like in (None, state.model, hansa.infer_type(state.model)):
         loaded = load_weights(path, like)
         assert isinstance(loaded, ModelWeights)
