@@ -41,14 +41,18 @@ def contract_few(avals: Sequence[Any], params: dict[str, Any], rows: int) -> Cal
     Args:
         avals: of the two matrices, of which the contracted size may be symbolic.
         params: of `dot_general`.
-        rows: the contracted size. Where it is symbolic, in a function that is exported, the product stays as it is.
+        rows: the contracted size. Where it is symbolic, in a function that is exported, both forms are there, and one
+            is left when the size is known.
     """
-    if export.is_symbolic_dim(rows) or rows > _MOST_ROWS or not _is_plain(avals, params):
+    is_open = export.is_symbolic_dim(rows)
+    if (not is_open and rows > _MOST_ROWS) or not _is_plain(avals, params):
         return None
     over, _ = params["dimension_numbers"]
     shape = [aval.shape[1 - axes[0]] for aval, axes in zip(avals, over, strict=True)]
     same = all(aval.dtype == jnp.float32 for aval in avals) and params["preferred_element_type"] in (None, jnp.float32)
-    if math.prod(shape) < _LEAST_ELEMENTS or is_narrow(sorted(shape, reverse=True)) or not same:
+    if any(map(export.is_symbolic_dim, shape)) or math.prod(shape) < _LEAST_ELEMENTS or not same:
+        return None
+    if is_narrow(sorted(shape, reverse=True)):
         return None
 
     def product(a: Any, b: Any) -> Any:
@@ -56,13 +60,31 @@ def contract_few(avals: Sequence[Any], params: dict[str, Any], rows: int) -> Cal
 
     def outer(a: Any, b: Any) -> Any:
         a, b = jnp.moveaxis(a, over[0][0], 0), jnp.moveaxis(b, over[1][0], 0)
-        a, b = (_computed(a), b) if a.size < b.size else (a, _computed(b))
+        a, b = (_computed(a), b) if shape[0] < shape[1] else (a, _computed(b))
+        if is_open:
+            return _sum_of_up_to(_MOST_ROWS, a, b, rows)
         total = a[0][:, None] * b[0][None, :]
         for row in range(1, rows):
             total += a[row][:, None] * b[row][None, :]
         return total
 
-    return lambda a, b: lax.platform_dependent(a, b, cpu=outer, default=product)
+    def either(a: Any, b: Any) -> Any:
+        return lax.cond(jnp.asarray(rows) <= _MOST_ROWS, outer, product, a, b)
+
+    return lambda a, b: lax.platform_dependent(a, b, cpu=either if is_open else outer, default=product)
+
+
+def _sum_of_up_to(most: int, a: Any, b: Any, rows: Any) -> Any:
+    """The sum of the outer products of so many rows, or fewer, as XLA reduces it to that when it knows how many."""
+
+    def term(row: int) -> Any:
+        x, y = (lax.dynamic_index_in_dim(matrix, row, keepdims=False) for matrix in (a, b))
+        return x[:, None] * y[None, :]
+
+    total = term(0)
+    for row in range(1, most):
+        total = jnp.where(row < jnp.asarray(rows), total + term(row), total)
+    return total
 
 
 def _computed(rows: Any) -> Any:

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import jax
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
 from hansa.compiler.rewrites.contraction import contraction
 from hansa.compiler.rewrites.convolution import convolution
@@ -40,16 +40,20 @@ def faster(closed: ClosedJaxpr, portable: bool = False) -> ClosedJaxpr:
 
     Args:
         closed: the program.
-        portable: whether it is for other platforms too, and its sizes may be symbolic. The faster forms are then those
-            of a CPU only, and operations that have none for every size stay as they are. Sorts are stable: a file has
+        portable: whether it is for other platforms too, and its sizes may be symbolic. The faster form is then that of
+            a CPU only, and operations that have none for every size stay as they are. Sorts are stable: a file has
             no other ones (`hansa.portable`).
     """
     if portable:
-        return ClosedJaxpr(_jaxpr(_jaxpr(closed.jaxpr, _portable), _rule("sort", stable_sort)), closed.consts)
-    jaxpr = closed.jaxpr
+        plain = _jaxpr(closed.jaxpr, _rule("sort", stable_sort))
+        return ClosedJaxpr(_on_cpu(_fully(plain, _of_any_size), plain), closed.consts)
+    return ClosedJaxpr(_fully(closed.jaxpr, lambda form: form), closed.consts)
+
+
+def _fully(jaxpr: Jaxpr, applied: Callable[[Rule], Rule]) -> Jaxpr:
     for form in (_rule("while", transposed_in_loops), _fast, _rule("while", updated_in_place)):
-        jaxpr = _jaxpr(jaxpr, form)
-    return ClosedJaxpr(jaxpr, closed.consts)
+        jaxpr = _jaxpr(jaxpr, applied(form))
+    return jaxpr
 
 
 def with_products_outside(closed: ClosedJaxpr) -> ClosedJaxpr:
@@ -72,23 +76,38 @@ def _fast(eqn: Any) -> Callable[..., Any] | None:
     return rule(eqn) if rule is not None else None
 
 
-def _portable(eqn: Any) -> Callable[..., Any] | None:
-    try:
-        fast = _fast(eqn)
-        if fast is None:
+def _of_any_size(rule: Rule) -> Rule:
+    """The rule, where it has a form for every size."""
+
+    def form(eqn: Any) -> Callable[..., Any] | None:
+        try:
+            fast = rule(eqn)
+            if fast is not None:
+                jax.eval_shape(fast, *_avals(eqn))
+        except Exception:  # whatever comes of asking how large a symbolic size is
             return None
-        jax.eval_shape(fast, *_avals(eqn))
-    except Exception:  # whatever comes of asking how large a symbolic size is
-        return None
+        return fast
 
-    def plain(*operands: Any) -> Any:
-        return eqn.primitive.bind(*operands, **eqn.primitive.get_bind_params(eqn.params))
-
-    def form(*operands: Any) -> Any:
-        return lax.platform_dependent(*operands, cpu=fast, default=plain)
-
-    form.__name__ = fast.__name__
     return form
+
+
+def _on_cpu(fast: Jaxpr, plain: Jaxpr) -> Jaxpr:
+    """One program on CPUs, and another elsewhere."""
+    if fast is plain:
+        return plain
+    taken: list[Any] = [*plain.constvars, *plain.invars]
+
+    def of(jaxpr: Jaxpr) -> Callable[..., Any]:
+        count = len(jaxpr.constvars)
+        return lambda *args: jaxpr_as_fun(ClosedJaxpr(jaxpr, args[:count]))(*args[count:])
+
+    def either(*args: Any) -> Any:
+        return lax.platform_dependent(*args, cpu=of(fast), default=of(plain))
+
+    avals = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in taken]
+    (call,) = jax.make_jaxpr(jax.jit(either))(*avals).jaxpr.eqns
+    after: Jaxpr = plain.replace(eqns=[call.replace(invars=taken)], outvars=call.outvars)
+    return after
 
 
 def _avals(eqn: Any) -> list[Any]:

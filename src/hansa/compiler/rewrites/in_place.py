@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import export
 from jax.extend.core import ClosedJaxpr
 
 from hansa.compiler.jaxprs import variables
@@ -105,4 +106,7 @@ def _is_floating(var: Any) -> bool:
 
 
 def _bytes(var: Any) -> int:
-    return int(math.prod(var.aval.shape)) * int(var.aval.dtype.itemsize) if hasattr(var.aval.dtype, "itemsize") else 0
+    """The size of an array; of data of any size, in a function that is exported, none."""
+    if not hasattr(var.aval.dtype, "itemsize") or any(map(export.is_symbolic_dim, var.aval.shape)):
+        return 0
+    return int(math.prod(var.aval.shape)) * int(var.aval.dtype.itemsize)

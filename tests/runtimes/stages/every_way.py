@@ -1,0 +1,126 @@
+"""What clients give, computed in every way there is: prints where bits differ from those of one device.
+
+`test_bits` runs it in a process of its own, as users compile: tests compile without optimisation, and so by other code.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+import hansa
+
+SIZES = [24, 9, 40, 0, 16, 31]
+
+
+def dense(x, w, b):
+    return x @ w + b
+
+
+def mlp(weights, x):
+    hidden = jax.nn.relu(dense(x, weights.w1, weights.b1))
+    return dense(jax.nn.relu(dense(hidden, weights.w2, weights.b2)), weights.w3, weights.b3)
+
+
+def cnn(weights, x):
+    images = x.reshape(x.shape[0], 16, 16, 1)
+    maps = lax.conv_general_dilated(images, weights.kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    pooled = lax.reduce_window(jax.nn.relu(maps), -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    return dense(pooled.reshape(x.shape[0], 8 * 8 * 8), weights.w, weights.b)
+
+
+MODELS = {
+    "mlp": (mlp, {"w1": (256, 128), "b1": (128,), "w2": (128, 64), "b2": (64,), "w3": (64, 10), "b3": (10,)}),
+    "cnn": (cnn, {"kernel": (5, 5, 1, 8), "w": (512, 10), "b": (10,)}),
+}
+
+
+def training(forward, shapes):
+    """What each client's training adds to the weights, and the mean of all."""
+    weights = hansa.to_type({name: ("float32", list(shape)) for name, shape in shapes.items()})
+    batch = hansa.to_type("<x=float32[?,256],y=int32[?]>")
+
+    @hansa.jax_computation(weights, batch)
+    def step(weights, batch):
+        def loss(weights):
+            scores = jax.nn.log_softmax(forward(weights, batch.x))
+            return -jnp.mean(jnp.take_along_axis(scores, batch.y[:, None], 1))
+
+        return jax.tree.map(lambda w, g: w - 0.1 * g, weights, jax.grad(loss)(weights))
+
+    @hansa.jax_computation(weights, weights)
+    def difference(after, before):
+        return jax.tree.map(jnp.subtract, after, before)
+
+    clients = hansa.FederatedType(hansa.SequenceType(batch), hansa.CLIENTS)
+
+    @hansa.federated_computation(clients, hansa.FederatedType(weights, hansa.SERVER))
+    def train(data, model):
+        sent = hansa.federated_broadcast(model)
+        update = hansa.federated_map(difference, [hansa.sequence_reduce(data, sent, step), sent])
+        return {"each": update, "mean": hansa.federated_mean(update)}
+
+    return train
+
+
+def by_stages(computation, data, model, batch_rows):
+    """What each client gives, the last one first."""
+    stages = hansa.Stages(computation)
+    (stage,) = stages.clients
+    known: dict[str, Any] = {"model": model}
+    known |= stages.servers[0].run(known)._asdict()
+    found = []
+    for client in reversed(range(len(data))):
+        done = stage.work(known, {"data": data[client]}, batch_rows=batch_rows)
+        found.append(done.contributions[0].value)
+    return found[::-1]
+
+
+def differing(found, expected):
+    """Which clients' parts have other bits, and how many."""
+    return [
+        (client, name, int((np.asarray(a).view("int32") != np.asarray(b).view("int32")).sum()))
+        for client, (mine, other) in enumerate(zip(found, expected, strict=True))
+        for (name, a), b in zip(mine._items(), other, strict=True)
+        if np.asarray(a).tobytes() != np.asarray(b).tobytes()
+    ]
+
+
+def compared(name, batch_size, folder):
+    """By form and place, the parts that differ."""
+    forward, shapes = MODELS[name]
+    traced = training(forward, shapes)
+    hansa.save(traced, folder / "saved.hansa")
+    loaded = hansa.load(folder / "saved.hansa")
+    rng, count = np.random.default_rng(1), sum(SIZES)
+    model = {part: rng.normal(0, 0.1, shape).astype("float32") for part, shape in shapes.items()}
+    rows = {"x": rng.normal(size=(count, 256)).astype("float32"), "y": rng.integers(0, 10, count).astype("int32")}
+    data = hansa.ClientBatches(rows, np.cumsum([0, *SIZES]), batch_size)
+    runtimes = {
+        "one device": hansa.InProcessRuntime(jax.devices()[:1]),
+        "all devices": hansa.InProcessRuntime(),
+        "chunks": hansa.InProcessRuntime(clients_per_chunk=2),
+    }
+    found = {}
+    for form, computation in (("traced", traced), ("loaded", loaded)):
+        for where, runtime in runtimes.items():
+            with hansa.runtime(runtime):
+                found[form, where] = computation(data, model).each
+        found[form, "stages"] = by_stages(computation, data, model, batch_size)
+    first = found["traced", "one device"]
+    assert len(found) == 8
+    assert any(np.any(leaf) for leaf in first[0])
+    return {key: differing(each, first) for key, each in found.items() if differing(each, first)}
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        # In batches of up to 12 examples a gradient is another product: see `hansa.compiler.products`.
+        for name, batch_size in (("mlp", 8), ("cnn", 20)):
+            print(name, batch_size, compared(name, batch_size, Path(folder)), flush=True)

@@ -1,0 +1,14 @@
+"""One computation, one result: traced or loaded, in one program or by stages, on one device or several, bit by bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+
+def test_what_a_client_gives_has_the_same_bits_wherever_and_however_it_is_computed():
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, "-m", "tests.runtimes.stages.every_way"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.splitlines() == ["mlp 8 {}", "cnn 20 {}"]
