@@ -31,25 +31,29 @@ class Aggregate:
         contributions: what each client gives, values at the clients.
         start: the value that `zero` is made from, or None if it needs none; of a protected sum, the bounds of what each
             client gives (`hansa.language.protected_sums`).
-        collective: how partial states of several devices merge in one operation: "sum", "min", "max", or None.
+        collective: how partial states of several devices merge in one operation: "sum", "min", "max" or "or", or one of
+            these for each part of the state; None if they do not.
         zero: from the value of `start` to the state of no clients.
         accumulate: (state, contributions) -> state.
         merge: (state, state) -> state.
         report: state -> result.
         protected: only the result is to be seen, and no client's contribution.
         terms: what else holds for the contributions.
+        lost: state -> whether its result may not be the right one, so that the call is to be made again in a form that
+            holds all values; None if that cannot be.
     """
 
     node: Intrinsic
     contributions: tuple[Node, ...]
     start: Node | None
-    collective: str | None
+    collective: Any
     zero: Callable[[Any], Any]
     accumulate: Callable[[Any, list[Any]], Any]
     merge: Callable[[Any, Any], Any]
     report: Callable[[Any], Any]
     protected: bool = False
     terms: Terms = NO_TERMS
+    lost: Callable[[Any], Any] | None = None
 
     @property
     def name(self) -> str:

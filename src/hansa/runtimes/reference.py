@@ -24,6 +24,7 @@ from hansa.language.protected_sums import check_total
 from hansa.runtimes.arguments import pack, settle, survey
 from hansa.runtimes.client_sizes import check_client_sizes
 from hansa.runtimes.columns import Room, elements
+from hansa.runtimes.exact import exact_sum
 from hansa.types import CLIENTS, FederatedType, SequenceType, Struct, StructType, Type, is_tensor_structure, to_value
 from hansa.types.dtypes import kind as kind_of
 from hansa.types.values import field_values
@@ -196,7 +197,7 @@ class _Call:
 
     def federated_sum(self, node: Intrinsic, value: Any) -> Any:
         """The sum over the clients."""
-        return _tensorwise(_sum, _member(node.type), self.at_each(value, node.arguments[0].type))
+        return _tensorwise(exact_sum, _member(node.type), self.at_each(value, node.arguments[0].type))
 
     def federated_secure_sum(self, node: Intrinsic, value: Any, bounds: Any) -> Any:
         """The sum of values that are in their ranges already, if the dtype holds it."""
@@ -224,13 +225,11 @@ class _Call:
         """sum(weight * value) / sum(weight), and zero where that divides by zero."""
         each = self.at_each(value, node.arguments[0].type)
         weights = np.array(self.at_each(weight[0], node.arguments[1].type) if weight else np.ones(len(each)))
-        total = weights.astype(np.float64).sum()
+        total = exact_sum(weights.astype(np.float64))
 
         def mean(values: Array) -> Any:
-            wide = np.promote_types(values.dtype, np.float64)
-            scale = weights.astype(wide).reshape(-1, *[1] * (values.ndim - 1))
-            scaled = (values.astype(wide) * scale).sum(axis=0)
-            return scaled / total if total != 0 else np.zeros_like(scaled)
+            summed = exact_sum(values, weights)
+            return summed / total if total != 0 else np.zeros_like(summed)
 
         return _tensorwise(mean, _member(node.type), each)
 

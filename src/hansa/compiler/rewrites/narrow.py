@@ -20,10 +20,11 @@ from hansa.compiler.jaxprs import is_variable, operands, variables
 from hansa.compiler.products import is_narrow
 
 _ELEMENTWISE = frozenset({
-    "abs", "add", "add_any", "and", "cbrt", "ceil", "clamp", "convert_element_type", "copy", "div", "eq", "erf", "exp",
-    "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le", "log", "log1p", "logistic", "lt", "max",
-    "min", "mul", "ne", "neg", "not", "or", "pow", "reduce_precision", "rem", "round", "rsqrt", "select_n", "sign",
-    "sqrt", "square", "stop_gradient", "sub", "tanh",
+    "abs", "add", "add_any", "and", "bitcast_convert_type", "cbrt", "ceil", "clamp", "convert_element_type", "copy",
+    "div", "eq", "erf", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le", "log", "log1p",
+    "logistic", "lt", "max", "min", "mul", "ne", "neg", "not", "or", "pow", "reduce_precision", "rem", "round",
+    "rsqrt", "select_n", "shift_left", "shift_right_logical", "sign", "sqrt", "square", "stop_gradient", "sub", "tanh",
+    "xor",
 })  # fmt: skip
 _REDUCTIONS = frozenset(f"reduce_{name}" for name in ("sum", "max", "min", "prod", "and", "or"))
 _CALLS = frozenset({"jit", "pjit", "closed_call"})

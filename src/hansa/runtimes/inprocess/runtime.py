@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import jax
@@ -47,6 +47,11 @@ class InProcessRuntime:
             (`hansa.runtimes.inprocess.vectorise`), of which `hansa.explain` tells the outcome: one on a CPU, of which a
             client's step fills a core, and up to 32 on other devices. Results agree to rounding.
         default_num_clients: how many clients take part in a computation whose argument does not say.
+        sums: "exact" or "fast". Exact sums and means of floats are those of the numbers as they are, rounded once at
+            the end: they have the same bits in whatever order clients come, on any number of devices and in chunks.
+            Where numbers are so large or so small that the usual form does not hold them, the call is made once more
+            with one that does. Fast ones are added up in floats, one client after another on each device, so that
+            their last bits depend on the order.
 
     Examples:
         >>> runtime = hansa.InProcessRuntime(clients_at_once=8)
@@ -64,7 +69,10 @@ class InProcessRuntime:
         clients_per_chunk: int | None = None,
         clients_at_once: int | None = None,
         default_num_clients: int = 0,
+        sums: Literal["exact", "fast"] = "exact",
     ) -> None:
+        if sums not in ("exact", "fast"):
+            raise ValueError(f"sums must be 'exact' or 'fast', found {sums!r}")
         for name, value in (("clients_per_chunk", clients_per_chunk), ("clients_at_once", clients_at_once)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name} must be a positive number of clients, or None; found {value!r}")
@@ -78,6 +86,7 @@ class InProcessRuntime:
         self.clients_per_chunk = clients_per_chunk
         self.clients_at_once = clients_at_once
         self.default_num_clients = default_num_clients
+        self.sums = sums
         self._on = Devices(self.devices)
         self._compiled: WeakKeyDictionary[Computation, Compiled] = WeakKeyDictionary()
 
@@ -93,7 +102,8 @@ class InProcessRuntime:
 
     def __repr__(self) -> str:
         chosen = "" if self.clients_at_once is None else f", {_clients(self.clients_at_once)} at a time on each"
-        return f"InProcessRuntime({_devices(self.devices)}{chosen})"
+        sums = "" if self.sums == "exact" else f", {self.sums} sums"
+        return f"InProcessRuntime({_devices(self.devices)}{chosen}{sums})"
 
     def plan(self, computation: Computation) -> str:
         """How the clients of a computation are worked on here, in a line.
@@ -116,14 +126,20 @@ class InProcessRuntime:
         """
         compiled = self._compile(computation)
         call = Call.of(computation, argument, self.default_num_clients)
+        values = self._run_as_it_needs(compiled, call)
+        return assemble(compiled.program, call.argument, dict(zip(compiled.outputs, values, strict=True)), call.size)
+
+    def _run_as_it_needs(self, compiled: Compiled, call: Call) -> list[Any]:
+        """The call's values; the program is compiled in another form where the first is not enough."""
         try:
-            values = self._run(compiled, call)
+            return self._run(compiled, call)
         except NeedsSizes:
             if compiled.sizes is not None:
                 raise
             compiled.sizes = set()
-            values = self._run(compiled, call)
-        return assemble(compiled.program, call.argument, dict(zip(compiled.outputs, values, strict=True)), call.size)
+        except rounds.Lost:
+            compiled.widen()
+        return self._run_as_it_needs(compiled, call)
 
     def prepare(self, computation: Computation, argument: Any) -> None:
         """Compile what a call with such an argument needs, so that the call does not; see `Runtime.prepare`.
@@ -163,7 +179,7 @@ class InProcessRuntime:
 
     def _compile(self, computation: Computation) -> Compiled:
         if computation not in self._compiled:
-            self._compiled[computation] = Compiled.of(computation)
+            self._compiled[computation] = Compiled.of(computation, exactly=self.sums == "exact")
         return self._compiled[computation]
 
     def _run(self, compiled: Compiled, call: Call) -> list[Any]:
@@ -199,13 +215,14 @@ class InProcessRuntime:
         # It is kept with what it sees, which must not be the data of this call.
         program, outputs, devices, at_once = compiled.program, compiled.outputs, len(turns), self._at_once(compiled)
 
-        def whole(packed: Any, cohort: rounds.Cohort) -> list[Any]:
+        def whole(packed: Any, cohort: rounds.Cohort) -> tuple[list[Any], Any]:
             return rounds.whole(program, packed, cohort, static, outputs, devices, at_once)
 
         everybody = np.arange(call.size)
         cohort = cohort_of(compiled, call.ids, turns, everybody) if compiled.at_clients else rounds.NOBODY
-        values: list[Any] = self._on.execute(compiled, ("whole", static), whole, (packed, cohort), (P(), P()), P())
-        return values
+        values, lost = self._on.execute(compiled, ("whole", static), whole, (packed, cohort), (P(), P()), P())
+        rounds.check(lost)
+        return list(values)
 
     def _check_sums(self, compiled: Compiled, clients: int, packed: Any, static: Static) -> None:
         """Refuses a call whose protected sums might not fit, before any client works."""

@@ -9,6 +9,7 @@ from typing import Any
 from hansa.compiler.narrowing import Path, narrowed
 from hansa.compiler.partition import compile_computation, is_stacked
 from hansa.compiler.program import Program
+from hansa.compiler.sums.exact import exact
 from hansa.language.computation import Computation
 from hansa.language.graph import Node
 from hansa.runtimes.columns import Packed, Room
@@ -36,10 +37,17 @@ class Compiled:
     sizes: set[int] | None = None
 
     @classmethod
-    def of(cls, computation: Computation) -> Compiled:
-        """The program of a computation."""
+    def of(cls, computation: Computation, *, exactly: bool = True) -> Compiled:
+        """The program of a computation, with exact sums of floats or with fast ones."""
         program = compile_computation(computation)
+        if exactly:
+            program = exact(program, widely=False)
         return cls(program, computed_parts(program))
+
+    def widen(self) -> None:
+        """From now on with sums that hold all values: where some were beyond the usual, the next ones may well be."""
+        self.program = exact(self.program, widely=True)
+        self.executables.clear()
 
     @cached_property
     def at_clients(self) -> bool:

@@ -57,6 +57,9 @@ def run(
         capacity: for how many there is to be room.
         at_once: how many clients' work is one vectorised computation on a device.
         run: executes JAX code on every device.
+
+    Raises:
+        rounds.Lost: if an aggregate may have lost something.
     """
     server: dict[Node, Any] = {}
     kept: dict[Node, Any] = {}
@@ -69,7 +72,9 @@ def run(
         advance = _advance(program, i, wanted, list(server), static, devices)
         args = (packed, list(server.values()), states)
         specs = (everywhere, everywhere, each)
-        values, reports, states = run(("server", i, static), advance, args, specs, (everywhere, everywhere, each))
+        found = (everywhere, everywhere, each, everywhere)
+        values, reports, states, lost = run(("server", i, static), advance, args, specs, found)
+        rounds.check(lost)
         server.update(zip(wanted, values, strict=True))
         if i:
             server.update(
@@ -102,16 +107,18 @@ def _advance(
     These steps are one program, as they are part of one in `rounds.whole`: apart, they might round differently.
     """
 
-    def advance(packed: Any, values: list[Any], states: Any) -> tuple[list[Any], list[Any], Any]:
+    def advance(packed: Any, values: list[Any], states: Any) -> tuple[list[Any], list[Any], Any, Any]:
         env = _environment(program, packed, static, known, values)
-        reports = []
+        reports, lost = [], []
         if number:
             for aggregate, state in zip(program.clients[number - 1].aggregates, _one(states), strict=True):
-                reports.append(aggregate.report(rounds.merge_devices(aggregate, state, devices)))
+                merged = rounds.merge_devices(aggregate, state, devices)
+                reports.append(aggregate.report(merged))
+                lost += [] if aggregate.lost is None else [aggregate.lost(merged)]
                 env[aggregate.node] = reports[-1]
         found = evaluate(wanted, env)
         after = rounds.zeros(program.clients[number], env) if number < len(program.clients) else []
-        return found, reports, _each(after)
+        return found, reports, _each(after), rounds.any_of(lost)
 
     return advance
 

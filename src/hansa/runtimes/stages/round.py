@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from hansa.compiler.aggregates import Aggregate
@@ -46,15 +47,32 @@ NOBODY = Cohort(None, None, None)
 """For programs in which clients have no part."""
 
 
+class Lost(Exception):
+    """An aggregate may have lost something; the call is to be made again with aggregates that cannot."""
+
+
+def check(lost: Any) -> None:
+    """Waits for what a program says of its aggregates.
+
+    Raises:
+        Lost: if one of them may have lost something.
+    """
+    if lost is not None and np.asarray(lost.addressable_data(0)):
+        raise Lost
+
+
 def whole(
     program: Program, packed: Any, cohort: Cohort, static: Static, outputs: list[Node], devices: int, at_once: int
-) -> list[Any]:
+) -> tuple[list[Any], Any]:
     """The values of `outputs`, nodes at the server or, stacked in the cohort's order, at the clients.
+
+    The last value says whether an aggregate may have lost something (`Aggregate.lost`), if any can.
 
     Runs on every device of a mesh with one axis, `AXIS`.
     """
     server = server_environment(program, packed, static)
     kept: Environment = {}
+    lost: list[Any] = []
     for i, stage in enumerate(program.servers):
         stage.run(server)
         if i < len(program.clients):
@@ -63,17 +81,25 @@ def whole(
             states = zeros(clients, server)
             states, stacks = fold(program, clients, packed, cohort, static, broadcasts, kept, states, at_once)
             for aggregate, state in zip(clients.aggregates, states, strict=True):
-                server[aggregate.node] = aggregate.report(merge_devices(aggregate, state, devices))
+                merged = merge_devices(aggregate, state, devices)
+                server[aggregate.node] = aggregate.report(merged)
+                lost += [] if aggregate.lost is None else [aggregate.lost(merged)]
             for node, stack in zip(clients.kept, stacks, strict=True):
                 kept[node] = gather_devices(stack, cohort)
             for source, node in clients.collected:
                 server[node] = from_stack(stacked(kept[source], jnp.sum(cohort.lengths, dtype=jnp.int32)))
-    return [
+    values = [
         stacked_value(program, node, packed, cohort, static, server, kept)
         if is_stacked(node)
         else evaluate([node], server)[0]
         for node in outputs
     ]
+    return values, any_of(lost)
+
+
+def any_of(flags: list[Any]) -> Any:
+    """Whether one of some flags is set; None if there are none."""
+    return jnp.stack(flags).any() if flags else None
 
 
 def stacked(values: Any, count: Any) -> Stack:
@@ -196,6 +222,7 @@ _COLLECTIVES: dict[str, Callable[..., Any]] = {
     "sum": lax.psum,
     "min": lambda leaf, axis: lax.all_gather(leaf, axis).min(0),
     "max": lambda leaf, axis: lax.all_gather(leaf, axis).max(0),
+    "or": lambda leaf, axis: lax.reduce_or(lax.all_gather(leaf, axis), (0,)),
 }
 
 
@@ -204,7 +231,11 @@ def merge_devices(aggregate: Any, state: Any, devices: int) -> Any:
     if devices == 1:
         return state
     if aggregate.collective is not None:
-        return jax.tree.map(lambda leaf: _COLLECTIVES[aggregate.collective](leaf, AXIS), state)
+        return jax.tree.map(
+            lambda name, part: jax.tree.map(lambda leaf: _COLLECTIVES[name](leaf, AXIS), part),
+            aggregate.collective,
+            state,
+        )
     gathered = jax.tree.map(lambda leaf: lax.all_gather(leaf, AXIS), state)
     merged = jax.tree.map(lambda leaf: leaf[0], gathered)
     for device in range(1, devices):

@@ -1,0 +1,1 @@
+"""Sums of floats that no order can change: each is the exact sum, rounded once."""
