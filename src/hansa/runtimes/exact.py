@@ -27,7 +27,7 @@ def exact_sum(values: Array, weights: Array | None = None) -> Any:
     if kind_of(values.dtype) != "float":
         return values.sum(axis=0, dtype=values.dtype)
     factors = np.ones(len(values)) if weights is None else weights.astype(np.float64)
-    columns = _without_subnormals(values).astype(np.float64).reshape(len(values), -1).T
+    columns = _without_subnormals(values).astype(np.float64).reshape(len(values), math.prod(values.shape[1:])).T
     add = _double if values.dtype == np.float64 and weights is not None else _single
     return np.array([add(column, factors.tolist()) for column in columns.tolist()]).reshape(values.shape[1:])
 
