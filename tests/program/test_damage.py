@@ -234,3 +234,20 @@ def test_a_run_on_other_devices_is_told(whole: Path, tmp_path: Path) -> None:
     _, told = resumed(folder)
     assert len(told) == 1 and "was on 99 x abacus, and goes on with " in told[0] and "not to the bit" in told[0]
     assert resumed(folder)[1] == []
+
+
+def test_another_number_of_devices_is_told_only_where_sums_depend_on_it(whole: Path, tmp_path: Path) -> None:
+    known = json.loads((whole / "run.json").read_text())
+    assert known["sums"] == "exact"
+    more = {"devices": "99 x " + known["devices"].partition(" x ")[2]}
+    for number, (facts, words) in enumerate(
+        [
+            (more, None),
+            ({**more, "sums": "fast"}, "sums over clients were fast, and are exact"),
+            ({**more, "sums": None}, "sums over clients were fast, and are exact"),
+        ]
+    ):
+        folder = copied(whole, tmp_path / str(number))
+        (folder / "run.json").write_text(json.dumps({**known, **facts}))
+        told = resumed(folder)[1]
+        assert told == [] if words is None else words in told[0]

@@ -132,6 +132,9 @@ def federated_zip(value: Operand) -> Value:
 def federated_sum(value: Operand) -> Value:
     """`{T}@CLIENTS -> T@SERVER`: the sum over the clients; zero if there are none. T is numeric, and not bool.
 
+    A sum of floats is the exact one, rounded to float64 and then to its dtype: no order of the clients changes it. One
+    of integers is taken modulo 2**bits of its dtype, as NumPy's is.
+
     Examples:
         >>> @hansa.federated_computation("{int32}@CLIENTS")
         ... def total(numbers):
@@ -181,7 +184,8 @@ def federated_mean(value: Operand, weight: Operand | None = None) -> Value:
 
     Returns:
         sum(weight * value) / sum(weight), and zero where the weights sum to zero or there are no clients. Both sums are
-        added up in 64 bits: they may be larger or smaller than the value's dtype holds.
+        exact, and then rounded to float64: no order of the clients changes them, and they may be larger or smaller than
+        the value's dtype holds.
 
     Examples:
         >>> @hansa.federated_computation("{float32}@CLIENTS", "{int32}@CLIENTS")

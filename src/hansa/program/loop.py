@@ -229,7 +229,7 @@ def train(
         folder = None
         if run_dir is not None:
             state_member(process.state_type)
-            noted = {"rounds": plan.rounds, "data": repr(data), "versions": _versions(), "devices": _devices()}
+            noted = {"rounds": plan.rounds, "data": repr(data), "versions": _versions(), **_machine()}
             noted["id"] = new_run()
             noted["about"] = facts(process)
             folder = stack.enter_context(
@@ -260,7 +260,10 @@ def _versions() -> dict[str, str]:
     return {name: importlib.import_module(name).__version__ for name in ("hansa", "jax", "numpy")}
 
 
-def _devices() -> str | None:
-    """What the runtime adds up on, by which the last bits of sums may differ; None where it does not say."""
+def _machine() -> dict[str, str | None]:
+    """What the runtime computes on, and how it adds up, which is in the last bits; None where it does not say."""
     devices = getattr(current_runtime(), "devices", ())
-    return f"{len(devices)} x {devices[0].device_kind}" if devices else None
+    return {
+        "devices": f"{len(devices)} x {devices[0].device_kind}" if devices else None,
+        "sums": getattr(current_runtime(), "sums", None),
+    }

@@ -149,6 +149,8 @@ def _problem(run: Mapping[str, Any]) -> str | None:
         return told
     if not isinstance(run.get("devices"), str | None):
         return "`devices` is no text"
+    if not isinstance(run.get("sums"), str | None):
+        return "`sums` is no text"
     if not isinstance(run.get("changes", []), list):
         return "`changes` is no list"
     ended = run.get("ended")

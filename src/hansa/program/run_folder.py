@@ -200,11 +200,26 @@ class RunFolder:
 
     def _warn_of_devices(self, run: Mapping[str, Any]) -> None:
         before, now = run["devices"], self._facts.get("devices")
-        if None not in (before, now) and before != now:
-            warn(
-                f"the run in {self.path} was on {before}, and goes on with {now}: sums over clients are added up in "
-                "another order, so its numbers agree to rounding, not to the bit, with those of a run left alone",
-            )
+        if before is None or now is None:
+            return
+        added, adds = run.get("sums") or "fast", self._facts.get("sums") or "fast"
+        if added != adds:
+            why = f"sums over clients were {added}, and are {adds}"
+        elif before == now or (adds == "exact" and _kind(before) == _kind(now)):
+            return
+        elif adds == "exact":
+            why = "another kind of device rounds otherwise"
+        else:
+            why = "sums over clients are added up in another order"
+        warn(
+            f"the run in {self.path} was on {before}, and goes on with {now}: {why}, so its numbers agree to rounding, "
+            "not to the bit, with those of a run left alone"
+        )
+
+
+def _kind(devices: str) -> str:
+    """What kind of devices there are, of how many."""
+    return devices.partition(" x ")[2]
 
 
 def check_no_others(path: Path) -> None:

@@ -45,7 +45,7 @@ class InProcessRuntime:
             result does not depend on it.
         clients_at_once: how many clients a device works on in one vectorised computation; by default by a rule
             (`hansa.runtimes.inprocess.vectorise`), of which `hansa.explain` tells the outcome: one on a CPU, of which a
-            client's step fills a core, and up to 32 on other devices. Results agree to rounding.
+            client's step fills a core, and up to 32 on other devices. What clients compute agrees to rounding.
         default_num_clients: how many clients take part in a computation whose argument does not say.
         sums: "exact" or "fast". Exact sums and means of floats are those of the numbers as they are, rounded once at
             the end: they have the same bits in whatever order clients come, on any number of devices and in chunks.
