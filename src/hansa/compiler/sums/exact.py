@@ -119,7 +119,7 @@ def exact_aggregate(given: Aggregate, *, widely: bool) -> Aggregate:
         if of_weights is not None:
             weight = of_weights.rounded(state.weight).astype(np.float64)
             nothing = weight == 0
-            totals = [jnp.where(nothing, 0.0, total / jnp.where(nothing, 1.0, weight)) for total in totals]
+            totals = [jnp.where(nothing, 0.0, _divided(total, jnp.where(nothing, 1.0, weight))) for total in totals]
         found = iter(totals)
         return unflatten(kind, [_typed(leaf, found) for leaf in leaves])
 
@@ -210,6 +210,11 @@ def _range(dtype: Any, weighing: Any) -> wide.Range:
     if np.dtype(np.float64) in (dtype, weighing):
         return wide.ANY
     return wide.SINGLE if weighing is None else wide.PRODUCT
+
+
+def _divided(total: Any, weight: Any) -> Any:
+    """The quotient, rounded once. XLA would multiply by the inverse of one number for all, which is rounded, too."""
+    return total / lax.optimization_barrier(jnp.broadcast_to(weight, total.shape))
 
 
 def _real(leaf: Any) -> list[Any]:
