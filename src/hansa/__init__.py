@@ -56,6 +56,7 @@ if _TYPE_CHECKING:
     from hansa.runtimes.inprocess.runtime import InProcessRuntime as InProcessRuntime
     from hansa.runtimes.reference import ReferenceRuntime as ReferenceRuntime
     from hansa.runtimes.stages.executor import Stages as Stages
+    from hansa.runtimes.stages.round import NeedsWideSums as NeedsWideSums
     from hansa.types import CLIENTS as CLIENTS
     from hansa.types import SERVER as SERVER
     from hansa.types import FederatedType as FederatedType
@@ -108,6 +109,7 @@ _HOMES = {
     "hansa.runtimes.inprocess.runtime": ("InProcessRuntime",),
     "hansa.runtimes.reference": ("ReferenceRuntime",),
     "hansa.runtimes.stages.executor": ("Stages",),
+    "hansa.runtimes.stages.round": ("NeedsWideSums",),
     "hansa.types": (
         "CLIENTS",
         "SERVER",

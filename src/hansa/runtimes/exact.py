@@ -15,6 +15,16 @@ from hansa.types.dtypes import kind as kind_of
 Array = npt.NDArray[Any]
 
 
+def exact_mean(values: Array, weights: Array) -> Any:
+    """The weighted mean over the first axis, of exact sums; zero where the weights sum to zero."""
+    if kind_of(values.dtype) == "complex":
+        found = np.empty(values.shape[1:], np.complex128)
+        found.real, found.imag = exact_mean(values.real, weights), exact_mean(values.imag, weights)
+        return found
+    summed, total = exact_sum(values, weights), exact_sum(weights.astype(np.float64))
+    return summed / total if total != 0 else np.zeros_like(summed)
+
+
 def exact_sum(values: Array, weights: Array | None = None) -> Any:
     """The sum over the first axis, each value times a weight, rounded once: to float64, or to complex128.
 

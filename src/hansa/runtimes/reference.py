@@ -24,7 +24,7 @@ from hansa.language.protected_sums import check_total
 from hansa.runtimes.arguments import pack, settle, survey
 from hansa.runtimes.client_sizes import check_client_sizes
 from hansa.runtimes.columns import Room, elements
-from hansa.runtimes.exact import exact_sum
+from hansa.runtimes.exact import exact_mean, exact_sum
 from hansa.types import CLIENTS, FederatedType, SequenceType, Struct, StructType, Type, is_tensor_structure, to_value
 from hansa.types.dtypes import kind as kind_of
 from hansa.types.values import field_values
@@ -225,13 +225,7 @@ class _Call:
         """sum(weight * value) / sum(weight), and zero where that divides by zero."""
         each = self.at_each(value, node.arguments[0].type)
         weights = np.array(self.at_each(weight[0], node.arguments[1].type) if weight else np.ones(len(each)))
-        total = exact_sum(weights.astype(np.float64))
-
-        def mean(values: Array) -> Any:
-            summed = exact_sum(values, weights)
-            return summed / total if total != 0 else np.zeros_like(summed)
-
-        return _tensorwise(mean, _member(node.type), each)
+        return _tensorwise(lambda values: exact_mean(values, weights), _member(node.type), each)
 
     def federated_aggregate(self, node: Intrinsic, value: Any, zero: Any) -> Any:
         """Accumulates the clients in order, and reports. They are one group, so there is nothing to merge."""

@@ -1,4 +1,4 @@
-"""What clients give, computed in every way there is: prints where bits differ from those of one device.
+"""What clients give, and its mean, computed in every way there is: prints where bits differ from those of one device.
 
 `test_bits` runs it in a process of its own, as users compile: tests compile without optimisation, and so by other code.
 """
@@ -70,16 +70,18 @@ def training(forward, shapes):
 
 
 def by_stages(computation, data, model, batch_rows):
-    """What each client gives, the last one first."""
+    """What each client gives, the last one first, and the mean of all, of three partial states in another order."""
     stages = hansa.Stages(computation)
     (stage,) = stages.clients
     known: dict[str, Any] = {"model": model}
     known |= stages.servers[0].run(known)._asdict()
-    found = []
+    found, partial = [], [stage.zero() for _ in range(3)]
     for client in reversed(range(len(data))):
         done = stage.work(known, {"data": data[client]}, batch_rows=batch_rows)
         found.append(done.contributions[0].value)
-    return found[::-1]
+        partial[client % 3] = stage.accumulate(partial[client % 3], done.contributions)
+    (mean,) = stage.report(stage.merge(partial[2], stage.merge(partial[0], partial[1])))
+    return found[::-1], mean
 
 
 def differing(found, expected):
@@ -106,17 +108,24 @@ def compared(name, batch_size, folder):
         "one device": hansa.InProcessRuntime(jax.devices()[:1]),
         "all devices": hansa.InProcessRuntime(),
         "chunks": hansa.InProcessRuntime(clients_per_chunk=2),
+        "clients alone": hansa.InProcessRuntime(clients_per_chunk=1),
     }
-    found = {}
+    found, means = {}, {}
     for form, computation in (("traced", traced), ("loaded", loaded)):
         for where, runtime in runtimes.items():
             with hansa.runtime(runtime):
-                found[form, where] = computation(data, model).each
-        found[form, "stages"] = by_stages(computation, data, model, batch_size)
+                result = computation(data, model)
+            found[form, where], means[form, where] = result.each, result.mean
+        found[form, "stages"], means[form, "stages"] = by_stages(computation, data, model, batch_size)
+    with hansa.runtime(hansa.InProcessRuntime()):
+        order = np.random.default_rng(2).permutation(len(SIZES))
+        means["traced", "another order"] = traced(data.select(order), model).mean
     first = found["traced", "one device"]
-    assert len(found) == 8
+    assert len(found) == 10
     assert any(np.any(leaf) for leaf in first[0])
-    return {key: differing(each, first) for key, each in found.items() if differing(each, first)}
+    apart = {key: differing(each, first) for key, each in found.items()}
+    together = {(*key, "mean"): differing([mean], [means["traced", "one device"]]) for key, mean in means.items()}
+    return {key: parts for key, parts in {**apart, **together}.items() if parts}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 
-def test_what_a_client_gives_has_the_same_bits_wherever_and_however_it_is_computed():
+def test_what_a_client_gives_and_the_mean_of_all_have_the_same_bits_wherever_and_however_they_are_computed():
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     command = [sys.executable, "-m", "tests.runtimes.stages.every_way"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)

@@ -137,7 +137,7 @@ class InProcessRuntime:
             if compiled.sizes is not None:
                 raise
             compiled.sizes = set()
-        except rounds.Lost:
+        except rounds.NeedsWideSums:
             compiled.widen()
         return self._run_as_it_needs(compiled, call)
 
@@ -179,7 +179,7 @@ class InProcessRuntime:
 
     def _compile(self, computation: Computation) -> Compiled:
         if computation not in self._compiled:
-            self._compiled[computation] = Compiled.of(computation, exactly=self.sums == "exact")
+            self._compiled[computation] = Compiled.of(computation, self.sums)
         return self._compiled[computation]
 
     def _run(self, compiled: Compiled, call: Call) -> list[Any]:

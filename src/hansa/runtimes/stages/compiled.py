@@ -37,11 +37,16 @@ class Compiled:
     sizes: set[int] | None = None
 
     @classmethod
-    def of(cls, computation: Computation, *, exactly: bool = True) -> Compiled:
-        """The program of a computation, with exact sums of floats or with fast ones."""
+    def of(cls, computation: Computation, sums: str = "exact") -> Compiled:
+        """The program of a computation.
+
+        Args:
+            computation: the computation.
+            sums: how floats are added up: "exact", "wide", which is exact for any numbers, or "fast".
+        """
         program = compile_computation(computation)
-        if exactly:
-            program = exact(program, widely=False)
+        if sums != "fast":
+            program = exact(program, widely=sums == "wide")
         return cls(program, computed_parts(program))
 
     def widen(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -40,6 +40,10 @@ class Stages:
     Args:
         computation: with declared types; one that `hansa.load` gives, or any other.
         device: a JAX device; by default the first one.
+        sums: how floats are added up. "exact" is as in `InProcessRuntime`: no order of contributions changes a bit.
+            Where it does not hold some unusually large or small numbers, `report` raises, and the same contributions
+            are to be folded again by stages with "wide" sums, which hold all, and give the same bits otherwise. "fast"
+            adds floats as they come.
 
     Attributes:
         servers: one more than there are client stages.
@@ -71,8 +75,15 @@ class Stages:
         True
     """
 
-    def __init__(self, computation: Computation, device: jax.Device | None = None) -> None:
-        self._compiled = compiled = Compiled.of(computation)
+    def __init__(
+        self,
+        computation: Computation,
+        device: jax.Device | None = None,
+        sums: Literal["exact", "wide", "fast"] = "exact",
+    ) -> None:
+        if sums not in ("exact", "wide", "fast"):
+            raise ValueError(f"sums must be 'exact', 'wide' or 'fast', found {sums!r}")
+        self._compiled = compiled = Compiled.of(computation, sums)
         self._connections = connections = Connections(compiled.program)
         devices = Devices([jax.devices()[0] if device is None else device])
         place = Place(compiled, connections, devices)
@@ -244,10 +255,22 @@ class ClientStage:
         return struct_of(self.reports, self._place.call(("merge", self._number), merge, args, donated=(0,)))
 
     def report(self, state: Struct) -> Struct:
-        """A value for each of `reports`."""
+        """A value for each of `reports`.
+
+        Raises:
+            NeedsWideSums: if a sum may not be exact (`hansa.NeedsWideSums`).
+        """
         aggregates = self._stage.aggregates
 
-        def report(states: list[Any]) -> list[Any]:
-            return [aggregate.report(state) for aggregate, state in zip(aggregates, states, strict=True)]
+        def report(states: list[Any]) -> tuple[list[Any], Any]:
+            pairs = list(zip(aggregates, states, strict=True))
+            lost = [aggregate.lost(state) for aggregate, state in pairs if aggregate.lost is not None]
+            return [aggregate.report(state) for aggregate, state in pairs], rounds.any_of(lost)
 
-        return struct_of(self.reports, self._place.call(("report", self._number), report, (list(state),)))
+        values, lost = self._place.call(("report", self._number), report, (list(state),))
+        try:
+            rounds.check(lost)
+        except rounds.NeedsWideSums as error:
+            error.add_note('Fold the same contributions again, by hansa.Stages(..., sums="wide").')
+            raise
+        return struct_of(self.reports, values)

@@ -59,7 +59,7 @@ def run(
         run: executes JAX code on every device.
 
     Raises:
-        rounds.Lost: if an aggregate may have lost something.
+        rounds.NeedsWideSums: if a sum may not be exact.
     """
     server: dict[Node, Any] = {}
     kept: dict[Node, Any] = {}

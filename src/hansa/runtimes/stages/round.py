@@ -47,18 +47,41 @@ NOBODY = Cohort(None, None, None)
 """For programs in which clients have no part."""
 
 
-class Lost(Exception):
-    """An aggregate may have lost something; the call is to be made again with aggregates that cannot."""
+class NeedsWideSums(ArithmeticError):
+    """A sum may not be exact, as some of its numbers are unusually large or small: it is to be made again, widely.
+
+    `hansa.Stages` raises it, and says what to do; runtimes make such a call again by themselves.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32[1000]}@CLIENTS")
+        ... def total(values):
+        ...     return hansa.federated_sum(values)
+        >>> def fold(sums):
+        ...     stage = hansa.Stages(total, sums=sums).clients[0]
+        ...     state = stage.zero()
+        ...     for value in (1e30, 1.0, -1e30):
+        ...         done = stage.work([], [np.full(1000, value, np.float32)])
+        ...         state = stage.accumulate(state, done.contributions)
+        ...     return stage.report(state)
+        >>> try:
+        ...     result = fold("exact")
+        ... except hansa.NeedsWideSums:
+        ...     result = fold("wide")
+        >>> float(result[0][7])
+        1.0
+    """
 
 
 def check(lost: Any) -> None:
-    """Waits for what a program says of its aggregates.
+    """Waits for what a program says of its sums.
 
     Raises:
-        Lost: if one of them may have lost something.
+        NeedsWideSums: if one of them may not be exact.
     """
     if lost is not None and np.asarray(lost.addressable_data(0)):
-        raise Lost
+        raise NeedsWideSums(
+            "a sum or mean has numbers so large or so small that its usual form may have lost some of their bits"
+        )
 
 
 def whole(
