@@ -247,7 +247,9 @@ def test_another_number_of_devices_is_told_only_where_sums_depend_on_it(whole: P
             ({**more, "sums": None}, "sums over clients were fast, and are exact"),
         ]
     ):
-        folder = copied(whole, tmp_path / str(number))
+        place = tmp_path / str(number)
+        place.mkdir()
+        folder = copied(whole, place)
         (folder / "run.json").write_text(json.dumps({**known, **facts}))
         told = resumed(folder)[1]
         assert told == [] if words is None else words in told[0]
