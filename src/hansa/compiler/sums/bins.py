@@ -38,7 +38,7 @@ class Split(NamedTuple):
 
 
 NARROW = Split((-20,), 24)
-"""For float32 and what is narrower, times weights: sums below 2**31, parts down to about 2**-67."""
+"""For float32 and what is narrower: magnitudes that sum to less than 2**31, of numbers above about 2**-37."""
 
 DOUBLE = Split((-20, -58), 53)
 """For float64."""
