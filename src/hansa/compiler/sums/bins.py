@@ -1,6 +1,6 @@
 """The exact sum of floats of usual sizes, at the cost of two additions in float64.
 
-An addend is split at fixed powers of two (`_SPLITS`), and each part is added to a float64 of its own. As long as that
+An addend is split at fixed powers of two (`Split`), and each part is added to a float64 of its own. As long as that
 float64 holds the sum of all parts without rounding, which it does for 53 bits, neither order nor grouping changes
 anything, as with integers. Whether it does is known afterwards, from which exponents the addends had, how many there
 were and how large their weights: `lost` says if any bit may have been lost. It is never too hopeful. If it says so, the
