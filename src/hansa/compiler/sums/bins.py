@@ -12,6 +12,7 @@ places by the largest addend.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -44,32 +45,37 @@ DOUBLE = Split((-20, -58), 53)
 """For float64."""
 
 
+_SMALL = 64
+"""Elements; the parts of so few are in one array, which XLA adds to in one loop. For large ones that loop is slow."""
+
+
 class Bins(NamedTuple):
     """A sum for each element of an array.
 
     Attributes:
-        parts: float64 […] for each part of a split.
+        parts: float64 […] for each part of a split; of small arrays one array [parts, …].
         seen: which exponents the addends had, before they were weighted, uint32 […]: bit k for eight of them.
     """
 
-    parts: tuple[Any, ...]
+    parts: Any
     seen: Any
 
 
-def merge_of(split: Split) -> Bins:
-    """How the sums of two groups of addends become those of all: an operation for each array."""
-    return Bins(("sum",) * (len(split.places) + 1), "or")
+MERGE = Bins("sum", "or")
+"""How the sums of two groups of addends become those of all: an operation for each part."""
 
 
 def zero(shape: tuple[int, ...], split: Split) -> Bins:
     """The sums of nothing."""
-    parts = tuple(jnp.zeros(shape, np.float64) for _ in range(len(split.places) + 1))
-    return Bins(parts, jnp.zeros(shape, np.uint32))
+    count = len(split.places) + 1
+    if math.prod(shape) <= _SMALL:
+        return Bins(jnp.zeros((count, *shape), np.float64), jnp.zeros(shape, np.uint32))
+    return Bins(tuple(jnp.zeros(shape, np.float64) for _ in range(count)), jnp.zeros(shape, np.uint32))
 
 
 def add(total: Bins, value: Any, weight: Any | None, split: Split) -> Bins:
     """The sums with an array of addends, each times a weight."""
-    parts = list(total.parts)
+    parts: list[Any] = [0.0] * (len(split.places) + 1)
     for rest in products(value, weight, usual=True):
         for i, place in enumerate(split.places):
             # To add and subtract this constant leaves a multiple of 2**place. XLA would take the two for nothing.
@@ -78,7 +84,10 @@ def add(total: Bins, value: Any, weight: Any | None, split: Split) -> Bins:
             parts[i] = parts[i] + rounded
             rest = rest - rounded
         parts[-1] = parts[-1] + rest
-    return Bins(tuple(parts), total.seen | _exponents(value))
+    seen = total.seen | _exponents(value)
+    if isinstance(total.parts, tuple):
+        return Bins(tuple(before + part for before, part in zip(total.parts, parts, strict=True)), seen)
+    return Bins(total.parts + jnp.stack(parts), seen)
 
 
 def _exponents(value: Any) -> Any:
@@ -88,9 +97,19 @@ def _exponents(value: Any) -> Any:
     return jnp.where(value == 0, np.uint32(0), np.uint32(1) << (exponent >> np.uint32(3)))
 
 
-def lost(total: Bins, weights: Weights, split: Split) -> Any:
-    """Whether a sum may not be exact."""
-    seen = lax.reduce_or(total.seen, tuple(range(total.seen.ndim)))
+def exponents(total: Bins) -> Any:
+    """Those that any addend had, as in `Bins.seen`: a scalar."""
+    return lax.reduce_or(total.seen, tuple(range(total.seen.ndim)))
+
+
+def lost(seen: Any, weights: Weights, split: Split) -> Any:
+    """Whether a sum may not be exact.
+
+    Args:
+        seen: the `exponents` of all its addends.
+        weights: what is known of their weights.
+        split: how they were split.
+    """
     highest = np.int32(31) - lax.clz(seen).astype(np.int32)
     lowest = lax.population_count(seen ^ (seen - np.uint32(1))).astype(np.int32) - np.int32(1)
     # Of a float64 these are the exponents of the float32 nearest to it, which may be one too large.
@@ -107,12 +126,23 @@ def lost(total: Bins, weights: Weights, split: Split) -> Any:
     return (seen != 0) & ~(fits & finite & normal)
 
 
-def rounded(total: Bins, split: Split) -> Any:
+def rounded(total: Bins) -> Any:
     """Each sum as the float64 nearest to it, the even one of two, if nothing was lost."""
     if len(total.parts) == 2:
         return total.parts[0] + total.parts[1]
-    limits = wide.Range.of(-180, 64)
-    whole = wide.zero(total.seen.shape, limits)
-    for part in total.parts:
-        whole = wide.add(whole, part, limits)
-    return wide.rounded(whole, limits)
+    first, second, third = total.parts
+    second, third = _both(second, third)
+    first, second = _both(first, second)
+    second, third = _both(second, third)
+    # To odd what is added last: then the sum is rounded as if all of it were there (Boldo and Melquiond, 2008).
+    bits = lax.bitcast_convert_type(second, np.int64)
+    outwards = jnp.where((third > 0) == (second > 0), np.int64(1), np.int64(-1))
+    odd = lax.bitcast_convert_type(bits + outwards, np.float64)
+    return first + jnp.where((third != 0) & (bits & np.int64(1) == 0), odd, second)
+
+
+def _both(a: Any, b: Any) -> tuple[Any, Any]:
+    """The sum of two float64s, and what its rounding has taken from it (Knuth's two-sum)."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)

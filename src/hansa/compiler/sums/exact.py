@@ -4,9 +4,9 @@ chunks changes a bit of them.
     sum:  the nearest float64 to the exact sum, in the value's dtype
     mean: the nearest float64 to the exact sum of weight * value, divided by that to the exact sum of weights
 
-Scalars and small arrays are added up in the `wide` form, which holds any sum. Large arrays are added up in `bins`,
-which hold those of usual sizes and otherwise say that something may be lost; the call is then to be made again with
-`wide` sums for them, too. Both give the same bits where both are exact. Integers are added as they are.
+Floats are added up in `bins`, which hold those of usual sizes and otherwise say that something may be lost; the call is
+then to be made again with `wide` sums, which hold any. Both give the same bits where both are exact. Integers are added
+as they are.
 """
 
 from __future__ import annotations
@@ -26,26 +26,23 @@ from hansa.compiler.program import Program
 from hansa.compiler.sums import bins, weights, wide
 from hansa.language.local import tensors, unflatten
 
-_SMALL = 1024
-"""Words; sums of arrays that take no more of them are wide from the start."""
 
-
-class Leaf(NamedTuple):
+class Adding(NamedTuple):
     """How one array of numbers is added up.
 
     Attributes:
         zero: () -> the state before any addend.
         add: (state, array, weight or None) -> state.
-        merge: for each array of the state, the operation that merges those of two groups.
+        merge: for each part of the state, the operation that merges those of two groups.
         rounded: state -> the sums, in float64 or as integers, in the array's shape.
-        lost: (state, what is known of the weights) -> whether they may not be exact; None if they always are.
+        split: how addends are split, if the sums are in bins, and so may lose something.
     """
 
     zero: Callable[[], Any]
     add: Callable[[Any, Any, Any], Any]
     merge: Any
     rounded: Callable[[Any], Any]
-    lost: Callable[[Any, Any], Any] | None = None
+    split: bins.Split | None = None
 
 
 class State(NamedTuple):
@@ -54,7 +51,7 @@ class State(NamedTuple):
     Attributes:
         sums: of each array.
         weights: what is known of the weights; None where no sum can lose anything.
-        weight: their exact sum; None for a sum.
+        weight: their sum; None for a sum.
     """
 
     sums: tuple[Any, ...]
@@ -67,7 +64,7 @@ def exact(program: Program, *, widely: bool) -> Program:
 
     Args:
         program: a program.
-        widely: whether large arrays are to be added up in the wide form, too.
+        widely: whether they are to hold any numbers, at several times the cost.
     """
     clients = tuple(
         replace(stage, aggregates=tuple(exact_aggregate(aggregate, widely=widely) for aggregate in stage.aggregates))
@@ -79,43 +76,41 @@ def exact(program: Program, *, widely: bool) -> Program:
 def exact_aggregate(given: Aggregate, *, widely: bool) -> Aggregate:
     """A sum or a mean of floats with exact sums; any other aggregate as it is."""
     node, kind = given.node, member(given.node.type)
-    averages = node.name == "federated_mean"
-    leaves = tensors(kind)
+    leaves, averages = tensors(kind), node.name == "federated_mean"
     if not averages and (node.name != "federated_sum" or not any(map(_is_inexact, leaves))):
         return given
     weighing = tensors(member(node.arguments[1].type))[0].dtype if averages and len(given.contributions) > 1 else None
-    parts = [part for leaf in leaves for part in _leaves(leaf, weighing, widely)]
     integers = weighing is None or not jnp.issubdtype(weighing, jnp.floating)
-    of_weights = (
-        None if not averages else _integers((), np.dtype(np.int64)) if integers else _wide((), _range(weighing, None))
-    )
-    loses = any(part.lost is not None for part in parts)
+    each = [adding for leaf in leaves for adding in _adding(leaf, weighing, widely)]
+    of_weights = None
+    if averages:
+        of_weights = _integers((), np.dtype(np.int64)) if integers else _floats((), weighing, None, widely)
+    loses = any(adding.split is not None for adding in each)
 
     def zero(_: Any) -> State:
         weight = None if of_weights is None else of_weights.zero()
-        return State(tuple(part.zero() for part in parts), weights.none_yet(integers) if loses else None, weight)
+        return State(tuple(adding.zero() for adding in each), weights.none_yet(integers) if loses else None, weight)
 
     def accumulate(state: State, contributions: list[Any]) -> State:
-        value, *given = contributions
-        weight = given[0].astype(np.float64) if given else None
-        counted = np.int64(1) if weight is None else given[0]
+        value, *weighed = contributions
+        weight = weighed[0].astype(np.float64) if weighed else None
         arrays = [array for leaf in jax.tree.leaves(value) for array in _real(leaf)]
         sums = tuple(
-            part.add(total, array, weight) for part, total, array in zip(parts, state.sums, arrays, strict=True)
+            adding.add(total, array, weight) for adding, total, array in zip(each, state.sums, arrays, strict=True)
         )
         of_all = state.weight
         if of_weights is not None:
-            of_all = of_weights.add(of_all, counted, None)
+            of_all = of_weights.add(of_all, weighed[0] if weighed else np.int64(1), None)
         return State(sums, weights.known(state.weights, weight) if loses else None, of_all)
 
     merging = State(
-        tuple(part.merge for part in parts),
+        tuple(adding.merge for adding in each),
         weights.merge_of(integers) if loses else None,
         None if of_weights is None else of_weights.merge,
     )
 
     def report(state: State) -> Any:
-        totals = [part.rounded(total) for part, total in zip(parts, state.sums, strict=True)]
+        totals = [adding.rounded(total) for adding, total in zip(each, state.sums, strict=True)]
         if of_weights is not None:
             weight = of_weights.rounded(state.weight).astype(np.float64)
             nothing = weight == 0
@@ -124,11 +119,16 @@ def exact_aggregate(given: Aggregate, *, widely: bool) -> Aggregate:
         return unflatten(kind, [_typed(leaf, found) for leaf in leaves])
 
     def lost(state: State) -> Any:
+        seen: dict[bins.Split, list[Any]] = {}
+        for adding, total in zip(each, state.sums, strict=True):
+            if adding.split is not None:
+                seen.setdefault(adding.split, []).append(bins.exponents(total))
         flags = [
-            part.lost(total, state.weights)
-            for part, total in zip(parts, state.sums, strict=True)
-            if part.lost is not None
+            bins.lost(lax.reduce_or(jnp.stack(found), (0,)), state.weights, split) for split, found in seen.items()
         ]
+        if of_weights is not None and of_weights.split is not None:
+            alone = weights.alone(state.weights)
+            flags.append(bins.lost(bins.exponents(state.weight), alone, of_weights.split))
         return jnp.stack(flags).any()
 
     return replace(
@@ -150,7 +150,7 @@ _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def merged(merging: Any, a: Any, b: Any) -> Any:
-    """Two states as one, each array by an operation."""
+    """Two states as one, each part by an operation."""
     return jax.tree.map(lambda name, x, y: jax.tree.map(_OPERATIONS[name], x, y), merging, a, b)
 
 
@@ -158,7 +158,7 @@ def _is_inexact(leaf: Any) -> bool:
     return bool(jnp.issubdtype(leaf.dtype, jnp.inexact))
 
 
-def _leaves(leaf: Any, weighing: Any, widely: bool) -> list[Leaf]:
+def _adding(leaf: Any, weighing: Any, widely: bool) -> list[Adding]:
     """How an array is added up: a complex one as two."""
     if not _is_inexact(leaf):
         return [_integers(leaf.shape, leaf.dtype)]
@@ -168,8 +168,8 @@ def _leaves(leaf: Any, weighing: Any, widely: bool) -> list[Leaf]:
     return [_floats(leaf.shape, leaf.dtype, weighing, widely)]
 
 
-def _integers(shape: tuple[int, ...], dtype: Any) -> Leaf:
-    return Leaf(
+def _integers(shape: tuple[int, ...], dtype: Any) -> Adding:
+    return Adding(
         zero=lambda: jnp.zeros(shape, dtype),
         add=lambda total, array, weight: total + array.astype(dtype),
         merge="sum",
@@ -177,27 +177,26 @@ def _integers(shape: tuple[int, ...], dtype: Any) -> Leaf:
     )
 
 
-def _floats(shape: tuple[int, ...], dtype: Any, weighing: Any, widely: bool) -> Leaf:
-    size, limits = int(np.prod(shape)), _range(dtype, weighing)
-    if widely or size * limits.words <= _SMALL:
-        return _wide(shape, limits)
+def _floats(shape: tuple[int, ...], dtype: Any, weighing: Any, widely: bool) -> Adding:
+    if widely:
+        return _widely(shape, _range(dtype, weighing))
     split = bins.DOUBLE if dtype == np.float64 else bins.NARROW
-    return Leaf(
+    return Adding(
         zero=lambda: bins.zero(shape, split),
         add=lambda total, array, weight: bins.add(total, array, weight, split),
-        merge=bins.merge_of(split),
-        rounded=lambda total: bins.rounded(total, split),
-        lost=lambda total, known: bins.lost(total, known, split),
+        merge=bins.MERGE,
+        rounded=bins.rounded,
+        split=split,
     )
 
 
-def _wide(shape: tuple[int, ...], limits: wide.Range) -> Leaf:
+def _widely(shape: tuple[int, ...], limits: wide.Range) -> Adding:
     def add(total: Any, array: Any, weight: Any) -> Any:
         for addend in weights.products(array, weight, usual=False):
             total = wide.add(total, addend, limits)
         return total
 
-    return Leaf(
+    return Adding(
         zero=lambda: wide.zero(shape, limits),
         add=add,
         merge="sum",

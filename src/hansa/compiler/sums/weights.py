@@ -63,6 +63,11 @@ def known(before: Weights, weight: Any | None) -> Weights:
     return Weights(sizes, jnp.minimum(before.unit, unit))
 
 
+def alone(known: Weights) -> Weights:
+    """Those of as many addends that all have the weight 1."""
+    return Weights(jnp.stack([known.sizes[0]] * 2), None)
+
+
 def products(value: Any, weight: Any | None, usual: bool) -> list[Any]:
     """Arrays of float64 whose sum is the value times the weight, without rounding where that is finite.
 
