@@ -43,13 +43,13 @@ def merge_of(integers: bool) -> Weights:
 
 def none_yet(integers: bool) -> Weights:
     """Those of no addend."""
-    return Weights(np.zeros(2), None if integers else np.int32(_FAR))
+    return Weights(jnp.zeros(2, np.float64), None if integers else jnp.int32(_FAR))
 
 
 def known(before: Weights, weight: Any | None) -> Weights:
     """Those of one addend more, whose weight is a float64, or 1."""
     if weight is None:
-        return Weights(before.sizes + np.ones(2), before.unit)
+        return Weights(before.sizes + 1.0, before.unit)
     sizes = before.sizes + jnp.stack([jnp.float64(1), jnp.abs(weight)])
     if before.unit is None:
         return Weights(sizes, None)
