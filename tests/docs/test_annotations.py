@@ -17,7 +17,10 @@ PYTREE = "a pytree, which has no type in JAX"
 TENSORFLOW = "tensors and variables of TensorFlow, which has no types"
 DECORATOR = "the implementation; the overloads say types"
 ALLOWED = {
+    "hansa.DeviceStage.prepare": VALUE,
     "hansa.InProcessRuntime.invoke": VALUE,
+    "hansa.InProcessRuntime.prepare": VALUE,
+    "hansa.Stages.result": VALUE,
     "hansa.ReferenceRuntime.invoke": VALUE,
     "hansa.Value.__call__": VALUE,
     "hansa.federated_computation": DECORATOR,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jax import export, lax
 
 from hansa.compiler import padding
+from hansa.compiler.padding import batch as batch_of
 from hansa.stablehlo import NotSized, evaluate, read_sized
 
 
@@ -96,7 +97,7 @@ def check(function, *shapes, sizes=SIZES, padded=True):
             axis = shape.index("b") if "b" in shape else None
             whole[tuple(slice(size) if i == axis else slice(None) for i in range(len(shape)))] = part
         found = [
-            value[tuple(slice(padding._evaluate(dim, size)) for dim in shape)]
+            value[tuple(slice(batch_of._evaluate(dim, size)) for dim in shape)]
             for value, shape in zip(map(np.asarray, on_padded(jnp.int32(size), *full)), outputs, strict=True)
         ]
         assert_close(found, expected)

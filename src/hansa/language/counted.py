@@ -26,8 +26,11 @@ class Counted:
         TypeError, ValueError: if they are no such values.
 
     Examples:
-        >>> hansa.Counted(8, {"late": ["ann"], "invalid": ["bo"]})
+        >>> counted = hansa.Counted(8, {"late": ["ann"], "invalid": ["bo"]})
+        >>> counted
         Counted(number=8, left_out={'late': ['ann'], 'invalid': ['bo']})
+        >>> counted.is_everybody, hansa.Counted.from_text(8, counted.to_text()) == counted
+        (False, True)
     """
 
     number: int

@@ -84,7 +84,7 @@ def exact_aggregate(given: Aggregate, *, widely: bool) -> Aggregate:
     each = [adding for leaf in leaves for adding in _adding(leaf, weighing, widely)]
     of_weights = None
     if averages:
-        of_weights = _integers((), np.dtype(np.int64)) if integers else _floats((), weighing, None, widely)
+        of_weights = _of_weights(weighing, widely)
     loses = any(adding.split is not None for adding in each)
 
     def zero(_: Any) -> State:
@@ -100,7 +100,7 @@ def exact_aggregate(given: Aggregate, *, widely: bool) -> Aggregate:
         )
         of_all = state.weight
         if of_weights is not None:
-            of_all = of_weights.add(of_all, weighed[0] if weighed else np.int64(1), None)
+            of_all = of_weights.add(of_all, weighed[0] if weighed else np.int32(1), None)
         return State(sums, weights.known(state.weights, weight) if loses else None, of_all)
 
     merging = State(
@@ -188,6 +188,15 @@ def _floats(shape: tuple[int, ...], dtype: Any, weighing: Any, widely: bool) -> 
         rounded=bins.rounded,
         split=split,
     )
+
+
+def _of_weights(weighing: Any, widely: bool) -> Adding:
+    """How weights are added up; int64 holds the sum of any whose dtype has 32 bits, or that are 1."""
+    if weighing is None or (jnp.issubdtype(weighing, jnp.integer) and weighing.itemsize <= 4):
+        return _integers((), np.dtype(np.int64))
+    dtype = np.dtype(np.float64) if jnp.issubdtype(weighing, jnp.integer) else weighing
+    adding = _floats((), dtype, None, widely)
+    return adding._replace(add=lambda total, weight, _: adding.add(total, weight.astype(dtype), None))
 
 
 def _widely(shape: tuple[int, ...], limits: wide.Range) -> Adding:

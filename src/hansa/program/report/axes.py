@@ -98,6 +98,7 @@ def round_numbers(low: float, high: float, most: int, whole: bool) -> list[float
             if whole and step % 1:
                 continue
             first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+            last = max(last, first + 1)  # of a range that is hardly one
             if last - first <= most:
                 return [float(f"{number * step:.10g}") for number in range(first, last + 1)]
     raise AssertionError("some step is long enough")
