@@ -18,14 +18,13 @@ from hansa.compiler.partition import (
     is_aggregate,
     is_argument,
     is_broadcast,
-    is_client_id,
     is_passed,
     is_stacked,
     placed_parts,
     taken_in,
 )
 from hansa.compiler.program import ClientStage, Program
-from hansa.language.graph import Intrinsic, Literal, Node, Select
+from hansa.language.graph import Intrinsic, Literal, Node, RuntimeValue, Select
 from hansa.types import FederatedType, StructType, Type
 
 
@@ -49,7 +48,7 @@ class AtClient:
     Attributes:
         broadcasts: what the server sends, outputs of the server stage before; what is known as the program is written
             is not sent.
-        inputs: parts of the argument, the client's number, what it kept.
+        inputs: parts of the argument, what the runtime has for the client, what it kept.
         starts: the values at the server from which states of no clients are made.
         kept: what stays with the client.
     """
@@ -136,7 +135,7 @@ class Connections:
             for part in self.arguments
             if is_at_clients(part.type) == at_clients and any(_overlap(path_of(part), path) for path in paths)
         ]
-        others = [node for node in found if is_client_id(node) or (is_known(node) and not is_broadcast(node))]
+        others = [n for n in found if isinstance(n, RuntimeValue) or (is_known(n) and not is_broadcast(n))]
         return (*parts, *others)
 
     def _name(self, nodes: Iterable[Node], call: Callable[[Node], str]) -> None:

@@ -19,7 +19,7 @@ from hansa.compiler.sequences import Aval, NeedsSizes, Sequence, Trace
 from hansa.compiler.stored import StoredStage
 from hansa.language.computation import Computation
 from hansa.language.computations import GraphComputation, LocalComputation
-from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select
+from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, RuntimeValue, Select
 from hansa.language.local import Traced, tensors, unflatten
 from hansa.types import FederatedType, SequenceType, Struct, StructType, Type
 
@@ -56,8 +56,8 @@ def _compute(node: Node, inputs: list[Any]) -> Any:
             return call(node.computation, inputs[0] if inputs else None)
         case Intrinsic():
             return _INTRINSICS[node.name](node, inputs)
-        case Parameter():
-            raise AssertionError(f"the parameter {node.type} has no value here")
+        case Parameter() | RuntimeValue():
+            raise AssertionError(f"{node!r} has no value here")
     raise AssertionError(f"a node of an unknown kind: {node}")
 
 

@@ -17,7 +17,7 @@ from hansa.compiler.stored import StoredStage
 from hansa.language.computation import Computation
 from hansa.language.computations import GraphComputation, LocalComputation
 from hansa.language.functions import FunctionalComputation
-from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
+from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, RuntimeValue, Select, walk
 from hansa.language.values import select
 from hansa.types import CLIENTS, FederatedType, StructType, Type, tensor_leaves
 
@@ -64,7 +64,7 @@ def compile_computation(computation: Computation) -> Program:
         roots = [*(n for fold in folds for n in fold.contributions), *kept[d]]
         inner = list(dict.fromkeys(n for root in roots for n in within(root, before(d))))
         broadcasts = tuple((n.inputs[0], n) for n in inner if is_broadcast(n))
-        inputs = tuple(n for n in inner if isinstance(n, Parameter) or is_client_id(n) or before(d)(n))
+        inputs = tuple(n for n in inner if isinstance(n, Parameter | RuntimeValue) or before(d)(n))
         collected = tuple((n.arguments[0], n) for n in aggregates if depths[n] == d + 1 and is_collect(n))
         clients.append(ClientStage(broadcasts, inputs, folds, tuple(kept[d]), collected))
 
@@ -146,7 +146,8 @@ def _server_stages(
         outputs = tuple(n for n in dict.fromkeys(wanted[d]) if not is_aggregate(n) and not isinstance(n, Parameter))
         available = known - set(outputs)
         inner = dict.fromkeys(n for root in outputs for n in within(root, available.__contains__))
-        stages.append(ServerStage(tuple(n for n in inner if isinstance(n, Parameter) or n in available), outputs))
+        inputs = tuple(n for n in inner if isinstance(n, Parameter | RuntimeValue) or n in available)
+        stages.append(ServerStage(inputs, outputs))
         known |= set(outputs)
     return tuple(stages)
 
@@ -179,11 +180,6 @@ def is_broadcast(node: Node) -> bool:
     return is_sent(node) and _at_clients(node.type)
 
 
-def is_client_id(node: Node) -> bool:
-    """Whether a node is the number of each client."""
-    return isinstance(node, Intrinsic) and node.name == "federated_client_id"
-
-
 def _computed(node: Node) -> bool:
     """Whether a node is work that a client does in one stage and keeps if a later one needs it."""
     if not _at_clients(node.type) or sequence_elements(member(node.type)):
@@ -208,8 +204,8 @@ def _sources(root: Node, stop: Callable[[Node], bool]) -> list[Node]:
 
 
 def taken_in(roots: Iterable[Node], is_known: Callable[[Node], bool]) -> list[Node]:
-    """What is taken in to compute some values: of what they are made of, the nearest that is known, the clients'
-    numbers, and parts of the parameter."""
+    """What is taken in to compute some values: of what they are made of, the nearest that is known, what the runtime
+    has, and parts of the parameter."""
     found: dict[Node, None] = {}
     seen: set[Node] = set()
     stack = list(roots)[::-1]
@@ -218,7 +214,7 @@ def taken_in(roots: Iterable[Node], is_known: Callable[[Node], bool]) -> list[No
         if node in seen:
             continue
         seen.add(node)
-        if is_known(node) or is_argument(node) or is_client_id(node):
+        if is_known(node) or is_argument(node) or isinstance(node, RuntimeValue):
             found[node] = None
         else:
             stack.extend(reversed(node.inputs))
@@ -306,7 +302,7 @@ def _with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
             return Apply(node.type, node.computation, inputs[0], where=node.where)
         case Intrinsic():
             return Intrinsic(node.type, node.name, inputs, node.functions, where=node.where)
-    assert isinstance(node, Literal)
+    assert isinstance(node, Literal | RuntimeValue)
     return node
 
 

@@ -49,6 +49,20 @@ class Parameter(Node):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class RuntimeValue(Node):
+    """A value that whatever runs the computation has, and that is no argument (`hansa.language.runtime_values`).
+
+    Attributes:
+        name: what it is called.
+    """
+
+    name: str
+
+    def _label(self) -> str:
+        return f"the runtime's {self.name}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Literal(Node):
     """A concrete, unplaced value: a NumPy array, a Python string, or a `Struct` of those."""
 

@@ -15,6 +15,7 @@ import numpy as np
 from hansa.language import operands
 from hansa.language._typing import Function, Operand
 from hansa.language.computations import concrete
+from hansa.language.runtime_values import CLIENT_ID
 from hansa.language.tracing import jax_computation
 from hansa.language.values import Value, to_node
 from hansa.types import (
@@ -378,8 +379,7 @@ def federated_client_id() -> Value:
         >>> who(hansa.ClientBatches(np.float32([18.5, 23.5]), [0, 1, 2], batch_size=1, client_ids=[70, 80]))
         [np.int32(70), np.int32(80)]
     """
-    trace = operands.require_trace("federated_client_id")
-    return operands.recorded("federated_client_id", FederatedType(TensorType("int32"), CLIENTS), trace)
+    return Value(CLIENT_ID, operands.require_trace("federated_client_id"))
 
 
 def _reduce(name: str, value: Any) -> Value:

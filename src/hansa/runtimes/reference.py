@@ -7,7 +7,7 @@ devices, so this is what the other runtimes are tested against, and where a debu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from hansa._tracebacks import add_note, boundaries
 from hansa.language.computation import Computation
 from hansa.language.computations import GraphComputation, LocalComputation
-from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
+from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, RuntimeValue, Select, walk
 from hansa.language.local import tensors, type_of_arrays, unflatten
 from hansa.language.protected_sums import check_total
 from hansa.runtimes.arguments import pack, settle, survey
@@ -76,7 +76,7 @@ class ReferenceRuntime:
         pack(kind, argument, Room(), what)  # for its checks: what one runtime refuses, the other does
         size = self.default_num_clients if cohort.size is None else cohort.size
         ids = np.arange(size, dtype=np.int32) if cohort.ids is None else cohort.ids
-        call = _Call(ids, self.on_node)
+        call = _Call(size, {"client_id": ids}, self.on_node)
         value = call.run(computation) if kind is None else call.run(computation, _read(kind, argument))
         return _typed(value, computation.type_signature.result)
 
@@ -85,12 +85,14 @@ class _Call:
     """One call by the user. Its methods with the names of operations say what these do, given their inputs.
 
     Args:
-        ids: the clients' numbers, int32 [clients].
+        clients: how many take part.
+        own: what the runtime has for each of them, by the names of `hansa.language.runtime_values`.
         on_node: called with each node and its value.
     """
 
-    def __init__(self, ids: Array, on_node: OnNode | None) -> None:
-        self.ids = ids
+    def __init__(self, clients: int, own: Mapping[str, Array], on_node: OnNode | None) -> None:
+        self.clients = clients
+        self.own = own
         self.on_node = on_node
 
     def run(self, computation: Computation, *parts: Any) -> Any:
@@ -119,6 +121,8 @@ class _Call:
         match node:
             case Literal():
                 return _typed(node.value, node.type)
+            case RuntimeValue():
+                return list(self.own[node.name])
             case MakeStruct():
                 return Struct(zip(node.names, inputs, strict=True))
             case Select() if isinstance(node.source.type, StructType):
@@ -141,14 +145,14 @@ class _Call:
             return function(*inputs)
         columns = [self.at_each(value, source.type) for value, source in zip(inputs, node.inputs, strict=True)]
         results = []
-        for i in range(len(self.ids)):
+        for i in range(self.clients):
             with _note(f"at client {i}"):
                 results.append(function(*(column[i] for column in columns)))
         return results
 
     def at_each(self, value: Any, kind: Type) -> list[Any]:
         """What each client has of a value at the clients."""
-        return list(value) if _is_listed(kind) else [value] * len(self.ids)
+        return list(value) if _is_listed(kind) else [value] * self.clients
 
     def listed(self, value: Any, kind: Type, expected: Type) -> Any:
         """A value with lists where they are expected: what all clients share may go where they need not share it."""
@@ -179,10 +183,6 @@ class _Call:
         """At each member a struct of what it has in each input."""
         return self.pointwise(node, lambda *parts: _typed(parts, _member(node.type)), *inputs)
 
-    def federated_client_id(self, node: Intrinsic) -> Any:
-        """The clients' numbers."""
-        return list(self.ids)
-
     def federated_collect(self, node: Intrinsic, value: Any) -> Any:
         """The clients' values, now a sequence at the server."""
         return self.at_each(value, node.arguments[0].type)
@@ -202,7 +202,7 @@ class _Call:
     def federated_secure_sum(self, node: Intrinsic, value: Any, bounds: Any) -> Any:
         """The sum of values that are in their ranges already, if the dtype holds it."""
         most = [int(bound) for bound in jax.tree.leaves(bounds)]
-        check_total(node.name, _member(node.type), most, len(self.ids), node.where)
+        check_total(node.name, _member(node.type), most, self.clients, node.where)
         return self.federated_sum(node, value)
 
     federated_secure_sum_bitwidth = federated_secure_sum

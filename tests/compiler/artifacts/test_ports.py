@@ -11,10 +11,14 @@ import pytest
 
 import hansa
 from hansa.compiler.artifacts.artifact import load_program
+from hansa.compiler.artifacts.expressions import Expressions
+from hansa.compiler.artifacts.file import Reader
 from hansa.compiler.artifacts.ports import Input, Port, distinct, source
+from hansa.compiler.artifacts.types import encode_type
 from hansa.compiler.evaluate import evaluate
 from hansa.compiler.partition import compile_computation
 from hansa.compiler.terms import Terms
+from hansa.language.runtime_values import CLIENT_ID
 from tests.portable.forging import contents, write
 
 
@@ -112,11 +116,20 @@ class TestPorts:
         assert distinct(["a", "b", "a", "a_2", "a", "b"]) == ["a", "b", "a_2", "a_2_2", "a_3", "b_2"]
         assert distinct([]) == []
 
+    def test_what_a_file_asks_of_the_runtime_is_one_value_and_older_files_call_it_an_operation(self, saved):
+        given = Expressions(hansa.to_type("({int32}@CLIENTS -> int32@SERVER)"), Reader(saved))
+        kind = encode_type(hansa.to_type("{int32}@CLIENTS"))
+        assert given.node(["operation", "federated_client_id", kind, []]) is CLIENT_ID
+        assert given.node(["runtime", "client_id", kind]) is CLIENT_ID
+        with pytest.raises(ValueError, match="asks for a value 'noise' of type .* which has 'client_id' of type"):
+            given.node(["runtime", "noise", kind])
+
     def test_where_values_come_from(self):
         argument, kind = ["parameter"], {"type": "int32"}
         assert source(["select", ["select", argument, 1], 0]) == ("argument", 1, 0)
         assert source(["select", ["server", 2, 1], 3]) == ("server", 2, 1, 3)
-        assert source(["operation", "federated_client_id", kind, []]) == ("client_id",)
+        assert source(["runtime", "client_id", kind]) == ("runtime", "client_id")
+        assert source(["operation", "federated_client_id", kind, []]) == ("runtime", "client_id")
         made = ["struct", kind, [argument, ["literal", kind, {}]]]
         assert source(made) == ("struct", ("argument",), ("literal",))
         assert source(["select", made, 1]) == ("literal",)

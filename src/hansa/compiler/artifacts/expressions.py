@@ -8,10 +8,11 @@ from hansa.compiler.artifacts.file import Reader
 from hansa.compiler.artifacts.types import decode_type, decode_value
 from hansa.compiler.stored import unplaced
 from hansa.language.graph import Intrinsic, Literal, MakeStruct, Node, Parameter
+from hansa.language.runtime_values import runtime_value
 from hansa.language.values import select
 from hansa.types import CLIENTS, SERVER, FederatedType, FunctionType, StructType, Type, to_value
 
-REARRANGING = ("federated_broadcast", "federated_value", "federated_zip", "federated_client_id")
+REARRANGING = ("federated_broadcast", "federated_value", "federated_zip")
 """The operations that compute nothing, and are kept as they are."""
 
 Address = tuple[str, int, int]
@@ -57,6 +58,10 @@ class Expressions:
                 literal = decode_value(value, decoded, self._reader)
                 to_value(literal, decoded, "a literal")
                 return Literal(decoded, literal)
+            case ["runtime", str(name), kind]:
+                return runtime_value(name, decode_type(kind))
+            case ["operation", "federated_client_id", kind, []]:  # of older files
+                return runtime_value("client_id", decode_type(kind))
             case ["operation", name, kind, arguments]:
                 return rearranging(name, decode_type(kind), tuple(map(self.node, arguments)))
             case [str(what), int(stage), int(index)]:
@@ -81,8 +86,6 @@ def _rearranges(name: str, kind: Type, types: list[Type]) -> bool:
     """Whether an operation of these types gives one of that type."""
     if not isinstance(kind, FederatedType):
         return False
-    if name == "federated_client_id":
-        return not types and kind.placement is CLIENTS
     if len(types) != 1 or unplaced(types[0]) != kind.member:
         return False
     if name == "federated_broadcast":

@@ -23,7 +23,8 @@ Source = tuple[Any, ...]
   `("broadcast", i, j)`, `("kept", i, j)`, `("collected", i, j)`: that of client stage i.
 - `("argument",)`: the computation's argument.
 - One of these and more numbers: the field of that number of it, and of that field, and so on.
-- `("client_id",)`: the number of each client. `("literal",)`: a value that the file has.
+- `("runtime", name)`: what whatever runs the stage has, such as each client's number, `client_id`.
+- `("literal",)`: a value that the file has.
 - `("struct", source, …)`: a struct of such.
 """
 
@@ -216,8 +217,10 @@ def source(expression: list[Any]) -> Source:
             return ("struct", *map(source, parts))
         case ["literal", _, _]:
             return ("literal",)
-        case ["operation", "federated_client_id", _, []]:
-            return ("client_id",)
+        case ["runtime", str(name), _]:
+            return ("runtime", name)
+        case ["operation", "federated_client_id", _, []]:  # of older files
+            return ("runtime", "client_id")
         case ["operation", _, _, [inner]]:
             return source(inner)
         case [str(what), int(stage), int(index)]:

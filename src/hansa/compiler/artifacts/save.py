@@ -26,7 +26,7 @@ from hansa.compiler.explain.stages import name_of
 from hansa.compiler.narrowing import narrowed_inputs
 from hansa.compiler.partition import computed_sources, is_argument, taken_in
 from hansa.compiler.program import ClientStage, Program, ServerStage
-from hansa.language.graph import Intrinsic, Literal, MakeStruct, Node, Parameter, Select
+from hansa.language.graph import Intrinsic, Literal, MakeStruct, Node, Parameter, RuntimeValue, Select
 from hansa.types import FederatedType, Type
 
 _CLIENTS_AT_ONCE = 32
@@ -145,6 +145,8 @@ class ProgramEncoder:
                 return ["struct", encode_type(node.type), [self._expression(element) for element in node.elements]]
             case Literal():
                 return ["literal", encode_type(node.type), encode_value(node.value, self._writer)]
+            case RuntimeValue():
+                return ["runtime", node.name, encode_type(node.type)]
             case Intrinsic() if node.name in REARRANGING:
                 return [
                     "operation",

@@ -10,12 +10,12 @@ from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import member, sequence_elements
 from hansa.compiler.explain.flops import Flops, amount
 from hansa.compiler.explain.work import Work, element_of, is_work
-from hansa.compiler.partition import is_aggregate, is_argument, is_client_id
+from hansa.compiler.partition import is_aggregate, is_argument
 from hansa.compiler.program import Program, ServerStage
 from hansa.compiler.stored import StoredStage, unplaced
 from hansa.language.computation import Computation
 from hansa.language.computations import GraphComputation
-from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, Select, walk
+from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, RuntimeValue, Select, walk
 from hansa.types import CLIENTS, FederatedType, SequenceType, StructType, TensorType, Type, is_federated
 
 
@@ -257,7 +257,7 @@ def _kept(program: Program, number: int) -> list[Node]:
 def _held(node: Node) -> list[Held]:
     if isinstance(node, Parameter):
         return [Held(name, kind) for name, kind in _client_parts(node.type)]
-    return [Held("client_id" if is_client_id(node) else name_of(node), member(node.type))]
+    return [Held(name_of(node), member(node.type))]
 
 
 def _client_parts(kind: Type, name: str = "") -> list[tuple[str, Type]]:
@@ -340,6 +340,8 @@ def name_of(node: Node) -> str:
             return f"{name_of(node.source)}.{name}" if name else f"{name_of(node.source)}[{node.index}]"
         case Apply():
             return node.computation.name
+        case RuntimeValue():
+            return node.name
         case Intrinsic() if node.functions and not is_aggregate(node):
             return node.functions[0].name
         case MakeStruct() | Intrinsic(name="federated_zip"):

@@ -219,7 +219,7 @@ class InProcessRuntime:
             return rounds.whole(program, packed, cohort, static, outputs, devices, at_once)
 
         everybody = np.arange(call.size)
-        cohort = cohort_of(compiled, call.ids, turns, everybody) if compiled.at_clients else rounds.NOBODY
+        cohort = cohort_of(compiled, call.own, turns, everybody) if compiled.at_clients else rounds.NOBODY
         values, lost = self._on.execute(compiled, ("whole", static), whole, (packed, cohort), (P(), P()), P())
         rounds.check(lost)
         return list(values)
@@ -241,7 +241,7 @@ class InProcessRuntime:
             own = [turn[first : first + each] for turn in turns]
             positions = np.sort(np.concatenate(own))
             packed, static = self._on.pack(compiled, call.argument, call.what, positions)
-            yield packed, cohort_of(compiled, call.ids, own, positions), static, positions
+            yield packed, cohort_of(compiled, call.own, own, positions), static, positions
 
 
 def _clients(number: int) -> str:

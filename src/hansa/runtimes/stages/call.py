@@ -48,6 +48,11 @@ class Call:
         return cls(argument, what, ids, work, cohort.on_disk)
 
     @property
+    def own(self) -> dict[str, npt.NDArray[Any]]:
+        """What there is for each client that is no part of the argument: see `hansa.language.runtime_values`."""
+        return {"client_id": self.ids}
+
+    @property
     def size(self) -> int:
         """How many clients take part."""
         return len(self.ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -145,7 +145,7 @@ class Devices:
 
 def cohort_of(
     compiled: Compiled,
-    ids: npt.NDArray[Any],
+    own: Mapping[str, npt.NDArray[Any]],
     turns: Sequence[npt.NDArray[np.int64]],
     positions: npt.NDArray[np.int64],
 ) -> Cohort:
@@ -153,14 +153,15 @@ def cohort_of(
 
     Args:
         compiled: the program, which says how much room there is.
-        ids: the numbers of the whole cohort's clients.
+        own: what the runtime has for each client of the whole cohort, by name.
         turns: each device's clients in order, by position in the whole cohort.
         positions: where in the whole cohort these clients are, in order.
     """
     capacity = compiled.room.clients("cohort", len(positions))
-    numbers = np.zeros(capacity, np.int32)
-    numbers[: len(positions)] = ids[positions]
+    padded = {name: np.zeros((capacity, *values.shape[1:]), values.dtype) for name, values in own.items()}
+    for name, values in own.items():
+        padded[name][: len(positions)] = values[positions]
     order = np.zeros((len(turns), capacity), np.int32)
     for row, clients in zip(order, turns, strict=True):
         row[: len(clients)] = np.searchsorted(positions, clients)
-    return Cohort(numbers, order, np.array([len(clients) for clients in turns], np.int32))
+    return Cohort(padded, order, np.array([len(clients) for clients in turns], np.int32))

@@ -204,7 +204,7 @@ def _taken(whole: Any, positions: npt.NDArray[np.int64], cohort: rounds.Cohort) 
     """The values of a chunk's clients, with room for as many as the chunk may have."""
 
     def take(stack: Any) -> Any:
-        taken = np.zeros((cohort.ids.shape[0], *stack.shape[1:]), stack.dtype)
+        taken = np.zeros((cohort.capacity, *stack.shape[1:]), stack.dtype)
         taken[: len(positions)] = stack[positions]
         return taken
 

@@ -160,5 +160,5 @@ def _first(stack: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[0], stack)
 
 
-_ONE = rounds.Cohort(np.zeros(1, np.int32), np.zeros((1, 1), np.int32), np.ones(1, np.int32))
+_ONE = rounds.Cohort({}, np.zeros((1, 1), np.int32), np.ones(1, np.int32))
 """One client on one device."""

@@ -6,7 +6,7 @@ a cohort that is worked through in chunks; the clients of a device are folded in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,10 @@ from jax import lax
 
 from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import Environment, evaluate
-from hansa.compiler.partition import is_broadcast, is_client_id, is_stacked, within
+from hansa.compiler.partition import is_broadcast, is_stacked, within
 from hansa.compiler.program import ClientStage, Program
 from hansa.compiler.sequences import Stack, from_stack
-from hansa.language.graph import Node
+from hansa.language.graph import Node, RuntimeValue
 from hansa.runtimes.arguments import Static, unpack
 
 AXIS = "clients"
@@ -31,19 +31,25 @@ class Cohort:
     """The clients of a call, or of a chunk of it.
 
     Attributes:
-        ids: the clients' numbers, int32 [capacity].
+        own: what the runtime has for each client (`hansa.language.runtime_values`), by name: arrays [capacity, ...].
         order: the positions of each device's clients, in order, int32 [devices, capacity].
         lengths: how many clients each device has, int32 [devices].
     """
 
-    ids: Any
+    own: Mapping[str, Any]
     order: Any
     lengths: Any
 
+    @property
+    def capacity(self) -> int:
+        """For how many clients there is room."""
+        size: int = self.order.shape[1]
+        return size
 
-jax.tree_util.register_dataclass(Cohort, ["ids", "order", "lengths"], [])
 
-NOBODY = Cohort(None, None, None)
+jax.tree_util.register_dataclass(Cohort, ["own", "order", "lengths"], [])
+
+NOBODY = Cohort({}, None, None)
 """For programs in which clients have no part."""
 
 
@@ -167,10 +173,10 @@ def fold(
         for node in stage.inputs:
             if node is program.parameter:
                 env[node] = unpack(node.type, packed, static, client)
-            elif node in kept:
-                env[node] = jax.tree.map(lambda stack: stack[client], kept[node])
+            elif isinstance(node, RuntimeValue):
+                env[node] = cohort.own[node.name][client]
             else:
-                env[node] = cohort.ids[client]
+                env[node] = jax.tree.map(lambda stack: stack[client], kept[node])
         return env
 
     return fold_each(stage, read, cohort, states, at_once)
@@ -271,11 +277,11 @@ def gather_devices(stacks: Any, cohort: Cohort) -> Any:
     devices, turns = cohort.order.shape
     turn = lax.broadcasted_iota(jnp.int32, (devices, turns), 1)
     used = turn < cohort.lengths[:, None]
-    position = jnp.where(used, cohort.order, cohort.ids.shape[0]).reshape(-1)
+    position = jnp.where(used, cohort.order, cohort.capacity).reshape(-1)
 
     def place(stack: Any) -> Any:
         flat = lax.all_gather(stack, AXIS, tiled=True)
-        empty = jnp.zeros((cohort.ids.shape[0], *flat.shape[1:]), flat.dtype)
+        empty = jnp.zeros((cohort.capacity, *flat.shape[1:]), flat.dtype)
         return empty.at[position].set(flat, mode="drop")
 
     return jax.tree.map(place, stacks)
@@ -292,7 +298,7 @@ def stacked_value(
         env = {**sent, **{n: jax.tree.map(lambda stack: stack[client], stack) for n, stack in kept.items()}}
         if program.parameter is not None:
             env[program.parameter] = unpack(program.parameter.type, packed, static, client)
-        env.update((part, cohort.ids[client]) for part in parts if is_client_id(part))
+        env.update((part, cohort.own[part.name][client]) for part in parts if isinstance(part, RuntimeValue))
         return evaluate([node], env)[0]
 
-    return lax.map(one, jnp.arange(cohort.ids.shape[0]))
+    return lax.map(one, jnp.arange(cohort.capacity))
