@@ -72,6 +72,8 @@ if _TYPE_CHECKING:
     from hansa.types import to_type as to_type
     from hansa.types.batches import Batches as Batches
     from hansa.types.batches import ClientBatches as ClientBatches
+    from hansa.types.client_states import ClientStates as ClientStates
+    from hansa.types.client_values import ClientValues as ClientValues
     from hansa.types.elsewhere import Elsewhere as Elsewhere
 
 __version__ = "0.1.0"
@@ -126,6 +128,8 @@ _HOMES = {
         "to_type",
     ),
     "hansa.types.batches": ("Batches", "ClientBatches"),
+    "hansa.types.client_states": ("ClientStates",),
+    "hansa.types.client_values": ("ClientValues",),
     "hansa.types.elsewhere": ("Elsewhere",),
 }
 _PARTS = ("learning", "program", "simulation", "templates", "types", "utils")

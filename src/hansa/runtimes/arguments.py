@@ -20,6 +20,7 @@ from hansa.compiler.evaluate import sequence_elements
 from hansa.compiler.narrowing import Path, tensor_paths
 from hansa.runtimes import fitting, remedies
 from hansa.runtimes.columns import Packed, Room, aligned, common_shape, pack_sequences
+from hansa.runtimes.dealt import Dealt, ToDeal
 from hansa.types import (
     CLIENTS,
     FederatedType,
@@ -32,6 +33,8 @@ from hansa.types import (
     to_value,
 )
 from hansa.types.batches import Batches, ClientBatches
+from hansa.types.client_states import ClientStates
+from hansa.types.client_values import ClientValues
 from hansa.types.elsewhere import Elsewhere
 from hansa.types.narrow import misfits, why
 from hansa.types.values import field_values
@@ -44,12 +47,14 @@ class Cohort:
     Attributes:
         size: how many there are, or None if no part of the argument says so.
         ids: the clients' numbers, int32 [clients], or None for their positions.
+        client_ids: who they are, [clients], or None where the data does not say it.
         work: what each client's sequences cost, as far as is known without reading them, at least 1; int64 [clients].
         on_disk: the size of what is to be read from disk, in bytes.
     """
 
     size: int | None = None
     ids: npt.NDArray[Any] | None = None
+    client_ids: npt.NDArray[Any] | None = None
     work: npt.NDArray[np.int64] | None = None
     on_disk: int = 0
 
@@ -97,41 +102,82 @@ def survey(kind: Type | None, value: Any, what: str) -> Cohort:
             raise ValueError(
                 f"{name} has other clients than {batches[0][0]}: their client_ids differ; select the same ones in both"
             )
+    for name, other in found if batches else ():
+        if isinstance(other, ClientValues):
+            _check_clients(name, other.client_ids, *batches[0])
     work = np.maximum(1, sum(_work(entries) for _, entries in found))
-    ids = batches[0][1].numbers if batches else None
-    return Cohort(len(entries), ids, work, sum(_bytes_on_disk(entries) for _, entries in found))
+    ids, client_ids = (batches[0][1].numbers, batches[0][1].client_ids) if batches else (None, None)
+    return Cohort(len(entries), ids, client_ids, work, sum(_bytes_on_disk(entries) for _, entries in found))
+
+
+def _check_clients(name: str, client_ids: npt.NDArray[Any], first: str, batches: ClientBatches) -> None:
+    """Checks that values are of the clients whose data is given with them."""
+    differs = np.flatnonzero(client_ids != batches.client_ids)
+    for place in differs[:1].tolist():
+        raise ValueError(
+            f"{name} has other clients than {first}: in the place {place} it has the value of client "
+            f"{client_ids.tolist()[place]!r}, and the data of client {batches.client_ids.tolist()[place]!r}; select "
+            "the same ones in both, or pass list(values) if they are to be taken by their places"
+        )
 
 
 def _client_arguments(kind: Type, value: Any, what: str) -> Iterator[tuple[str, Any]]:
     if isinstance(kind, FederatedType):
-        if kind.placement is CLIENTS and not kind.all_equal:
+        # States are of a population: who takes part is for others to say.
+        if kind.placement is CLIENTS and not kind.all_equal and not isinstance(value, ClientStates):
             yield what, _clients(kind, value, what)
     elif isinstance(kind, StructType) and is_federated(kind):
         for i, ((name, member), part) in enumerate(zip(kind.fields, field_values(value, kind, what), strict=True)):
             yield from _client_arguments(member, part, _field_name(what, name, i))
 
 
-def settle(kind: Type | None, value: Any, what: str) -> Any:
-    """The argument with its iterators read into lists: a runtime may have to go through the data more than once."""
+def settle(kind: Type | None, value: Any, what: str, cohort: Cohort) -> Any:
+    """The argument as it is of this cohort.
+
+    Iterators are read into lists, as a runtime may have to go through the data more than once. Of the states of a
+    population there are those of the clients that take part.
+
+    Raises:
+        TypeError, ValueError: if there are states, and nothing says who takes part, or somebody twice.
+    """
     if isinstance(kind, SequenceType):
         return list(value) if isinstance(value, Iterator) else value
     if isinstance(kind, FederatedType) and kind.placement is CLIENTS and not kind.all_equal:
+        if isinstance(value, ClientStates):
+            return _of_cohort(kind, value, what, cohort)
         if isinstance(value, ClientBatches) or not sequence_elements(kind.member):
             return value
-        return [settle(kind.member, entry, f"{what}[{i}]") for i, entry in enumerate(_clients(kind, value, what))]
+        entries = _clients(kind, value, what)
+        return [settle(kind.member, entry, f"{what}[{i}]", cohort) for i, entry in enumerate(entries)]
     if isinstance(kind, FederatedType):
-        return settle(kind.member, value, what)
+        return settle(kind.member, value, what, cohort)
     if isinstance(kind, StructType) and not _plain(kind):
         parts = zip(kind.fields, field_values(value, kind, what), strict=True)
         return (kind.container or Struct)(
-            [(name, settle(member, part, _field_name(what, name, i))) for i, ((name, member), part) in enumerate(parts)]
+            [
+                (name, settle(member, part, _field_name(what, name, i), cohort))
+                for i, ((name, member), part) in enumerate(parts)
+            ]
         )
     return value
+
+
+def _of_cohort(kind: FederatedType, states: ClientStates, what: str, cohort: Cohort) -> ClientValues:
+    """The states of the clients that take part."""
+    kind.member.check_assignable_from(states.type_signature, what=what)
+    if cohort.size is None:
+        raise TypeError(
+            f"{what} is what each client of a population keeps, and no other part of the argument says who takes part; "
+            "pass a round's data with it"
+        )
+    return states.select(np.arange(cohort.size) if cohort.client_ids is None else cohort.client_ids)
 
 
 def _work(entries: Any) -> npt.NDArray[np.int64]:
     if isinstance(entries, ClientBatches):
         return entries.totals
+    if isinstance(entries, ClientValues):
+        return np.ones(len(entries), np.int64)
     sizes = [e.total if isinstance(e, Batches) else len(e) if isinstance(e, list | tuple) else 1 for e in entries]
     return np.array(sizes, np.int64)
 
@@ -188,6 +234,9 @@ def _pack(
             if isinstance(entries, ClientBatches):
                 entries = entries if only is None else entries.select(only)
                 return _stack(kind.member, entries, [what], room, path, into)
+            if isinstance(entries, ClientValues) and not _narrows(kind.member, path, into.narrow):
+                kind.member.check_assignable_from(entries.type_signature, what=what)
+                return ToDeal(kind.member, entries._rows)
             names = [f"{what}[{i}]" for i in (range(len(entries)) if only is None else only)]
             entries = entries if only is None else [entries[i] for i in only]
             return _stack(kind.member, entries, names, room, path, into)
@@ -206,6 +255,11 @@ def _pack(
     if into.narrow:
         fitting.check_value(made, kind, path, into.narrow, what)
     return made
+
+
+def _narrows(kind: Type, path: Path, narrow: frozenset[Path]) -> bool:
+    """Whether numbers of a value at a path are to be looked at: whether they fit 32 bits."""
+    return bool(narrow) and not narrow.isdisjoint(tensor_paths(kind, path))
 
 
 def _plain(kind: Type) -> bool:
@@ -229,6 +283,8 @@ def _clients(kind: FederatedType, value: Any, what: str) -> Any:
         if repeated:
             return value
         hint = "its clients have sequences of batches"
+    elif isinstance(value, ClientValues):
+        return list(value) if repeated else value
     elif isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         return value
     elif isinstance(value, np.ndarray | jax.Array) and value.ndim and not repeated:
@@ -278,23 +334,26 @@ Static = tuple[tuple[int, tuple[int, ...] | None], ...]
 """What of the sequences' layout is compiled in: for each, the rows of a batch, and the sizes of batch if need be."""
 
 
-def unpack(kind: Type, packed: Any, static: Static, client: Any) -> Any:
+def unpack(kind: Type, packed: Any, static: Static, client: Any, turn: Any = None) -> Any:
     """The value of the parameter at the server (`client` is None) or at a client (its position, an int32 scalar).
 
-    What is not at that place is None.
+    What is not at that place is None. Of what is dealt out, a client has what lies at its turn on this device.
     """
     layout = iter(static)
 
     def read(kind: Type, packed: Any, which: Any, here: bool) -> Any:
         if isinstance(kind, FederatedType):
             stacked = kind.placement is CLIENTS and not kind.all_equal
+            which, packed = (turn, packed.arrays) if isinstance(packed, Dealt) else (client, packed)
             return read(
                 kind.member,
                 packed,
-                client if stacked else None,
+                which if stacked else None,
                 here and (not stacked if client is None else kind.placement is CLIENTS),
             )
         if isinstance(kind, StructType):
+            if packed is None:  # which has not been dealt out
+                return None
             return Struct(
                 (name, read(member, part, which, here))
                 for (name, member), part in zip(kind.fields, packed, strict=True)

@@ -71,12 +71,14 @@ def exactly(size: int) -> Callable[[Any, int], int]:
 class Room:
     """The capacities of one program's arguments: rows and elements may have much slack, since what is not used costs
     address space, or a few bytes; the rows of a batch are computed with, so they have none. Those are told by data that
-    says in which batches it is gone through, such as `ClientBatches`; `batch` is for what does not say it."""
+    says in which batches it is gone through, such as `ClientBatches`; `batch` is for what does not say it. Turns of a
+    device are rows of what clients keep, which may be large."""
 
     rows: Capacity = field(default_factory=lambda: Capacity(slack=3.0, waste=32.0, least=1024))
     elements: Capacity = field(default_factory=lambda: Capacity(slack=4.0, waste=64.0, least=1024))
     batch: Callable[[Any, int], int] = field(default_factory=lambda: Capacity(slack=1.0, waste=2.0, least=8))
     clients: Capacity = field(default_factory=lambda: Capacity(slack=2.0, waste=32.0, least=32))
+    turns: Capacity = field(default_factory=lambda: Capacity(slack=2.0, waste=32.0, least=16))
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,20 @@ from hansa.runtimes.arguments import pack, settle, survey
 from hansa.runtimes.client_sizes import check_client_sizes
 from hansa.runtimes.columns import Room, elements
 from hansa.runtimes.exact import exact_mean, exact_sum
-from hansa.types import CLIENTS, FederatedType, SequenceType, Struct, StructType, Type, is_tensor_structure, to_value
+from hansa.types import (
+    CLIENTS,
+    FederatedType,
+    SequenceType,
+    Struct,
+    StructType,
+    Type,
+    is_federated,
+    is_tensor_structure,
+    to_value,
+)
+from hansa.types.client_values import ClientValues
 from hansa.types.dtypes import kind as kind_of
+from hansa.types.rows import Rows
 from hansa.types.values import field_values
 
 Array = npt.NDArray[Any]
@@ -71,14 +83,15 @@ class ReferenceRuntime:
         """
         kind, what = computation.type_signature.parameter, f"the argument of {computation.name!r}"
         cohort = survey(kind, argument, what)
-        argument = settle(kind, argument, what)
+        argument = settle(kind, argument, what, cohort)
         check_client_sizes(kind, argument, what)
         pack(kind, argument, Room(), what)  # for its checks: what one runtime refuses, the other does
         size = self.default_num_clients if cohort.size is None else cohort.size
         ids = np.arange(size, dtype=np.int32) if cohort.ids is None else cohort.ids
         call = _Call(size, {"client_id": ids}, self.on_node)
         value = call.run(computation) if kind is None else call.run(computation, _read(kind, argument))
-        return _typed(value, computation.type_signature.result)
+        result = computation.type_signature.result
+        return _as_values(_typed(value, result), result, ids if cohort.client_ids is None else cohort.client_ids)
 
 
 class _Call:
@@ -304,6 +317,21 @@ def _typed(value: Any, kind: Type) -> Any:
     if isinstance(kind, StructType):
         return (kind.container or Struct)(zip(kind.names, map(_typed, value, kind), strict=True))
     return value[()] if isinstance(value, np.ndarray) else value
+
+
+def _as_values(value: Any, kind: Type, client_ids: Array) -> Any:
+    """A result with lists of what clients have computed as `ClientValues`."""
+    if isinstance(kind, StructType) and is_federated(kind):
+        parts = [_as_values(part, field, client_ids) for part, field in zip(value, kind, strict=True)]
+        return (kind.container or Struct)(zip(kind.names, parts, strict=True))
+    inner = _member(kind)
+    if not _is_listed(kind) or not value or not is_tensor_structure(inner):
+        return value
+    if any(leaf.dtype.kind == "U" for leaf in tensors(inner)):
+        return value
+    rows = [jax.tree.leaves(each) for each in value]
+    stacks = [np.array([row[i] for row in rows], leaf.dtype) for i, leaf in enumerate(tensors(inner))]
+    return ClientValues(inner, Rows.of(stacks, len(value)), client_ids)
 
 
 def _read(kind: Type, value: Any) -> Any:

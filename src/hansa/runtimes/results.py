@@ -1,4 +1,4 @@
-"""From what a program computed to what the caller gets: structs, arrays, and a list with one entry per client."""
+"""From what a program computed to what the caller gets: structs, arrays, and a value for each client."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import numpy.typing as npt
 from jax.sharding import SingleDeviceSharding
 
 from hansa.compiler.evaluate import member
@@ -16,6 +17,7 @@ from hansa.language.graph import Literal, MakeStruct, Node, Parameter, Select
 from hansa.language.values import select
 from hansa.runtimes.replicas import first_part
 from hansa.types import CLIENTS, FederatedType, Struct, StructType, Type, is_federated, to_value
+from hansa.types.client_values import ClientValues
 from hansa.types.values import field_values
 
 
@@ -30,19 +32,19 @@ def stays_with_clients(program: Program) -> bool:
     return any(map(is_stacked, computed_parts(program)))
 
 
-def assemble(program: Program, argument: Any, values: dict[Node, Any], clients: int) -> Any:
+def assemble(program: Program, argument: Any, values: dict[Node, Any], clients: npt.NDArray[Any]) -> Any:
     """The result of a call.
 
     Args:
         program: the program.
         argument: the call's argument, as it was passed.
-        values: of the parts that were computed; those of several clients stacked.
-        clients: how many took part.
+        values: of the parts that were computed; those of several clients as `Rows`.
+        clients: who took part, [clients].
     """
     return _assemble(program.result, program.signature.result, argument, values, clients)
 
 
-def _assemble(node: Node, kind: Type, argument: Any, values: dict[Node, Any], clients: int) -> Any:
+def _assemble(node: Node, kind: Type, argument: Any, values: dict[Node, Any], clients: npt.NDArray[Any]) -> Any:
     """The value of a node as one of a type to which it is assignable."""
     elements = _elements(node)
     if elements is not None:
@@ -56,15 +58,15 @@ def _assemble(node: Node, kind: Type, argument: Any, values: dict[Node, Any], cl
     inner = member(kind)
     if is_stacked(node):
         if is_passed(node):
-            return list(_pick(node, argument))
-        value = jax.tree.map(lambda leaf: np.asarray(_fetch(leaf)), values[node])
-        return [_finish(jax.tree.map(lambda stack, i=i: stack[i], value), inner) for i in range(clients)]
+            passed = _pick(node, argument)
+            return passed if isinstance(passed, ClientValues) else list(passed)
+        return ClientValues(inner, values[node], clients)
     if is_passed(node):
         passed = _pick(node, argument)
         value = passed if contains_sequence(inner) else _finish(to_value(passed, inner, "the argument"), inner)
     else:
         value = _finish(jax.tree.map(_fetch, values[node]), inner)
-    return [value] * clients if _is_listed(kind) else value
+    return [value] * len(clients) if _is_listed(kind) else value
 
 
 def _is_listed(kind: Type) -> bool:

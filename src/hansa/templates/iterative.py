@@ -10,6 +10,7 @@ from hansa._answers import Answering
 from hansa._tracebacks import boundaries
 from hansa.language.computation import Computation
 from hansa.language.computations import PolymorphicComputation
+from hansa.templates.keeping import keeping
 from hansa.types import FederatedType, FunctionType, StructType, Type
 from hansa.types.queries import tensor_leaves
 
@@ -24,7 +25,9 @@ class IterativeProcess(Answering):
     Args:
         initialize: `( -> S)`.
         next: `(S -> S)` or `(<S,…> -> <S,…>)`: the state is the first of its parameters and of its results. Without
-            declared types it may take the state only.
+            declared types it may take the state only. Where a part of the state is `{C}@CLIENTS`, each client keeps
+            its own: `initialize` gives what all have at first, `C@CLIENTS`, and `next`, called with a round's data,
+            takes and gives a `hansa.ClientStates`.
         model_of: from a state to the model in it, as its users know it, such as a Keras model; see the method
             `model_of`.
         settings: what it was made with, for people, such as `{"server optimizer": "SGD, learning rate 1"}`: its print
@@ -48,6 +51,23 @@ class IterativeProcess(Answering):
         np.int32(6)
         >>> process.settings
         {}
+
+        Clients that count how often they have taken part:
+
+        >>> @hansa.federated_computation
+        ... def begin():
+        ...     places = {"rounds": hansa.SERVER, "own": hansa.CLIENTS}
+        ...     return {name: hansa.federated_value(0, place) for name, place in places.items()}
+        >>> count = hansa.jax_computation(lambda n: n + 1)
+        >>> @hansa.federated_computation("<rounds=int32@SERVER,own={int32}@CLIENTS>", "{float32[?]*}@CLIENTS")
+        ... def visit(state, data):
+        ...     own = hansa.federated_map(count, state.own)
+        ...     return {"rounds": hansa.federated_map(count, state.rounds), "own": own}
+        >>> process = hansa.templates.IterativeProcess(begin, visit)
+        >>> cohort = hansa.ClientBatches(np.zeros(3, np.float32), [0, 1, 3], 2, ["ann", "bo"])
+        >>> state = process.next(process.next(process.initialize(), cohort), cohort.select([1]))
+        >>> state.own["ann"], state.own["bo"], state.own["cy"]
+        (np.int32(1), np.int32(2), np.int32(0))
     """
 
     def __init__(
@@ -85,7 +105,7 @@ class IterativeProcess(Answering):
                 )
             check_places(result, ("state",), "next returns")
             state.check_assignable_from(result[0], what="the state that `next` returns, first, and takes")
-        self._initialize, self._next, self._state = initialize, next, state
+        self._initialize, self._next, self._state = initialize, keeping(next, state), state
         self._model_of, self._settings = model_of, dict(settings or {})
 
     @property

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from hansa.types.listed import Listed
 from hansa.types.mismatch import Mismatch
 from hansa.types.structs import Struct
 
@@ -35,7 +36,7 @@ def members(container: Any) -> Members | None:
         return Members(tuple(container.keys()), tuple(container.values()))
     if isinstance(container, tuple) and hasattr(container, "_fields"):
         return Members(tuple(container._fields), tuple(container))
-    if isinstance(container, list | tuple):
+    if isinstance(container, list | tuple | Listed):
         return Members((None,) * len(container), tuple(container))
     if dataclasses.is_dataclass(container) and not isinstance(container, type):
         names = tuple(field.name for field in dataclasses.fields(container))

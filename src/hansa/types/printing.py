@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from hansa.types.dtypes import is_key_dtype, tensor_notation
+from hansa.types.listed import Listed
 
 _LARGEST = 8
 """The most elements of an array, list or dict that are printed one by one."""
@@ -30,8 +31,8 @@ def format_value(value: Any) -> str:
     if isinstance(value, Mapping):
         items = [f"{key!r}:{format_value(member)}" for key, member in list(value.items())[:_LARGEST]]
         return "{" + ",".join(items + _rest(len(value))) + "}"
-    if type(value) in (list, tuple):
-        opening, closing = "[]" if type(value) is list else "()"
+    if type(value) in (list, tuple) or isinstance(value, Listed):
+        opening, closing = "()" if type(value) is tuple else "[]"
         return opening + ",".join([format_value(member) for member in value[:_LARGEST]] + _rest(len(value))) + closing
     return repr(value)
 

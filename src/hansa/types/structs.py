@@ -14,6 +14,7 @@ import numpy as np
 from hansa._answers import written_for
 from hansa._tracebacks import fold
 from hansa.types import names as _names
+from hansa.types.listed import Listed
 from hansa.types.printing import format_value
 
 S = TypeVar("S", bound="Struct")
@@ -201,8 +202,8 @@ def _equal(a: Any, b: Any) -> bool:
     """Whether two fields' values are equal, down to the elements of arrays, and whatever holds the arrays."""
     if isinstance(a, Struct) or isinstance(b, Struct):
         return isinstance(a, Struct) and isinstance(b, Struct) and a == b
-    if isinstance(a, list | tuple):
-        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(_equal, a, b))
+    if isinstance(a, list | tuple | Listed) and isinstance(b, list | tuple | Listed):
+        return len(a) == len(b) and all(map(_equal, a, b))
     if isinstance(a, Mapping):
         return isinstance(b, Mapping) and a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
     arrays = (np.ndarray, np.generic, jax.Array)

@@ -59,7 +59,7 @@ def expected(data: list[list[Any]]) -> tuple[list[np.ndarray], int, np.ndarray]:
 def check(result: Any, data: list[list[Any]]) -> None:
     each, n, total = result
     true_each, true_n, true_total = expected(data)
-    assert isinstance(each, list)
+    assert isinstance(each, hansa.ClientValues)
     assert len(each) == len(data)
     for x, y in zip(each, true_each, strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5)

@@ -62,7 +62,7 @@ def _clients(stage: AtClients) -> list[str]:
         shown = " and ".join(map(short, report.types))
         mark = ", protected" if report.protected else ""
         lines.append(f"  reports    {report.name}: {shown}, {report.bytes} -> {report.into} at the server{mark}")
-    lines += [f"  keeps      {held.name}: {short(held.type)}" for held in stage.keeps]
+    lines += [f"  keeps      {held.name}: {short(held.type)}, stays with the client" for held in stage.keeps]
     lines.append(f"  traffic    {stage.bytes_down} down, {stage.bytes_up} up, per client")
     return lines
 

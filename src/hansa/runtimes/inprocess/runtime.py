@@ -14,10 +14,12 @@ from jax.sharding import PartitionSpec as P
 
 from hansa._tracebacks import boundaries
 from hansa.compiler.evaluate import evaluate
+from hansa.compiler.partition import is_stacked
 from hansa.compiler.sequences import NeedsSizes
 from hansa.language.computation import Computation
 from hansa.runtimes.arguments import Static
 from hansa.runtimes.columns import without_elements
+from hansa.runtimes.dealt import AXIS, Turns, rows_of
 from hansa.runtimes.inprocess.vectorise import clients_at_once
 from hansa.runtimes.patience import meets_in_programs
 from hansa.runtimes.results import assemble
@@ -127,7 +129,8 @@ class InProcessRuntime:
         compiled = self._compile(computation)
         call = Call.of(computation, argument, self.default_num_clients)
         values = self._run_as_it_needs(compiled, call)
-        return assemble(compiled.program, call.argument, dict(zip(compiled.outputs, values, strict=True)), call.size)
+        parts = dict(zip(compiled.outputs, values, strict=True))
+        return assemble(compiled.program, call.argument, parts, call.client_ids)
 
     def _run_as_it_needs(self, compiled: Compiled, call: Call) -> list[Any]:
         """The call's values; the program is compiled in another form where the first is not enough."""
@@ -160,7 +163,7 @@ class InProcessRuntime:
         call = Call.of(computation, argument, self.default_num_clients)
         turns = schedule(call.work, len(self.devices)) if compiled.at_clients else [np.arange(0)]
         if self._turns_per_chunk(compiled, call, turns) is None:
-            packed, static = self._on.pack(compiled, call.argument, call.what)
+            packed, static = self._on.pack(compiled, call.argument, call.what, turns=turns)
             jax.block_until_ready(self._whole(compiled, call, turns, without_elements(packed), static))
 
     def _at_once(self, compiled: Compiled) -> int:
@@ -200,15 +203,18 @@ class InProcessRuntime:
                 compiled.room.clients("collected", call.size),
                 self._at_once(compiled),
                 partial(self._on.execute, compiled),
+                partial(self._on.deal, compiled),
             )
-        packed, static = self._on.pack(compiled, call.argument, call.what)
+        packed, static = self._on.pack(compiled, call.argument, call.what, turns=turns)
         self._check_sums(compiled, call.size, packed, static)
-        return self._whole(compiled, call, turns, packed, static)
+        values = self._whole(compiled, call, turns, packed, static)
+        return [
+            rows_of(value, turns, call.size) if is_stacked(node) else value
+            for node, value in zip(compiled.outputs, values, strict=True)
+        ]
 
-    def _whole(
-        self, compiled: Compiled, call: Call, turns: list[npt.NDArray[np.int64]], packed: Any, static: Static
-    ) -> list[Any]:
-        """What a call computes, all stages in one program."""
+    def _whole(self, compiled: Compiled, call: Call, turns: Turns, packed: Any, static: Static) -> list[Any]:
+        """What a call computes, all stages in one program; at the clients, for each of a device's by turn."""
         if not compiled.outputs:
             return []
 
@@ -220,7 +226,8 @@ class InProcessRuntime:
 
         everybody = np.arange(call.size)
         cohort = cohort_of(compiled, call.own, turns, everybody) if compiled.at_clients else rounds.NOBODY
-        values, lost = self._on.execute(compiled, ("whole", static), whole, (packed, cohort), (P(), P()), P())
+        lying = ([P(AXIS) if is_stacked(node) else P() for node in outputs], P())
+        values, lost = self._on.execute(compiled, ("whole", static), whole, (packed, cohort), (P(), P()), lying)
         rounds.check(lost)
         return list(values)
 
@@ -240,8 +247,8 @@ class InProcessRuntime:
         for first in range(0, max(map(len, turns)), each):
             own = [turn[first : first + each] for turn in turns]
             positions = np.sort(np.concatenate(own))
-            packed, static = self._on.pack(compiled, call.argument, call.what, positions)
-            yield packed, cohort_of(compiled, call.own, own, positions), static, positions
+            packed, static = self._on.pack(compiled, call.argument, call.what, positions, turns=own)
+            yield packed, cohort_of(compiled, call.own, own, positions), static, own
 
 
 def _clients(number: int) -> str:

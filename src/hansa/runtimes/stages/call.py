@@ -21,6 +21,7 @@ class Call:
         argument: what the caller passed, with iterators read into lists.
         what: how messages name it.
         ids: the clients' numbers, [clients].
+        client_ids: who they are, [clients]; their positions, where the data does not say it.
         work: what each client's data costs, as far as is known, at least 1; int64 [clients].
         on_disk: the size of what is to be read from disk, in bytes.
     """
@@ -28,6 +29,7 @@ class Call:
     argument: Any
     what: str
     ids: npt.NDArray[Any]
+    client_ids: npt.NDArray[Any]
     work: npt.NDArray[np.int64]
     on_disk: int
 
@@ -40,12 +42,13 @@ class Call:
         """
         kind, what = computation.type_signature.parameter, f"the argument of {computation.name!r}"
         cohort = survey(kind, argument, what)
-        argument = settle(kind, argument, what)
+        argument = settle(kind, argument, what, cohort)
         check_client_sizes(kind, argument, what)
         size = default_num_clients if cohort.size is None else cohort.size
         ids = np.arange(size, dtype=np.int32) if cohort.ids is None else cohort.ids
+        client_ids = np.arange(size) if cohort.client_ids is None else cohort.client_ids
         work = np.ones(size, np.int64) if cohort.work is None else cohort.work
-        return cls(argument, what, ids, work, cohort.on_disk)
+        return cls(argument, what, ids, client_ids, work, cohort.on_disk)
 
     @property
     def own(self) -> dict[str, npt.NDArray[Any]]:

@@ -16,10 +16,11 @@ from hansa.compiler.narrowing import Path
 from hansa.compiler.sequences import Columns
 from hansa.runtimes.arguments import Arguments, Static, pack
 from hansa.runtimes.columns import Packed, pad_rows
+from hansa.runtimes.dealt import AXIS, Dealt, ToDeal, Turns
 from hansa.runtimes.replicas import whole_of
 from hansa.runtimes.stages.compiled import Compiled
 from hansa.runtimes.stages.executable import Executable
-from hansa.runtimes.stages.round import AXIS, Cohort
+from hansa.runtimes.stages.round import Cohort
 from hansa.types import Struct, Type
 from hansa.types.examples import Examples
 
@@ -47,6 +48,7 @@ class Devices:
         what: str,
         only: npt.NDArray[np.int64] | None = None,
         of: tuple[Type, frozenset[Path]] | None = None,
+        turns: Turns | None = None,
     ) -> tuple[Any, Static]:
         """The argument on every device, with the data of all clients or of some, and its layout.
 
@@ -56,12 +58,21 @@ class Devices:
             what: how messages name it.
             only: the positions of these clients.
             of: the argument's type, and its tensors that are computed with in 32 bits; by default of the parameter.
+            turns: who works for whom, in which order. What lies in rows is dealt out by it, and left out without it.
         """
         kind, narrow = of or (compiled.program.signature.parameter, compiled.narrow)
         arguments = pack(kind, argument, compiled.room, what, only, narrow)
         sizes = compiled.sizes_with(arguments.sequences)
         static = tuple((packed.capacity, sizes) for packed in arguments.sequences)
-        return self._put(arguments, self._mesh_of(compiled)), static
+
+        def deal(rows: ToDeal) -> Dealt | None:
+            return None if turns is None else self.deal(compiled, rows, turns)
+
+        return self._put(arguments, self._mesh_of(compiled), deal), static
+
+    def deal(self, compiled: Compiled, rows: ToDeal, turns: Turns) -> Dealt:
+        """Rows on the devices that work for their clients."""
+        return rows.deal(turns, _turns(compiled, turns), self._mesh_of(compiled))
 
     def execute(
         self,
@@ -98,10 +109,11 @@ class Devices:
     def _count_compilation(self) -> None:
         self.compilations += 1
 
-    def _put(self, arguments: Arguments, mesh: Mesh) -> Any:
+    def _put(self, arguments: Arguments, mesh: Mesh, deal: Callable[[ToDeal], Dealt | None]) -> Any:
         """The packed argument on every device of a mesh; arrays of `ClientBatches` stay there for the next call."""
         everywhere = NamedSharding(mesh, P())
-        leaves, tree = jax.tree.flatten(self._place(arguments.packed, iter(arguments.sequences), everywhere))
+        placed = self._place(arguments.packed, iter(arguments.sequences), everywhere, deal)
+        leaves, tree = jax.tree.flatten(placed, is_leaf=lambda part: isinstance(part, Dealt))
         # The program takes arrays in host memory to the devices itself, at a fraction of the cost of a put.
         on_one = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and leaf.sharding != everywhere]
         moving = []
@@ -119,7 +131,9 @@ class Devices:
         return jax.tree.unflatten(tree, leaves)
 
     # Not a function in `_put`: one that calls itself is a cycle, which keeps what it sees until garbage is collected.
-    def _place(self, value: Any, layouts: Iterator[Packed], everywhere: NamedSharding) -> Any:
+    def _place(
+        self, value: Any, layouts: Iterator[Packed], everywhere: NamedSharding, deal: Callable[[ToDeal], Dealt | None]
+    ) -> Any:
         if isinstance(value, Columns):
             packed = next(layouts)
             if packed.resident is not None:
@@ -127,7 +141,9 @@ class Devices:
                 value = Columns(arrays, value.starts, value.lengths, value.first, value.counts)
             return value
         if isinstance(value, Struct):
-            return Struct((name, self._place(part, layouts, everywhere)) for name, part in value._items())
+            return Struct((name, self._place(part, layouts, everywhere, deal)) for name, part in value._items())
+        if isinstance(value, ToDeal):
+            return deal(value)
         if isinstance(value, np.ndarray):
             return value.copy()  # The caller may write to it before the devices have read it.
         return None if isinstance(value, str) else value
@@ -146,7 +162,7 @@ class Devices:
 def cohort_of(
     compiled: Compiled,
     own: Mapping[str, npt.NDArray[Any]],
-    turns: Sequence[npt.NDArray[np.int64]],
+    turns: Turns,
     positions: npt.NDArray[np.int64],
 ) -> Cohort:
     """Some clients of a cohort, and whose turn it is on each device.
@@ -157,11 +173,17 @@ def cohort_of(
         turns: each device's clients in order, by position in the whole cohort.
         positions: where in the whole cohort these clients are, in order.
     """
-    capacity = compiled.room.clients("cohort", len(positions))
+    room = _turns(compiled, turns)
+    capacity = len(turns) * room
     padded = {name: np.zeros((capacity, *values.shape[1:]), values.dtype) for name, values in own.items()}
     for name, values in own.items():
         padded[name][: len(positions)] = values[positions]
-    order = np.zeros((len(turns), capacity), np.int32)
+    order = np.zeros((len(turns), room), np.int32)
     for row, clients in zip(order, turns, strict=True):
         row[: len(clients)] = np.searchsorted(positions, clients)
     return Cohort(padded, order, np.array([len(clients) for clients in turns], np.int32))
+
+
+def _turns(compiled: Compiled, turns: Turns) -> int:
+    """For how many clients a device has room."""
+    return compiled.room.turns("turns", max(map(len, turns)))

@@ -13,6 +13,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import Mesh, PartitionSpec
 
 from hansa.compiler.rewrites import faster
+from hansa.runtimes.dealt import AXIS, Dealt
 
 
 class Executable:
@@ -24,7 +25,7 @@ class Executable:
     Args:
         function: takes and returns pytrees of arrays; `jax.lax` collectives see the mesh's axis.
         mesh: the devices.
-        in_specs: for each argument, how it lies on the devices.
+        in_specs: for each argument, how it lies on the devices, but for what is dealt out.
         out_specs: how the result lies on the devices.
         on_compile: called each time the function is compiled.
         collective: whether the function is to know of the mesh. If not, and the mesh is the default device, JAX calls
@@ -61,7 +62,7 @@ class Executable:
             return self._compiled[key](leaves)
 
     def _compile(self, args: tuple[Any, ...], leaves: list[Any], tree: Any) -> Callable[..., Any]:
-        specs = [spec for spec, arg in zip(self._in_specs, args, strict=True) for _ in jax.tree.leaves(arg)]
+        specs = [spec for given, arg in zip(self._in_specs, args, strict=True) for spec in _specs(given, arg)]
         parcel = Parcel(leaves, [spec == PartitionSpec() for spec in specs])
         gone = [i in self._donated for i, arg in enumerate(args) for _ in jax.tree.leaves(arg)]
         gone = [gone[i] for i in parcel.others]
@@ -95,6 +96,12 @@ class Executable:
             return compiled(given, consts, buffers, [leaf for leaf, mine in zip(others, gone, strict=True) if not mine])
 
         return call
+
+
+def _specs(spec: PartitionSpec, arg: Any) -> list[PartitionSpec]:
+    """How each leaf of an argument lies on the devices."""
+    parts = jax.tree.leaves(arg, is_leaf=lambda part: isinstance(part, Dealt))
+    return [PartitionSpec(AXIS) if isinstance(part, Dealt) else spec for part in parts for _ in jax.tree.leaves(part)]
 
 
 class Parcel:

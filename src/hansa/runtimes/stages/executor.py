@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from hansa._tracebacks import boundaries
 from hansa.compiler.artifacts.ports import picked
@@ -107,7 +108,7 @@ class Stages:
             )
         found = picked(list(map(connections.port, connections.results)), values, "the result")
         argument = whole_argument(connections, values)
-        return assemble(program, argument, dict(zip(connections.results, found, strict=True)), 0)
+        return assemble(program, argument, dict(zip(connections.results, found, strict=True)), np.zeros(0, np.int64))
 
     def __repr__(self) -> str:
         name, clients = self._compiled.program.name, len(self.clients)

@@ -2,30 +2,31 @@
 
 The stages are programs of their own, and the aggregates' states are carried from chunk to chunk, one per device. Each
 device folds the same clients in the same order as in one program for everything, so the result is the same. Devices
-meet in a program only where all have finished their clients: what clients keep is put together at the host.
+meet in a program only where all have finished their clients. What clients keep lies in host memory between chunks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import numpy.typing as npt
 from jax.sharding import PartitionSpec as P
 
-from hansa.compiler.evaluate import Environment, evaluate
-from hansa.compiler.partition import is_stacked
+from hansa.compiler.evaluate import Environment, evaluate, member
+from hansa.compiler.partition import is_stacked, within
 from hansa.compiler.program import ClientStage, Program
 from hansa.compiler.sequences import Stack, from_stack
 from hansa.language.graph import Node
 from hansa.runtimes.arguments import Static
+from hansa.runtimes.dealt import AXIS, Dealt, ToDeal, Turns, rows_of
 from hansa.runtimes.stages import round as rounds
+from hansa.types.client_values import shaped
+from hansa.types.rows import Block, Rows
 
-Chunk = tuple[Any, rounds.Cohort, Static, npt.NDArray[np.int64]]
-"""A chunk's packed argument, its cohort, its layout, and the positions of its clients in the whole cohort."""
+Chunk = tuple[Any, rounds.Cohort, Static, Turns]
+"""A chunk's packed argument, its cohort, its layout, and who works for whom, by position in the whole cohort."""
 
 Run = Callable[..., Any]
 """Runs a function, known by a key, on arguments with these specs: (key, function, args, in_specs, out_specs), and the
@@ -43,8 +44,9 @@ def run(
     capacity: int,
     at_once: int,
     run: Run,
+    deal: Callable[[ToDeal, Turns], Dealt],
 ) -> list[Any]:
-    """The values of `outputs`; see `hansa.runtimes.stages.round.whole`.
+    """The values of `outputs`, of nodes at the clients as `Rows`; see `hansa.runtimes.stages.round.whole`.
 
     Args:
         program: the program.
@@ -57,14 +59,15 @@ def run(
         capacity: for how many there is to be room.
         at_once: how many clients' work is one vectorised computation on a device.
         run: executes JAX code on every device.
+        deal: puts rows on the devices that work for their clients.
 
     Raises:
         rounds.NeedsWideSums: if a sum may not be exact.
     """
     server: dict[Node, Any] = {}
-    kept: dict[Node, Any] = {}
+    kept: dict[Node, Rows] = {}
     states: Any = []
-    everywhere, each = P(), P(rounds.AXIS)
+    everywhere, each = P(), P(AXIS)
     last = len(program.clients)
     for i, stage in enumerate(program.servers):
         jax.block_until_ready(states)  # of all devices: they are merged in the next program, where they must not wait
@@ -84,19 +87,19 @@ def run(
             break
         clients = program.clients[i]
         before = {node: kept[node] for node in clients.inputs if node in kept}
-        for part, cohort, layout, positions in chunks():
-            own = {node: _taken(value, positions, cohort) for node, value in before.items()}
+        for part, cohort, layout, turns in chunks():
+            own = {node: deal(ToDeal(member(node.type), rows), turns) for node, rows in before.items()}
             given = (part, cohort, packed, list(server.values()), list(own.values()), states)
             fold = _fold(program, clients, layout, static, list(server), list(own), at_once)
             jax.block_until_ready(states)  # of the chunk before: no more than this one's data and the next's is there
             lying = (*[everywhere] * 5, each)
             states, stacks = run(("fold", i, layout), fold, given, lying, (each, each), donated=(5,))
             for node, stack in zip(clients.kept, stacks, strict=True):
-                kept[node] = _placed(kept.get(node), jax.tree.map(partial(_ordered, cohort), stack), positions)
+                kept[node] = _with_chunk(kept.get(node), stack, turns, size)
         for source, node in clients.collected:
-            server[node] = _collected(kept.get(source), size, capacity)
-    stacked = (_stacked(program, n, packed, static, chunks, server, kept, run) for n in outputs if is_stacked(n))
-    return [next(stacked) if is_stacked(node) else server[node] for node in outputs]
+            server[node] = _collected(kept[source], size, capacity)
+    known = _Known(program, packed, static, server, kept)
+    return [_at_clients(known, node, chunks, size, run, deal) if is_stacked(node) else server[node] for node in outputs]
 
 
 def _advance(
@@ -137,7 +140,7 @@ def _fold(
     ) -> tuple[Any, Any]:
         env = _environment(program, packed, static, known, at_server)
         broadcasts: Environment = {node: evaluate([source], env)[0] for source, node in stage.broadcasts}
-        kept: Environment = dict(zip(own, values, strict=True))
+        kept: Environment = {node: value.arrays for node, value in zip(own, values, strict=True)}
         after, stacks = rounds.fold(program, stage, part, cohort, layout, broadcasts, kept, _one(states), at_once)
         return _each(after), stacks
 
@@ -150,44 +153,82 @@ def _environment(program: Program, packed: Any, static: Static, known: list[Node
     return {**rounds.server_environment(program, packed, static), **dict(zip(known, opened, strict=True))}
 
 
-def _collected(values: Any, size: int, capacity: int) -> Stack:
+def _collected(values: Rows, size: int, capacity: int) -> Stack:
     """The clients' values as a stack, with room for more clients than there are."""
-
-    def extend(stack: Any) -> Any:
-        extended = np.zeros((capacity, *stack.shape[1:]), stack.dtype)
-        extended[:size] = stack
-        return extended
-
-    return rounds.stacked(jax.tree.map(extend, values), np.int32(size))
+    extended = [np.zeros((capacity, *array.shape[1:]), array.dtype) for array in values.blocks[0].arrays]
+    values.write(extended)
+    return rounds.stacked(extended, np.int32(size))
 
 
-def _stacked(
-    program: Program,
+def _with_chunk(before: Rows | None, stack: Any, turns: Turns, size: int) -> Rows:
+    """What clients keep, with that of a chunk's: the arrays that each device has computed, in host memory."""
+    rows = rows_of(stack, turns, size)
+    blocks = tuple(Block([np.asarray(array) for array in block.arrays]) for block in rows.blocks)
+    found = Rows(blocks, rows.block, rows.row)
+    if before is None:
+        return found
+    positions = np.concatenate([np.asarray(clients, np.int64) for clients in turns])
+    return before.replaced(positions, found.select(positions))
+
+
+class _Known(NamedTuple):
+    """What there is after the last stage."""
+
+    program: Program
+    packed: Any
+    static: Static
+    server: dict[Node, Any]
+    kept: dict[Node, Rows]
+
+
+def _at_clients(
+    known: _Known,
     node: Node,
-    packed: Any,
-    static: Static,
     chunks: Callable[[], Iterator[Chunk]],
-    server: dict[Node, Any],
-    kept: dict[Node, Any],
+    size: int,
     run: Run,
-) -> Any:
+    deal: Callable[[ToDeal, Turns], Dealt],
+) -> Rows:
     """A result with a value for each client."""
-    result: Any = None
-    known, mine = list(server), list(kept)
-    for part, cohort, layout, positions in chunks():
+    found = _rearranged(node, known.kept)
+    if found is not None:
+        return found
+    program, packed, static, server, kept = known
+    names, mine = list(server), list(kept)
+    result: Rows | None = None
+    for part, cohort, layout, turns in chunks():
 
         def compute(
-            part: Any, cohort: Any, packed: Any, values: list[Any], own: list[Any], layout: Static = layout
+            part: Any, cohort: Any, packed: Any, values: list[Any], own: list[Dealt], layout: Static = layout
         ) -> Any:
-            env = _environment(program, packed, static, known, values)
-            return rounds.stacked_value(program, node, part, cohort, layout, env, dict(zip(mine, own, strict=True)))
+            env = _environment(program, packed, static, names, values)
+            lying = {node: value.arrays for node, value in zip(mine, own, strict=True)}
+            return rounds.values_by_turn(program, node, part, cohort, layout, env, lying)
 
-        own = [_taken(value, positions, cohort) for value in kept.values()]
+        own = [deal(ToDeal(member(each.type), rows), turns) for each, rows in kept.items()]
         args = (part, cohort, packed, list(server.values()), own)
-        stack = run(("output", node, layout), compute, args, (P(),) * 5, P())
-        values = jax.tree.map(partial(_first, len(positions)), stack)
-        result = _placed(result, values, positions)
+        stack = run(("output", node, layout), compute, args, (P(),) * 5, P(AXIS))
+        result = _with_chunk(result, stack, turns, size)
+    assert result is not None  # there is a chunk where there are clients
     return result
+
+
+def _rearranged(node: Node, kept: dict[Node, Rows]) -> Rows | None:
+    """A value at the clients that is put together of what they have kept, in its blocks; None if it is more."""
+    parts = within(node, kept.__contains__)
+    if not all(part in kept or rounds.only_rearranges(part) for part in parts):
+        return None
+    sources = {part: kept[part] for part in parts if part in kept}
+    first, *others = sources.values()
+    if any(not first.lies_as(rows) for rows in others):
+        return None
+    blocks = []
+    for number in range(len(first.blocks)):
+        env: Environment = {
+            part: shaped(member(part.type), iter(rows.blocks[number].arrays)) for part, rows in sources.items()
+        }
+        blocks.append(Block(jax.tree.leaves(evaluate([node], env)[0])))
+    return Rows(tuple(blocks), first.block, first.row)
 
 
 def _each(tree: Any) -> Any:
@@ -198,44 +239,3 @@ def _each(tree: Any) -> Any:
 def _one(tree: Any) -> Any:
     """This device's arrays, without that axis."""
     return jax.tree.map(lambda leaf: leaf[0], tree)
-
-
-def _taken(whole: Any, positions: npt.NDArray[np.int64], cohort: rounds.Cohort) -> Any:
-    """The values of a chunk's clients, with room for as many as the chunk may have."""
-
-    def take(stack: Any) -> Any:
-        taken = np.zeros((cohort.capacity, *stack.shape[1:]), stack.dtype)
-        taken[: len(positions)] = stack[positions]
-        return taken
-
-    return jax.tree.map(take, whole)
-
-
-def _first(count: int, stack: Any) -> npt.NDArray[Any]:
-    """The first values of a stack that all devices have."""
-    return np.asarray(stack.addressable_data(0))[:count]
-
-
-def _ordered(cohort: rounds.Cohort, stack: Any) -> npt.NDArray[Any]:
-    """What a chunk's clients keep, in the chunk's order, from each device's in its own: [devices * turns, ...]."""
-    turns = cohort.order.shape[1]
-    used = np.arange(turns) < cohort.lengths[:, None]
-    ordered = np.empty((int(cohort.lengths.sum()), *stack.shape[1:]), stack.dtype)
-    ordered[cohort.order[used]] = np.asarray(stack)[used.reshape(-1)]
-    return ordered
-
-
-def _placed(whole: Any, values: Any, positions: npt.NDArray[np.int64]) -> Any:
-    """The clients' values so far, in the cohort's order, with those of a chunk put in their places."""
-    size = int(positions.max(initial=-1)) + 1
-
-    def place(before: Any, leaf: Any) -> Any:
-        grown = np.zeros((max(size, 0 if before is None else len(before)), *leaf.shape[1:]), leaf.dtype)
-        if before is not None:
-            grown[: len(before)] = before
-        grown[positions] = leaf
-        return grown
-
-    if whole is None:
-        return jax.tree.map(lambda leaf: place(None, leaf), values)
-    return jax.tree.map(place, whole, values)

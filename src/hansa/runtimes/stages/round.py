@@ -20,10 +20,9 @@ from hansa.compiler.evaluate import Environment, evaluate
 from hansa.compiler.partition import is_broadcast, is_stacked, within
 from hansa.compiler.program import ClientStage, Program
 from hansa.compiler.sequences import Stack, from_stack
-from hansa.language.graph import Node, RuntimeValue
+from hansa.language.graph import Intrinsic, MakeStruct, Node, RuntimeValue, Select
 from hansa.runtimes.arguments import Static, unpack
-
-AXIS = "clients"
+from hansa.runtimes.dealt import AXIS
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Cohort:
 
     Attributes:
         own: what the runtime has for each client (`hansa.language.runtime_values`), by name: arrays [capacity, ...].
-        order: the positions of each device's clients, in order, int32 [devices, capacity].
+        order: the positions of each device's clients, in order, int32 [devices, turns].
         lengths: how many clients each device has, int32 [devices].
     """
 
@@ -43,7 +42,8 @@ class Cohort:
     @property
     def capacity(self) -> int:
         """For how many clients there is room."""
-        size: int = self.order.shape[1]
+        devices, turns = self.order.shape
+        size: int = devices * turns
         return size
 
 
@@ -93,7 +93,7 @@ def check(lost: Any) -> None:
 def whole(
     program: Program, packed: Any, cohort: Cohort, static: Static, outputs: list[Node], devices: int, at_once: int
 ) -> tuple[list[Any], Any]:
-    """The values of `outputs`, nodes at the server or, stacked in the cohort's order, at the clients.
+    """The values of `outputs`: of nodes at the server, and of nodes at the clients those of this device's, by turn.
 
     The last value says whether an aggregate may have lost something (`Aggregate.lost`), if any can.
 
@@ -113,12 +113,12 @@ def whole(
                 merged = merge_devices(aggregate, state, devices)
                 server[aggregate.node] = aggregate.report(merged)
                 lost += [] if aggregate.lost is None else [aggregate.lost(merged)]
-            for node, stack in zip(clients.kept, stacks, strict=True):
-                kept[node] = gather_devices(stack, cohort)
+            kept.update(zip(clients.kept, stacks, strict=True))
             for source, node in clients.collected:
-                server[node] = from_stack(stacked(kept[source], jnp.sum(cohort.lengths, dtype=jnp.int32)))
+                everybody = gather_devices(kept[source], cohort)
+                server[node] = from_stack(stacked(everybody, jnp.sum(cohort.lengths, dtype=jnp.int32)))
     values = [
-        stacked_value(program, node, packed, cohort, static, server, kept)
+        values_by_turn(program, node, packed, cohort, static, server, kept)
         if is_stacked(node)
         else evaluate([node], server)[0]
         for node in outputs
@@ -165,18 +165,19 @@ def fold(
 ) -> tuple[list[Any], list[Any]]:
     """This device's clients, in order: the aggregates' states, and what each client keeps, stacked by turn.
 
-    The work of `at_once` clients is one vectorised computation; contributions are taken in one after another.
+    The work of `at_once` clients is one vectorised computation; contributions are taken in one after another. What
+    clients have kept of earlier stages is stacked by turn, too.
     """
 
-    def read(client: Any) -> Environment:
-        env = dict(broadcasts)
+    def read(turn: Any) -> Environment:
+        env, client = dict(broadcasts), cohort.order[lax.axis_index(AXIS)][turn]
         for node in stage.inputs:
             if node is program.parameter:
-                env[node] = unpack(node.type, packed, static, client)
+                env[node] = unpack(node.type, packed, static, client, turn)
             elif isinstance(node, RuntimeValue):
                 env[node] = cohort.own[node.name][client]
             else:
-                env[node] = jax.tree.map(lambda stack: stack[client], kept[node])
+                env[node] = jax.tree.map(lambda stack: stack[turn], kept[node])
         return env
 
     return fold_each(stage, read, cohort, states, at_once)
@@ -185,15 +186,14 @@ def fold(
 def fold_each(
     stage: ClientStage, read: Callable[[Any], Environment], cohort: Cohort, states: list[Any], at_once: int
 ) -> tuple[list[Any], list[Any]]:
-    """`fold`, with a function that gives what a stage's work needs from a client's position in the cohort."""
-    device = lax.axis_index(AXIS)
-    order, length = cohort.order[device], cohort.lengths[device]
+    """`fold`, with a function that gives what a stage's work needs of the client whose turn it is on this device."""
+    turns, length = cohort.order.shape[1], cohort.lengths[lax.axis_index(AXIS)]
 
     def work(turn: Any) -> tuple[list[list[Any]], list[Any]]:
-        return stage.work(read(order[turn]))
+        return stage.work(read(turn))
 
     shapes = jax.eval_shape(lambda: work(jnp.int32(0))[1]) if stage.kept else []
-    stacks = jax.tree.map(lambda leaf: jnp.zeros((order.shape[0], *leaf.shape), leaf.dtype), shapes)
+    stacks = jax.tree.map(lambda leaf: jnp.zeros((turns, *leaf.shape), leaf.dtype), shapes)
 
     def take(turn: Any, result: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
         (states, stacks), (contributions, values) = carry, result
@@ -287,18 +287,26 @@ def gather_devices(stacks: Any, cohort: Cohort) -> Any:
     return jax.tree.map(place, stacks)
 
 
-def stacked_value(
+def values_by_turn(
     program: Program, node: Node, packed: Any, cohort: Cohort, static: Static, server: Environment, kept: Environment
 ) -> Any:
-    """The value of a node at the clients, stacked: from what they kept, had or were sent."""
+    """The value of a node at the clients, for each of this device's by turn: of what they kept, had or were sent."""
     parts = within(node, kept.__contains__)
+    if all(part in kept or only_rearranges(part) for part in parts):
+        return evaluate([node], dict(kept))[0]
     sent = {part: evaluate([part.inputs[0]], server)[0] for part in parts if is_broadcast(part)}
+    order = cohort.order[lax.axis_index(AXIS)]
 
-    def one(client: Any) -> Any:
-        env = {**sent, **{n: jax.tree.map(lambda stack: stack[client], stack) for n, stack in kept.items()}}
+    def one(turn: Any) -> Any:
+        env = {**sent, **{n: jax.tree.map(lambda stack: stack[turn], stack) for n, stack in kept.items()}}
         if program.parameter is not None:
-            env[program.parameter] = unpack(program.parameter.type, packed, static, client)
-        env.update((part, cohort.own[part.name][client]) for part in parts if isinstance(part, RuntimeValue))
+            env[program.parameter] = unpack(program.parameter.type, packed, static, order[turn], turn)
+        env.update((part, cohort.own[part.name][order[turn]]) for part in parts if isinstance(part, RuntimeValue))
         return evaluate([node], env)[0]
 
-    return lax.map(one, jnp.arange(cohort.capacity))
+    return lax.map(one, jnp.arange(order.shape[0], dtype=jnp.int32))
+
+
+def only_rearranges(node: Node) -> bool:
+    """Whether nothing is computed for a node but where its parts are."""
+    return isinstance(node, MakeStruct | Select) or (isinstance(node, Intrinsic) and node.name == "federated_zip")

@@ -1,0 +1,79 @@
+"""What clients have, dealt out: each client's row lies with the device that works for it, in the order of its turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import numpy.typing as npt
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from hansa.runtimes.columns import aligned
+from hansa.types import Type
+from hansa.types.client_values import shaped
+from hansa.types.rows import Block, Rows
+
+AXIS = "clients"
+"""The one axis of a mesh of devices."""
+
+Turns = Sequence[npt.NDArray[np.int64]]
+"""Each device's clients in the order of its turns, by position in the whole cohort."""
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """Values at the clients in an argument: a struct of arrays `[devices * turns, ...]`, each device's part with it."""
+
+    arrays: Any
+
+
+jax.tree_util.register_dataclass(Dealt, ["arrays"], [])
+
+
+@dataclass(frozen=True)
+class ToDeal:
+    """The same before it is known which device works for whom: rows of a type, by position in the cohort."""
+
+    kind: Type
+    rows: Rows
+
+    def deal(self, turns: Turns, room: int, mesh: Mesh) -> Dealt:
+        """On each device of a mesh the rows of its clients, with room for so many."""
+        devices, like = list(mesh.devices.flat), self.rows.blocks[0].arrays
+        parts = []
+        for clients in turns:
+            part = [aligned((room, *array.shape[1:]), array.dtype) for array in like]
+            self.rows.select(clients).write(part)
+            parts.append(part)
+        sharding = NamedSharding(mesh, P(AXIS))
+        with jax.enable_x64(True):
+            lying = [jax.device_put(part, device) for part, device in zip(parts, devices, strict=True)]
+            whole = [
+                jax.make_array_from_single_device_arrays(
+                    (len(devices) * room, *array.shape[1:]), sharding, [part[i] for part in lying]
+                )
+                for i, array in enumerate(like)
+            ]
+        return Dealt(shaped(self.kind, iter(whole)))
+
+
+def rows_of(values: Any, turns: Turns, entries: int) -> Rows:
+    """What devices have computed for their clients, of each `[devices * turns, ...]`, by position in the cohort.
+
+    The arrays stay where they are.
+    """
+    arrays = [_by_device(leaf) for leaf in jax.tree.leaves(values)]
+    block, row = np.full(entries, -1, np.int32), np.zeros(entries, np.int32)
+    for device, clients in enumerate(turns):
+        block[clients], row[clients] = device, np.arange(len(clients))
+    return Rows(tuple(Block([parts[device] for parts in arrays]) for device in range(len(turns))), block, row)
+
+
+def _by_device(array: Any) -> list[Any]:
+    """Each device's part of an array, in the order of its first axis."""
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return [shard.data for shard in shards]

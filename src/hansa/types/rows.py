@@ -1,0 +1,126 @@
+"""Rows that lie in several blocks: which row of which block each of many clients has.
+
+A block is never written to. What changes is who has which row, so an older set of rows stays what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class Block:
+    """Some rows, in one array for each tensor. Compared by identity.
+
+    Attributes:
+        arrays: for each tensor `[rows, ...]`, in host memory or on one device.
+        size: the number of rows.
+    """
+
+    def __init__(self, arrays: Sequence[Any]) -> None:
+        self.arrays = tuple(arrays)
+        self.size = int(self.arrays[0].shape[0]) if self.arrays else 0
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A row for each of some entries.
+
+    Attributes:
+        blocks: where rows lie.
+        block: which block each entry's row is in; int32 [entries], -1 for none.
+        row: which of the block's; int32 [entries].
+    """
+
+    blocks: tuple[Block, ...]
+    block: npt.NDArray[np.int32]
+    row: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, arrays: Sequence[Any], entries: int) -> Rows:
+        """The first rows of some arrays, in order."""
+        return cls((Block(arrays),), np.zeros(entries, np.int32), np.arange(entries, dtype=np.int32))
+
+    def __len__(self) -> int:
+        return len(self.block)
+
+    def at(self, entry: int) -> list[Any]:
+        """An entry's row, tensor by tensor, in host memory."""
+        block, row = self.blocks[self.block[entry]], self.row[entry]
+        return [np.asarray(array)[row] for array in block.arrays]
+
+    def lies_as(self, other: Rows) -> bool:
+        """Whether each entry's row is in the same place as another's."""
+        alike = len(self.blocks) == len(other.blocks) and np.array_equal(self.block, other.block)
+        return alike and np.array_equal(self.row, other.row)
+
+    def select(self, entries: Any) -> Rows:
+        """The rows of these entries, in this order."""
+        return Rows(self.blocks, self.block[entries], self.row[entries])
+
+    def write(self, out: Sequence[Array]) -> None:
+        """Copies all rows, in order, to the beginnings of arrays."""
+        for number, block in enumerate(self.blocks):
+            places = np.flatnonzero(self.block == number)
+            if places.size:
+                for array, target in zip(block.arrays, out, strict=True):
+                    _copy(np.asarray(array), self.row[places], target, places)
+
+    def replaced(self, entries: npt.NDArray[np.int64], by: Rows) -> Rows:
+        """The same with other rows for some entries, which may be new ones after the last. Those of blocks in which
+        nobody has a row any more are let go."""
+        size = max(len(self), int(entries.max(initial=-1)) + 1)
+        block, row = np.full(size, -1, np.int32), np.zeros(size, np.int32)
+        block[: len(self)], row[: len(self)] = self.block, self.row
+        block[entries], row[entries] = by.block + len(self.blocks), by.row
+        return Rows((*self.blocks, *by.blocks), block, row).trimmed()
+
+    def trimmed(self) -> Rows:
+        """The same without blocks of which nobody has a row."""
+        used = np.unique(self.block[self.block >= 0])
+        if len(used) == len(self.blocks):
+            return self
+        numbers = np.full(len(self.blocks) + 1, -1, np.int32)
+        numbers[used] = np.arange(len(used))
+        return Rows(tuple(self.blocks[i] for i in used.tolist()), numbers[self.block], self.row)
+
+    def sparse(self) -> npt.NDArray[np.int64]:
+        """The entries whose rows lie in blocks of which most rows are nobody's; none, if all blocks together hold no
+        more than twice the rows that somebody has."""
+        held = np.array([block.size for block in self.blocks], np.int64)
+        live = np.bincount(self.block[self.block >= 0], minlength=len(self.blocks))
+        if held.sum() <= 2 * live.sum():
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(np.append(2 * live < held, False)[self.block])
+
+    def merged(self, entries: npt.NDArray[np.int64]) -> Rows:
+        """The same, with the rows of some entries in one block of their own."""
+        if not entries.size:
+            return self
+        return self.replaced(entries, self.select(entries).copied())
+
+    def copied(self) -> Rows:
+        """The same rows in one block that holds no others. There must be one."""
+        first = next(self.blocks[number] for number in self.block)
+        arrays = [np.empty((len(self), *array.shape[1:]), array.dtype) for array in first.arrays]
+        self.write(arrays)
+        return Rows.of(arrays, len(self))
+
+
+def _copy(source: Array, rows: npt.NDArray[np.int32], target: Array, places: npt.NDArray[np.int64]) -> None:
+    """`target[places] = source[rows]`, without another copy on the way where rows are large."""
+    if source[:1].nbytes < _LARGE:
+        target[places] = source[rows]
+        return
+    for row, place in zip(rows.tolist(), places.tolist(), strict=True):
+        target[place] = source[row]
+
+
+_LARGE = 1 << 12
+"""Bytes of a row that are worth a step of Python."""

@@ -1,0 +1,109 @@
+"""SCAFFOLD (Karimireddy et al. 2020, Algorithm 1, option II), and averaging that keeps its update, written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import hansa
+from hansa import CLIENTS, SERVER, FederatedType, SequenceType, Type
+
+Loss = Callable[[Any, Any], Any]
+tree = jax.tree.map
+
+
+def zeros_like(weights: Any) -> Any:
+    return tree(np.zeros_like, weights)
+
+
+def process_of(initial: Any, own: Any, next_of: Callable[[Type, Type], Any]) -> hansa.templates.IterativeProcess:
+    """A process with a state at the server and one at the clients."""
+
+    @hansa.federated_computation
+    def initialize() -> Any:
+        return {"server": hansa.federated_value(initial, SERVER), "clients": hansa.federated_value(own, CLIENTS)}
+
+    places = initialize.type_signature.result
+    kept = FederatedType(places["clients"].member, CLIENTS)
+    return hansa.templates.IterativeProcess(initialize, next_of(places["server"], kept))
+
+
+def scaffold(weights: Any, loss: Loss, batch: Any, rate: float, population: int) -> hansa.templates.IterativeProcess:
+    def next_of(server: Any, kept: Any) -> Any:
+        carry = hansa.to_type({"sent": server.member, "own": kept.member, "y": server.member["x"], "steps": "int32"})
+
+        @hansa.jax_computation(server.member, kept.member)
+        def begin(sent: Any, own: Any) -> Any:
+            return {"sent": sent, "own": own, "y": sent.x, "steps": jnp.int32(0)}
+
+        @hansa.jax_computation(carry, batch)
+        def step(carry: Any, batch: Any) -> Any:
+            gradient = jax.grad(loss)(carry.y, batch)
+            y = tree(
+                lambda y, g, c_i, c: y - rate * (g - c_i + c), carry.y, gradient, carry.own, carry.sent.c
+            )  # line 10
+            return carry._replace(y=y, steps=carry.steps + 1)
+
+        @hansa.jax_computation(carry)
+        def finish(carry: Any) -> Any:
+            x, c = carry.sent.x, carry.sent.c
+            k = carry.steps * rate
+            own = tree(lambda c_i, c, x, y: c_i - c + (x - y) / k, carry.own, c, x, carry.y)  # line 12
+            return {"x": tree(jnp.subtract, carry.y, x), "c": tree(jnp.subtract, own, carry.own), "own": own}
+
+        @hansa.jax_computation(server.member, server.member["x"], server.member["c"], "int32")
+        def update(state: Any, x: Any, c: Any, clients: Any) -> Any:
+            share = clients / population
+            return {"x": tree(jnp.add, state.x, x), "c": tree(lambda c, d: c + share * d, state.c, c)}  # line 17
+
+        @hansa.federated_computation({"server": server, "clients": kept}, FederatedType(SequenceType(batch), CLIENTS))
+        def next(state: Any, data: Any) -> Any:
+            at = hansa.federated_map(begin, [hansa.federated_broadcast(state.server), state.clients])
+            done = hansa.federated_map(finish, hansa.sequence_reduce(data, at, step))
+            number = hansa.federated_sum(hansa.federated_value(np.int32(1), CLIENTS))
+            means = hansa.federated_mean(done.x), hansa.federated_mean(done.c)
+            server = hansa.federated_map(update, [state.server, *means, number])
+            return {"state": {"server": server, "clients": done.own}, "clients": number}
+
+        return next
+
+    return process_of({"x": weights, "c": zeros_like(weights)}, zeros_like(weights), next_of)
+
+
+def averaging(
+    weights: Any, loss: Loss, batch: Any, rate: float, keeps: bool = True
+) -> hansa.templates.IterativeProcess:
+    """Averaging whose clients keep their last update, or do not: all else is the same."""
+
+    def next_of(server: Any, kept: Any) -> Any:
+        @hansa.jax_computation(server.member, batch)
+        def step(weights: Any, batch: Any) -> Any:
+            return tree(lambda w, g: w - rate * g, weights, jax.grad(loss)(weights, batch))
+
+        subtract = hansa.jax_computation(lambda a, b: tree(jnp.subtract, a, b))
+        add = hansa.jax_computation(lambda a, b: tree(jnp.add, a, b))
+
+        @hansa.federated_computation({"server": server, "clients": kept}, FederatedType(SequenceType(batch), CLIENTS))
+        def next(state: Any, data: Any) -> Any:
+            sent = hansa.federated_broadcast(state.server)
+            update = hansa.federated_map(subtract, [hansa.sequence_reduce(data, sent, step), sent])
+            after = hansa.federated_map(add, [state.server, hansa.federated_mean(update)])
+            return {"server": after, "clients": update}
+
+        @hansa.federated_computation(server, FederatedType(SequenceType(batch), CLIENTS))
+        def forgetting(state: Any, data: Any) -> Any:
+            sent = hansa.federated_broadcast(state)
+            update = hansa.federated_map(subtract, [hansa.sequence_reduce(data, sent, step), sent])
+            return hansa.federated_map(add, [state, hansa.federated_mean(update)])
+
+        return next if keeps else forgetting
+
+    if keeps:
+        return process_of(weights, zeros_like(weights), next_of)
+    initialize = hansa.federated_computation(lambda: hansa.federated_value(weights, SERVER))
+    server = initialize.type_signature.result
+    return hansa.templates.IterativeProcess(initialize, next_of(server, FederatedType(server.member, CLIENTS)))
