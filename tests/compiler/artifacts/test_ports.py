@@ -121,7 +121,7 @@ class TestPorts:
         kind = encode_type(hansa.to_type("{int32}@CLIENTS"))
         assert given.node(["operation", "federated_client_id", kind, []]) is CLIENT_ID
         assert given.node(["runtime", "client_id", kind]) is CLIENT_ID
-        with pytest.raises(ValueError, match="asks for a value 'noise' of type .* which has 'client_id' of type"):
+        with pytest.raises(ValueError, match=r"asks for a value 'noise' of type .* which has 'client_id' of type"):
             given.node(["runtime", "noise", kind])
 
     def test_where_values_come_from(self):
