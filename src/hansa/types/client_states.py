@@ -60,7 +60,12 @@ class ClientStates:
 
     @property
     def client_ids(self) -> list[ClientId]:
-        """Who has taken part, in the order in which they first did, though others may have come between."""
+        """Who has taken part, in the order in which they first did.
+
+        Examples:
+            >>> hansa.ClientStates(0).client_ids
+            []
+        """
         return self._table.ids(np.flatnonzero(self._rows.block >= 0))
 
     def select(self, clients: ClientBatches | Sequence[ClientId] | npt.NDArray[Any]) -> ClientValues:
@@ -99,8 +104,8 @@ class ClientStates:
             >>> cohort = hansa.ClientBatches(np.zeros(3, np.int32), [0, 1, 3], 2, ["ann", "bo"])
             >>> states = hansa.ClientStates(0)
             >>> after = states.updated(next_visits(states, cohort))
-            >>> after["ann"], after["cy"], states["ann"]
-            (np.int32(1), np.int32(0), np.int32(0))
+            >>> after["ann"], after["cy"], states["ann"], after.client_ids
+            (np.int32(1), np.int32(0), np.int32(0), ['ann', 'bo'])
         """
         if not isinstance(values, ClientValues):
             raise TypeError(f"states are updated by what a call returns for its clients, found {type(values).__name__}")
