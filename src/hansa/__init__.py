@@ -25,18 +25,18 @@ if _TYPE_CHECKING:
     from hansa.language.context import runtime as runtime
     from hansa.language.context import set_runtime as set_runtime
     from hansa.language.counted import Counted as Counted
+    from hansa.language.each import federated_collect as federated_collect
+    from hansa.language.each import federated_select as federated_select
     from hansa.language.intrinsics import federated_aggregate as federated_aggregate
     from hansa.language.intrinsics import federated_average as federated_average
     from hansa.language.intrinsics import federated_broadcast as federated_broadcast
     from hansa.language.intrinsics import federated_client_id as federated_client_id
     from hansa.language.intrinsics import federated_client_key as federated_client_key
-    from hansa.language.intrinsics import federated_collect as federated_collect
     from hansa.language.intrinsics import federated_eval as federated_eval
     from hansa.language.intrinsics import federated_map as federated_map
     from hansa.language.intrinsics import federated_max as federated_max
     from hansa.language.intrinsics import federated_mean as federated_mean
     from hansa.language.intrinsics import federated_min as federated_min
-    from hansa.language.intrinsics import federated_select as federated_select
     from hansa.language.intrinsics import federated_sum as federated_sum
     from hansa.language.intrinsics import federated_value as federated_value
     from hansa.language.intrinsics import federated_zip as federated_zip
@@ -85,19 +85,18 @@ _HOMES = {
     "hansa.compiler.explain": ("explain",),
     "hansa.language.context": ("runtime", "set_runtime"),
     "hansa.language.counted": ("Counted",),
+    "hansa.language.each": ("federated_collect", "federated_select"),
     "hansa.language.intrinsics": (
         "federated_aggregate",
         "federated_average",
         "federated_broadcast",
         "federated_client_id",
         "federated_client_key",
-        "federated_collect",
         "federated_eval",
         "federated_map",
         "federated_max",
         "federated_mean",
         "federated_min",
-        "federated_select",
         "federated_sum",
         "federated_value",
         "federated_zip",

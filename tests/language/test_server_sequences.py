@@ -131,6 +131,48 @@ def test_clients_get_the_slices_they_ask_for():
     np.testing.assert_allclose(np.stack(found), (2 * table[clipped] * (clipped + 1)[..., None]).sum(1), rtol=1e-5)
 
 
+def test_one_key_gives_one_slice_without_a_sequence():
+    row = hansa.jax_computation(lambda source, key: {"row": source.scale * source.table[key], "key": key})
+    total = hansa.jax_computation(lambda found: found.row.sum() + found.key)
+
+    @hansa.federated_computation("{int32}@CLIENTS", "<table=float32[5,2],scale=float32>@SERVER")
+    def totals(key, source):
+        found = hansa.federated_select(key, 5, source, row)
+        assert found.type_signature.compact() == "{<row=float32[2],key=int32>}@CLIENTS"
+        return hansa.federated_map(total, found), found
+
+    table = np.arange(10, dtype="float32").reshape(5, 2)
+    expected = [2 * table[key].sum() + key for key in (4, 0, 4)]
+    for runtime in (hansa.InProcessRuntime(), hansa.ReferenceRuntime()):
+        with hansa.runtime(runtime):
+            found, rows = totals([4, -1, 7], {"table": table, "scale": 2.0})
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert [int(one.key) for one in rows] == [4, 0, 4]
+    explained = str(hansa.explain(totals))
+    assert "receives   one slice of source: <row=float32[2],key=int32>, 12 bytes" in explained
+    assert "reports    key: int32, 4 bytes -> select at the server" in explained
+
+
+def test_nothing_may_stand_beside_what_clients_have():
+    """An empty struct is wherever what it stands beside is."""
+    work = hansa.jax_computation(lambda value, own: {"value": value + 1, "own": own})
+
+    @hansa.federated_computation("{float32}@CLIENTS", "{<>}@CLIENTS")
+    def step(values, own):
+        done = hansa.federated_map(work, [values, {}])
+        assert done.type_signature.compact() == "{<value=float32,own=<>>}@CLIENTS"
+        at_server = hansa.federated_zip({"sum": hansa.federated_sum(done.value), "rest": {"a": []}})
+        return {"sum": at_server, "own": done.own, "passed": own}
+
+    for runtime in (hansa.InProcessRuntime(), hansa.ReferenceRuntime()):
+        with hansa.runtime(runtime):
+            found = step([1.0, 2.0], [[], []])
+        assert float(found.sum.sum) == 5.0 and found.sum.rest.a == hansa.Struct()
+        assert list(found.own) == list(found.passed) == [hansa.Struct(), hansa.Struct()]
+    with pytest.raises(TypeError, match="cannot place an empty struct"):
+        hansa.federated_computation(lambda: hansa.federated_zip([[], {}]))
+
+
 def test_the_number_of_slices_may_be_a_value_of_the_server():
     @hansa.jax_computation("int32[6]", "int32")
     def element(vector, key):

@@ -261,6 +261,23 @@ def test_functions_see_the_bits_that_they_see_elsewhere() -> None:
             assert seen.pop() == seen.pop() == traced
 
 
+def test_a_function_with_a_64_bit_field_may_have_literals_of_32_bits() -> None:
+    """As docs/language.md says: within `jax.enable_x64(False)`, literals and what is made of them are of 32 bits."""
+
+    def step(state: Any) -> Any:
+        with jax.enable_x64(False):
+            zeros, steps, factor = jnp.zeros(2), jnp.arange(2), jnp.asarray([0.5, 1.5])
+        return {"rounds": state.rounds + 1, "zeros": zeros, "steps": steps, "scaled": state.scale * factor}
+
+    computation = hansa.jax_computation("<rounds=int64,scale=float32>")(step)
+    expected = "<rounds=int64,zeros=float32[2],steps=int32[2],scaled=float32[2]>"
+    assert computation.type_signature.result.compact() == expected
+    for runtime in (WHOLE, hansa.ReferenceRuntime()):
+        with hansa.runtime(runtime):
+            found = computation({"rounds": 2**40, "scale": 2.0})
+        assert int(found.rounds) == 2**40 + 1 and found.scaled.tolist() == [1.0, 3.0]
+
+
 def test_tensorflow_functions_run_as_they_were_lowered(reference: Any) -> None:
     tf = pytest.importorskip("tensorflow")
     mean = hansa.tf_computation(lambda x: {"mean": tf.reduce_mean(x), "n": tf.shape(x)[0]}, "float32[?]")

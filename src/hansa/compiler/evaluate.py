@@ -135,9 +135,11 @@ def _sequence_map(node: Intrinsic, inputs: list[Sequence]) -> Sequence:
 
 
 def _sequence_reduce(node: Intrinsic, inputs: list[Any]) -> Any:
-    sequence, zero = inputs
+    sequence, zero, *given = inputs
     try:
-        leaves = sequences.sequence_reduce(trace(node.functions[0]), sequence, jax.tree.leaves(zero))
+        leaves = sequences.sequence_reduce(
+            trace(node.functions[0]), sequence, jax.tree.leaves(zero), list(map(jnp.asarray, jax.tree.leaves(given)))
+        )
     except NeedsSizes as error:
         raise NeedsSizes(f"{node.functions[0].name!r}: {error}") from None
     return unflatten(member(node.type), leaves)
@@ -155,8 +157,10 @@ def wide(dtype: Any) -> Any:
     return jnp.dtype("float32") if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4 else dtype
 
 
-def _select(node: Intrinsic, inputs: list[Any]) -> Sequence:
+def _select(node: Intrinsic, inputs: list[Any]) -> Any:
     keys, count, source = inputs
+    if not jnp.ndim(keys):
+        return call(node.functions[0], Struct([(None, source), (None, sequences.nearest(keys, count))]))
     return sequences.select(trace(node.functions[0]), keys, count, jax.tree.leaves(source))
 
 

@@ -91,7 +91,7 @@ def _of_node(node: Node, inputs: list[Any], found: set[Path]) -> Any:
         case Intrinsic(name="federated_map" | "federated_eval" | "sequence_map"):
             return _call(node.functions[0], inputs[0] if inputs else None, found)
         case Intrinsic(name="sequence_reduce" | "federated_aggregate"):
-            _call(node.functions[0], [inputs[1], inputs[0]], found)
+            _call(node.functions[0], [inputs[1], inputs[0], *inputs[2:]], found)
     return None
 
 

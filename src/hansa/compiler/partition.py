@@ -189,6 +189,7 @@ def _computed(node: Node) -> bool:
     return isinstance(node, Intrinsic) and node.name in (
         "federated_map",
         "federated_eval",
+        "federated_select",
         "sequence_reduce",
         "sequence_sum",
     )

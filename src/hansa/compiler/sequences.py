@@ -116,11 +116,15 @@ def select(trace: Trace, keys: Any, count: Any, source: list[Any]) -> Sequence:
     traced = trace((*(Aval(jnp.shape(leaf), leaf.dtype) for leaf in source), key_aval))
 
     def read(i: Any) -> tuple[list[Any], padding.Batch]:
-        key = jnp.clip(keys[i], 0, jnp.maximum(count, 1) - 1)
-        return list(jaxpr_as_fun(traced.jaxpr)(*source, key)), padding.Batch(jnp.int32(1), 1)
+        return list(jaxpr_as_fun(traced.jaxpr)(*source, nearest(keys[i], count))), padding.Batch(jnp.int32(1), 1)
 
     avals = tuple(Aval(aval.shape, aval.dtype) for aval in traced.jaxpr.out_avals)
     return Sequence(avals, jnp.int32(keys.shape[0]), read, None)
+
+
+def nearest(key: Any, count: Any) -> Any:
+    """The key of 0 to `count - 1` that is nearest."""
+    return jnp.clip(key, 0, jnp.maximum(count, 1) - 1)
 
 
 def is_batched(shape: tuple[int | None, ...]) -> bool:
@@ -175,12 +179,12 @@ def sequence_map(trace: Trace, sequence: Sequence) -> Sequence:
     return Sequence(avals, sequence.count, read, sequence.sizes)
 
 
-def sequence_reduce(trace: Trace, sequence: Sequence, zero: list[Any]) -> list[Any]:
-    """Folds a function of (the state's leaves, an element's leaves) over a sequence, from `zero`."""
+def sequence_reduce(trace: Trace, sequence: Sequence, zero: list[Any], given: list[Any]) -> list[Any]:
+    """Folds a function of (the state's leaves, an element's leaves, those given) over a sequence, from `zero`."""
     start = [lax.convert_element_type(x, x.dtype) for x in map(jnp.asarray, zero)]
 
     def body(i: Any, state: list[Any]) -> list[Any]:
-        after = call(trace, state, sequence, *sequence.read(i))
+        after = call(trace, state, sequence, *sequence.read(i), given)
         return [lax.convert_element_type(x, y.dtype) for x, y in zip(after, state, strict=True)]
 
     return list(lax.fori_loop(jnp.int32(0), sequence.count, body, start))
@@ -196,24 +200,37 @@ def sequence_sum(sequence: Sequence, zero: list[Any]) -> list[Any]:
     return list(lax.fori_loop(jnp.int32(0), sequence.count, body, zero))
 
 
-def call(trace: Trace, before: list[Any], sequence: Sequence, leaves: list[Any], batch: padding.Batch) -> list[Any]:
-    """A function of the leaves `before` and those of an element, on the element's true batch.
+def call(
+    trace: Trace,
+    before: list[Any],
+    sequence: Sequence,
+    leaves: list[Any],
+    batch: padding.Batch,
+    after: list[Any] | None = None,
+) -> list[Any]:
+    """A function of the leaves `before`, those of an element and those `after`, on the element's true batch.
 
     Raises:
         NeedsSizes: if it cannot be evaluated on a padded batch and `sequence.sizes` is None.
     """
-    fixed = tuple(Aval(jnp.shape(x), x.dtype) for x in before)
+    first, last = (tuple(Aval(jnp.shape(x), x.dtype) for x in fixed) for fixed in (before, after or []))
+    arguments = [*before, *leaves, *(after or [])]
+
+    def among(avals: tuple[Aval, ...]) -> Traced:
+        return trace((*first, *avals, *last))
+
     if not any(_has_batch(aval) for aval in sequence.avals):
-        return list(jaxpr_as_fun(trace((*fixed, *sequence.avals)).jaxpr)(*before, *leaves))
-    traced, why = _symbolically(trace, (*fixed, *sequence.avals))
+        return list(jaxpr_as_fun(among(sequence.avals).jaxpr)(*arguments))
+    traced, why = _symbolically(among, sequence.avals)
     if traced is not None:
         try:
-            return padding.evaluate(traced.jaxpr, [*before, *leaves], batch)
+            return padding.evaluate(traced.jaxpr, arguments, batch)
         except padding.Unsupported as error:
             why = str(error)
     if sequence.sizes is None:
         raise NeedsSizes(why)
-    return _branches(trace, fixed, [*before, *leaves], sequence, batch)
+    own = slice(len(before), len(before) + len(leaves))
+    return _branches(among, arguments, own, sequence, batch)
 
 
 def _symbolically(trace: Trace, avals: tuple[Aval, ...]) -> tuple[Traced | None, str]:
@@ -226,18 +243,17 @@ def _symbolically(trace: Trace, avals: tuple[Aval, ...]) -> tuple[Traced | None,
         return None, f"it cannot be traced for a batch of any size: {type(error).__name__}: {error}"
 
 
-def _branches(
-    trace: Trace, fixed: tuple[Aval, ...], leaves: list[Any], sequence: Sequence, batch: padding.Batch
-) -> list[Any]:
-    """`call`, with a branch for each size of batch."""
+def _branches(trace: Trace, leaves: list[Any], own: slice, sequence: Sequence, batch: padding.Batch) -> list[Any]:
+    """`call`, with a branch for each size of batch; the leaves of the element are those at `own`."""
     assert sequence.sizes is not None
     sizes = [size for size in sequence.sizes if size <= batch.capacity]
 
     def branch(size: int) -> Callable[..., list[Any]]:
-        avals = (*fixed, *(_at(aval, size) for aval in sequence.avals))
+        avals = tuple(_at(aval, size) for aval in sequence.avals)
 
         def run(*args: Any) -> list[Any]:
-            cut = [lax.slice(x, (0,) * x.ndim, aval.shape) for x, aval in zip(args, avals, strict=True)]
+            cut = list(args)
+            cut[own] = [lax.slice(x, (0,) * x.ndim, aval.shape) for x, aval in zip(args[own], avals, strict=True)]
             outs = jaxpr_as_fun(trace(avals).jaxpr)(*cut)
             for x, shape in zip(outs, results, strict=True):
                 if x.shape != _at(Aval(shape, x.dtype), size).shape:
@@ -246,7 +262,7 @@ def _branches(
 
         return run
 
-    results = [aval.shape for aval in _by_example(trace, fixed, sequence)]
+    results = [aval.shape for aval in _by_example(trace, sequence)]
     index = jnp.searchsorted(jnp.asarray(sizes, jnp.int32), batch.size)
     return list(lax.switch(index, [branch(size) for size in sizes], *leaves))
 
@@ -254,16 +270,16 @@ def _branches(
 def _result_avals(trace: Trace, sequence: Sequence) -> tuple[Aval, ...]:
     traced, _ = _symbolically(trace, sequence.avals)
     if traced is None:
-        return _by_example(trace, (), sequence)
+        return _by_example(trace, sequence)
     return tuple(Aval(aval.shape, aval.dtype) for aval in traced.jaxpr.out_avals)
 
 
-def _by_example(trace: Trace, fixed: tuple[Aval, ...], sequence: Sequence) -> tuple[Aval, ...]:
+def _by_example(trace: Trace, sequence: Sequence) -> tuple[Aval, ...]:
     """The shapes of the results, symbolic in the batch, from two sizes of it."""
     b = batch_symbols()[0]
 
     def of(size: int) -> Any:
-        return trace((*fixed, *(_at(aval, size) for aval in sequence.avals))).jaxpr.out_avals
+        return trace(tuple(_at(aval, size) for aval in sequence.avals)).jaxpr.out_avals
 
     size, first, second = _two_sizes(of)
     shapes = [

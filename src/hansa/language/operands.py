@@ -123,12 +123,16 @@ def zipped(node: Node, what: str) -> Node:
         raise TypeError(
             f"{what} needs federated values only, found {kind} among them; place it with hansa.federated_value"
         )
-    if not len(kind):
+    place = next((part.placement for part in kind.components() if isinstance(part, FederatedType)), None)
+    if place is None and _is_nothing(kind):
         raise TypeError(f"{what} cannot place an empty struct; use hansa.federated_value([], hansa.SERVER or CLIENTS)")
-    if isinstance(node, MakeStruct):
-        parts = [zipped(element, what) for element in node.elements]
-    else:
-        parts = [zipped(select(node, i), what) for i in range(len(kind))]
+    elements = node.elements if isinstance(node, MakeStruct) else [select(node, i) for i in range(len(kind))]
+    parts = [
+        operation("federated_value", FederatedType(element.type, place, True), element)
+        if place is not None and _is_nothing(element.type)  # which is wherever the others are
+        else zipped(element, what)
+        for element in elements
+    ]
     members: list[FederatedType] = [part.type for part in parts]  # type: ignore[misc]
     if len({m.placement for m in members}) > 1:
         raise TypeError(
@@ -141,6 +145,11 @@ def zipped(node: Node, what: str) -> Node:
     return operation(
         "federated_zip", FederatedType(struct, members[0].placement, all(m.all_equal for m in members)), *parts
     )
+
+
+def _is_nothing(kind: Type) -> bool:
+    """Whether a type is an empty struct, or one of empty structs only."""
+    return isinstance(kind, StructType) and all(map(_is_nothing, kind))
 
 
 def sequence(value: Any, what: str) -> tuple[Node, Type]:
@@ -241,7 +250,7 @@ def not_swapped(name: str, fn: Any, value: Any) -> None:
 def arranged_zero(node: Node, function: Any, zero: Any, what: str, name: str) -> Node:
     """The node of a fold's zero as its function, if that has declared types, takes the state; checks the type."""
     kind = function.type_signature.parameter if isinstance(function, Computation) else None
-    if not isinstance(kind, StructType) or len(kind) != 2:
+    if not isinstance(kind, StructType) or len(kind) not in (2, 3):
         return node
     node, state = arranged_node(node, kind[0]), kind[0]
     try:

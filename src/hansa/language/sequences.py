@@ -5,6 +5,8 @@ from __future__ import annotations
 from hansa.language import operands
 from hansa.language._typing import Function, Operand
 from hansa.language.computations import concrete
+from hansa.language.context import Trace
+from hansa.language.graph import Node
 from hansa.language.values import Value, to_node
 from hansa.types import FederatedType, SequenceType, StructType, Type, is_federated
 
@@ -28,10 +30,15 @@ def sequence_map(fn: Function, sequence: Operand) -> Value:
     return operands.recorded("sequence_map", kind, trace, node, functions=(function,))
 
 
-def sequence_reduce(sequence: Operand, zero: Operand, op: Function) -> Value:
+def sequence_reduce(sequence: Operand, zero: Operand, op: Function, *, given: Operand | None = None) -> Value:
     """`T*, U, (<U,T> -> U) -> U`: folds `op` over the elements in order, from `zero`; at each member, if federated.
 
-    Of a federated sequence `zero` is an unplaced value, or one at the same placement.
+    Args:
+        sequence: the sequence.
+        zero: the state to start from. Of a federated sequence it is an unplaced value, or one at the same placement.
+        op: (state, element) -> state, or (state, element, given) -> state.
+        given: what `op` needs of each element and does not change, such as the weights of a model that is evaluated:
+            unplaced, or at the placement of the sequence. The state is copied from one step to the next, this is not.
 
     Examples:
         >>> larger = hansa.jax_computation(lambda most, x: jnp.maximum(most, x))
@@ -40,27 +47,26 @@ def sequence_reduce(sequence: Operand, zero: Operand, op: Function) -> Value:
         ...     return hansa.federated_max(hansa.sequence_reduce(numbers, 0, larger))
         >>> largest([[1, 5], [3]])
         np.int32(5)
+        >>> count = hansa.jax_computation(lambda number, x, limit: number + jnp.int32(x > limit))
+        >>> @hansa.federated_computation("{int32*}@CLIENTS", "int32@SERVER")
+        ... def above(numbers, limit):
+        ...     sent = hansa.federated_broadcast(limit)
+        ...     return hansa.federated_sum(hansa.sequence_reduce(numbers, 0, count, given=sent))
+        >>> above([[1, 5], [3]], 2)
+        np.int32(2)
     """
     trace = operands.require_trace("sequence_reduce")
     node, element = operands.sequence(sequence, "sequence_reduce")
-    start = to_node(zero, what="the zero of sequence_reduce")
-    place = node.type.placement if isinstance(node.type, FederatedType) else None
-    if place is None:
-        operands.unplaced(
-            start.type,
-            "the zero of sequence_reduce for an unplaced sequence",
-            "reduce in a computation that is mapped over both, with hansa.federated_map",
-        )
-    else:
-        if not is_federated(start.type):
-            start = operands.operation("federated_value", FederatedType(start.type, place, True), start)
-        start = operands.placed(Value(start, trace), "the zero of sequence_reduce", place)
     what = "the op of sequence_reduce"
+    start = _beside(zero, "the zero of sequence_reduce", node.type, trace)
     start = operands.arranged_zero(start, op, zero, what, "sequence_reduce")
     state = operands.member(start)
-    fold = concrete(op, StructType([(None, state), (None, element)]), what)
+    constants = [] if given is None else [_beside(given, "what is given to sequence_reduce", node.type, trace)]
+    taken = [state, element, *map(operands.member, constants)]
+    fold = concrete(op, StructType([(None, kind) for kind in taken]), what)
     operands.check_fold(fold, state, what)
-    return operands.recorded("sequence_reduce", _rewrap(node.type, state), trace, node, start, functions=(fold,))
+    kind = _rewrap(node.type, state)
+    return operands.recorded("sequence_reduce", kind, trace, node, start, *constants, functions=(fold,))
 
 
 def sequence_sum(sequence: Operand) -> Value:
@@ -77,6 +83,18 @@ def sequence_sum(sequence: Operand) -> Value:
     node, element = operands.sequence(sequence, "sequence_sum")
     operands.numeric(element, "sequence_sum", ("int", "float", "complex"), "numbers")
     return operands.recorded("sequence_sum", _rewrap(node.type, element), trace, node)
+
+
+def _beside(value: Operand, what: str, kind: Type, trace: Trace) -> Node:
+    """The node of a value where a sequence of that type is; an unplaced one is placed there."""
+    node = to_node(value, what=what)
+    if not isinstance(kind, FederatedType):
+        remedy = "reduce in a computation that is mapped over both, with hansa.federated_map"
+        operands.unplaced(node.type, f"{what} for an unplaced sequence", remedy)
+        return node
+    if not is_federated(node.type):
+        node = operands.operation("federated_value", FederatedType(node.type, kind.placement, True), node)
+    return operands.placed(Value(node, trace), what, kind.placement)
 
 
 def _rewrap(kind: Type, inner: Type) -> Type:

@@ -205,34 +205,29 @@ def _client_work(
     local = wide_computation if model.wide else narrow_computation
     given_type = StructType([("key", _KEY), ("factor", TensorType("float32"))]) if scheduled else _KEY
 
-    @local(weights_type, given_type)
-    def start(weights: Any, given: Any) -> Any:
-        key, factor = (given.key, {"factor": given.factor}) if scheduled else (given, {})
+    @local(weights_type)
+    def start(weights: Any) -> Any:
         return {
-            **factor,
             "weights": weights,
             "slots": training.initial(weights),
             "local": model.initial_local,
-            "key": key,
             "step": 0,
             "num_examples": 0,
         }
 
-    @local(start.type_signature.result, model.batch_type)
-    def step(carry: Any, batch: Any) -> Any:
-        key = jax.random.fold_in(jax.random.wrap_key_data(carry.key), carry.step)
+    @local(start.type_signature.result, model.batch_type, given_type)
+    def step(carry: Any, batch: Any, given: Any) -> Any:
+        key = jax.random.fold_in(jax.random.wrap_key_data(given.key if scheduled else given), carry.step)
         after = training.apply(carry.weights, carry.local, carry.slots, batch, key)
         count = after.output.num_examples
         weights = after.weights
         if scheduled:
-            trainable = jax.tree.map(partial(_part_of_step, carry.factor), carry.weights.trainable, weights.trainable)
+            trainable = jax.tree.map(partial(_part_of_step, given.factor), carry.weights.trainable, weights.trainable)
             weights = ModelWeights.create(trainable, weights.non_trainable)
         return {
-            **({"factor": carry.factor} if scheduled else {}),
             "weights": weights,
             "slots": after.slots,
             "local": after.local,
-            "key": carry.key,
             "step": carry.step + 1,
             "num_examples": carry.num_examples
             + (leading_size(batch) if count is None else jnp.asarray(count, jnp.int32)),
@@ -264,7 +259,7 @@ def _client_work(
 
     @federated_computation(weights_type, SequenceType(model.batch_type), given_type)
     def client_work(weights: Any, data: Any, given: Any) -> Any:
-        return finish(weights, sequence_reduce(data, start(weights, given), step))
+        return finish(weights, sequence_reduce(data, start(weights), step, given=given))
 
     return client_work
 
@@ -278,7 +273,7 @@ def _changing_statistics(step: Computation) -> set[str | None]:
     """The non-trainable weights that a training step may change: all but those of frozen layers."""
     kind = step.type_signature.parameter
     assert isinstance(step, LocalComputation) and kind is not None
-    carry, _ = unflatten(kind, list(range(len(tensors(kind)))))
+    carry = unflatten(kind, list(range(len(tensors(kind)))))[0]
     before, after = carry.weights.non_trainable, step.function.passed_on().weights.non_trainable
     return {name for name, number in after._items() if number != before[name]}
 

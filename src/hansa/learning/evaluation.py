@@ -25,7 +25,7 @@ from hansa.models.accumulators import type_of
 from hansa.models.batch_types import leading_size
 from hansa.models.model import FunctionalModel
 from hansa.models.tensorflow.models import Model
-from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, Struct, TensorType
+from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, Struct, StructType, TensorType
 
 _ID = TensorType("int32")
 
@@ -137,22 +137,20 @@ def _client_work(model: FunctionalModel, seed: int) -> Computation:
     local = wide_computation if model.wide else narrow_computation
     weights_type = type_of(model.initial_weights)
 
-    @local(weights_type, _ID)
-    def start(weights: Any, client: Any) -> Any:
-        key = jax.random.fold_in(jax.random.key(seed), client.astype(jnp.uint32))
-        return {
-            "weights": weights,
-            "local": model.initial_local,
-            "key": jax.random.key_data(key),
-            "step": 0,
-            "num_examples": 0,
-            "finite": True,
-        }
+    @local(_ID)
+    def client_key(client: Any) -> Any:
+        return jax.random.key_data(jax.random.fold_in(jax.random.key(seed), client.astype(jnp.uint32)))
 
-    @local(start.type_signature.result, model.batch_type)
-    def step(carry: Any, batch: Any) -> Any:
-        key = jax.random.fold_in(jax.random.wrap_key_data(carry.key), carry.step)
-        after = model.forward(carry.weights, carry.local, batch, False, key)
+    @local()
+    def start() -> Any:
+        return {"local": model.initial_local, "step": 0, "num_examples": 0, "finite": True}
+
+    given = StructType([("weights", weights_type), ("key", client_key.type_signature.result)])
+
+    @local(start.type_signature.result, model.batch_type, given)
+    def step(carry: Any, batch: Any, at: Any) -> Any:
+        key = jax.random.fold_in(jax.random.wrap_key_data(at.key), carry.step)
+        after = model.forward(at.weights, carry.local, batch, False, key)
         count = after.output.num_examples
         seen = leading_size(batch) if count is None else jnp.asarray(count, jnp.int32)
         return carry._replace(
@@ -175,6 +173,6 @@ def _client_work(model: FunctionalModel, seed: int) -> Computation:
 
     @federated_computation(weights_type, SequenceType(model.batch_type), _ID)
     def client_evaluation(weights: Any, data: Any, client: Any) -> Any:
-        return finish(sequence_reduce(data, start(weights, client), step))
+        return finish(sequence_reduce(data, start(), step, given={"weights": weights, "key": client_key(client)}))
 
     return client_evaluation

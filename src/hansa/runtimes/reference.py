@@ -109,8 +109,8 @@ class _Call:
         self.on_node = on_node
 
     def run(self, computation: Computation, *parts: Any) -> Any:
-        """The result of a computation without parameter, of one value, or of a pair of values."""
-        argument = Struct([(None, part) for part in parts]) if len(parts) == 2 else parts[0] if parts else None
+        """The result of a computation without parameter, of one value, or of a struct of several values."""
+        argument = Struct([(None, part) for part in parts]) if len(parts) > 1 else parts[0] if parts else None
         if isinstance(computation, LocalComputation):
             return _run_local(computation, argument)
         if not isinstance(computation, GraphComputation):
@@ -173,11 +173,14 @@ class _Call:
             return Struct(zip(expected.names, map(self.listed, value, kind, expected), strict=True))
         return self.at_each(value, kind) if _is_listed(expected) else value
 
-    def fold(self, function: Computation, state: Any, values: list[Any], kind: Type, what: str) -> Any:
-        """function(…function(function(state, first), second)…, last), of a state of that type."""
+    def fold(self, function: Computation, state: Any, values: list[Any], kind: Type, what: str, *given: Any) -> Any:
+        """function(…function(function(state, first), second)…, last), of a state of that type.
+
+        What is given is another argument of the function, the same each time.
+        """
         for i, value in enumerate(values):
             with _note(f"with {what} {i}"):
-                state = _typed(self.run(function, state, value), kind)
+                state = _typed(self.run(function, state, value, *given), kind)
         return state
 
     def federated_value(self, node: Intrinsic, value: Any) -> Any:
@@ -203,8 +206,9 @@ class _Call:
     def federated_select(self, node: Intrinsic, keys: Any, count: Any, source: Any) -> Any:
         """The function of the server's value and each of a client's keys, brought into the range 0 to count - 1."""
 
-        def slices(keys: Array, count: Array, source: Any) -> list[Any]:
-            return [self.run(node.functions[0], source, key) for key in np.clip(keys, 0, max(int(count), 1) - 1)]
+        def slices(keys: Array, count: Array, source: Any) -> Any:
+            found = [self.run(node.functions[0], source, key) for key in np.clip(keys, 0, max(int(count), 1) - 1).flat]
+            return found if np.ndim(keys) else found[0]
 
         return self.pointwise(node, slices, keys, count, source)
 
@@ -250,10 +254,14 @@ class _Call:
         """The function of each element."""
         return self.pointwise(node, lambda each: [self.run(node.functions[0], one) for one in each], sequence)
 
-    def sequence_reduce(self, node: Intrinsic, sequence: Any, zero: Any) -> Any:
-        """The function of a state, which is `zero` at first, and each element in turn."""
+    def sequence_reduce(self, node: Intrinsic, sequence: Any, zero: Any, *given: Any) -> Any:
+        """The function of a state, which is `zero` at first, each element in turn, and what is given."""
         fold, kind = node.functions[0], _member(node.type)
-        return self.pointwise(node, lambda each, start: self.fold(fold, start, each, kind, "element"), sequence, zero)
+
+        def reduced(each: Any, start: Any, *given: Any) -> Any:
+            return self.fold(fold, start, each, kind, "element", *given)
+
+        return self.pointwise(node, reduced, sequence, zero, *given)
 
     def sequence_sum(self, node: Intrinsic, sequence: Any) -> Any:
         """The sum of the elements."""

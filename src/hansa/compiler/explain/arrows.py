@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hansa.compiler.explain.stages import Broadcast, Bytes, Report
+from hansa.compiler.explain.stages import Broadcast, Bytes, Report, sliced
 from hansa.types import Type
 
 MOST = 6
@@ -46,7 +46,7 @@ def arrows_down(messages: Sequence[Broadcast]) -> list[Arrow]:
     """What each client receives."""
     arrows = []
     for sent in messages[: few(messages, MOST)]:
-        name = sent.name if sent.slices is None else f"{sent.slices} slices of {sent.name}"
+        name = sent.name if sent.slices is None else sliced(sent)
         arrows.append(Arrow(name, name, (sent.type,), sent.bytes.short, str(sent.bytes)))
     rest = messages[few(messages, MOST) :]
     if rest:

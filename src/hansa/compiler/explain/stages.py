@@ -238,12 +238,18 @@ def _report(fold: Aggregate, work: Work) -> Report:
 
 def _slices(node: Intrinsic) -> Broadcast:
     keys, _, source = node.arguments
-    wanted, sequence = member(keys.type), member(node.type)
-    assert isinstance(wanted, TensorType) and isinstance(sequence, SequenceType)
-    number = wanted.shape[0]
+    wanted, found = member(keys.type), member(node.type)
+    assert isinstance(wanted, TensorType)
+    (number,) = wanted.shape or (1,)
     assert number is not None
-    size = Bytes.of([sequence.element])
-    return Broadcast(name_of(source), sequence.element, Bytes(number * size, size.exact), number)
+    kind = found.element if isinstance(found, SequenceType) else found
+    size = Bytes.of([kind])
+    return Broadcast(name_of(source), kind, Bytes(number * size, size.exact), number)
+
+
+def sliced(sent: Broadcast) -> str:
+    """How many slices a client gets of what."""
+    return f"{'one slice' if sent.slices == 1 else f'{sent.slices} slices'} of {sent.name}"
 
 
 def _kept(program: Program, number: int) -> list[Node]:

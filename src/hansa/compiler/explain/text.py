@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hansa.compiler.evaluate import member
 from hansa.compiler.explain.flops import Flops
-from hansa.compiler.explain.stages import AtClients, AtServer, Bytes, Operation, Report, is_local, tensor_sizes
+from hansa.compiler.explain.stages import AtClients, AtServer, Bytes, Operation, Report, is_local, sliced, tensor_sizes
 from hansa.compiler.program import Program
 from hansa.types import Type
 from hansa.types.layout import WIDTH, lay_out
@@ -54,7 +54,7 @@ def _server(stage: AtServer, local: bool) -> list[str]:
 def _clients(stage: AtClients) -> list[str]:
     lines = [f"client stage {stage.number}, on each client"]
     for sent in stage.receives:
-        what = sent.name if sent.slices is None else f"{sent.slices} slices of {sent.name}, each"
+        what = sent.name if sent.slices is None else f"{sliced(sent)}{'' if sent.slices == 1 else ', each'}"
         lines.append(f"  receives   {what}: {short(sent.type)}, {sent.bytes}")
     lines += [f"  has        {held.name}: {short(held.type)}" for held in stage.has]
     lines += _computes(stage.computes)

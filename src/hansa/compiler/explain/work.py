@@ -221,8 +221,9 @@ def _leaves(kind: Type) -> list[Aval]:
 
 
 def _sequence_reduce(node: Intrinsic, inputs: list[Any]) -> tuple[Any, Flops]:
-    sequence, state = inputs
-    _, flops = _local(trace(node.functions[0]), (*jax.tree.leaves(state), *sequence.avals))
+    sequence, state, *given = inputs
+    avals = (*jax.tree.leaves(state), *sequence.avals, *jax.tree.leaves(given))
+    _, flops = _local(trace(node.functions[0]), avals)
     return state, Flops.total([sequence.flops, flops]).in_turn(sequence.turn)
 
 
@@ -236,7 +237,9 @@ def _sequence_sum(node: Intrinsic, inputs: list[Any]) -> tuple[Any, Flops]:
 def _select(node: Intrinsic, inputs: list[Any]) -> tuple[Any, Flops]:
     keys, _, source = inputs
     traced, flops = _local(trace(node.functions[0]), (*jax.tree.leaves(source), Aval((), keys.dtype)))
-    kind = sequence_elements(member(node.type))[0]
+    kind = member(node.type)
+    if not isinstance(kind, SequenceType):
+        return (_abstract(kind, "") if traced is None else _result(traced)), flops
     avals = _leaves(kind.element) if traced is None else jax.tree.leaves(_result(traced))
     return Elements(tuple(avals), Turn("slice", "what was selected"), flops), Flops()
 
@@ -261,5 +264,7 @@ _INTRINSICS: dict[str, Callable[[Intrinsic, list[Any]], tuple[Any, Flops]]] = {
 
 def is_work(node: Node) -> bool:
     """Whether a node computes something, rather than stand for a value that is there or be put together of others."""
+    if isinstance(node, Intrinsic) and node.name == "federated_select":
+        return not isinstance(member(node.type), SequenceType)  # which costs where it is read
     working = ("federated_map", "federated_eval", "sequence_reduce", "sequence_sum")
     return isinstance(node, Apply) or (isinstance(node, Intrinsic) and node.name in working)

@@ -1,0 +1,90 @@
+"""Operations in which each client counts by itself: all clients' values at the server, and slices that clients ask for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hansa.language import operands
+from hansa.language._typing import Function, Operand
+from hansa.language.computations import concrete
+from hansa.language.values import Value
+from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, StructType, TensorType
+
+
+def federated_collect(value: Operand) -> Value:
+    """`{T}@CLIENTS -> T*@SERVER`: the clients' values as a sequence at the server, in the cohort's order.
+
+    The server sees each client's value, and holds all of them at a time: aggregate instead wherever that will do. A
+    collected sequence may be a result, and is then a list.
+
+    Examples:
+        >>> @hansa.federated_computation("{int32}@CLIENTS")
+        ... def all_of(numbers):
+        ...     return hansa.federated_collect(numbers)
+        >>> print(all_of.type_signature)
+        ({int32}@CLIENTS -> int32*@SERVER)
+        >>> all_of([3, 1, 2])
+        [array(3, dtype=int32), array(1, dtype=int32), array(2, dtype=int32)]
+    """
+    trace = operands.require_trace("federated_collect")
+    node = operands.placed(value, "federated_collect", CLIENTS)
+    operands.known_sizes(operands.member(node), "federated_collect")
+    return operands.recorded(
+        "federated_collect", FederatedType(SequenceType(operands.member(node)), SERVER), trace, node
+    )
+
+
+def federated_select(client_keys: Operand, max_key: Operand, server_value: Operand, select_fn: Function) -> Value:
+    """`{int32[N]}@CLIENTS, int32@SERVER, T@SERVER, (<T,int32> -> U) -> {U*}@CLIENTS`: the slices a client asks for.
+
+    With one key for each client, `{int32}@CLIENTS`, the result is that slice, `{U}@CLIENTS`.
+
+    Args:
+        client_keys: which slices each client wants, in this order; N is known and the same for all. Or one key, a
+            scalar.
+        max_key: how many slices there are; a key outside of 0 to max_key - 1 stands for the nearest one in it.
+        server_value: what is sliced.
+        select_fn: (server_value, key) -> slice.
+
+    Returns:
+        At each client, the sequence of its N slices, or the one slice.
+
+    Examples:
+        >>> row = hansa.jax_computation(lambda table, key: table[key])
+        >>> @hansa.federated_computation("float32[4]@SERVER", "{int32[2]}@CLIENTS")
+        ... def sums(table, keys):
+        ...     rows = hansa.federated_select(keys, 4, table, row)
+        ...     return hansa.sequence_sum(rows)
+        >>> [float(total) for total in sums([10.0, 20.0, 30.0, 40.0], [[0, 1], [3, 3]])]
+        [30.0, 80.0]
+        >>> @hansa.federated_computation("float32[4]@SERVER", "{int32}@CLIENTS")
+        ... def each(table, key):
+        ...     return hansa.federated_select(key, 4, table, row)
+        >>> [float(found) for found in each([10.0, 20.0, 30.0, 40.0], [2, 0])]
+        [30.0, 10.0]
+    """
+    trace = operands.require_trace("federated_select")
+    keys = operands.placed(client_keys, "the client_keys of federated_select", CLIENTS)
+    wanted = operands.member(keys)
+    if not isinstance(wanted, TensorType) or wanted.dtype != "int32" or len(wanted.shape) > 1 or None in wanted.shape:
+        raise TypeError(
+            "the client_keys of federated_select must be a vector of int32 keys, of known length, at each client, such "
+            f"as {{int32[8]}}@CLIENTS, or one key, {{int32}}@CLIENTS; found {keys.type}"
+        )
+    if isinstance(max_key, int | np.integer) and max_key < 1:
+        raise ValueError(
+            f"the max_key of federated_select must be at least 1, found {max_key}: there is nothing to select"
+        )
+    count = operands.at_server(max_key, "the max_key of federated_select", TensorType("int32"))
+    source = operands.at_server(server_value, "the server_value of federated_select")
+    element = StructType([(None, operands.member(source)), (None, TensorType("int32"))])
+    function = concrete(select_fn, element, "the select_fn of federated_select")
+    slices = function.type_signature.result
+    operands.local_result(function, "the select_fn of federated_select")
+    operands.known_sizes(slices, "federated_select")
+    sent = [
+        operands.operation("federated_broadcast", FederatedType(operands.member(node), CLIENTS, True), node)
+        for node in (count, source)
+    ]
+    kind = FederatedType(SequenceType(slices) if wanted.shape else slices, CLIENTS)
+    return operands.recorded("federated_select", kind, trace, keys, *sent, functions=(function,))
