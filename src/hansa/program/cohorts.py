@@ -57,6 +57,9 @@ class Cohorts:
         sampler: a function from a round's number to positions, int64 [cohort].
         seed: of the draws.
 
+    Attributes:
+        clients: how many there are; None if that is not known.
+
     Raises:
         TypeError, ValueError: if they do not go together.
     """
@@ -64,6 +67,7 @@ class Cohorts:
     def __init__(self, data: Any, cohort_size: int | float | None, sampler: Any, seed: int) -> None:
         self._data = data
         self._sampler: Callable[[int], Any] | None = None
+        self.clients = len(data) if hasattr(data, "cohort") else None
         check_reached("data", data)
         if not hasattr(data, "cohort"):
             self._refuse(cohort_size, sampler)

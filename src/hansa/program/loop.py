@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hansa._instead import instead
 from hansa.language.context import current_runtime
 from hansa.language.occasions import new_run
+from hansa.program.arguments import Arguments
 from hansa.program.callbacks import Callback, to_callbacks
 from hansa.program.checkpoints import state_member
 from hansa.program.cohorts import Cohorts
@@ -113,6 +114,7 @@ def train(
     *,
     cohort_size: int | float | None = None,
     sampler: Callable[[int], Any] | None = None,
+    arguments: Mapping[str, Any] | None = None,
     seed: int = 0,
     initial_state: Any = None,
     evaluate: Callable[[Any], Any] | tuple[Any, Any] | None = None,
@@ -143,12 +145,17 @@ def train(
     arguments.
 
     Args:
-        process: `next` takes the state and the round's data, and returns the state, perhaps with metrics.
+        process: `next` takes the state and the round's data, and perhaps more by name, and returns the state, perhaps
+            with metrics.
         data: a `hansa.simulation.ClientData`, a `hansa.Elsewhere`, or a function from a round's number to its data.
         rounds: how many rounds the run is to have, those before it was resumed included.
         cohort_size: how many clients to draw in each round, uniformly without replacement: an integer, or a fraction of
             the population as a float, such as 0.1; by default all take part.
         sampler: from a round's number to the positions of its clients, int64 [cohort], in place of `cohort_size`.
+        arguments: what else `next` takes, by name. At the server it is a value, or a function from a round's number to
+            one. Of what clients have it is a list or an array with an entry for each client of `data`, or a function
+            from a round's number and the positions of its clients, int64 [cohort], to a list in their order. A run that
+            is resumed must be given the same.
         seed: of the draw of cohorts.
         initial_state: the state to begin with; by default `process.initialize()`.
         evaluate: what is measured of the model, and recorded as `evaluation/…`. One of
@@ -211,9 +218,10 @@ def train(
     """
     seed = count("seed", seed, 0)
     step = Step(process)
+    cohorts = Cohorts(data, cohort_size, sampler, seed)
     plan = Plan(
         step,
-        Cohorts(data, cohort_size, sampler, seed),
+        cohorts,
         count("rounds", rounds, 0),
         to_evaluation(evaluate, step.state_type),
         count("evaluate_every", evaluate_every, 1),
@@ -221,6 +229,7 @@ def train(
         count("checkpoint_every", checkpoint_every, 1),
         None if keep_every is None else count("keep_every", keep_every, 1),
         evaluate_initial,
+        Arguments(step.arguments, arguments, cohorts.clients),
     )
     keep = count("keep_checkpoints", keep_checkpoints, 1)
     own_sinks, shown, asked = to_sinks(sinks), to_progress(progress), plan.asked(seed, config)

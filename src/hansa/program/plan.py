@@ -6,9 +6,10 @@ import json
 import operator
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from hansa.program.arguments import Arguments
 from hansa.program.callbacks import BestModel, Callback, EarlyStopping
 from hansa.program.cohorts import Cohorts, described
 from hansa.program.metrics import names_of, no_such_metric
@@ -35,6 +36,7 @@ class Plan:
     checkpoint_every: int
     keep_every: int | None = None
     evaluate_initial: bool = False
+    arguments: Arguments = field(default_factory=lambda: Arguments({}, None, None))
 
     def __post_init__(self) -> None:
         if self.keep_every is not None and self.keep_every % self.checkpoint_every:
@@ -87,6 +89,7 @@ class Plan:
         return {
             "process": self.step.process.next.type_signature.compact(),
             **self.cohorts.described(),
+            **self.arguments.described(),
             "seed": seed,
             "evaluate": None if self.evaluate is None else described(self.evaluate),
             **evaluated,

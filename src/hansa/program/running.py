@@ -145,9 +145,10 @@ class Run:
         plan = self._plan
         begin = time.perf_counter()
         data, positions = plan.cohorts(number)
+        arguments = plan.arguments(number, positions)
 
         def step(occasion: Occasion) -> tuple[Any, dict[str, Scalar], Counted | None]:
-            return *plan.step(self.state, data), counted_on(occasion)
+            return *plan.step(self.state, data, arguments), counted_on(occasion)
 
         state, metrics, counted = self._attempted(number, "round", step)
         if counted is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hansa.language.computation import Computation
@@ -23,6 +24,7 @@ class Step:
         process: the process.
         state_type: the type of its state.
         metric_names: the names of its metrics; None where the types do not say them all.
+        arguments: the types of what it takes beside the state and a round's data, by name.
 
     Raises:
         TypeError: if `next` does not take a state and data.
@@ -34,11 +36,16 @@ class Step:
             raise TypeError(f"process must be a process of hansa.templates, found {_found(process)}")
         signature = process.next.type_signature
         parameter = signature.parameter
-        if parameter == process.state_type or not isinstance(parameter, StructType) or len(parameter) != 2:
-            raise TypeError(
-                "next of the process must take the state and a round's data, and nothing else; found the parameter "
-                f"{parameter}; for a process that takes more, write a federated_computation that calls its next"
-            )
+        if parameter == process.state_type or not isinstance(parameter, StructType) or len(parameter) < 2:
+            raise TypeError(f"next of the process must take the state and a round's data; found the parameter {parameter}")
+        self.arguments: dict[str, Type] = {}
+        for name, kind in parameter.fields[2:]:
+            if name is None:
+                raise TypeError(
+                    "what next of the process takes beside the state and a round's data must have names; found the "
+                    f"parameter {parameter}"
+                )
+            self.arguments[name] = kind
         self.process, self.state_type = process, process.state_type
         self._is_alone = process.state_type.is_assignable_from(signature.result)
         self._fields: tuple[int, ...] = ()
@@ -56,9 +63,9 @@ class Step:
         elif self._fields:
             self.metric_names = names_of(StructType([result.fields[index] for index in self._fields]))
 
-    def __call__(self, state: Any, data: Any) -> tuple[Any, dict[str, Scalar]]:
-        """The state after a round, and its metrics."""
-        output = self.process.next(state, data)
+    def __call__(self, state: Any, data: Any, arguments: Mapping[str, Any]) -> tuple[Any, dict[str, Scalar]]:
+        """The state after a round, and its metrics, of the round's data and of what else `next` takes."""
+        output = self.process.next(state, data, *(arguments[name] for name in self.arguments))
         if self._is_alone:
             return output, {}
         if self._is_one:
