@@ -27,6 +27,7 @@ if _TYPE_CHECKING:
     from hansa.language.counted import Counted as Counted
     from hansa.language.each import federated_collect as federated_collect
     from hansa.language.each import federated_select as federated_select
+    from hansa.language.each import federated_stack as federated_stack
     from hansa.language.intrinsics import federated_aggregate as federated_aggregate
     from hansa.language.intrinsics import federated_average as federated_average
     from hansa.language.intrinsics import federated_broadcast as federated_broadcast
@@ -85,7 +86,7 @@ _HOMES = {
     "hansa.compiler.explain": ("explain",),
     "hansa.language.context": ("runtime", "set_runtime"),
     "hansa.language.counted": ("Counted",),
-    "hansa.language.each": ("federated_collect", "federated_select"),
+    "hansa.language.each": ("federated_collect", "federated_select", "federated_stack"),
     "hansa.language.intrinsics": (
         "federated_aggregate",
         "federated_average",

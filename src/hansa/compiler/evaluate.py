@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hansa.compiler import sequences
+from hansa.compiler import sequences, stacks
 from hansa.compiler.rewrites import with_products_outside
 from hansa.compiler.sequences import Aval, NeedsSizes, Sequence, Trace
 from hansa.compiler.stored import StoredStage
@@ -55,6 +55,8 @@ def _compute(node: Node, inputs: list[Any]) -> Any:
         case Apply():
             return call(node.computation, inputs[0] if inputs else None)
         case Intrinsic():
+            if node.name.startswith("sequence_") or node.name == "federated_select":
+                stacks.refuse_rows(inputs, f"{node.name} takes arrays of as many rows as there are clients")
             return _INTRINSICS[node.name](node, inputs)
         case Parameter() | RuntimeValue():
             raise AssertionError(f"{node!r} has no value here")
@@ -70,8 +72,11 @@ def _literal(value: Any) -> Any:
 def call(computation: Computation, argument: Any) -> Any:
     """The result of a computation on a value."""
     if isinstance(computation, LocalComputation):
+        if stacks.has_rows(argument):
+            return stacks.call(computation.function, argument)
         return computation.function(argument)
     if isinstance(computation, StoredStage):
+        stacks.refuse_rows(argument, "a stage of a file is for arrays of as many rows as there are clients")
         return computation.run(argument)
     assert isinstance(computation, GraphComputation)
     env: Environment = (

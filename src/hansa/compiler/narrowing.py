@@ -84,7 +84,7 @@ def _of_node(node: Node, inputs: list[Any], found: set[Path]) -> Any:
             return None if inputs[0] is None else inputs[0][node.index]
         case Apply():
             return _call(node.computation, inputs[0] if inputs else None, found)
-        case Intrinsic(name="federated_value" | "federated_broadcast" | "federated_collect"):
+        case Intrinsic(name="federated_value" | "federated_broadcast" | "federated_collect" | "federated_stack"):
             return inputs[0]
         case Intrinsic(name="federated_zip"):
             return inputs

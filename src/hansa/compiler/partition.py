@@ -65,7 +65,7 @@ def compile_computation(computation: Computation) -> Program:
         inner = list(dict.fromkeys(n for root in roots for n in within(root, before(d))))
         broadcasts = tuple((n.inputs[0], n) for n in inner if is_broadcast(n))
         inputs = tuple(n for n in inner if isinstance(n, Parameter | RuntimeValue) or before(d)(n))
-        collected = tuple((n.arguments[0], n) for n in aggregates if depths[n] == d + 1 and is_collect(n))
+        collected = tuple((n.arguments[0], n) for n in aggregates if depths[n] == d + 1 and is_gathered(n))
         clients.append(ClientStage(broadcasts, inputs, folds, tuple(kept[d]), collected))
 
     servers = _server_stages(depths, clients, results, aggregates, last)

@@ -15,6 +15,7 @@ from typing import Any
 
 from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import Environment, evaluate
+from hansa.compiler.stacks import refuse_rows
 from hansa.language.graph import Intrinsic, Node, Parameter
 from hansa.types import FunctionType
 
@@ -45,7 +46,8 @@ class ClientStage:
         inputs: values that clients have: the parameter, and what they kept in earlier stages.
         aggregates: how contributions become values at the server.
         kept: values that stay with each client, for a later stage or for the result, or that are collected.
-        collected: which kept values the server gets as a sequence, paired with the sequence's node.
+        collected: which kept values the server gets of all clients, paired with the node of the sequence or of the
+            stack of them.
     """
 
     broadcasts: tuple[tuple[Node, Node], ...]
@@ -61,7 +63,9 @@ class ClientStage:
             env: the values of the broadcasts' client nodes and of `inputs` at this client.
         """
         wanted = [node for aggregate in self.aggregates for node in aggregate.contributions]
-        values = iter(evaluate([*wanted, *self.kept], env))
+        found = evaluate([*wanted, *self.kept], env)
+        refuse_rows(found, "clients give arrays of as many rows as there are clients")
+        values = iter(found)
         contributions = [[next(values) for _ in aggregate.contributions] for aggregate in self.aggregates]
         return contributions, list(values)
 

@@ -8,7 +8,7 @@ from hansa.language import operands
 from hansa.language._typing import Function, Operand
 from hansa.language.computations import concrete
 from hansa.language.values import Value
-from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, StructType, TensorType
+from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, StructType, TensorType, Type
 
 
 def federated_collect(value: Operand) -> Value:
@@ -32,6 +32,38 @@ def federated_collect(value: Operand) -> Value:
     return operands.recorded(
         "federated_collect", FederatedType(SequenceType(operands.member(node)), SERVER), trace, node
     )
+
+
+def federated_stack(value: Operand) -> Value:
+    """`{T}@CLIENTS -> T[?,…]@SERVER`: the clients' values in arrays with a row for each, in the cohort's order.
+
+    Each tensor of T has a leading axis more, of unknown size: for each client one row. So local computations at the
+    server take them like any array, and sort them, take the median of each coordinate, or compare clients. Without
+    clients there are no rows.
+
+    The server sees each client's value, and holds all of them at a time, on each device: `hansa.explain` says how many
+    bytes that is for each client. Aggregate instead wherever that will do.
+
+    Examples:
+        >>> median = hansa.jax_computation(lambda values: jnp.median(values, axis=0))
+        >>> @hansa.federated_computation("{float32[2]}@CLIENTS")
+        ... def robust(readings):
+        ...     return hansa.federated_map(median, hansa.federated_stack(readings))
+        >>> robust([[1.0, 9.0], [5.0, 2.0], [2.0, 1000.0]])
+        Array([2., 9.], dtype=float32)
+    """
+    trace = operands.require_trace("federated_stack")
+    node = operands.placed(value, "federated_stack", CLIENTS)
+    operands.known_sizes(operands.member(node), "federated_stack")
+    return operands.recorded("federated_stack", FederatedType(stacked_type(operands.member(node)), SERVER), trace, node)
+
+
+def stacked_type(kind: Type) -> Type:
+    """The type of values of a type in arrays with a row for each."""
+    if isinstance(kind, StructType):
+        return StructType([(name, stacked_type(field)) for name, field in kind.fields], container=kind.container)
+    assert isinstance(kind, TensorType)
+    return TensorType(kind.dtype, (None, *kind.shape))
 
 
 def federated_select(client_keys: Operand, max_key: Operand, server_value: Operand, select_fn: Function) -> Value:

@@ -203,6 +203,11 @@ class _Call:
         """The clients' values, now a sequence at the server."""
         return self.at_each(value, node.arguments[0].type)
 
+    def federated_stack(self, node: Intrinsic, value: Any) -> Any:
+        """The clients' values, each tensor in one array."""
+        kind = node.arguments[0].type
+        return _tensorwise(lambda stack: stack, _member(kind), self.at_each(value, kind))
+
     def federated_select(self, node: Intrinsic, keys: Any, count: Any, source: Any) -> Any:
         """The function of the server's value and each of a client's keys, brought into the range 0 to count - 1."""
 

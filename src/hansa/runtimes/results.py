@@ -13,6 +13,7 @@ from hansa.compiler.evaluate import member
 from hansa.compiler.evaluate import sequence_elements as contains_sequence
 from hansa.compiler.partition import collected_from, is_collect, is_passed, is_sent, is_stacked
 from hansa.compiler.program import Program
+from hansa.compiler.stacks import ClientRows
 from hansa.language.graph import Literal, MakeStruct, Node, Parameter, Select
 from hansa.language.values import select
 from hansa.runtimes.replicas import first_part
@@ -86,6 +87,8 @@ def _finish(value: Any, kind: Type) -> Any:
         return (kind.container or Struct)(
             (name, _finish(part, member)) for (name, member), part in zip(kind.fields, value, strict=True)
         )
+    if isinstance(value, ClientRows):
+        return value.array[: int(value.count)]
     return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 

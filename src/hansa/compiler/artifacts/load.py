@@ -21,6 +21,7 @@ from hansa.compiler.artifacts.types import decode_type, state_types
 from hansa.compiler.stored import ReadArray, StoredFold, StoredFunction, StoredStage, Vectorised, narrow_paths, unplaced
 from hansa.compiler.terms import Terms
 from hansa.language.computations import GraphComputation
+from hansa.language.each import stacked_type
 from hansa.language.graph import Apply, Intrinsic, MakeStruct, Node
 from hansa.language.values import select
 from hansa.types import SERVER, FederatedType, FunctionType, SequenceType, StructType
@@ -110,11 +111,14 @@ class ProgramDecoder:
         contributions = iter(outputs[: len(given)])
         for i, fold in enumerate(found["aggregates"]):
             self.known["aggregate", number, i] = self._aggregate(fold, contributions)
-        for i, sequence in enumerate(found["collected"]):
-            kind, source = decode_type(sequence["type"]), self._node(sequence["from"])
-            if kind != FederatedType(SequenceType(unplaced(source.type)), SERVER):
-                raise ValueError(f"a sequence {kind} of {source.type}")
-            self.known["collected", number, i] = Intrinsic(kind, "federated_collect", (source,))
+        for i, values in enumerate(found["collected"]):
+            kind, source = decode_type(values["type"]), self._node(values["from"])
+            operation = values.get("operation", "federated_collect")
+            own = unplaced(source.type)
+            whole = {"federated_collect": SequenceType(own), "federated_stack": stacked_type(own)}[operation]
+            if kind != FederatedType(whole, SERVER):
+                raise ValueError(f"{kind} of all {source.type}")
+            self.known["collected", number, i] = Intrinsic(kind, operation, (source,))
 
     def _stage(self, name: str, found: dict[str, Any], outputs: list[Any]) -> list[Node]:
         """The outputs of a stage."""

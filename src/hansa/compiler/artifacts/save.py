@@ -106,8 +106,8 @@ class ProgramEncoder:
         self._learn("kept", number, kept, encoded["kept"])
         results = [node for _, node in stage.collected]
         encoded["collected"] = [
-            {**port, "from": self._expression(source)}
-            for (source, _), port in zip(stage.collected, self._ports(results), strict=True)
+            {**port, "operation": node.name, "from": self._expression(source)}
+            for (source, node), port in zip(stage.collected, self._ports(results), strict=True)
         ]
         totals = [aggregate.node for aggregate in stage.aggregates]
         self._learn("aggregate", number, totals, [fold["result"] for fold in encoded["aggregates"]])

@@ -12,7 +12,7 @@ MOST = 6
 """Arrows of one kind between two boxes; what is more is put together in one."""
 
 
-_NOTES = {"collect": "one from each client", "select": "asks for slices"}
+_NOTES = {"collect": "one from each client", "stack": "one from each client", "select": "asks for slices"}
 
 
 @dataclass(frozen=True)

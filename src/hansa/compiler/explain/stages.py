@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hansa.compiler.aggregates import Aggregate
@@ -104,7 +104,7 @@ class Report:
 
     Attributes:
         into: what the server makes of all clients' reports: "sum", "mean", "secure_sum" and so on; "collect" for a
-            sequence of them, "select" for the keys of slices.
+            sequence of them, "stack" for arrays of them, "select" for the keys of slices.
         name: what is given.
         types: the types of its parts: a value, and its weight if it has one.
         bytes: the size of one client's.
@@ -128,11 +128,13 @@ class AtServer:
         number: its place among the server stages.
         passes: values it had already, for the clients or for the result.
         computes: what it computes, in order.
+        holds: what it has of each client, not added up.
     """
 
     number: int
     passes: tuple[Held, ...]
     computes: tuple[Operation, ...]
+    holds: tuple[Report, ...] = ()
 
     @property
     def flops(self) -> Flops:
@@ -181,7 +183,9 @@ def stages_of(program: Program) -> tuple[AtServer | AtClients, ...]:
     work = Work(walk(program.result))
     found: list[AtServer | AtClients] = []
     for i, server in enumerate(program.servers):
-        found.append(_server(i, server, program.clients[i - 1].aggregates if i else (), work))
+        before = found[-1].reports if found and isinstance(found[-1], AtClients) else ()
+        holds = tuple(report for report in before if report.into in ("collect", "stack"))
+        found.append(replace(_server(i, server, program.clients[i - 1].aggregates if i else (), work), holds=holds))
         if i < len(program.clients):
             found.append(_clients(i, program, work))
     return tuple(found)
@@ -212,9 +216,9 @@ def _clients(number: int, program: Program, work: Work) -> AtClients:
     sent = [pair for pair in stage.broadcasts if pair[1] in wanted and not _is_constant(pair[0])]
     receives = [Broadcast(name_of(s), member(s.type), Bytes.of([member(s.type)])) for s, _ in sent]
     reports = [_report(fold, work) for fold in stage.aggregates]
-    for source, _ in stage.collected:
-        kind = member(source.type)
-        reports.append(Report("collect", name_of(source), (kind,), Bytes.of([kind]), False, Flops()))
+    for source, whole in stage.collected:
+        kind, into = member(source.type), whole.name.removeprefix("federated_")
+        reports.append(Report(into, name_of(source), (kind,), Bytes.of([kind]), False, Flops()))
     for node in selects:
         receives.append(_slices(node))
         keys = node.arguments[0]

@@ -256,6 +256,7 @@ _INTRINSICS: dict[str, Callable[[Intrinsic, list[Any]], tuple[Any, Flops]]] = {
     "federated_eval": _map,
     "federated_select": _select,
     "federated_collect": _collect,
+    "federated_stack": lambda node, _: (_abstract(node.type, ""), Flops()),
     "sequence_map": _sequence_map,
     "sequence_reduce": _sequence_reduce,
     "sequence_sum": _sequence_sum,

@@ -1,6 +1,6 @@
 """Functions of a batch for fixed shapes: evaluated on more rows than there are, with the result of the true batch."""
 
-from hansa.compiler.padding import control, reductions
+from hansa.compiler.padding import control, order, reductions
 from hansa.compiler.padding.batch import Batch, Rows, Unsupported, batch_axis, copy_first, multiple
 from hansa.compiler.padding.walk import evaluate
 
@@ -13,5 +13,6 @@ __all__ = [
     "copy_first",
     "evaluate",
     "multiple",
+    "order",
     "reductions",
 ]

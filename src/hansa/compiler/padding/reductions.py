@@ -19,7 +19,8 @@ from hansa.compiler.padding.walk import rule
 from hansa.compiler.products import contract_few
 
 
-def _identity(name: str, dtype: Any) -> Any:
+def identity(name: str, dtype: Any) -> Any:
+    """What a reduction makes of nothing."""
     if name in ("reduce_sum", "reduce_or", "reduce_xor"):
         return 0
     if name == "reduce_prod":
@@ -44,7 +45,7 @@ def _reduction(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
         zero = x.zero and name == "reduce_sum"
         return [Rows(out, zero=zero, like=x.like) for out in bind(eqn, [x.value], batch)]
     if not (x.zero and name == "reduce_sum"):
-        x = Rows(batch.mask(x, aval, _identity(name, aval.dtype)))
+        x = Rows(batch.mask(x, aval, identity(name, aval.dtype)))
     return [Rows(out) for out in bind(eqn, [x.value], batch)]
 
 

@@ -170,8 +170,14 @@ def _slice(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
 
 @rule("dynamic_slice")
 def _dynamic_slice(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
-    axis = axis_of(eqn)
-    check_part(eqn, axis, eqn.params["slice_sizes"])
+    axis, sizes = axis_of(eqn), eqn.params["slice_sizes"]
+    if axis is not None and isinstance(sizes[axis], int):
+        x, *starts = inputs
+        first = starts[axis].value
+        last = batch.true(eqn.invars[0].aval.shape[axis]) - sizes[axis]
+        starts[axis] = Rows(jnp.clip(first, 0, jnp.maximum(last, 0).astype(first.dtype)))
+        return [Rows(out) for out in bind(eqn, values([x, *starts]), batch)]
+    check_part(eqn, axis, sizes)
     return _moved(eqn, inputs, batch)
 
 
@@ -226,33 +232,3 @@ def _split(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     if axis_of(eqn) == eqn.params["axis"]:
         raise refuse(eqn, "along the batch")
     return _moved(eqn, inputs, batch)
-
-
-@rule("rev")
-def _rev(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
-    if axis_of(eqn) in eqn.params["dimensions"]:
-        raise refuse(eqn, "along the batch")
-    return _moved(eqn, inputs, batch)
-
-
-@rule("sort")
-def _sort(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
-    if axis_of(eqn) == eqn.params["dimension"]:
-        raise refuse(eqn, "along the batch")
-    return elementwise(eqn, inputs, batch)
-
-
-@rule("top_k")
-def _top_k(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
-    rank = len(eqn.invars[0].aval.shape)
-    if axis_of(eqn) == eqn.params.get("axis", rank - 1) % rank:
-        raise refuse(eqn, "along the batch")
-    return elementwise(eqn, inputs, batch)
-
-
-@rule("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
-def _cumulative(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
-    along = axis_of(eqn) == eqn.params["axis"]
-    if along and eqn.params["reverse"]:
-        raise refuse(eqn, "backwards along the batch")
-    return [Rows(out, like=all_like(inputs) and not along) for out in bind(eqn, values(inputs), batch)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -16,6 +17,7 @@ from hansa._tracebacks import boundaries
 from hansa.compiler.evaluate import evaluate
 from hansa.compiler.partition import is_stacked
 from hansa.compiler.sequences import NeedsSizes
+from hansa.compiler.stacks import NeedsNumber
 from hansa.language.computation import Computation
 from hansa.runtimes.arguments import Static
 from hansa.runtimes.columns import without_elements
@@ -140,6 +142,10 @@ class InProcessRuntime:
             if compiled.sizes is not None:
                 raise
             compiled.sizes = set()
+        except NeedsNumber:
+            if compiled.by_number:
+                raise
+            compiled.compile_by_number()
         except rounds.NeedsWideSums:
             compiled.widen()
         return self._run_as_it_needs(compiled, call)
@@ -201,6 +207,7 @@ class InProcessRuntime:
                 len(self.devices),
                 call.size,
                 compiled.room.clients("collected", call.size),
+                compiled.stack_size(call.size),
                 self._at_once(compiled),
                 partial(self._on.execute, compiled),
                 partial(self._on.deal, compiled),
@@ -226,6 +233,7 @@ class InProcessRuntime:
 
         everybody = np.arange(call.size)
         cohort = cohort_of(compiled, call.own, turns, everybody) if compiled.at_clients else rounds.NOBODY
+        cohort = replace(cohort, stack=compiled.stack_size(call.size))
         lying = ([P(AXIS) if is_stacked(node) else P() for node in outputs], P())
         values, lost = self._on.execute(compiled, ("whole", static), whole, (packed, cohort), (P(), P()), lying)
         rounds.check(lost)

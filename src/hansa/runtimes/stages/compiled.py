@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from hansa.compiler.narrowing import Path, narrowed
-from hansa.compiler.partition import compile_computation, is_stacked
+from hansa.compiler.partition import compile_computation, is_stack, is_stacked
 from hansa.compiler.program import Program
+from hansa.compiler.stacks import StackSize
 from hansa.compiler.sums.exact import exact
 from hansa.language.computation import Computation
 from hansa.language.graph import Node
@@ -28,6 +29,7 @@ class Compiled:
         room: the capacities of its arguments.
         executables: what has been compiled of it, by a key of whoever compiles.
         sizes: the sizes of batch that have occurred, if functions have to be compiled for each.
+        by_number: whether a program is for one number of clients.
     """
 
     program: Program
@@ -35,6 +37,7 @@ class Compiled:
     room: Room = field(default_factory=Room)
     executables: dict[Any, Executable] = field(default_factory=dict)
     sizes: set[int] | None = None
+    by_number: bool = False
 
     @classmethod
     def of(cls, computation: Computation, sums: str = "exact") -> Compiled:
@@ -53,6 +56,19 @@ class Compiled:
         """From now on with sums that hold all values: where some were beyond the usual, the next ones may well be."""
         self.program = exact(self.program, widely=True)
         self.executables.clear()
+
+    def compile_by_number(self) -> None:
+        """From now on with a program for each number of clients."""
+        self.by_number = True
+        self.executables.clear()
+
+    def stack_size(self, clients: int) -> StackSize | None:
+        """How large stacks of so many clients' values are; None if there are none."""
+        return StackSize.of(clients, self.by_number) if self._has_stacks else None
+
+    @cached_property
+    def _has_stacks(self) -> bool:
+        return any(is_stack(node) for stage in self.program.clients for _, node in stage.collected)
 
     @cached_property
     def at_clients(self) -> bool:

@@ -15,10 +15,12 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from hansa.compiler.evaluate import Environment, evaluate, member
-from hansa.compiler.partition import is_stacked, within
+from hansa.compiler.partition import is_stack, is_stacked, within
 from hansa.compiler.program import ClientStage, Program
 from hansa.compiler.sequences import Stack, from_stack
+from hansa.compiler.stacks import StackSize, of_clients
 from hansa.language.graph import Node
+from hansa.language.local import unflatten
 from hansa.runtimes.arguments import Static
 from hansa.runtimes.dealt import AXIS, Dealt, ToDeal, Turns, rows_of
 from hansa.runtimes.stages import round as rounds
@@ -42,6 +44,7 @@ def run(
     devices: int,
     size: int,
     capacity: int,
+    stack_size: StackSize | None,
     at_once: int,
     run: Run,
     deal: Callable[[ToDeal, Turns], Dealt],
@@ -57,6 +60,7 @@ def run(
         devices: how many there are.
         size: how many clients take part.
         capacity: for how many there is to be room.
+        stack_size: how large stacks of all clients' values are, where there are some.
         at_once: how many clients' work is one vectorised computation on a device.
         run: executes JAX code on every device.
         deal: puts rows on the devices that work for their clients.
@@ -97,7 +101,12 @@ def run(
             for node, stack in zip(clients.kept, stacks, strict=True):
                 kept[node] = _with_chunk(kept.get(node), stack, turns, size)
         for source, node in clients.collected:
-            server[node] = _collected(kept[source], size, capacity)
+            if is_stack(node):
+                assert stack_size is not None
+                arrays = _in_order(kept[source], stack_size.rows)
+                server[node] = of_clients(unflatten(member(source.type), arrays), np.int32(size), stack_size)
+            else:
+                server[node] = rounds.stacked(_in_order(kept[source], capacity), np.int32(size))
     known = _Known(program, packed, static, server, kept)
     return [_at_clients(known, node, chunks, size, run, deal) if is_stacked(node) else server[node] for node in outputs]
 
@@ -153,11 +162,11 @@ def _environment(program: Program, packed: Any, static: Static, known: list[Node
     return {**rounds.server_environment(program, packed, static), **dict(zip(known, opened, strict=True))}
 
 
-def _collected(values: Rows, size: int, capacity: int) -> Stack:
-    """The clients' values as a stack, with room for more clients than there are."""
+def _in_order(values: Rows, capacity: int) -> list[Any]:
+    """The clients' values in arrays with room for more clients than there are."""
     extended = [np.zeros((capacity, *array.shape[1:]), array.dtype) for array in values.blocks[0].arrays]
     values.write(extended)
-    return rounds.stacked(extended, np.int32(size))
+    return extended
 
 
 def _with_chunk(before: Rows | None, stack: Any, turns: Turns, size: int) -> Rows:

@@ -17,9 +17,10 @@ from jax import lax
 
 from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import Environment, evaluate
-from hansa.compiler.partition import is_broadcast, is_stacked, within
+from hansa.compiler.partition import is_broadcast, is_stack, is_stacked, within
 from hansa.compiler.program import ClientStage, Program
 from hansa.compiler.sequences import Stack, from_stack
+from hansa.compiler.stacks import StackSize, of_clients
 from hansa.language.graph import Intrinsic, MakeStruct, Node, RuntimeValue, Select
 from hansa.runtimes.arguments import Static, unpack
 from hansa.runtimes.dealt import AXIS
@@ -33,11 +34,13 @@ class Cohort:
         own: what the runtime has for each client (`hansa.language.runtime_values`), by name: arrays [capacity, ...].
         order: the positions of each device's clients, in order, int32 [devices, turns].
         lengths: how many clients each device has, int32 [devices].
+        stack: how large stacks of all clients' values are, where there are some.
     """
 
     own: Mapping[str, Any]
     order: Any
     lengths: Any
+    stack: StackSize | None = None
 
     @property
     def capacity(self) -> int:
@@ -47,7 +50,7 @@ class Cohort:
         return size
 
 
-jax.tree_util.register_dataclass(Cohort, ["own", "order", "lengths"], [])
+jax.tree_util.register_dataclass(Cohort, ["own", "order", "lengths"], ["stack"])
 
 NOBODY = Cohort({}, None, None)
 """For programs in which clients have no part."""
@@ -115,8 +118,14 @@ def whole(
                 lost += [] if aggregate.lost is None else [aggregate.lost(merged)]
             kept.update(zip(clients.kept, stacks, strict=True))
             for source, node in clients.collected:
-                everybody = gather_devices(kept[source], cohort)
-                server[node] = from_stack(stacked(everybody, jnp.sum(cohort.lengths, dtype=jnp.int32)))
+                count = jnp.sum(cohort.lengths, dtype=jnp.int32)
+                if is_stack(node):
+                    assert cohort.stack is not None
+                    server[node] = of_clients(
+                        gather_devices(kept[source], cohort, cohort.stack.rows), count, cohort.stack
+                    )
+                else:
+                    server[node] = from_stack(stacked(gather_devices(kept[source], cohort, cohort.capacity), count))
     values = [
         values_by_turn(program, node, packed, cohort, static, server, kept)
         if is_stacked(node)
@@ -272,16 +281,16 @@ def merge_devices(aggregate: Any, state: Any, devices: int) -> Any:
     return merged
 
 
-def gather_devices(stacks: Any, cohort: Cohort) -> Any:
-    """What every client keeps, stacked in the cohort's order, from each device's in its own."""
+def gather_devices(stacks: Any, cohort: Cohort, rows: int) -> Any:
+    """What every client keeps, in so many rows in the cohort's order, from each device's in its own."""
     devices, turns = cohort.order.shape
     turn = lax.broadcasted_iota(jnp.int32, (devices, turns), 1)
     used = turn < cohort.lengths[:, None]
-    position = jnp.where(used, cohort.order, cohort.capacity).reshape(-1)
+    position = jnp.where(used, cohort.order, rows).reshape(-1)
 
     def place(stack: Any) -> Any:
         flat = lax.all_gather(stack, AXIS, tiled=True)
-        empty = jnp.zeros((cohort.capacity, *flat.shape[1:]), flat.dtype)
+        empty = jnp.zeros((rows, *flat.shape[1:]), flat.dtype)
         return empty.at[position].set(flat, mode="drop")
 
     return jax.tree.map(place, stacks)
