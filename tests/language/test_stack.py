@@ -90,15 +90,15 @@ def test_rows_are_the_clients_in_their_order_and_as_many() -> None:
         rows = hansa.federated_stack(values)
         assert rows.type_signature.compact() == "float32[?,2]@SERVER"
         doubled = hansa.federated_map(hansa.jax_computation(lambda rows: rows[::-1] * 2), rows)
-        nearest = hansa.jax_computation(lambda rows, own: jnp.abs(rows - own).sum(1).argmax())
-        return rows, doubled, hansa.federated_map(nearest, [hansa.federated_broadcast(rows), values])
+        distance = hansa.jax_computation(lambda rows, own: jnp.abs(rows - own).sum())
+        return rows, doubled, hansa.federated_map(distance, [hansa.federated_broadcast(rows), values])
 
     for number in (3, 0):
         values = np.arange(2 * number, dtype="float32").reshape(number, 2)
-        rows, doubled, farthest = differences(list(values))
+        rows, doubled, distances = differences(list(values))
         np.testing.assert_array_equal(rows, values)
         np.testing.assert_array_equal(doubled, values[::-1] * 2)
-        assert [int(i) for i in farthest] == [2, 0, 0][:number]
+        assert [float(distance) for distance in distances] == [12, 8, 12][:number]
 
 
 @hansa.jax_computation
@@ -139,7 +139,7 @@ def test_a_file_has_it_and_stages_by_themselves(tmp_path: Path) -> None:
 
 def test_it_is_said_beforehand_what_the_server_will_hold() -> None:
     explanation = hansa.explain(robust)
-    assert "holds      each client's the argument: 40 bytes for each client" in explanation
+    assert "holds      the argument of each client: 40 bytes for each" in explanation
     assert "seen         stack: in a deployment the server would see each client's" in explanation
     assert [report.bytes for report in explanation.stages[2].holds] == [40]
 

@@ -554,19 +554,19 @@ def _() -> None:
 
 
 @misuse(
-    "federated_select with a single key",
+    "federated_select with a matrix of keys",
     TypeError,
     "the client_keys of federated_select must be a vector of int32 keys, of known length, .* such as "
-    r"\{int32\[8\]\}@CLIENTS; found \{int32\}@CLIENTS",
+    r"\{int32\[8\]\}@CLIENTS, or one key, \{int32\}@CLIENTS; found \{int32\[2,2\]\}@CLIENTS",
 )
 def _() -> None:
-    made(lambda k, t: hansa.federated_select(k, 10, t, row), "{int32}@CLIENTS", "float32[10]@SERVER")  # wrong
+    made(lambda k, t: hansa.federated_select(k, 10, t, row), "{int32[2,2]}@CLIENTS", "float32[10]@SERVER")  # wrong
 
 
 @misuse(
     "federated_select with keys of int64",
     TypeError,
-    r"must be a vector of int32 keys, of known length, .* such as \{int32\[8\]\}@CLIENTS; found "
+    r"must be a vector of int32 keys, of known length, .* such as \{int32\[8\]\}@CLIENTS, .*; found "
     r"\{int64\[3\]\}@CLIENTS",
 )
 def _() -> None:
@@ -576,7 +576,7 @@ def _() -> None:
 @misuse(
     "federated_select with any number of keys",
     TypeError,
-    r"must be a vector of int32 keys, of known length, .* such as \{int32\[8\]\}@CLIENTS; found "
+    r"must be a vector of int32 keys, of known length, .* such as \{int32\[8\]\}@CLIENTS, .*; found "
     r"\{int32\[\?\]\}@CLIENTS",
 )
 def _() -> None:

@@ -32,9 +32,7 @@ def process() -> hansa.templates.IterativeProcess:
     )
     def next(state, data, root, rate, share):
         own = hansa.sequence_reduce(data, 0.0, total)
-        change = hansa.federated_mean(
-            hansa.federated_map(step, [own, rate, hansa.federated_broadcast(state)])
-        )
+        change = hansa.federated_mean(hansa.federated_map(step, [own, rate, hansa.federated_broadcast(state)]))
         at_server = hansa.sequence_reduce(root, 0.0, root_total)
         new = hansa.federated_map(after, [state, change, at_server, share])
         return {"state": new, "metrics": {"change": change}}

@@ -49,7 +49,7 @@ def compile_computation(computation: Computation) -> Program:
 
     for node in returned:
         keep(node)
-    collects = [node for node in nodes if is_collect(node)]
+    collects = [node for node in nodes if is_gathered(node)]
     for node in collects:
         if node.arguments[0] not in kept[depths[node] - 1]:
             kept[depths[node] - 1].append(node.arguments[0])
@@ -94,9 +94,19 @@ def is_collect(node: Node) -> TypeGuard[Intrinsic]:
     return isinstance(node, Intrinsic) and node.name == "federated_collect"
 
 
+def is_stack(node: Node) -> TypeGuard[Intrinsic]:
+    """Whether a node is what the clients have, in arrays with a row for each."""
+    return isinstance(node, Intrinsic) and node.name == "federated_stack"
+
+
+def is_gathered(node: Node) -> TypeGuard[Intrinsic]:
+    """Whether a node is all that the clients have, each value by itself."""
+    return is_collect(node) or is_stack(node)
+
+
 def is_aggregate(node: Node) -> bool:
     """Whether a node brings values from the clients to the server."""
-    return is_folded(node) or is_collect(node)
+    return is_folded(node) or is_gathered(node)
 
 
 def collected_from(node: Node) -> Node:

@@ -62,6 +62,11 @@ def room(number: int) -> int:
     return max(1, -(-number // step)) * step
 
 
+def fewest(rows: int) -> int:
+    """The least number of clients, but for none, for which there is that room."""
+    return next(number for number in range(1, rows + 1) if room(number) == rows)
+
+
 def of_clients(values: Any, count: Any, size: StackSize) -> Any:
     """The value at the server of the clients' values, arrays of that size with `count` rows that count."""
     return values if size.exactly else jax.tree.map(lambda array: ClientRows(array, count), values)
@@ -86,7 +91,8 @@ def call(function: LocalFunction, argument: Any) -> Any:
     """
     given, b = _leaves(argument), batch_symbols()[0]
     rows = next(leaf for leaf in given if isinstance(leaf, ClientRows))
-    batch = padding.Batch(rows.count, rows.array.shape[0])
+    capacity = rows.array.shape[0]
+    batch = padding.Batch(rows.count, capacity, fewest(capacity))
     avals = [
         Aval((b, *leaf.array.shape[1:]), leaf.array.dtype)
         if isinstance(leaf, ClientRows)

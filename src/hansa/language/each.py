@@ -1,4 +1,4 @@
-"""Operations in which each client counts by itself: all clients' values at the server, and slices that clients ask for."""
+"""Operations in which each client is by itself: all clients' values at the server, and slices that clients ask for."""
 
 from __future__ import annotations
 

@@ -23,7 +23,6 @@ from hansa.types import (
     SERVER,
     FederatedType,
     Placement,
-    SequenceType,
     StructType,
     TensorType,
 )

@@ -17,9 +17,10 @@ from hansa.types import names as _names
 class Arguments:
     """The arguments of `next` beside state and data.
 
-    One at the server is a value, or a function from a round's number to one. One that clients have is a list or an array
-    with an entry for each client of the population, of which a round is given those of its cohort; a population of its
-    own (`cohort`); or a function from a round's number and the positions of its clients to a list in their order.
+    One at the server is a value, or a function from a round's number to one. One that clients have is a list or an
+    array with an entry for each client of the population, of which a round is given those of its cohort; a population
+    of its own (`cohort`); or a function from a round's number and the positions of its clients to a list in their
+    order.
 
     Args:
         kinds: their types, by name.

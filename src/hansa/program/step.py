@@ -37,7 +37,9 @@ class Step:
         signature = process.next.type_signature
         parameter = signature.parameter
         if parameter == process.state_type or not isinstance(parameter, StructType) or len(parameter) < 2:
-            raise TypeError(f"next of the process must take the state and a round's data; found the parameter {parameter}")
+            raise TypeError(
+                f"next of the process must take the state and a round's data; found the parameter {parameter}"
+            )
         self.arguments: dict[str, Type] = {}
         for name, kind in parameter.fields[2:]:
             if name is None:

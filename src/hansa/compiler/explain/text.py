@@ -45,7 +45,7 @@ def headline(program: Program, stages: Sequence[AtServer | AtClients]) -> str:
 def _server(stage: AtServer, local: bool) -> list[str]:
     lines = ["at one place" if local else f"server stage {stage.number}"]
     lines += [f"  passes on  {held.name}: {short(held.type)}" for held in stage.passes]
-    lines += [f"  holds      each client's {held.name}: {held.bytes} for each client" for held in stage.holds]
+    lines += [f"  holds      {held.name} of each client: {held.bytes} for each" for held in stage.holds]
     lines += _computes(stage.computes)
     if not stage.computes:
         lines.append("  computes   nothing")

@@ -42,10 +42,17 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """The batch that is evaluated: its true size, an int32 scalar that may be traced, and the rows there are."""
+    """The batch that is evaluated.
+
+    Attributes:
+        size: its true size, an int32 scalar that may be traced.
+        capacity: the rows there are.
+        least: it has no fewer examples.
+    """
 
     size: Any
     capacity: int
+    least: int = 1
 
     def rows(self, dim: Any) -> int:
         """The number of rows that stand for a size, which may be symbolic."""

@@ -14,14 +14,14 @@ from jax import lax
 
 from hansa.compiler.padding.batch import Batch, Rows, bind
 from hansa.compiler.padding.reductions import identity
-from hansa.compiler.padding.rules import all_like, axis_of, elementwise, refuse, values
+from hansa.compiler.padding.rules import all_like, axis_of, check_enough, elementwise, values
 from hansa.compiler.padding.walk import rule
 
 
 @rule("sort")
 def _sort(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     axis, params = axis_of(eqn), eqn.params
-    if axis != params["dimension"]:
+    if axis is None or axis != params["dimension"]:
         return elementwise(eqn, inputs, batch)
     if len(inputs) == 1:
         aval = eqn.invars[0].aval
@@ -42,10 +42,10 @@ def _sort(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
 def _top_k(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     aval = eqn.invars[0].aval
     rank = len(aval.shape)
-    if axis_of(eqn) != eqn.params.get("axis", rank - 1) % rank:
+    axis = axis_of(eqn)
+    if axis is None or axis != eqn.params.get("axis", rank - 1) % rank:
         return elementwise(eqn, inputs, batch)
-    if eqn.params["k"] > batch.capacity:
-        raise refuse(eqn, "of more rows than there is room for")
+    check_enough(eqn, axis, eqn.params["k"], batch)
     # Of equal values those that come first are taken, so that none after the batch is before one of it.
     masked = batch.mask(inputs[0], aval, identity("reduce_max", aval.dtype))
     return [Rows(out) for out in bind(eqn, [masked], batch)]
@@ -54,7 +54,7 @@ def _top_k(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
 @rule("rev")
 def _rev(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     (x,), axis, turned = inputs, axis_of(eqn), eqn.params["dimensions"]
-    if axis not in turned:
+    if axis is None or axis not in turned:
         return [Rows(out, zero=x.zero, like=x.like) for out in bind(eqn, [x.value], batch)]
     rows = batch.true(eqn.invars[0].aval.shape[axis])
     number = jnp.clip(rows - 1 - jnp.arange(jnp.shape(x.value)[axis], dtype=jnp.int32), 0)

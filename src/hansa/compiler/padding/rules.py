@@ -12,7 +12,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from hansa.compiler.padding.batch import Batch, Rows, Unsupported, batch_axis, bind, copy_first, leading
+from hansa.compiler.padding.batch import Batch, Rows, Unsupported, batch_axis, bind, copy_first, leading, multiple
 from hansa.compiler.padding.walk import rule
 
 
@@ -172,13 +172,20 @@ def _slice(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
 def _dynamic_slice(eqn: Any, inputs: Sequence[Rows], batch: Batch) -> list[Rows]:
     axis, sizes = axis_of(eqn), eqn.params["slice_sizes"]
     if axis is not None and isinstance(sizes[axis], int):
+        check_enough(eqn, axis, sizes[axis], batch)
         x, *starts = inputs
         first = starts[axis].value
         last = batch.true(eqn.invars[0].aval.shape[axis]) - sizes[axis]
-        starts[axis] = Rows(jnp.clip(first, 0, jnp.maximum(last, 0).astype(first.dtype)))
+        starts[axis] = Rows(jnp.clip(first, 0, last.astype(first.dtype)))
         return [Rows(out) for out in bind(eqn, values([x, *starts]), batch)]
     check_part(eqn, axis, sizes)
     return _moved(eqn, inputs, batch)
+
+
+def check_enough(eqn: Any, axis: int, count: int, batch: Batch) -> None:
+    """Raises `Unsupported` unless a batch has at least so many rows along the axis."""
+    if count > batch.least * multiple(eqn.invars[0].aval.shape[axis]):
+        raise refuse(eqn, f"of {count} rows, which a batch may not have")
 
 
 def check_part(eqn: Any, axis: int | None, sizes: Sequence[Any]) -> None:
