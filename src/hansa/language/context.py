@@ -76,10 +76,15 @@ def set_default_runtime(factory: Callable[[], Runtime]) -> None:
     _default[:] = [factory]
 
 
+def default_runtime() -> Runtime:
+    """The runtime that is used where none was set."""
+    return _default[0]()
+
+
 def current_runtime() -> Runtime:
     """The runtime that executes calls made here."""
     current = _runtime.get()
-    return _default[0]() if current is None else current
+    return default_runtime() if current is None else current
 
 
 def set_runtime(runtime: Runtime | None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import hansa
-from hansa.language.context import current_runtime
+from hansa.language import context
 
 BATCH = "<x=float32[?,3],y=int32[?]>"
 
@@ -38,10 +38,16 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where stages work: one of this test alone."""
+    found = hansa.InProcessRuntime()
+    monkeypatch.setattr(context, "_default", [lambda: found])
+
+
 @pytest.fixture
 def stage(saved: Path) -> Any:
-    with hansa.runtime(hansa.InProcessRuntime()):
-        yield hansa.load_client_stage(saved)
+    return hansa.load_client_stage(saved)
 
 
 def batches(sizes: list[int], seed: int = 0) -> list[dict[str, np.ndarray]]:
@@ -53,7 +59,7 @@ SENT = {"sent": hansa.Struct.of(scale=np.float32(2), shift=np.array([1, 0, -1], 
 
 
 def compilations() -> int:
-    return current_runtime().compilations
+    return context.default_runtime().compilations
 
 
 def assert_right(stage: Any, done: Any, data: list[Any], weight: float) -> None:
@@ -116,11 +122,10 @@ class TestPrepare:
     def test_the_same_bits_with_and_without(self, saved):
         found = []
         for is_prepared in (False, True):
-            with hansa.runtime(hansa.InProcessRuntime()):
-                stage = hansa.load_client_stage(saved)
-                if is_prepared:
-                    stage.prepare(batches([8, 8, 2], seed=3))
-                found.append(stage.work(SENT, {"data": batches([8, 8, 2]), "weight": 1.0}))
+            stage = hansa.load_client_stage(saved)
+            if is_prepared:
+                stage.prepare(batches([8, 8, 2], seed=3))
+            found.append(stage.work(SENT, {"data": batches([8, 8, 2]), "weight": 1.0}))
         for a, b in zip(*map(jax.tree.leaves, found), strict=True):
             np.testing.assert_array_equal(a, b)
 
@@ -131,17 +136,16 @@ class TestPrepare:
             return hansa.federated_sum(hansa.federated_map(away, [own, hansa.federated_broadcast(sent)]))
 
         hansa.save(far, tmp_path / "far.hansa", platforms=["cpu"])
-        with hansa.runtime(hansa.InProcessRuntime()):
-            stage = hansa.load_client_stage(tmp_path / "far.hansa")
-            with pytest.raises(ValueError, match=r"sizes of 'sent', of type float32\[\?\], .* give a value for it"):
-                stage.prepare({"own": np.zeros(3)})
-            with pytest.raises(TypeError, match=r"has 0 inputs that are sequences.*in a dict by name"):
-                stage.prepare([np.zeros(3)])
-            shape = jax.ShapeDtypeStruct((3,), np.float32)
-            stage.prepare({"own": shape}, broadcasts={"sent": np.zeros(2, np.float32)})
-            done = stage.work([np.ones(2, np.float32)], [np.ones(3, np.float32)])
-            assert done.contributions[0][0] == 1.0
-            assert compilations() == 1
+        stage = hansa.load_client_stage(tmp_path / "far.hansa")
+        with pytest.raises(ValueError, match=r"sizes of 'sent', of type float32\[\?\], .* give a value for it"):
+            stage.prepare({"own": np.zeros(3)})
+        with pytest.raises(TypeError, match=r"has 0 inputs that are sequences.*in a dict by name"):
+            stage.prepare([np.zeros(3)])
+        shape = jax.ShapeDtypeStruct((3,), np.float32)
+        stage.prepare({"own": shape}, broadcasts={"sent": np.zeros(2, np.float32)})
+        done = stage.work([np.ones(2, np.float32)], [np.ones(3, np.float32)])
+        assert done.contributions[0][0] == 1.0
+        assert compilations() == 1
 
     def test_a_name_that_there_is_not_and_a_value_of_another_type(self, stage):
         with pytest.raises(TypeError, match=r"has no input 'date': its inputs are .*'data'"):
@@ -149,10 +153,16 @@ class TestPrepare:
         with pytest.raises(TypeError, match="float32"):
             stage.prepare([{"x": np.ones((2, 3)), "y": np.ones(2, np.int32)}])
 
-    def test_a_runtime_that_compiles_nothing_has_nothing_to_prepare(self, stage):
-        with hansa.runtime(hansa.ReferenceRuntime()):
+    def test_it_works_whatever_runtime_is_set_for_other_computations(self, stage):
+        class Elsewhere:
+            def invoke(self, computation, argument):
+                raise AssertionError("a stage works where it is")
+
+        with hansa.runtime(Elsewhere()):
             stage.prepare(batches([4]))
-        assert compilations() == 0
+            data = batches([4])
+            assert_right(stage, stage.work(SENT, {"data": data, "weight": 1.0}), data, 1.0)
+        assert compilations() == 1
 
 
 class TestNames:

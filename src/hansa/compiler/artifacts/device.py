@@ -18,7 +18,7 @@ from hansa.compiler.artifacts.ports import Port, decode_port, distinct, encode_p
 from hansa.compiler.stored import StoredStage, narrow_paths
 from hansa.compiler.terms import NO_TERMS, Terms
 from hansa.language.computations import GraphComputation
-from hansa.language.context import current_runtime
+from hansa.language.context import default_runtime, runtime
 from hansa.language.graph import Apply, MakeStruct, Node, Parameter
 from hansa.language.values import select
 from hansa.types import FunctionType, SequenceType, Struct, StructType, TensorType, Type
@@ -115,7 +115,7 @@ class DeviceStage:
         return GraphComputation(self.name, parameter, result)
 
     def work(self, broadcasts: Sequence[Any] | Mapping[str, Any], values: Sequence[Any] | Mapping[str, Any]) -> Struct:
-        """What one client gives, in the current runtime.
+        """What one client gives, on this machine, whatever runtime is set for other computations.
 
         Args:
             broadcasts: a value for each of `broadcasts`: a dict by their names, or a list in their order.
@@ -129,7 +129,8 @@ class DeviceStage:
         Raises:
             TypeError, ValueError: if a value is missing, or is not of the type.
         """
-        result: Struct = self._computation(self._argument(broadcasts, values))
+        with runtime(default_runtime()):
+            result: Struct = self._computation(self._argument(broadcasts, values))
         return result
 
     def _argument(self, broadcasts: Any, values: Any) -> Struct:
@@ -158,8 +159,8 @@ class DeviceStage:
     def prepare(self, data: Any = None, broadcasts: Mapping[str, Any] | None = None) -> None:
         """Compiles for data of these shapes, so that `work` does not: it then takes no longer than it has to.
 
-        No batch is worked on. Without it, the first call of `work` compiles. What is compiled is for the current
-        runtime, and for all data that is not much smaller, and not larger.
+        No batch is worked on. Without it, the first call of `work` compiles. What is compiled is for all data that is
+        not much smaller, and not larger.
 
         Args:
             data: a client's data, as for `work`: that of the one input that is a sequence, or a dict of inputs by their
@@ -183,7 +184,7 @@ class DeviceStage:
         given = self._own(data)
         own = [_stand_in(port, given) for port in self.inputs]
         sent = [_stand_in(port, broadcasts or {}) for port in self.broadcasts]
-        prepare = getattr(current_runtime(), "prepare", None)
+        prepare = getattr(default_runtime(), "prepare", None)
         if prepare is not None:
             prepare(self._computation, self._argument(sent, own))
 
