@@ -55,6 +55,11 @@ class Aggregate:
     terms: Terms = NO_TERMS
     lost: Callable[[Any], Any] | None = None
 
+    def state(self, start: Any) -> Any:
+        """The shapes of a state's arrays, from the shapes in the value of `start`."""
+        with jax.enable_x64(True):
+            return jax.eval_shape(lambda start: jax.tree.map(jnp.asarray, self.zero(start)), start)
+
     @property
     def name(self) -> str:
         """What messages call it: `sum`, `mean` and so on."""

@@ -5,7 +5,7 @@ It is read off the graph, so it is there for computations that are in no file, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from hansa.compiler.partition import (
     is_stacked,
     placed_parts,
     taken_in,
+    within,
 )
 from hansa.compiler.program import ClientStage, Program
 from hansa.language.graph import Intrinsic, Literal, Node, RuntimeValue, Select
@@ -71,6 +72,9 @@ class Connections:
         servers: for each server stage.
         clients: for each client stage.
         results: the parts of the result that the server computes.
+        own_results: the parts of the result that each client has, and those that are collected: nodes at the clients.
+        returned: what a client's parts of the result are made of, of what it has.
+        sent_back: what they are made of, of what the server has: its values, paired with their nodes at the clients.
 
     Raises:
         TypeError: if a sequence that the server computes is sent to the clients.
@@ -82,6 +86,13 @@ class Connections:
         self.results = tuple(
             node for node in placed_parts(program.result) if not (is_passed(node) or is_stacked(collected_from(node)))
         )
+        own = map(collected_from, placed_parts(program.result))
+        self.own_results = _distinct(filter(is_stacked, own))
+        kept = {node for stage in program.clients for node in stage.kept}
+        parts = _distinct(part for root in self.own_results for part in within(root, kept.__contains__))
+        self.sent_back = tuple(
+            (n.inputs[0], n) for n in parts if is_broadcast(n) and not isinstance(n.inputs[0], Literal)
+        )
         self.servers: tuple[AtServer, ...] = ()
         self.clients: tuple[AtClient, ...] = ()
         self._names: dict[Any, str] = {}
@@ -91,6 +102,13 @@ class Connections:
             self.servers += (self._server(stage.outputs, following),)
             if following is not None:
                 self.clients += (self._client(following),)
+        self.returned = self._inputs(self.own_results, lambda n: n in kept or is_broadcast(n), at_clients=True)
+        self._name(self.returned, name_of)
+
+    def of_server(self, nodes: Sequence[Node]) -> tuple[Node, ...]:
+        """What some values at the server are put together from: parts of the argument, and what is known in the end."""
+        known = {node for stage in self.servers for node in stage.outputs}
+        return self._inputs(nodes, lambda node: is_aggregate(node) or node in known, at_clients=False)
 
     def port(self, node: Node) -> Port:
         """The port of a value: names are unique in a program."""
@@ -103,7 +121,10 @@ class Connections:
 
     def _server(self, wanted: tuple[Node, ...], following: ClientStage | None) -> AtServer:
         needed = [node for node in wanted if not is_argument(node)]
-        needed += self.results if following is None else (*_sent(following), *_starts(following))
+        if following is None:
+            needed += [*self.results, *(source for source, _ in self.sent_back)]
+        else:
+            needed += [*_sent(following), *_starts(following)]
         known = {node for stage in self.servers for node in stage.outputs if not is_argument(node)}
         roots = _distinct(n for n in needed if not (isinstance(n, Literal) or is_aggregate(n) or n in known))
         for node in roots:

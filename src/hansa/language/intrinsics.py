@@ -219,13 +219,14 @@ def federated_aggregate(
 
     Args:
         value: what each client contributes.
-        zero: the unplaced state to start from. Each worker starts from it, so merging it with a state must give that
-            state.
+        zero: the unplaced state to start from. Each group of clients starts from it, so merging it with a state must
+            give that state.
         accumulate: (state, contribution) -> state.
         merge: (state, state) -> state, of two partial aggregates.
         report: state -> result.
 
-    Clients are accumulated in the order of the runtime's schedule, and partial states merged in that of its workers.
+    Clients are accumulated in the cohort's order, in groups of 16, and the states of the groups are merged by a fixed
+    binary tree. So the result does not depend on devices, chunks or workers.
 
     Examples:
         >>> add = hansa.jax_computation(lambda state, x: state + x**2)

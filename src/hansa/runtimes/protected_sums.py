@@ -1,33 +1,34 @@
-"""Whether the protected sums of a call fit their dtypes, asked before any client works."""
+"""Whether protected sums fit their dtypes, asked before any client works."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 
+from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import evaluate, member
 from hansa.compiler.partition import is_aggregate
-from hansa.compiler.program import Program
 from hansa.language.graph import Node, Parameter, walk
 from hansa.language.protected_sums import check_total, largest_bounds
 
 
 class ProtectedSums:
-    """The protected sums of a program, and the bounds of what clients give to them.
+    """The protected sums among some aggregates, and the bounds of what clients give to them.
 
     A bound that is written in the program is read here, once. One that the round makes of what clients report may be
     as large as its dtype allows. Any other is known when the argument is.
 
     Args:
-        program: the program.
+        aggregates: those of a program, or of a stage.
 
     Attributes:
         asked: the bounds that are to be computed before a call, nodes at the server.
     """
 
-    def __init__(self, program: Program) -> None:
-        self._folds = [fold for stage in program.clients for fold in stage.aggregates if fold.protected]
+    def __init__(self, aggregates: Iterable[Aggregate]) -> None:
+        self._folds = [fold for fold in aggregates if fold.protected]
         self._bounds: dict[Node, list[int]] = {}
         asked = []
         for node in dict.fromkeys(fold.start for fold in self._folds if fold.start is not None):

@@ -25,6 +25,7 @@ from hansa.runtimes.arguments import pack, settle, survey
 from hansa.runtimes.client_sizes import check_client_sizes
 from hansa.runtimes.columns import Room, elements
 from hansa.runtimes.exact import exact_mean, exact_sum
+from hansa.runtimes.leaves import LEAF, merged
 from hansa.types import (
     CLIENTS,
     FederatedType,
@@ -173,12 +174,14 @@ class _Call:
             return Struct(zip(expected.names, map(self.listed, value, kind, expected), strict=True))
         return self.at_each(value, kind) if _is_listed(expected) else value
 
-    def fold(self, function: Computation, state: Any, values: list[Any], kind: Type, what: str, *given: Any) -> Any:
+    def fold(
+        self, function: Computation, state: Any, values: list[Any], kind: Type, what: str, *given: Any, number: int = 0
+    ) -> Any:
         """function(…function(function(state, first), second)…, last), of a state of that type.
 
-        What is given is another argument of the function, the same each time.
+        What is given is another argument of the function, the same each time. The first value has a number in messages.
         """
-        for i, value in enumerate(values):
+        for i, value in enumerate(values, number):
             with _note(f"with {what} {i}"):
                 state = _typed(self.run(function, state, value, *given), kind)
         return state
@@ -250,10 +253,14 @@ class _Call:
         return _tensorwise(lambda values: exact_mean(values, weights), _member(node.type), each)
 
     def federated_aggregate(self, node: Intrinsic, value: Any, zero: Any) -> Any:
-        """Accumulates the clients in order, and reports. They are one group, so there is nothing to merge."""
-        accumulate, _, report = node.functions
-        each = self.at_each(value, node.arguments[0].type)
-        return self.run(report, self.fold(accumulate, zero, each, node.arguments[1].type, "what comes from client"))
+        """Accumulates the clients in order, by leaves, merges these by a fixed tree, and reports."""
+        accumulate, merge, report = node.functions
+        each, kind = self.at_each(value, node.arguments[0].type), node.arguments[1].type
+        leaves = [
+            self.fold(accumulate, zero, each[first : first + LEAF], kind, "what comes from client", number=first)
+            for first in range(0, max(len(each), 1), LEAF)
+        ]
+        return self.run(report, merged(leaves, lambda a, b: _typed(self.run(merge, a, b), kind)))
 
     def sequence_map(self, node: Intrinsic, sequence: Any) -> Any:
         """The function of each element."""

@@ -1,4 +1,5 @@
-"""What clients give, and its mean, computed in every way there is: prints where bits differ from those of one device.
+"""What clients give, its mean and a fold in order, computed in every way there is: prints where bits differ from those
+of one device.
 
 `test_bits` runs it in a process of its own, as users compile: tests compile without optimisation, and so by other code.
 """
@@ -42,7 +43,7 @@ MODELS = {
 
 
 def training(forward, shapes):
-    """What each client's training adds to the weights, and the mean of all."""
+    """What each client's training adds to the weights, the mean of all, and a sum in which the last count most."""
     weights = hansa.to_type({name: ("float32", list(shape)) for name, shape in shapes.items()})
     batch = hansa.to_type("<x=float32[?,256],y=int32[?]>")
 
@@ -58,19 +59,27 @@ def training(forward, shapes):
     def difference(after, before):
         return jax.tree.map(jnp.subtract, after, before)
 
+    @hansa.jax_computation(weights, weights)
+    def fading(state, update):
+        return jax.tree.map(lambda a, b: 0.7 * a + b, state, update)
+
+    same = hansa.jax_computation(lambda state: state, weights)
+    none = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     clients = hansa.FederatedType(hansa.SequenceType(batch), hansa.CLIENTS)
 
     @hansa.federated_computation(clients, hansa.FederatedType(weights, hansa.SERVER))
     def train(data, model):
         sent = hansa.federated_broadcast(model)
         update = hansa.federated_map(difference, [hansa.sequence_reduce(data, sent, step), sent])
-        return {"each": update, "mean": hansa.federated_mean(update)}
+        last = hansa.federated_aggregate(update, none, fading, fading, same)
+        return {"each": update, "mean": hansa.federated_mean(update), "fading": last}
 
     return train
 
 
 def by_stages(computation, data, model, batch_rows):
-    """What each client gives, the last one first, and the mean of all, of three partial states in another order."""
+    """What each client gives, the last one first, the mean of all, of three partial states in another order, and what
+    is folded in order, all clients in one program and one by one."""
     stages = hansa.Stages(computation)
     (stage,) = stages.clients
     known: dict[str, Any] = {"model": model}
@@ -80,8 +89,13 @@ def by_stages(computation, data, model, batch_rows):
         done = stage.work(known, {"data": data[client]}, batch_rows=batch_rows)
         found.append(done.contributions[0].value)
         partial[client % 3] = stage.accumulate(partial[client % 3], done.contributions)
-    (mean,) = stage.report(stage.merge(partial[2], stage.merge(partial[0], partial[1])))
-    return found[::-1], mean
+    mean, _ = stage.report(stage.merge(partial[2], stage.merge(partial[0], partial[1])))
+    own = [{"data": clients} for clients in data]
+    _, together = stage.report(stage.fold(stage.zero(), known, own, batch_rows=batch_rows).state)
+    state = stage.zero()
+    for update in reversed(found):
+        state = stage.accumulate(state, [{"value": update}, {"value": update}])
+    return found[::-1], mean, together, stage.report(state)[1]
 
 
 def differing(found, expected):
@@ -110,13 +124,14 @@ def compared(name, batch_size, folder):
         "chunks": hansa.InProcessRuntime(clients_per_chunk=2),
         "clients alone": hansa.InProcessRuntime(clients_per_chunk=1),
     }
-    found, means = {}, {}
+    found, means, fading = {}, {}, {}
     for form, computation in (("traced", traced), ("loaded", loaded)):
         for where, runtime in runtimes.items():
             with hansa.runtime(runtime):
                 result = computation(data, model)
-            found[form, where], means[form, where] = result.each, result.mean
-        found[form, "stages"], means[form, "stages"] = by_stages(computation, data, model, batch_size)
+            found[form, where], means[form, where], fading[form, where] = result.each, result.mean, result.fading
+        found[form, "stages"], means[form, "stages"], *folded = by_stages(computation, data, model, batch_size)
+        fading |= {(form, "stages", i): each for i, each in enumerate(folded)}
     with hansa.runtime(hansa.InProcessRuntime()):
         order = np.random.default_rng(2).permutation(len(SIZES))
         means["traced", "another order"] = traced(data.select(order), model).mean
@@ -125,7 +140,8 @@ def compared(name, batch_size, folder):
     assert any(np.any(leaf) for leaf in first[0])
     apart = {key: differing(each, first) for key, each in found.items()}
     together = {(*key, "mean"): differing([mean], [means["traced", "one device"]]) for key, mean in means.items()}
-    return {key: parts for key, parts in {**apart, **together}.items() if parts}
+    in_order = {(*key, "fading"): differing([each], [fading["traced", "one device"]]) for key, each in fading.items()}
+    return {key: parts for key, parts in {**apart, **together, **in_order}.items() if parts}
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def run(stages, readings, ids, settings, groups):
         server |= stages.servers[number].run(server)._asdict()
         totals = []
         for group in groups:
-            total = clients.zero(server)
+            total = clients.zero(server, clients=len(readings))
             for client in group:
                 own = {"readings": readings[client], "client_id": ids[client]} | kept[client]
                 done = clients.work(server, own)
@@ -98,3 +99,110 @@ def test_stages_one_by_one_give_what_is_computed_by_hand_in_any_order_and_any_nu
     assert dict(result.settings._asdict()) == settings
     expected = by_hand(READINGS, IDS, 0.25)
     assert {name: int(result[name]) for name in expected} == expected
+
+
+@hansa.federated_computation("{int32}@CLIENTS", "<factor=float32,most=int32>@SERVER", "{<a=int32,b=str>}@CLIENTS")
+def returning(readings, settings, others):
+    """Parts of the result that clients have, made of all that there is, and collected ones."""
+    own = hansa.federated_map(plus, [readings, hansa.federated_client_id()])
+    add_all = hansa.jax_computation(lambda total, x: total * 10 + x, "int32", "int32")
+    in_turn = hansa.sequence_reduce(hansa.federated_collect(own), np.int32(0), add_all)
+    tenfold = hansa.federated_map(hansa.jax_computation(lambda x: 10 * x), in_turn)
+    sent = hansa.federated_broadcast(tenfold)
+    return {
+        "each": hansa.federated_zip([own, others.a, sent, hansa.federated_client_id()]),
+        "others": others,
+        "in_turn": in_turn,
+        "collected": hansa.federated_collect(own),
+        "factor": settings.factor,
+    }
+
+
+def test_results_that_clients_have_and_collected_ones_are_put_together_of_what_each_client_has():
+    readings, ids = [1, 2, 3], [5, 4, 0]
+    others = [{"a": 10, "b": "x"}, {"a": 20, "b": "y"}, {"a": 30, "b": "z"}]
+    settings = {"factor": np.float32(0.5), "most": np.int32(1)}
+    stages = hansa.Stages(returning)
+    (stage,) = stages.clients
+    own = [
+        {"readings": reading, "client_id": number, "others": other}
+        for reading, number, other in zip(readings, ids, others, strict=True)
+    ]
+    done = stage.fold(stage.zero(), [], own)
+    known = {"settings": settings} | stages.servers[0].run([])._asdict()
+    (all_kept,) = [port.name for port in stages.servers[1].inputs if port.name.startswith("all ")]
+    known[all_kept] = [kept[0] for kept in done.kept]
+    known |= stages.servers[1].run(known)._asdict()
+    each = [mine | kept._asdict() for mine, kept in zip(own, done.kept, strict=True)]
+    result = stages.result(known, each)
+    assert [tuple(map(int, one)) for one in result.each] == [(6, 10, 6630, 5), (6, 20, 6630, 4), (3, 30, 6630, 0)]
+    assert [(one["a"], one["b"]) for one in result.others] == [(10, "x"), (20, "y"), (30, "z")]
+    assert (int(result.in_turn), list(map(int, result.collected)), result.factor) == (663, [6, 6, 3], 0.5)
+    with pytest.raises(TypeError, match="each client has: pass `own`, for each client in the cohort's order"):
+        stages.result(known)
+    with pytest.raises(TypeError, match="what client 1 has must have a value 'plus'"):
+        stages.result(known, [each[0], own[1]])
+
+
+class TestProtected:
+    def test_the_number_of_clients_must_be_said_and_is_checked_before_any_client_works(self):
+        stages = hansa.Stages(two_stages)
+        sent = {"factor": np.float32(1), "most": np.int32(2**29)}
+        known = stages.servers[1].run({"settings": sent, stages.clients[0].reports[0].name: np.int32(3)})
+        stage = stages.clients[1]
+        (protected,) = stage.protected
+        with pytest.raises(TypeError, match=rf"zero\(…, clients=…\): {protected} is to be known to fit"):
+            stage.zero(known)
+        stage.zero(known, clients=3)
+        with pytest.raises(ValueError, match=r"federated_secure_sum.*4 clients"):
+            stage.zero(known, clients=4)
+        with pytest.raises(ValueError, match="a number of clients; found -1"):
+            stage.zero(known, clients=-1)
+
+
+@hansa.federated_computation("{float32[3]}@CLIENTS", "{float32}@CLIENTS")
+def weighted(values, weights):
+    return hansa.federated_mean(values, weights), hansa.federated_max(weights)
+
+
+@pytest.fixture(scope="module")
+def stage():
+    return hansa.Stages(weighted).clients[0]
+
+
+class TestWhatIsForged:
+    def given(self, value, weight):
+        return {"mean of values": {"value": value, "weight": weight}, "max of weights": {"value": weight}}
+
+    def test_contributions_of_other_shapes_and_types_are_refused(self, stage):
+        for value, weight in [(np.zeros(1, "float32"), 1.0), (np.zeros(3), 1.0), (np.zeros(3, "float32"), [1.0, 2.0])]:
+            with pytest.raises((TypeError, ValueError), match="the contributions"):
+                stage.accumulate(stage.zero(), self.given(value, weight))
+
+    def test_states_of_another_program_or_with_other_arrays_are_refused(self, stage):
+        @hansa.federated_computation("{float32}@CLIENTS", "{float32}@CLIENTS")
+        def other(values, weights):
+            return hansa.federated_mean(values, weights), hansa.federated_max(weights)
+
+        forged = hansa.Stages(other).clients[0].zero()
+        for function in (lambda: stage.report(forged), lambda: stage.merge(stage.zero(), forged)):
+            with pytest.raises(ValueError, match="is none of 'mean of values', whose states are of"):
+                function()
+        with pytest.raises(ValueError, match=r"found float32\[2\]"):
+            stage.report({"mean of values": stage.zero()[0], "max of weights": np.zeros(2, "float32")})
+        with pytest.raises(TypeError, match="the state must have a value 'max of weights'"):
+            stage.report({"mean of values": stage.zero()[0]})
+
+    def test_a_state_that_is_used_up_or_given_twice_is_refused(self, stage):
+        state = stage.zero()
+        after = stage.accumulate(state, self.given(np.ones(3, "float32"), 2.0))
+        with pytest.raises(ValueError, match="has been used up"):
+            stage.accumulate(state, self.given(np.ones(3, "float32"), 2.0))
+        with pytest.raises(ValueError, match="given twice"):
+            stage.merge(after, after)
+        assert np.array_equal(stage.report(after)[0], np.ones(3))
+
+    def test_a_state_may_travel_as_plain_arrays(self, stage):
+        state = stage.accumulate(stage.zero(), self.given(np.ones(3, "float32"), 2.0))
+        plain = {name: [np.array(leaf) for leaf in jax.tree.leaves(state[name])] for name in state._fields}
+        assert np.array_equal(stage.report(stage.merge(stage.zero(), plain))[0], np.ones(3))

@@ -76,9 +76,7 @@ class Work:
         return self._traced(aggregate.report, self._state(aggregate))
 
     def _state(self, aggregate: Aggregate) -> Any:
-        start = None if aggregate.start is None else self._values[aggregate.start]
-        with jax.enable_x64(True):
-            return jax.eval_shape(lambda start: jax.tree.map(jnp.asarray, aggregate.zero(start)), start)
+        return aggregate.state(None if aggregate.start is None else self._values[aggregate.start])
 
     @staticmethod
     def _traced(function: Callable[..., Any], *arguments: Any) -> Flops:

@@ -25,7 +25,7 @@ from hansa.runtimes.dealt import AXIS, Turns, rows_of
 from hansa.runtimes.inprocess.vectorise import clients_at_once
 from hansa.runtimes.patience import meets_in_programs
 from hansa.runtimes.results import assemble
-from hansa.runtimes.stages import loop
+from hansa.runtimes.stages import in_order, loop
 from hansa.runtimes.stages import round as rounds
 from hansa.runtimes.stages.ahead import ahead
 from hansa.runtimes.stages.call import Call
@@ -182,6 +182,8 @@ class InProcessRuntime:
             return None
         if per_chunk is None and call.on_disk > _AT_ONCE:
             per_chunk = max(len(self.devices), call.size * _AT_ONCE // call.on_disk)
+        if each := in_order.contribution_bytes(compiled.program):
+            per_chunk = min(per_chunk or call.size, max(len(self.devices), _CONTRIBUTIONS // each))
         if per_chunk is not None and call.size > per_chunk:
             return -(-per_chunk // len(self.devices))
         return None if meets_in_programs(self.devices) else max(map(len, turns))
@@ -252,11 +254,23 @@ class InProcessRuntime:
     def _chunks(
         self, compiled: Compiled, call: Call, turns: list[npt.NDArray[np.int64]], each: int
     ) -> Iterator[loop.Chunk]:
-        for first in range(0, max(map(len, turns)), each):
-            own = [turn[first : first + each] for turn in turns]
+        for own in self._shares(compiled, call, turns, each):
             positions = np.sort(np.concatenate(own))
             packed, static = self._on.pack(compiled, call.argument, call.what, positions, turns=own)
             yield packed, cohort_of(compiled, call.own, own, positions), static, own
+
+    def _shares(
+        self, compiled: Compiled, call: Call, turns: list[npt.NDArray[np.int64]], each: int
+    ) -> Iterator[list[npt.NDArray[np.int64]]]:
+        """Each device's clients in each chunk, by position."""
+        if not in_order.is_needed(compiled.program):
+            yield from (
+                [turn[first : first + each] for turn in turns] for first in range(0, max(map(len, turns)), each)
+            )
+            return
+        for first in range(0, call.size, each * len(turns)):
+            work = call.work[first : first + each * len(turns)]
+            yield [first + turn for turn in schedule(work, len(turns))]
 
 
 def _clients(number: int) -> str:
@@ -269,3 +283,6 @@ def _devices(devices: tuple[jax.Device, ...]) -> str:
 
 _AT_ONCE = 2**28
 """Bytes of data from disk that are in memory at a time, and as many again that are being read."""
+
+_CONTRIBUTIONS = 2**26
+"""Bytes of what clients give to aggregates that are folded in the cohort's order, which are in memory at a time."""

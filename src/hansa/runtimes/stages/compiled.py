@@ -83,7 +83,7 @@ class Compiled:
     @cached_property
     def protected(self) -> ProtectedSums:
         """Its protected sums."""
-        return ProtectedSums(self.program)
+        return ProtectedSums(fold for stage in self.program.clients for fold in stage.aggregates)
 
     def sizes_with(self, sequences: list[Packed]) -> tuple[int, ...] | None:
         """The sizes of batch to compile for, with those of some more sequences."""

@@ -10,14 +10,18 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hansa._tracebacks import boundaries
-from hansa.compiler.artifacts.ports import picked
+from hansa.compiler.artifacts.ports import by_name, listing, picked
 from hansa.compiler.connections import Connections
 from hansa.compiler.evaluate import evaluate
 from hansa.language.computation import Computation
-from hansa.runtimes.results import assemble, stays_with_clients
+from hansa.runtimes import leaves
+from hansa.runtimes.protected_sums import ProtectedSums
+from hansa.runtimes.results import assemble
+from hansa.runtimes.stages import in_order
 from hansa.runtimes.stages import round as rounds
 from hansa.runtimes.stages.compiled import Compiled
 from hansa.runtimes.stages.devices import Devices
@@ -49,6 +53,8 @@ class Stages:
     Attributes:
         servers: one more than there are client stages.
         clients: the client stages.
+        returned: of what each client has, what `result` needs: where a part of the result is at the clients, or
+            collected of them.
 
     Raises:
         TypeError: if the computation sends a sequence to the clients that the server computes.
@@ -87,28 +93,47 @@ class Stages:
         self._compiled = compiled = Compiled.of(computation, sums)
         self._connections = connections = Connections(compiled.program)
         devices = Devices([jax.devices()[0] if device is None else device])
-        place = Place(compiled, connections, devices)
+        self._place = place = Place(compiled, connections, devices)
+        self.returned = tuple(map(connections.port, connections.returned))
         self.servers = tuple(ServerStage(place, i) for i in range(len(compiled.program.servers)))
         self.clients = tuple(ClientStage(place, i) for i in range(len(compiled.program.clients)))
 
-    def result(self, values: Values) -> Any:
+    def result(self, values: Values, own: Sequence[Values] | None = None) -> Any:
         """What the computation returns.
 
         Args:
             values: by the names of ports, what the last server stage has given, and the argument's parts at the server
                 if some are returned.
+            own: where a part of the result is at the clients, or collected of them: for each client, in the cohort's
+                order, a value for each of `returned`: what it has, and what `work` has given as `kept`.
 
         Raises:
-            TypeError: if a value is missing, or a part of the result is at the clients: it is theirs.
+            TypeError: if a value is missing.
+
+        Examples:
+            >>> @hansa.federated_computation("{float32}@CLIENTS")
+            ... def doubled(readings):
+            ...     return hansa.federated_map(hansa.jax_computation(lambda reading: 2 * reading), readings)
+            >>> stages = hansa.Stages(doubled)
+            >>> own = [stages.clients[0].work([], [reading]).kept for reading in (18.5, 20.5)]
+            >>> stages.result({}, own)
+            [np.float32(37.0), np.float32(41.0)]
         """
         program, connections = self._compiled.program, self._connections
-        if stays_with_clients(program):
-            raise TypeError(
-                f"a part of the result of {program.name!r} stays with each client; what `work` gives as `kept` has it"
-            )
         found = picked(list(map(connections.port, connections.results)), values, "the result")
-        argument = whole_argument(connections, values)
-        return assemble(program, argument, dict(zip(connections.results, found, strict=True)), np.zeros(0, np.int64))
+        known = dict(zip(connections.results, found, strict=True))
+        if not connections.own_results:
+            return assemble(program, whole_argument(connections, values), known, np.arange(0))
+        if own is None:
+            raise TypeError(
+                f"a part of the result of {program.name!r} is what each client has: pass `own`, for each client in the "
+                f"cohort's order a dict or a struct of {listing(self.returned)}"
+            )
+        each = [picked(self.returned, client, f"what client {i} has") for i, client in enumerate(own)]
+        known |= self._place.returned(values, each)
+        named = by_name(values) or {}
+        named |= {port.name: [client[i] for client in each] for i, port in enumerate(self.returned)}
+        return assemble(program, whole_argument(connections, named), known, np.arange(len(each)))
 
     def __repr__(self) -> str:
         name, clients = self._compiled.program.name, len(self.clients)
@@ -190,6 +215,7 @@ class ClientStage:
         self.reports = tuple(port(fold.node) for fold in self._stage.aggregates)
         self.protected = tuple(port(fold.node).name for fold in self._stage.aggregates if fold.protected)
         self.contributions = tuple(map(place.connections.contribution, self._stage.aggregates))
+        self._protected = ProtectedSums(self._stage.aggregates)
         self._given = StructType([(port.name, port.type) for port in self.contributions])
 
     def work(self, sent: Values, own: Values, batch_rows: int | None = None) -> Struct:
@@ -210,7 +236,8 @@ class ClientStage:
         aggregates = self._stage.aggregates
         given = [node for fold in aggregates for node in fold.contributions]
         alone = replace(self._stage, aggregates=(), kept=(*given, *self._stage.kept))
-        values = iter(self._place.work(self._number, alone, sent, own, batch_rows))
+        _, (found,) = self._place.fold(self._number, alone, [], sent, [own], batch_rows)
+        values = iter(found)
         contributions = struct_of(
             self.contributions,
             [
@@ -220,45 +247,118 @@ class ClientStage:
         )
         return Struct.of(contributions=contributions, kept=struct_of(self.kept, list(values)))
 
-    def zero(self, known: Values = ()) -> Struct:
+    def fold(self, state: Struct, sent: Values, own: Sequence[Values], batch_rows: int | None = None) -> Struct:
+        """The work of several clients, and their contributions in a state, in one program.
+
+        It has the bits of `work` and `accumulate`, one client after another. What the clients give is not kept.
+
+        Args:
+            state: of the clients before; it may be used up.
+            sent: as for `work`.
+            own: for each client, what `work` takes.
+            batch_rows: as for `work`.
+
+        Returns:
+            A struct of `state`, and `kept`, a list with a struct for each client.
+
+        Raises:
+            TypeError, ValueError: if a value is missing, or is not of its type.
+
+        Examples:
+            >>> @hansa.federated_computation("{float32}@CLIENTS")
+            ... def average(readings):
+            ...     return hansa.federated_mean(readings)
+            >>> stage = hansa.Stages(average).clients[0]
+            >>> done = stage.fold(stage.zero(), [], [[18.5], [20.5]])
+            >>> print(stage.report(done.state))
+            <mean of readings=19.5>
+        """
+        states = self._states(state, "the state")
+        if not own:
+            return Struct.of(state=state, kept=[])
+        after, kept = self._place.fold(self._number, self._stage, states, sent, own, batch_rows)
+        return Struct.of(state=struct_of(self.reports, after), kept=[struct_of(self.kept, values) for values in kept])
+
+    def zero(self, known: Values = (), clients: int | None = None) -> Struct:
         """The state of no clients, for each aggregate: arrays in structs and lists.
 
         Args:
             known: a value for each of `starts`, outputs of the server stage before; most aggregates have none.
+            clients: how many clients there will be at most, in all states that are merged; where something is
+                `protected`, it must be said.
+
+        Raises:
+            TypeError: if a value is missing.
+            ValueError: if a protected sum of so many clients might not fit its dtype.
         """
         stage, nodes = self._stage, self._nodes.starts
-        found = self._place.compute(("zero", self._number), nodes, known, lambda env: rounds.zeros(stage, env))
+        if self.protected:
+            self._check_protected(known, clients)
+        place = self._place
+        found = place.compute(("zero", self._number), nodes, known, lambda env: rounds.zeros(stage.aggregates, env))
         return struct_of(self.reports, found)
 
+    def _check_protected(self, known: Values, clients: int | None) -> None:
+        if clients is None:
+            raise TypeError(
+                f"say how many clients there will be at most, zero(…, clients=…): {', '.join(self.protected)} is to be "
+                "known to fit its dtype before any client works"
+            )
+        if isinstance(clients, bool) or not isinstance(clients, int | np.integer) or clients < 0:
+            raise ValueError(f"clients is a number of clients; found {clients!r}")
+        given = dict(zip(self.starts, picked(self.starts, known, "the values"), strict=True))
+        ports = map(self._place.connections.port, self._protected.asked)
+        bounds = [to_value(given[port], port.type, f"the value {port.name!r}") for port in ports]
+        self._protected.check(int(clients), bounds)
+
     def accumulate(self, state: Struct, contributions: Values) -> Struct:
-        """The state with one more client's contributions. The state that is given may be used up."""
+        """The state with one more client's contributions. The state that is given may be used up.
+
+        Raises:
+            TypeError, ValueError: if a value is missing, or is not of its type.
+        """
         found = picked(self.contributions, contributions, "the contributions")
         given = to_value(struct_of(self.contributions, found), self._given, "the contributions")
         aggregates = self._stage.aggregates
 
-        def accumulate(states: list[Any], given: list[Any]) -> list[Any]:
+        def accumulate(states: list[Any], given: list[Any], clients: Any) -> list[Any]:
+            stacks = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], given)
+            # In a loop that is run once: see `fold`.
             return [
-                rounds.accumulated(aggregate, state, list(values))
-                for aggregate, state, values in zip(aggregates, states, given, strict=True)
+                in_order.chained(aggregate, state, list(values), clients)
+                for aggregate, state, values in zip(aggregates, states, stacks, strict=True)
             ]
 
-        args = (list(state), list(given))
+        args = (self._states(state, "the state"), list(given), np.int32(1))
         return struct_of(self.reports, self._place.call(("accumulate", self._number), accumulate, args, donated=(0,)))
 
-    def merge(self, a: Struct, b: Struct) -> Struct:
-        """The state of the clients of both. The state `a` may be used up."""
+    def merge(self, state: Struct, *others: Struct) -> Struct:
+        """The state of the clients of all of these. They may be used up.
+
+        The result does not depend on their order, but for what is no sum (`federated_aggregate`). Of that it is what
+        runtimes compute, if each state is that of 16 clients that follow each other in the cohort, accumulated in
+        order (the last state may be of fewer), and the states are given in order.
+        """
         aggregates = self._stage.aggregates
 
         def merge(a: list[Any], b: list[Any]) -> list[Any]:
-            return [rounds.merged(fold, x, y) for fold, x, y in zip(aggregates, a, b, strict=True)]
+            return [in_order.merged(fold, x, y) for fold, x, y in zip(aggregates, a, b, strict=True)]
 
-        args = (list(a), list(b))
-        return struct_of(self.reports, self._place.call(("merge", self._number), merge, args, donated=(0,)))
+        def both(a: list[Any], b: list[Any]) -> list[Any]:
+            found: list[Any] = self._place.call(("merge", self._number), merge, (a, b), donated=(0,))
+            return found
+
+        states = [self._states(each, f"state {i}") for i, each in enumerate((state, *others))]
+        arrays = [leaf for leaf in jax.tree.leaves(states) if isinstance(leaf, jax.Array)]
+        if len(set(map(id, arrays))) < len(arrays):
+            raise ValueError("a state is given twice, and its clients would count twice")
+        return struct_of(self.reports, leaves.merged(states, both))
 
     def report(self, state: Struct) -> Struct:
         """A value for each of `reports`.
 
         Raises:
+            ValueError: if the state is none of this stage.
             NeedsWideSums: if a sum may not be exact (`hansa.NeedsWideSums`).
         """
         aggregates = self._stage.aggregates
@@ -268,10 +368,16 @@ class ClientStage:
             lost = [aggregate.lost(state) for aggregate, state in pairs if aggregate.lost is not None]
             return [aggregate.report(state) for aggregate, state in pairs], rounds.any_of(lost)
 
-        values, lost = self._place.call(("report", self._number), report, (list(state),))
+        args = (self._states(state, "the state"),)
+        values, lost = self._place.call(("report", self._number), report, args)
         try:
             rounds.check(lost)
         except rounds.NeedsWideSums as error:
             error.add_note('Fold the same contributions again, by hansa.Stages(..., sums="wide").')
             raise
         return struct_of(self.reports, values)
+
+    def _states(self, state: Any, what: str) -> list[Any]:
+        """The states of the aggregates, if these can be such."""
+        found = picked(self.reports, state, what)
+        return [self._place.state(fold, each, what) for fold, each in zip(self._stage.aggregates, found, strict=True)]

@@ -1,8 +1,9 @@
 """A call whose cohort is worked through in chunks: only one chunk's data is packed and on the devices at a time.
 
-The stages are programs of their own, and the aggregates' states are carried from chunk to chunk, one per device. Each
-device folds the same clients in the same order as in one program for everything, so the result is the same. Devices
-meet in a program only where all have finished their clients. What clients keep lies in host memory between chunks.
+The stages are programs of their own, and the aggregates' states are carried from chunk to chunk, one per device. Sums
+do not depend on who is folded where; what is no sum is folded in the cohort's order, so chunks are parts of the cohort
+in its order where there is such an aggregate. Devices meet in a program only where all have finished their clients.
+What clients keep lies in host memory between chunks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import Environment, evaluate, member
 from hansa.compiler.partition import is_stack, is_stacked, within
 from hansa.compiler.program import ClientStage, Program
@@ -23,6 +25,7 @@ from hansa.language.graph import Node
 from hansa.language.local import unflatten
 from hansa.runtimes.arguments import Static
 from hansa.runtimes.dealt import AXIS, Dealt, ToDeal, Turns, rows_of
+from hansa.runtimes.stages import in_order
 from hansa.runtimes.stages import round as rounds
 from hansa.types.client_values import shaped
 from hansa.types.rows import Block, Rows
@@ -71,16 +74,17 @@ def run(
     server: dict[Node, Any] = {}
     kept: dict[Node, Rows] = {}
     states: Any = []
+    progress: Any = []
     everywhere, each = P(), P(AXIS)
-    last = len(program.clients)
+    last, room = len(program.clients), capacity if in_order.is_needed(program) else 0
     for i, stage in enumerate(program.servers):
         jax.block_until_ready(states)  # of all devices: they are merged in the next program, where they must not wait
         wanted = [*stage.outputs, *(node for node in outputs if i == last and not is_stacked(node))]
-        advance = _advance(program, i, wanted, list(server), static, devices)
-        args = (packed, list(server.values()), states)
-        specs = (everywhere, everywhere, each)
-        found = (everywhere, everywhere, each, everywhere)
-        values, reports, states, lost = run(("server", i, static), advance, args, specs, found)
+        advance = _advance(program, i, wanted, list(server), static, devices, room)
+        args = (packed, list(server.values()), states, progress)
+        specs = (everywhere, everywhere, each, everywhere)
+        after = (everywhere, everywhere, each, everywhere, everywhere)
+        values, reports, states, progress, lost = run(("server", i, static, room), advance, args, specs, after)
         rounds.check(lost)
         server.update(zip(wanted, values, strict=True))
         if i:
@@ -89,7 +93,7 @@ def run(
             )
         if i == last:
             break
-        clients = program.clients[i]
+        clients, ordered = in_order.split(program.clients[i])
         before = {node: kept[node] for node in clients.inputs if node in kept}
         for part, cohort, layout, turns in chunks():
             own = {node: deal(ToDeal(member(node.type), rows), turns) for node, rows in before.items()}
@@ -98,8 +102,15 @@ def run(
             jax.block_until_ready(states)  # of the chunk before: no more than this one's data and the next's is there
             lying = (*[everywhere] * 5, each)
             states, stacks = run(("fold", i, layout), fold, given, lying, (each, each), donated=(5,))
-            for node, stack in zip(clients.kept, stacks, strict=True):
+            stage_kept = program.clients[i].kept
+            for node, stack in zip(stage_kept, stacks, strict=False):
                 kept[node] = _with_chunk(kept.get(node), stack, turns, size)
+            if ordered:
+                given_in_order = [_of_chunk(stack, turns, cohort.capacity) for stack in stacks[len(stage_kept) :]]
+                contributions = in_order.by_aggregate(ordered, given_in_order)
+                more = (progress, contributions, cohort.lengths.sum(dtype=np.int32))
+                further = _further(ordered)
+                progress = run(("in order", i), further, more, (everywhere,) * 3, everywhere, donated=(0,))
         for source, node in clients.collected:
             if is_stack(node):
                 assert stack_size is not None
@@ -112,27 +123,42 @@ def run(
 
 
 def _advance(
-    program: Program, number: int, wanted: list[Node], known: list[Node], static: Static, devices: int
+    program: Program, number: int, wanted: list[Node], known: list[Node], static: Static, devices: int, room: int
 ) -> Callable[..., Any]:
     """From the states of one client stage's aggregates to the zeros of the next one's, by way of the server stage.
 
     These steps are one program, as they are part of one in `rounds.whole`: apart, they might round differently.
     """
 
-    def advance(packed: Any, values: list[Any], states: Any) -> tuple[list[Any], list[Any], Any, Any]:
+    def advance(packed: Any, values: list[Any], states: Any, progress: Any) -> tuple[Any, ...]:
         env = _environment(program, packed, static, known, values)
-        reports, lost = [], []
+        lost, nodes, after, begun = [], [], [], []  # type: list[Any], list[Node], list[Any], list[Any]
         if number:
-            for aggregate, state in zip(program.clients[number - 1].aggregates, _one(states), strict=True):
+            nodes = [aggregate.node for aggregate in program.clients[number - 1].aggregates]
+            stage, ordered = in_order.split(program.clients[number - 1])
+            for aggregate, state in zip(stage.aggregates, _one(states), strict=True):
                 merged = rounds.merge_devices(aggregate, state, devices)
-                reports.append(aggregate.report(merged))
+                env[aggregate.node] = aggregate.report(merged)
                 lost += [] if aggregate.lost is None else [aggregate.lost(merged)]
-                env[aggregate.node] = reports[-1]
+            for aggregate, done in zip(ordered, progress, strict=True):
+                env[aggregate.node] = aggregate.report(in_order.ended(aggregate, done))
         found = evaluate(wanted, env)
-        after = rounds.zeros(program.clients[number], env) if number < len(program.clients) else []
-        return found, reports, _each(after), rounds.any_of(lost)
+        if number < len(program.clients):
+            stage, ordered = in_order.split(program.clients[number])
+            after = rounds.zeros(stage.aggregates, env)
+            begun = [in_order.begun(zero, room) for zero in rounds.zeros(ordered, env)]
+        return found, [env[node] for node in nodes], _each(after), begun, rounds.any_of(lost)
 
     return advance
+
+
+def _further(ordered: tuple[Aggregate, ...]) -> Callable[..., Any]:
+    """The folds in the cohort's order with the clients of a chunk."""
+
+    def further(progress: list[Any], contributions: list[Any], clients: Any) -> list[Any]:
+        return [in_order.further(*each, clients) for each in zip(ordered, progress, contributions, strict=True)]
+
+    return further
 
 
 def _fold(
@@ -167,6 +193,13 @@ def _in_order(values: Rows, capacity: int) -> list[Any]:
     extended = [np.zeros((capacity, *array.shape[1:]), array.dtype) for array in values.blocks[0].arrays]
     values.write(extended)
     return extended
+
+
+def _of_chunk(stack: Any, turns: Turns, capacity: int) -> Any:
+    """What a chunk's clients have given, in their order."""
+    positions = np.sort(np.concatenate(turns))
+    rows = rows_of(stack, [np.searchsorted(positions, clients) for clients in turns], len(positions))
+    return jax.tree.unflatten(jax.tree.structure(stack), _in_order(rows, capacity))
 
 
 def _with_chunk(before: Rows | None, stack: Any, turns: Turns, size: int) -> Rows:

@@ -10,20 +10,24 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.artifacts.ports import Port, by_name, picked
 from hansa.compiler.connections import AtClient, Connections, path_of
-from hansa.compiler.evaluate import Environment, evaluate
+from hansa.compiler.evaluate import Environment, evaluate, member, sequence_elements
 from hansa.compiler.narrowing import Path
-from hansa.compiler.partition import is_argument, is_stacked
+from hansa.compiler.partition import is_argument, is_passed, is_stacked
 from hansa.compiler.program import ClientStage
 from hansa.compiler.sequences import NeedsSizes
 from hansa.language.graph import Node
+from hansa.language.local import tensors, unflatten
 from hansa.runtimes.arguments import unpack
 from hansa.runtimes.columns import Room, exactly
+from hansa.runtimes.stages import in_order
 from hansa.runtimes.stages import round as rounds
 from hansa.runtimes.stages.compiled import Compiled
 from hansa.runtimes.stages.devices import Devices
-from hansa.types import Struct, StructType, Type
+from hansa.types import Struct, StructType, Type, to_value
+from hansa.types.rows import Rows
 
 
 class Place:
@@ -40,6 +44,7 @@ class Place:
         self.connections = connections
         self._devices = devices
         self._apart: dict[Any, Compiled] = {}
+        self._states: dict[Node, Any] = {}
 
     def compute(self, key: Any, nodes: Sequence[Node], values: Any, function: Callable[[Environment], Any]) -> Any:
         """The result of a function of these values, which is known by a key, at the server."""
@@ -49,55 +54,150 @@ class Place:
         packed, static = self._devices.pack(compiled, given, "the values", of=(kind, narrow))
 
         def run(packed: Any) -> Any:
-            return function(self._environment(nodes, unpack(kind, packed, static, None)))
+            return function(self.environment(nodes, unpack(kind, packed, static, None)))
 
         return self._devices.execute(compiled, static, run, (packed,), (P(),), P())
 
-    def work(self, number: int, stage: ClientStage, sent: Any, own: Any, batch_rows: int | None) -> list[Any]:
-        """What one client keeps of a stage that has no aggregates: of what it is sent, and of what it has."""
-        compiled, nodes = self._of(("work", number, batch_rows), batch_rows), self.connections.clients[number]
+    def fold(
+        self, number: int, stage: ClientStage, states: list[Any], sent: Any, own: Sequence[Any], batch_rows: int | None
+    ) -> tuple[list[Any], list[list[Any]]]:
+        """The states with some clients more, in their order, and what each of them keeps.
+
+        Args:
+            number: which client stage it is.
+            stage: that stage, or some of it.
+            states: one for each of its aggregates; they may be used up.
+            sent: what the clients are sent.
+            own: what each client has.
+            batch_rows: to how many rows batches are padded.
+        """
+        key = ("fold" if stage.aggregates else "work", number, batch_rows)
+        compiled, nodes = self._of(key, batch_rows), self.connections.clients[number]
         ports = [self.connections.port(node) for node in nodes.broadcasts]
         both = StructType([("sent", self._typed(nodes.broadcasts)[0]), ("own", self._typed(nodes.inputs)[0])])
         narrow = frozenset((1, *path) for path in self._typed(nodes.inputs)[1])
         inputs = list(map(self.connections.port, nodes.inputs))
+        each = [picked(inputs, values, "what the client has") for values in own]
+        columns = list(zip(*each, strict=True)) if each else [()] * len(inputs)
         mine = [
-            [value] if is_stacked(node) else value
-            for node, value in zip(nodes.inputs, picked(inputs, own, "what the client has"), strict=True)
+            list(values) if is_stacked(node) else values[0] for node, values in zip(nodes.inputs, columns, strict=True)
         ]
         given = Struct.of(sent=struct_of(ports, picked(ports, sent, "what is sent")), own=struct_of(inputs, mine))
+        call = (compiled, stage, nodes, (both, narrow), given, states, len(own))
         try:
-            return self._work(compiled, stage, nodes, (both, narrow), given)
+            return self._fold(*call)
         except NeedsSizes:
             if compiled.sizes is not None:
                 raise
             compiled.sizes = set()
-            return self._work(compiled, stage, nodes, (both, narrow), given)
+            return self._fold(*call)
 
-    def _work(
+    def _fold(
         self,
         compiled: Compiled,
         stage: ClientStage,
         nodes: AtClient,
         of: tuple[StructType, frozenset[Path]],
         given: Any,
-    ) -> list[Any]:
+        states: list[Any],
+        clients: int,
+    ) -> tuple[list[Any], list[Any]]:
         kind, _ = of
-        packed, static = self._devices.pack(compiled, given, "the client", of=of)
+        packed, static = self._devices.pack(compiled, given, "the client" if clients == 1 else "the clients", of=of)
+        part, ordered = in_order.split(stage)
 
-        def run(packed: Any, cohort: rounds.Cohort) -> list[Any]:
-            server = self._environment(nodes.broadcasts, unpack(kind, packed, static, None).sent)
+        def run(packed: Any, cohort: rounds.Cohort, states: list[Any]) -> tuple[list[Any], list[Any]]:
+            server = self.environment(nodes.broadcasts, unpack(kind, packed, static, None).sent)
 
             def read(client: Any) -> Environment:
-                env = self._environment(nodes.inputs, unpack(kind, packed, static, client).own)
+                env = self.environment(nodes.inputs, unpack(kind, packed, static, client).own)
                 env.update((node, evaluate([source], server)[0]) for source, node in stage.broadcasts)
                 return env
 
-            # A loop that is run once: XLA compiles what is in a loop in another way than what is not.
-            _, stacks = rounds.fold_each(stage, read, cohort, [], 1)
-            return [_first(stack) for stack in stacks]
+            # In a loop also for one client: XLA compiles what is in a loop in another way than what is not.
+            summed, others = in_order.apart(stage, states)
+            summed, stacks = rounds.fold_each(part, read, cohort, summed, 1)
+            others = [
+                in_order.chained(aggregate, state, contributions, cohort.lengths[0])
+                for aggregate, state, contributions in zip(
+                    ordered, others, in_order.by_aggregate(ordered, stacks), strict=True
+                )
+            ]
+            kept = stacks[: len(stage.kept)]
+            return in_order.together(stage, summed, others), [_at(stack, 0) for stack in kept] if alone else kept
 
-        values: list[Any] = self._devices.execute(compiled, static, run, (packed, _ONE), (P(), P()), P())
-        return values
+        alone = clients == 1
+        capacity = 1 if alone else compiled.room.clients("cohort", clients)
+        order = np.arange(capacity, dtype=np.int32)[None]
+        cohort = rounds.Cohort({}, order, np.array([clients], np.int32))
+        args = (packed, cohort, states)
+        after, kept = self._devices.execute(compiled, (static, alone), run, args, (P(),) * 3, P(), donated=(2,))
+        if alone:
+            return after, [kept]
+        kept = jax.tree.map(np.asarray, kept)
+        return after, [[_at(stack, client) for stack in kept] for client in range(clients)]
+
+    def returned(self, values: Any, own: Sequence[Sequence[Any]]) -> dict[Node, Rows]:
+        """The parts of the result that are made of what clients have.
+
+        Args:
+            values: by the names of ports, what the server has.
+            own: for each client, a value for each of `Connections.returned`.
+        """
+        connections = self.connections
+        nodes = connections.of_server([source for source, _ in connections.sent_back])
+        ports = list(map(connections.port, nodes))
+        wanted = [node for node in connections.own_results if not is_passed(node)]
+        with jax.enable_x64(True):
+            server = self.environment(nodes, _typed(ports, picked(ports, values, "the result"), "the result"))
+            sent = {node: evaluate([source], server)[0] for source, node in connections.sent_back}
+            ports, rows = list(map(connections.port, connections.returned)), []
+            for i, client in enumerate(own):
+                env = self.environment(connections.returned, _typed(ports, client, f"client {i}"))
+                rows.append(evaluate(wanted, {**env, **sent}))
+        found = {}
+        for i, node in enumerate(wanted):
+            each = [jax.tree.leaves(row[i]) for row in rows]
+            leaves = tensors(member(node.type))
+            if each:
+                arrays = [np.stack(column) for column in zip(*each, strict=True)]
+            else:
+                arrays = [np.empty((0, *(size or 0 for size in leaf.shape)), leaf.dtype) for leaf in leaves]
+            found[node] = Rows.of(arrays, len(each))
+        return found
+
+    def state(self, aggregate: Aggregate, given: Any, what: str) -> Any:
+        """A state of an aggregate, if it can be one: its arrays in the structs that it has here.
+
+        Raises:
+            ValueError: if it has other arrays, or they have been used up.
+        """
+        found, expected = jax.tree.leaves(given), self._expected(aggregate)
+        if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in found):
+            raise ValueError(
+                f"{what} has been used up: it was given to accumulate, fold or merge before; go on with what they gave"
+            )
+        if expected is None:
+            return given
+        leaves, tree = jax.tree.flatten(expected)
+        described = [[f"{leaf.dtype}{list(leaf.shape)}" for leaf in side] for side in (leaves, map(_array, found))]
+        if described[0] != described[1]:
+            right, wrong = (", ".join(side) or "nothing" for side in described)
+            name = self.connections.port(aggregate.node).name
+            raise ValueError(f"{what} is none of {name!r}, whose states are of {right}; found {wrong}")
+        return jax.tree.unflatten(tree, found)
+
+    def _expected(self, aggregate: Aggregate) -> Any:
+        """The shapes of a state, if the types of the program tell."""
+        if aggregate.node not in self._states:
+            start = None
+            if aggregate.start is not None:
+                kind = member(aggregate.start.type)
+                if any(None in leaf.shape for leaf in tensors(kind)):
+                    return None
+                start = unflatten(kind, [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in tensors(kind)])
+            self._states[aggregate.node] = aggregate.state(start)
+        return self._states[aggregate.node]
 
     def call(self, key: Any, function: Callable[..., Any], args: tuple[Any, ...], donated: tuple[int, ...] = ()) -> Any:
         """The result of a function of arrays, which is known by a key."""
@@ -120,7 +220,8 @@ class Place:
                 narrow |= {(i, *rest[len(path) :]) for rest in self.compiled.narrow if rest[: len(path)] == path}
         return kind, frozenset(narrow)
 
-    def _environment(self, nodes: Sequence[Node], values: Iterable[Any]) -> Environment:
+    def environment(self, nodes: Sequence[Node], values: Iterable[Any]) -> Environment:
+        """What is at a place that has these values, of which parts of the argument make what is there of it."""
         env: Environment = dict(zip(nodes, values, strict=True))
         parameter = self.compiled.program.parameter
         if parameter is not None:
@@ -156,9 +257,17 @@ def _put_together(kind: Type, path: tuple[int, ...], given: Mapping[tuple[int, .
     return None
 
 
-def _first(stack: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[0], stack)
+def _typed(ports: Sequence[Port], values: Sequence[Any], what: str) -> list[Any]:
+    """The values of some ports, of their types; sequences as they are."""
+    return [
+        value if sequence_elements(port.type) else to_value(value, port.type, f"{port.name!r} of {what}")
+        for port, value in zip(ports, values, strict=True)
+    ]
 
 
-_ONE = rounds.Cohort({}, np.zeros((1, 1), np.int32), np.ones(1, np.int32))
-"""One client on one device."""
+def _array(leaf: Any) -> Any:
+    return leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+
+
+def _at(stack: Any, index: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index], stack)

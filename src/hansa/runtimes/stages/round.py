@@ -1,12 +1,13 @@
 """One call of a program as JAX code: server stages, and client stages as loops over clients spread on devices.
 
 `whole` is the fused form, one XLA program for everything. `ServerPart` and `ClientPart` are the same steps apart, for
-a cohort that is worked through in chunks; the clients of a device are folded in the same order either way.
+a cohort that is worked through in chunks. Sums do not depend on the order of clients; what is no sum is folded in the
+cohort's (`in_order`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from hansa.compiler.stacks import StackSize, of_clients
 from hansa.language.graph import Intrinsic, MakeStruct, Node, RuntimeValue, Select
 from hansa.runtimes.arguments import Static, unpack
 from hansa.runtimes.dealt import AXIS
+from hansa.runtimes.stages import in_order
 
 
 @dataclass(frozen=True)
@@ -110,22 +112,27 @@ def whole(
         if i < len(program.clients):
             clients = program.clients[i]
             broadcasts = {node: evaluate([source], server)[0] for source, node in clients.broadcasts}
-            states = zeros(clients, server)
-            states, stacks = fold(program, clients, packed, cohort, static, broadcasts, kept, states, at_once)
-            for aggregate, state in zip(clients.aggregates, states, strict=True):
+            part, ordered = in_order.split(clients)
+            states = zeros(part.aggregates, server)
+            states, stacks = fold(program, part, packed, cohort, static, broadcasts, kept, states, at_once)
+            for aggregate, state in zip(part.aggregates, states, strict=True):
                 merged = merge_devices(aggregate, state, devices)
                 server[aggregate.node] = aggregate.report(merged)
                 lost += [] if aggregate.lost is None else [aggregate.lost(merged)]
-            kept.update(zip(clients.kept, stacks, strict=True))
+            gathered = [gather_devices(stack, cohort, cohort.capacity) for stack in stacks[len(clients.kept) :]]
+            given = in_order.by_aggregate(ordered, gathered)
+            for aggregate, zero, contributions in zip(ordered, zeros(ordered, server), given, strict=True):
+                state = in_order.folded(aggregate, zero, contributions, cohort.capacity, clients_of(cohort))
+                server[aggregate.node] = aggregate.report(state)
+            kept.update(zip(clients.kept, stacks, strict=False))
             for source, node in clients.collected:
-                count = jnp.sum(cohort.lengths, dtype=jnp.int32)
                 if is_stack(node):
                     assert cohort.stack is not None
-                    server[node] = of_clients(
-                        gather_devices(kept[source], cohort, cohort.stack.rows), count, cohort.stack
-                    )
+                    everybody = gather_devices(kept[source], cohort, cohort.stack.rows)
+                    server[node] = of_clients(everybody, clients_of(cohort), cohort.stack)
                 else:
-                    server[node] = from_stack(stacked(gather_devices(kept[source], cohort, cohort.capacity), count))
+                    everybody = gather_devices(kept[source], cohort, cohort.capacity)
+                    server[node] = from_stack(stacked(everybody, clients_of(cohort)))
     values = [
         values_by_turn(program, node, packed, cohort, static, server, kept)
         if is_stacked(node)
@@ -152,10 +159,15 @@ def server_environment(program: Program, packed: Any, static: Static) -> Environ
     return {program.parameter: unpack(program.parameter.type, packed, static, None)}
 
 
-def zeros(stage: ClientStage, server: Environment) -> list[Any]:
-    """The state of each of a stage's aggregates before any client."""
+def clients_of(cohort: Cohort) -> Any:
+    """How many clients there are, int32."""
+    return jnp.sum(cohort.lengths, dtype=jnp.int32)
+
+
+def zeros(aggregates: Iterable[Aggregate], server: Environment) -> list[Any]:
+    """The state of each of some aggregates before any client."""
     states = []
-    for aggregate in stage.aggregates:
+    for aggregate in aggregates:
         start = None if aggregate.start is None else evaluate([aggregate.start], server)[0]
         states.append(jax.tree.map(jnp.asarray, aggregate.zero(start)))
     return states
@@ -175,7 +187,7 @@ def fold(
     """This device's clients, in order: the aggregates' states, and what each client keeps, stacked by turn.
 
     The work of `at_once` clients is one vectorised computation; contributions are taken in one after another. What
-    clients have kept of earlier stages is stacked by turn, too.
+    clients have kept of earlier stages is stacked by turn, too. The stage's aggregates are sums and the like.
     """
 
     def read(turn: Any) -> Environment:
@@ -207,7 +219,7 @@ def fold_each(
     def take(turn: Any, result: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
         (states, stacks), (contributions, values) = carry, result
         after = [
-            accumulated(aggregate, state, given)
+            in_order.accumulated(aggregate, state, given)
             for aggregate, state, given in zip(stage.aggregates, states, contributions, strict=True)
         ]
         return after, jax.tree.map(
@@ -237,24 +249,6 @@ def fold_each(
     return folded
 
 
-def accumulated(aggregate: Aggregate, state: Any, given: list[Any]) -> Any:
-    """The state with one more client's contributions."""
-    return _as_before(aggregate.accumulate(state, given), state)
-
-
-def merged(aggregate: Aggregate, a: Any, b: Any) -> Any:
-    """The state of two groups of clients."""
-    return _as_before(aggregate.merge(a, b), a)
-
-
-def _as_before(new: Any, state: Any) -> Any:
-    """A state in the dtypes that it had."""
-    leaves = [
-        lax.convert_element_type(x, y.dtype) for x, y in zip(jax.tree.leaves(new), jax.tree.leaves(state), strict=True)
-    ]
-    return jax.tree.unflatten(jax.tree.structure(state), leaves)
-
-
 # XLA's own smallest and largest over devices leave NaN out on CPUs, so that it would depend on who works where.
 _COLLECTIVES: dict[str, Callable[..., Any]] = {
     "sum": lax.psum,
@@ -268,17 +262,11 @@ def merge_devices(aggregate: Any, state: Any, devices: int) -> Any:
     """The state of all devices' clients."""
     if devices == 1:
         return state
-    if aggregate.collective is not None:
-        return jax.tree.map(
-            lambda name, part: jax.tree.map(lambda leaf: _COLLECTIVES[name](leaf, AXIS), part),
-            aggregate.collective,
-            state,
-        )
-    gathered = jax.tree.map(lambda leaf: lax.all_gather(leaf, AXIS), state)
-    merged = jax.tree.map(lambda leaf: leaf[0], gathered)
-    for device in range(1, devices):
-        merged = aggregate.merge(merged, jax.tree.map(lambda leaf, d=device: leaf[d], gathered))
-    return merged
+    return jax.tree.map(
+        lambda name, part: jax.tree.map(lambda leaf: _COLLECTIVES[name](leaf, AXIS), part),
+        aggregate.collective,
+        state,
+    )
 
 
 def gather_devices(stacks: Any, cohort: Cohort, rows: int) -> Any:
