@@ -32,7 +32,7 @@ def assert_same(found: Any, expected: Any, kind: Type, where: str = "the result"
     """Two results of a type have the same structure, dtypes, shapes and integers, and floats that are close."""
     if isinstance(kind, FederatedType):
         if kind.placement is CLIENTS and not kind.all_equal:
-            assert isinstance(found, list) and isinstance(expected, list), where
+            assert all(isinstance(each, list | hansa.ClientValues) for each in (found, expected)), where
             assert len(found) == len(expected), where
             for i, (a, b) in enumerate(zip(found, expected, strict=True)):
                 assert_same(a, b, kind.member, f"{where} at client {i}")
