@@ -1,7 +1,7 @@
 """Checkpoints: the state after a round in a file, there whole or not at all, with the exact bits of every array.
 
 The file is one of Hansa's artifacts: a ZIP archive with a checksum of each entry, which are all checked before anything
-is taken from it.
+is taken from it. What clients keep is in files beside it (`hansa.program.client_rows`), which it names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,17 @@ from hansa._warnings import warn
 from hansa.compiler.artifact_error import ArtifactError
 from hansa.compiler.artifacts.file import Reader, Writer
 from hansa.compiler.artifacts.types import decode_type, decode_value, encode_type, encode_value
-from hansa.types import FederatedType, TensorType, Type, infer_type, is_tensor_structure, to_value
+from hansa.program.client_rows import Keeping, Segments, beside, segments_of, with_states
+from hansa.types import (
+    CLIENTS,
+    FederatedType,
+    StructType,
+    TensorType,
+    Type,
+    infer_type,
+    is_tensor_structure,
+    to_value,
+)
 
 _KIND = "checkpoint"
 _MOST_ROUNDS = 1 << 53
@@ -69,22 +79,36 @@ class Checkpoint:
 
 
 def state_member(kind: Type) -> Type:
-    """The type of a state's value, if it can be saved.
+    """The type of a state's value, if it can be saved; of what clients keep, that of one client's.
 
     Raises:
-        TypeError: if it is not made of tensors and structs, at the server or without a placement.
+        TypeError: if it is not made of tensors and structs.
     """
-    member = kind.member if isinstance(kind, FederatedType) else kind
-    if not is_tensor_structure(member) or (isinstance(kind, FederatedType) and not kind.all_equal):
-        raise TypeError(
-            f"a state that is saved must be one value of tensors and structs, found {kind}; leave out run_dir, or keep "
-            "what is at the clients out of the state"
-        )
+    member = _unplaced(kind)
+    if not is_tensor_structure(member):
+        raise TypeError(f"a state that is saved must be of tensors and structs, found {kind}; leave out run_dir")
     return member
+
+
+def _unplaced(kind: Type) -> Type:
+    if isinstance(kind, StructType):
+        return StructType([(name, _unplaced(field)) for name, field in kind.fields], container=kind.container)
+    return kind.member if isinstance(kind, FederatedType) else kind
+
+
+def _kept(kind: Type, path: tuple[int, ...] = ()) -> list[list[int]]:
+    """The ways to the parts of a state that clients keep."""
+    if isinstance(kind, StructType):
+        return [found for i, field in enumerate(kind) for found in _kept(field, (*path, i))]
+    listed = isinstance(kind, FederatedType) and kind.placement is CLIENTS and not kind.all_equal
+    return [list(path)] if listed else []
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, state_type: Type) -> None:
     """Write a file; one that is there is replaced at once.
+
+    What clients keep is written into files in a folder `clients` beside that of the checkpoint, if it is in none of
+    them yet, and is read from there afterwards.
 
     Args:
         path: the file.
@@ -99,20 +123,22 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, state_
         >>> hansa.program.load_checkpoint("twelve.hansa").round
         12
     """
-    writer = Writer()
-    saved = {}
-    for name, value in checkpoint.saved.items():
+    path, writer, saved = Path(path), Writer(), {}
+    keeping = Keeping(beside(path), checkpoint.round)
+    state = keeping.without(checkpoint.state)
+    for name, remembered in checkpoint.saved.items():
+        value = keeping.without(remembered)
         kind = infer_type(value, f"what {name} remembers")
-        saved[name] = _encode(to_value(value, kind), kind, writer)
+        saved[name] = {**_encode(to_value(value, kind), kind, writer), **keeping.listed(remembered)}
     manifest = {
         "kind": _KIND,
         "round": checkpoint.round,
         "stopped": checkpoint.stopped,
-        "state": _encode(checkpoint.state, state_member(state_type), writer),
+        "state": {**_encode(state, state_member(state_type), writer), **keeping.listed(checkpoint.state)},
         "saved": saved,
         "run": None if checkpoint.run is None else dict(checkpoint.run),
     }
-    writer.write(Path(path), manifest)
+    writer.write(path, manifest)
 
 
 def load_checkpoint(path: str | os.PathLike[str], state_type: Type | None = None) -> Checkpoint:
@@ -151,19 +177,24 @@ def load_checkpoint(path: str | os.PathLike[str], state_type: Type | None = None
     except Exception as error:  # whatever comes of a manifest that is not what was written
         raise CheckpointError(f"{path} cannot be read: {_told(error)}") from error
     if state_type is not None:
-        expected = state_member(state_type)
+        expected, kept = state_member(state_type), [part["at"] for part in reader.manifest["state"].get("clients", ())]
         if expected != kind:
             raise StateTypeError(
                 f"{path} is of another process: its state has the type {kind}, and that of this process is {expected}"
             )
+        if kept != _kept(state_type):
+            raise StateTypeError(
+                f"{path} is of another process: its clients keep {len(kept) or 'no'} parts of the state, and those of "
+                f"this process {len(_kept(state_type)) or 'none'}"
+            )
         kind = expected
     try:
-        return _decoded(reader, kind, reader.size)
+        return _decoded(reader, kind, reader.size, beside(path))
     except Exception as error:  # as above
         raise CheckpointError(f"{path} does not hold what a checkpoint does: {_told(error)}") from error
 
 
-def _decoded(reader: Reader, kind: Type, size: int) -> Checkpoint:
+def _decoded(reader: Reader, kind: Type, size: int, segments: Segments) -> Checkpoint:
     """The checkpoint in a file of a size, whose state has the type.
 
     Raises:
@@ -179,8 +210,8 @@ def _decoded(reader: Reader, kind: Type, size: int) -> Checkpoint:
     whole = sum(_bytes(each) for each in (kind, *kinds.values()))
     if whole > max(_SMALL, _MOST_TIMES * size):
         raise ValueError(f"its types are of {whole:,} bytes, and the file has {size:,}")
-    saved = {name: _decode(found["saved"][name], each, reader) for name, each in kinds.items()}
-    return Checkpoint(round_number, _decode(found["state"], kind, reader), saved, stopped, run)
+    saved = {name: _decode(found["saved"][name], each, reader, segments) for name, each in kinds.items()}
+    return Checkpoint(round_number, _decode(found["state"], kind, reader, segments), saved, stopped, run)
 
 
 def _bytes(kind: Type) -> int:
@@ -210,11 +241,15 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int = 2, every: int | None = None) -> None:
         self._folder, self._keep, self._every = folder, keep, every
+        self._segments = beside(folder / "round-00000000.hansa")
+        self._named: dict[Path, set[str]] = {}
 
     def save(self, checkpoint: Checkpoint, state_type: Type) -> None:
         """Write one, and remove those that are not kept."""
         self._folder.mkdir(exist_ok=True)
-        save_checkpoint(self._folder / f"round-{checkpoint.round:08d}.hansa", checkpoint, state_type)
+        path = self._folder / f"round-{checkpoint.round:08d}.hansa"
+        self._named.pop(path, None)
+        save_checkpoint(path, checkpoint, state_type)
         self._remove_old()
 
     def newest(self, state_type: Type | None) -> Checkpoint | None:
@@ -268,6 +303,21 @@ class Checkpoints:
             kept = self._every is not None and _number(path) % self._every == 0
             if not kept and (path.is_symlink() or not path.is_dir()):
                 path.unlink(missing_ok=True)
+        self._remove_segments()
+
+    def _remove_segments(self) -> None:
+        """Remove what clients kept, but for what a checkpoint names; nothing, if one does not say what it names."""
+        if not self._segments.exist():
+            return
+        paths = self._paths()
+        for path in paths:
+            if path not in self._named:
+                try:
+                    self._named[path] = segments_of(Reader(path).manifest)
+                except Exception:  # whatever comes of a file that is damaged
+                    return
+        self._named = {path: self._named[path] for path in paths}
+        self._segments.clean(name for names in self._named.values() for name in names)
 
     def _paths(self) -> list[Path]:
         if not os.path.isdir(self._folder):
@@ -291,7 +341,7 @@ def _encode(value: Any, kind: Type, writer: Writer) -> dict[str, Any]:
     return {**encode_type(kind), "value": encode_value(value, writer), "on_device": on_device}
 
 
-def _decode(found: dict[str, Any], kind: Type, reader: Reader) -> Any:
+def _decode(found: dict[str, Any], kind: Type, reader: Reader, segments: Segments) -> Any:
     """The value, in the kinds of arrays that it was in: JAX's, NumPy's, NumPy's scalars."""
     leaves, tree = jax.tree.flatten(decode_value(found["value"], kind, reader))
     with jax.enable_x64(True):
@@ -302,4 +352,6 @@ def _decode(found: dict[str, Any], kind: Type, reader: Reader) -> Any:
     value = jax.tree.unflatten(tree, restored)
     if not kind.is_assignable_from(infer_type(value)):
         raise ValueError(f"a value of the type {infer_type(value)} in place of {kind}")
+    for part in found.get("clients", ()):
+        value = with_states(value, kind, part["at"], part, segments)
     return value

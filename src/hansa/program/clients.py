@@ -44,6 +44,11 @@ class GivenClients:
             clients = [client._with_capacity(most) for client in clients]
         self._clients = clients
 
+    @property
+    def client_ids(self) -> npt.NDArray[Any] | None:
+        """Who the clients are, [clients]; None where nothing says it."""
+        return self._clients.client_ids if isinstance(self._clients, ClientBatches) else None
+
     def __len__(self) -> int:
         return len(self._clients)
 

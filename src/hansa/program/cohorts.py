@@ -98,6 +98,20 @@ class Cohorts:
         unknown = isinstance(cohort, Elsewhere) and cohort.client_ids is None
         return cohort, None if unknown else np.asarray(positions)
 
+    def check_identities(self) -> None:
+        """Checks that the data says who the clients are, as it must where they keep a part of the state.
+
+        Raises:
+            TypeError: if it does not.
+        """
+        data = self._data
+        if hasattr(data, "cohort") and not isinstance(data, Elsewhere) and getattr(data, "client_ids", ()) is None:
+            raise TypeError(
+                "clients keep a part of the state, which is known by their ids, and data is a list, which does not say "
+                "who they are; pass a hansa.ClientBatches, a hansa.simulation.ClientData, or a dict from each client's "
+                "id to its examples"
+            )
+
     def summary(self) -> dict[str, Any]:
         """Who there is, for the run's folder; see `hansa.program.population.summary`."""
         return {} if self._sampler is None else summary(self._data)

@@ -34,6 +34,7 @@ from hansa.program.running import Run
 from hansa.program.sinks import Sink, to_sinks
 from hansa.program.step import Step
 from hansa.templates import IterativeProcess
+from hansa.templates.keeping import keeps_at_clients
 
 if TYPE_CHECKING:
     from hansa.simulation import ClientData
@@ -231,6 +232,8 @@ def train(
         evaluate_initial,
         Arguments(step.arguments, arguments, cohorts.clients),
     )
+    if keeps_at_clients(process.state_type):
+        plan.cohorts.check_identities()
     keep = count("keep_checkpoints", keep_checkpoints, 1)
     own_sinks, shown, asked = to_sinks(sinks), to_progress(progress), plan.asked(seed, config)
     check_resume(resume, run_dir, allow_changes)

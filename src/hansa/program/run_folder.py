@@ -17,6 +17,7 @@ from hansa.program.population import read_population
 from hansa.program.run_file import (
     CAPACITY,
     CHECKPOINTS,
+    CLIENTS,
     POPULATION,
     RECORDS,
     ROUNDS,
@@ -140,9 +141,9 @@ class RunFolder:
             path = self.path / name
             if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
                 self._set_aside(path, "it is no file" if not path.is_symlink() else "it is a link")
-        checkpoints = self.path / CHECKPOINTS
-        if os.path.lexists(checkpoints) and not checkpoints.is_dir():
-            self._set_aside(checkpoints, "it is no folder")
+        for name in (CHECKPOINTS, CLIENTS):
+            if os.path.lexists(self.path / name) and not (self.path / name).is_dir():
+                self._set_aside(self.path / name, "it is no folder")
         readers: dict[str, Callable[[Path], object]] = {RUN: read_run, POPULATION: read_population}
         for name, read in readers.items():
             if os.path.lexists(self.path / name):

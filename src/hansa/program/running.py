@@ -21,8 +21,10 @@ from hansa.program.records import COUNTED, EVALUATION, LEFT_OUT, Record, Scalar
 from hansa.program.run_file import RECORDS, ROUNDS, TABLE, RunError
 from hansa.program.run_folder import RunFolder
 from hansa.program.sinks import CSV, JsonLines, Sink, read_json_lines
-from hansa.templates import IterativeProcess
-from hansa.types import FederatedType, is_tensor_structure, to_value
+from hansa.templates.keeping import keeps_at_clients, with_states
+from hansa.types import FederatedType, Struct, StructType, Type, is_federated, is_tensor_structure, to_value
+from hansa.types.client_states import ClientStates
+from hansa.types.values import field_values
 
 _MOST_LISTED = 100
 """So many clients of a round are listed in the run's folder at most; of more, their number is noted."""
@@ -62,9 +64,9 @@ class Run:
 
     def restore(self, initial_state: Any) -> None:
         """Begin with the last checkpoint, or with the initial state."""
-        found, process = None, self._plan.step.process
+        found, kind = None, self._plan.step.state_type
         if self._folder is not None and self._folder.resumed:
-            found = self._folder.checkpoints.newest(process.state_type)
+            found = self._folder.checkpoints.newest(kind)
             done = 0 if found is None else found.round
             if done > self._plan.rounds:
                 raise ValueError(
@@ -75,7 +77,9 @@ class Run:
                 self._folder.checkpoints.clean(done)
         if found is None:
             with part_of(self._name, 0, 1, "initialize"):
-                self.state = process.initialize() if initial_state is None else _checked_state(initial_state, process)
+                begin = self._plan.step.process.initialize
+                state = begin() if initial_state is None else _checked_state(initial_state, kind)
+                self.state = with_states(kind, state, "initial_state")
         else:
             assert self._folder is not None
             self.state, self.done, self.stopped = found.state, found.round, found.stopped
@@ -262,7 +266,12 @@ def _merged(first: Mapping[str, Scalar], second: Mapping[str, Scalar]) -> dict[s
     return {**first, **second}
 
 
-def _checked_state(state: Any, process: IterativeProcess) -> Any:
-    kind = process.state_type
+def _checked_state(state: Any, kind: Type, what: str = "initial_state") -> Any:
+    if isinstance(kind, StructType) and is_federated(kind):
+        parts = zip(kind.fields, field_values(state, kind, what), strict=True)
+        return Struct((name, _checked_state(part, field, f"{what}.{name}")) for (name, field), part in parts)
     member = kind.member if isinstance(kind, FederatedType) else kind
-    return to_value(state, member, "initial_state") if is_tensor_structure(member) else state
+    if isinstance(state, ClientStates) and keeps_at_clients(kind):
+        member.check_assignable_from(state.type_signature, what=what)
+        return state
+    return to_value(state, member, what) if is_tensor_structure(member) else state

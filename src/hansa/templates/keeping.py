@@ -48,11 +48,11 @@ class Keeping(GraphComputation):
         kind, result = self.type_signature.parameter, self.type_signature.result
         assert kind is not None
         if kind is self._state:
-            state = argument = _with_states(kind, argument, "the state")
+            state = argument = with_states(kind, argument, "the state")
         else:
             assert isinstance(kind, StructType)
             given = field_values(argument, kind, f"the argument of {self.name!r}")
-            state = _with_states(self._state, given[0], "the state")
+            state = with_states(self._state, given[0], "the state")
             argument = Struct(zip(kind.names, (state, *given[1:]), strict=True))
         after = super().called_with(argument)
         if self._state.is_assignable_from(result):
@@ -62,11 +62,12 @@ class Keeping(GraphComputation):
         return (result.container or Struct)(zip(result.names, values, strict=True))
 
 
-def _with_states(kind: Type, state: Any, what: str) -> Any:
+def with_states(kind: Type, state: Any, what: str) -> Any:
     """A state with `ClientStates` in the place of what all clients have at first."""
     if isinstance(kind, StructType) and is_federated(kind):
         parts = zip(kind.fields, field_values(state, kind, what), strict=True)
-        return Struct((name, _with_states(field, part, f"{what}.{name}")) for (name, field), part in parts)
+        made = [(name, with_states(field, part, f"{what}.{name}")) for (name, field), part in parts]
+        return (kind.container or Struct)(made)
     listed = isinstance(state, ClientStates | ClientValues | list | tuple)
     return ClientStates(state, kind.member) if keeps_at_clients(kind) and not listed else state  # type: ignore[attr-defined]
 

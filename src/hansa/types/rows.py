@@ -15,17 +15,35 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
+class ReadRows:
+    """Rows that are not in memory: each is read when it is asked for.
+
+    Attributes:
+        shape: `[rows, ...]`.
+        dtype: of their numbers.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __getitem__(self, row: int) -> Array:
+        """A row."""
+        raise NotImplementedError
+
+
 class Block:
     """Some rows, in one array for each tensor. Compared by identity.
 
     Attributes:
-        arrays: for each tensor `[rows, ...]`, in host memory or on one device.
+        arrays: for each tensor `[rows, ...]`, in host memory, on one device or in a file (`ReadRows`).
         size: the number of rows.
+        in_file: whether they are read from a file.
     """
 
     def __init__(self, arrays: Sequence[Any]) -> None:
         self.arrays = tuple(arrays)
         self.size = int(self.arrays[0].shape[0]) if self.arrays else 0
+        self.in_file = any(isinstance(array, ReadRows) for array in self.arrays)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +70,8 @@ class Rows:
 
     def at(self, entry: int) -> list[Any]:
         """An entry's row, tensor by tensor, in host memory."""
-        block, row = self.blocks[self.block[entry]], self.row[entry]
-        return [np.asarray(array)[row] for array in block.arrays]
+        block, row = self.blocks[self.block[entry]], int(self.row[entry])
+        return [_readable(array)[row] for array in block.arrays]
 
     def lies_as(self, other: Rows) -> bool:
         """Whether each entry's row is in the same place as another's."""
@@ -66,11 +84,10 @@ class Rows:
 
     def write(self, out: Sequence[Array]) -> None:
         """Copies all rows, in order, to the beginnings of arrays."""
-        for number, block in enumerate(self.blocks):
+        for number in np.unique(self.block).tolist():
             places = np.flatnonzero(self.block == number)
-            if places.size:
-                for array, target in zip(block.arrays, out, strict=True):
-                    _copy(np.asarray(array), self.row[places], target, places)
+            for array, target in zip(self.blocks[number].arrays, out, strict=True):
+                _copy(_readable(array), self.row[places], target, places)
 
     def replaced(self, entries: npt.NDArray[np.int64], by: Rows) -> Rows:
         """The same with other rows for some entries, which may be new ones after the last. Those of blocks in which
@@ -90,14 +107,20 @@ class Rows:
         numbers[used] = np.arange(len(used))
         return Rows(tuple(self.blocks[i] for i in used.tolist()), numbers[self.block], self.row)
 
-    def sparse(self) -> npt.NDArray[np.int64]:
-        """The entries whose rows lie in blocks of which most rows are nobody's; none, if all blocks together hold no
-        more than twice the rows that somebody has."""
-        held = np.array([block.size for block in self.blocks], np.int64)
-        live = np.bincount(self.block[self.block >= 0], minlength=len(self.blocks))
-        if held.sum() <= 2 * live.sum():
-            return np.zeros(0, np.int64)
-        return np.flatnonzero(np.append(2 * live < held, False)[self.block])
+    def sparse(self, in_files: bool = False) -> npt.NDArray[np.int64]:
+        """The entries whose rows are to be put together, of those in memory, or of those in files.
+
+        They lie in blocks of which most rows are nobody's, if all blocks together hold more than twice the rows that
+        somebody has; and in the smaller half of the blocks, if there are many.
+        """
+        mine = np.array([block.in_file == in_files for block in self.blocks], np.bool_)
+        held = np.where(mine, [block.size for block in self.blocks], 0)
+        live = np.where(mine, np.bincount(self.block[self.block >= 0], minlength=len(self.blocks)), 0)
+        chosen = mine & (2 * live < held) & (held.sum() > 2 * live.sum())
+        if mine.sum() > _MOST_BLOCKS:
+            numbers = np.flatnonzero(mine)
+            chosen[numbers[np.argsort(live[numbers], kind="stable")[: len(numbers) // 2]]] = True
+        return np.flatnonzero(np.append(chosen, False)[self.block])
 
     def merged(self, entries: npt.NDArray[np.int64]) -> Rows:
         """The same, with the rows of some entries in one block of their own."""
@@ -113,14 +136,20 @@ class Rows:
         return Rows.of(arrays, len(self))
 
 
-def _copy(source: Array, rows: npt.NDArray[np.int32], target: Array, places: npt.NDArray[np.int64]) -> None:
+def _readable(array: Any) -> Any:
+    """What rows are read from: an array in host memory, or one in a file."""
+    return array if isinstance(array, ReadRows) else np.asarray(array)
+
+
+def _copy(source: Any, rows: npt.NDArray[np.int32], target: Array, places: npt.NDArray[np.int64]) -> None:
     """`target[places] = source[rows]`, without another copy on the way where rows are large."""
-    if source[:1].nbytes < _LARGE:
+    if not isinstance(source, ReadRows) and source[:1].nbytes < _LARGE:
         target[places] = source[rows]
         return
     for row, place in zip(rows.tolist(), places.tolist(), strict=True):
         target[place] = source[row]
 
 
+_MOST_BLOCKS = 64
 _LARGE = 1 << 12
 """Bytes of a row that are worth a step of Python."""

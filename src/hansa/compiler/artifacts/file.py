@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 from hansa._files import replacing
 from hansa.compiler.artifact_error import ArtifactError
-from hansa.compiler.artifacts.source import ALIGNMENT, Given, Stream, source_of
+from hansa.compiler.artifacts.source import ALIGNMENT, Given, Source, Stream, source_of
+from hansa.types.rows import ReadRows
 
 FORMAT = "hansa artifact"
 VERSION = 2
@@ -40,6 +41,7 @@ _PADDING, _ZIP64 = 0xD935, 20
 """The kind of extra field that only fills, as in Android's archives, and the bytes of the one of entries of 2 GiB."""
 _MOST_HEADER = 10_000
 _SMALL = 1 << 16
+_AT_A_TIME = 1 << 24
 
 
 class Writer:
@@ -200,15 +202,34 @@ class Reader:
             ArtifactError: if they are not those that were written.
         """
         data = self._part(name, self._places[name].size)
-        if self._listed[name] != {"size": len(data), "sha256": _digest([data])}:
+        self._check(name, len(data), _digest([data]))
+        return data
+
+    def checked(self, name: str) -> tuple[Source, int]:
+        """Where an entry's bytes are, after all of them have been read and found right, some at a time.
+
+        Raises:
+            ArtifactError: if they are not those that were written.
+        """
+        start, size = self._start_of(name), self._places[name].size
+        firsts = range(0, size, _AT_A_TIME)
+        pieces = (self._source.read(start + first, min(_AT_A_TIME, size - first)) for first in firsts)
+        self._check(name, size, _digest(pieces))
+        return self._source, start
+
+    def _check(self, name: str, size: int, digest: str) -> None:
+        if self._listed[name] != {"size": size, "sha256": digest}:
             raise ArtifactError(
                 f"{self.name} is damaged, or was changed after it was opened: the entry {name} has another checksum "
                 "than is listed"
             )
-        return data
 
     def _part(self, name: str, size: int) -> memoryview:
         """The first bytes of an entry, unchecked."""
+        return self._source.read(self._start_of(name), size)
+
+    def _start_of(self, name: str) -> int:
+        """Where the bytes of an entry begin."""
         place = self._places[name]
         signature, length, extra = _LOCAL_HEADER.unpack(self._source.read(place.begin, _LOCAL_HEADER.size))
         start = place.begin + _LOCAL_HEADER.size
@@ -219,7 +240,7 @@ class Reader:
             )
         if start + length + extra + place.size > place.end:
             raise ArtifactError(f"{self.name} is damaged: the entry {name} reaches into what comes after it")
-        return self._source.read(start + length + extra, size)
+        return int(start + length + extra)
 
     def _described(self, name: str, data: memoryview | None) -> StoredArray:
         """What an entry says that it holds; of an entry that has been read, or of its beginning."""
@@ -261,6 +282,32 @@ class StoredArray:
             raise ArtifactError(f"{self._reader.name} was changed after it was opened: {self._entry} is another array")
         array = np.frombuffer(data, self._stored, math.prod(self.shape), self._start).reshape(self.shape)
         return array if self.dtype == self._stored else array.view(self.dtype)
+
+    def rows(self) -> StoredRows:
+        """The array, row by row, read when they are asked for; all of it has been found right once.
+
+        Raises:
+            ArtifactError: if the bytes are not those that were written, or are not there any more.
+        """
+        source, start = self._reader.checked(self._entry)
+        return StoredRows(source, start + self._start, self.shape, self.dtype, self._stored)
+
+
+class StoredRows(ReadRows):
+    """An array in a file of which rows are read one by one."""
+
+    def __init__(
+        self, source: Source, start: int, shape: tuple[int, ...], dtype: np.dtype[Any], stored: np.dtype[Any]
+    ) -> None:
+        self.shape, self.dtype = shape, dtype
+        self._source, self._start, self._stored = source, start, stored
+        self._size = math.prod(shape[1:]) * stored.itemsize
+
+    def __getitem__(self, row: int) -> npt.NDArray[Any]:
+        data = self._source.read(self._start + row * self._size, self._size)
+        array = np.frombuffer(data, self._stored, math.prod(self.shape[1:])).reshape(self.shape[1:])
+        found: npt.NDArray[Any] = array if self.dtype == self._stored else array.view(self.dtype)
+        return found if self.shape[1:] else found[()]
 
 
 class _Damaged(Exception):
