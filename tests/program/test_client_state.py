@@ -27,13 +27,15 @@ def alone() -> Any:
 
 
 def segments(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "clients").iterdir())
+    return sorted(path.name for path in (folder / "checkpoints" / "clients").iterdir())
 
 
 def held(folder: Path) -> int:
     """How many rows there are in the files that the newest checkpoint names."""
-    manifest = Reader(max((folder / "checkpoints").iterdir())).manifest
-    return sum(len(Reader(folder / "clients" / name).manifest["client_ids"]) for name in segments_of(manifest))
+    manifest = Reader(max((folder / "checkpoints").glob("*.hansa"))).manifest
+    return sum(
+        len(Reader(folder / "checkpoints" / "clients" / name).manifest["client_ids"]) for name in segments_of(manifest)
+    )
 
 
 def test_a_run_that_is_stopped_and_goes_on_ends_with_the_same_bits(tmp_path: Path, alone: Any) -> None:
@@ -49,10 +51,10 @@ def test_a_run_that_is_stopped_and_goes_on_ends_with_the_same_bits(tmp_path: Pat
 def test_a_checkpoint_writes_what_has_changed_and_merges_what_is_sparse(tmp_path: Path) -> None:
     written = []
     for rounds in range(2, 61, 2):
-        before = set(segments(tmp_path)) if (tmp_path / "clients").is_dir() else set()
+        before = set(segments(tmp_path)) if (tmp_path / "checkpoints" / "clients").is_dir() else set()
         state = run(tmp_path, rounds).state
         new = set(segments(tmp_path)) - before
-        written.append(sum((tmp_path / "clients" / name).stat().st_size for name in new) / 8004)
+        written.append(sum((tmp_path / "checkpoints" / "clients" / name).stat().st_size for name in new) / 8004)
         assert held(tmp_path) <= 2 * len(state.own)
     assert written[0] < 9.9 and np.median(written) < 16 and len(segments(tmp_path)) < 15
 
@@ -62,14 +64,14 @@ def test_segments_that_no_checkpoint_names_are_deleted_and_those_that_are_damage
 ) -> None:
     run(tmp_path, 6)
     named = segments(tmp_path)
-    (tmp_path / "clients" / "round-00000007-0.rows").write_bytes(b"of a run that was killed")
-    newest = tmp_path / "clients" / named[-1]
+    (tmp_path / "checkpoints" / "clients" / "round-00000007-0.rows").write_bytes(b"of a run that was killed")
+    newest = tmp_path / "checkpoints" / "clients" / named[-1]
     whole = newest.read_bytes()
     newest.write_bytes(whole[:3000] + b"other" + whole[3005:])
     with pytest.warns(UserWarning, match="the checkpoint before it is used"):
         assert run(tmp_path, ROUNDS).state == alone
     assert "round-00000007-0.rows" not in segments(tmp_path)
-    for path in (tmp_path / "clients").iterdir():
+    for path in (tmp_path / "checkpoints" / "clients").iterdir():
         path.unlink()
     with pytest.raises(CheckpointError, match="none of the checkpoints"):
         run(tmp_path, ROUNDS + 2)

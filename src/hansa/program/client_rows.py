@@ -18,11 +18,13 @@ import numpy as np
 
 from hansa._files import remove_parts
 from hansa.compiler.artifacts.file import Reader, StoredRows, Writer
-from hansa.program.run_file import CHECKPOINTS, CLIENTS
 from hansa.types import Struct, StructType, Type
 from hansa.types.client_states import ClientStates
 from hansa.types.client_table import ClientTable
 from hansa.types.rows import Block, Rows
+
+CLIENTS = "clients"
+"""The folder of segments, beside the checkpoints that name them."""
 
 _KIND = "client rows"
 _NAME = re.compile(r"round-\d+-\d+\.rows")
@@ -102,9 +104,8 @@ class Segments:
 
 
 def beside(checkpoint: Path) -> Segments:
-    """The segments of a checkpoint: in the run's folder, or beside a checkpoint by itself."""
-    folder = checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else checkpoint.parent
-    return Segments(folder / CLIENTS)
+    """The segments of a checkpoint and of those in the same folder."""
+    return Segments(checkpoint.parent / CLIENTS)
 
 
 def segments_of(manifest: Mapping[str, Any]) -> set[str]:

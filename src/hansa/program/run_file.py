@@ -12,10 +12,9 @@ from hansa._errors import UserError
 from hansa._files import open_regular
 from hansa._warnings import warn
 
-RUN, POPULATION, CHECKPOINTS, CLIENTS = "run.json", "population.json", "checkpoints", "clients"
+RUN, POPULATION, CHECKPOINTS = "run.json", "population.json", "checkpoints"
 RECORDS, TABLE, ROUNDS = "metrics.jsonl", "metrics.csv", "rounds.jsonl"
-"""The files of a run's folder: what was asked, who the clients are, checkpoints, what clients keep, the metrics twice,
-and the rounds."""
+"""The files of a run's folder: what was asked, who the clients are, checkpoints, the metrics twice, and the rounds."""
 
 CAPACITY = "batch_capacity"
 """The key of what was asked that says with how many rows every batch is computed."""

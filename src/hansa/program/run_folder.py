@@ -12,12 +12,12 @@ from hansa._files import is_part, remove_parts, replacing, set_aside
 from hansa._warnings import warn
 from hansa.program.changes import ChangedRunError, Changes, changes_of, noted, told
 from hansa.program.checkpoints import Checkpoints
+from hansa.program.client_rows import CLIENTS
 from hansa.program.lock import LOCK, InUseError, Lock
 from hansa.program.population import read_population
 from hansa.program.run_file import (
     CAPACITY,
     CHECKPOINTS,
-    CLIENTS,
     POPULATION,
     RECORDS,
     ROUNDS,
@@ -141,9 +141,9 @@ class RunFolder:
             path = self.path / name
             if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
                 self._set_aside(path, "it is no file" if not path.is_symlink() else "it is a link")
-        for name in (CHECKPOINTS, CLIENTS):
-            if os.path.lexists(self.path / name) and not (self.path / name).is_dir():
-                self._set_aside(self.path / name, "it is no folder")
+        for path in (self.path / CHECKPOINTS, self.path / CHECKPOINTS / CLIENTS):
+            if os.path.lexists(path) and not path.is_dir():
+                self._set_aside(path, "it is no folder")
         readers: dict[str, Callable[[Path], object]] = {RUN: read_run, POPULATION: read_population}
         for name, read in readers.items():
             if os.path.lexists(self.path / name):
