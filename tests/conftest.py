@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from importlib.metadata import version
@@ -21,9 +22,19 @@ from hypothesis import HealthCheck, settings
 from hansa import _tracebacks
 from hansa.simulation import ImageData, load_mnist
 
+# isort: split
+import jax  # after Hansa, which sets it up
+
 # A shell starts what is to run in the background with Ctrl-C ignored; tests of Ctrl-C are to run there, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# At O0 a program is compiled sooner than it is read from the cache on disk. Processes that tests start have the cache.
+jax.config.update("jax_enable_compilation_cache", False)
+
+# JAX keeps what it has traced, and Python's collector would go through millions of objects again and again.
+gc.freeze()
+gc.set_threshold(50_000, 20, 50)
 
 # Who looks at a test that fails wants to see where.
 _tracebacks.folding = False
