@@ -39,6 +39,7 @@ class Aggregate:
         report: state -> result.
         protected: only the result is to be seen, and no client's contribution.
         terms: what else holds for the contributions.
+        settled: state -> what is needed of it when no client comes any more, to be merged and reported; None if all is.
         lost: state -> whether its result may not be the right one, so that the call is to be made again in a form that
             holds all values; None if that cannot be.
     """
@@ -53,6 +54,7 @@ class Aggregate:
     report: Callable[[Any], Any]
     protected: bool = False
     terms: Terms = NO_TERMS
+    settled: Callable[[Any], Any] | None = None
     lost: Callable[[Any], Any] | None = None
 
     def state(self, start: Any) -> Any:

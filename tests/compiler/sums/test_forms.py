@@ -81,7 +81,7 @@ def _binned(values, factors, split, integers):
 
     start = bins.zero(values.shape[1:], split), jax.tree.map(jnp.asarray, weights.none_yet(integers))
     (sums, known), _ = jax.lax.scan(step, start, (values, factors))
-    return bins.rounded(sums), bins.lost(bins.exponents(sums), known, split)
+    return bins.rounded(sums), bins.lost(bins.exponents([sums]), known, split)
 
 
 def binned(values, factors, split=bins.NARROW, integers=True, order=None):

@@ -12,7 +12,9 @@ places by the largest addend.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -97,9 +99,10 @@ def _exponents(value: Any) -> Any:
     return jnp.where(value == 0, np.uint32(0), np.uint32(1) << (exponent >> np.uint32(3)))
 
 
-def exponents(total: Bins) -> Any:
-    """Those that any addend had, as in `Bins.seen`: a scalar."""
-    return lax.reduce_or(total.seen, tuple(range(total.seen.ndim)))
+def exponents(totals: Sequence[Bins]) -> Any:
+    """Those that any addend of these sums had, as in `Bins.seen`: a scalar."""
+    each = [lax.reduce_or(total.seen, tuple(range(total.seen.ndim))) for total in totals]
+    return functools.reduce(lax.bitwise_or, each)
 
 
 def lost(seen: Any, weights: Weights, split: Split) -> Any:

@@ -118,17 +118,26 @@ def exact_aggregate(given: Aggregate, *, widely: bool) -> Aggregate:
         found = iter(totals)
         return unflatten(kind, [_typed(leaf, found) for leaf in leaves])
 
-    def lost(state: State) -> Any:
-        seen: dict[bins.Split, list[Any]] = {}
+    def seen(state: State) -> dict[bins.Split, Any]:
+        found: dict[bins.Split, list[bins.Bins]] = {}
         for adding, total in zip(each, state.sums, strict=True):
             if adding.split is not None:
-                seen.setdefault(adding.split, []).append(bins.exponents(total))
-        flags = [
-            bins.lost(lax.reduce_or(jnp.stack(found), (0,)), state.weights, split) for split, found in seen.items()
+                found.setdefault(adding.split, []).append(total)
+        return {split: bins.exponents(totals) for split, totals in found.items()}
+
+    def settled(state: State) -> State:
+        left = seen(state)
+        sums = [
+            total if adding.split is None else total._replace(seen=left.pop(adding.split, np.uint32(0)))
+            for adding, total in zip(each, state.sums, strict=True)
         ]
+        return state._replace(sums=tuple(sums))
+
+    def lost(state: State) -> Any:
+        flags = [bins.lost(found, state.weights, split) for split, found in seen(state).items()]
         if of_weights is not None and of_weights.split is not None:
             alone = weights.alone(state.weights)
-            flags.append(bins.lost(bins.exponents(state.weight), alone, of_weights.split))
+            flags.append(bins.lost(bins.exponents([state.weight]), alone, of_weights.split))
         return jnp.stack(flags).any()
 
     return replace(
@@ -138,6 +147,7 @@ def exact_aggregate(given: Aggregate, *, widely: bool) -> Aggregate:
         accumulate=accumulate,
         merge=lambda a, b: merged(merging, a, b),
         report=report,
+        settled=settled if loses else None,
         lost=lost if loses else None,
     )
 

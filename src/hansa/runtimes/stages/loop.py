@@ -27,6 +27,7 @@ from hansa.runtimes.arguments import Static
 from hansa.runtimes.dealt import AXIS, Dealt, ToDeal, Turns, rows_of
 from hansa.runtimes.stages import in_order
 from hansa.runtimes.stages import round as rounds
+from hansa.runtimes.stages.states import merge_devices
 from hansa.types.client_values import shaped
 from hansa.types.rows import Block, Rows
 
@@ -136,8 +137,8 @@ def _advance(
         if number:
             nodes = [aggregate.node for aggregate in program.clients[number - 1].aggregates]
             stage, ordered = in_order.split(program.clients[number - 1])
-            for aggregate, state in zip(stage.aggregates, _one(states), strict=True):
-                merged = rounds.merge_devices(aggregate, state, devices)
+            states = merge_devices(stage.aggregates, _one(states), devices)
+            for aggregate, merged in zip(stage.aggregates, states, strict=True):
                 env[aggregate.node] = aggregate.report(merged)
                 lost += [] if aggregate.lost is None else [aggregate.lost(merged)]
             for aggregate, done in zip(ordered, progress, strict=True):

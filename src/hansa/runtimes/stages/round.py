@@ -26,6 +26,7 @@ from hansa.language.graph import Intrinsic, MakeStruct, Node, RuntimeValue, Sele
 from hansa.runtimes.arguments import Static, unpack
 from hansa.runtimes.dealt import AXIS
 from hansa.runtimes.stages import in_order
+from hansa.runtimes.stages.states import Packing, merge_devices
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,9 @@ def whole(
             broadcasts = {node: evaluate([source], server)[0] for source, node in clients.broadcasts}
             part, ordered = in_order.split(clients)
             states = zeros(part.aggregates, server)
-            states, stacks = fold(program, part, packed, cohort, static, broadcasts, kept, states, at_once)
-            for aggregate, state in zip(part.aggregates, states, strict=True):
-                merged = merge_devices(aggregate, state, devices)
+            states, stacks = fold(program, part, packed, cohort, static, broadcasts, kept, states, at_once, True)
+            states = merge_devices(part.aggregates, states, devices)
+            for aggregate, merged in zip(part.aggregates, states, strict=True):
                 server[aggregate.node] = aggregate.report(merged)
                 lost += [] if aggregate.lost is None else [aggregate.lost(merged)]
             gathered = [gather_devices(stack, cohort, cohort.capacity) for stack in stacks[len(clients.kept) :]]
@@ -183,8 +184,10 @@ def fold(
     kept: Environment,
     states: list[Any],
     at_once: int,
+    first: bool = False,
 ) -> tuple[list[Any], list[Any]]:
-    """This device's clients, in order: the aggregates' states, and what each client keeps, stacked by turn.
+    """This device's clients, in order: the aggregates' states, and what each client keeps, stacked by turn. They are
+    the `first` clients if the states are those of nobody.
 
     The work of `at_once` clients is one vectorised computation; contributions are taken in one after another. What
     clients have kept of earlier stages is stacked by turn, too. The stage's aggregates are sums and the like.
@@ -201,11 +204,16 @@ def fold(
                 env[node] = jax.tree.map(lambda stack: stack[turn], kept[node])
         return env
 
-    return fold_each(stage, read, cohort, states, at_once)
+    return fold_each(stage, read, cohort, states, at_once, first)
 
 
 def fold_each(
-    stage: ClientStage, read: Callable[[Any], Environment], cohort: Cohort, states: list[Any], at_once: int
+    stage: ClientStage,
+    read: Callable[[Any], Environment],
+    cohort: Cohort,
+    states: list[Any],
+    at_once: int,
+    first: bool = False,
 ) -> tuple[list[Any], list[Any]]:
     """`fold`, with a function that gives what a stage's work needs of the client whose turn it is on this device."""
     turns, length = cohort.order.shape[1], cohort.lengths[lax.axis_index(AXIS)]
@@ -215,58 +223,34 @@ def fold_each(
 
     shapes = jax.eval_shape(lambda: work(jnp.int32(0))[1]) if stage.kept else []
     stacks = jax.tree.map(lambda leaf: jnp.zeros((turns, *leaf.shape), leaf.dtype), shapes)
+    packing = Packing(stage.aggregates, states)
 
-    def take(turn: Any, result: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
-        (states, stacks), (contributions, values) = carry, result
-        after = [
-            in_order.accumulated(aggregate, state, given)
-            for aggregate, state, given in zip(stage.aggregates, states, contributions, strict=True)
-        ]
-        return after, jax.tree.map(
+    def take(turn: Any, result: Any, carry: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
+        (packed, stacks), (contributions, values) = carry, result
+        return packing.accumulate(packed, contributions), jax.tree.map(
             lambda stack, value: lax.dynamic_update_index_in_dim(stack, value, turn, 0), stacks, values
         )
 
-    def several(group: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
-        first = group * at_once
-        turns = jnp.minimum(first + jnp.arange(at_once, dtype=jnp.int32), length - 1)
+    def several(group: Any, carry: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
+        begin = group * at_once
+        turns = jnp.minimum(begin + jnp.arange(at_once, dtype=jnp.int32), length - 1)
         results = jax.vmap(work)(turns)
 
-        def one(k: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
-            return take(first + k, jax.tree.map(lambda stack: stack[k], results), carry)
+        def one(k: Any, carry: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
+            return take(begin + k, jax.tree.map(lambda stack: stack[k], results), carry)
 
-        after: tuple[list[Any], list[Any]] = lax.fori_loop(
-            jnp.int32(0), jnp.minimum(jnp.int32(at_once), length - first), one, carry
+        after: tuple[Any, list[Any]] = lax.fori_loop(
+            jnp.int32(0), jnp.minimum(jnp.int32(at_once), length - begin), one, carry
         )
         return after
 
-    def alone(turn: Any, carry: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
+    def alone(turn: Any, carry: tuple[Any, list[Any]]) -> tuple[Any, list[Any]]:
         return take(turn, work(turn), carry)
 
     groups = (length + jnp.int32(at_once - 1)) // jnp.int32(at_once)
-    folded: tuple[list[Any], list[Any]] = lax.fori_loop(
-        jnp.int32(0), groups, several if at_once > 1 else alone, (states, stacks)
-    )
-    return folded
-
-
-# XLA's own smallest and largest over devices leave NaN out on CPUs, so that it would depend on who works where.
-_COLLECTIVES: dict[str, Callable[..., Any]] = {
-    "sum": lax.psum,
-    "min": lambda leaf, axis: lax.all_gather(leaf, axis).min(0),
-    "max": lambda leaf, axis: lax.all_gather(leaf, axis).max(0),
-    "or": lambda leaf, axis: lax.reduce_or(lax.all_gather(leaf, axis), (0,)),
-}
-
-
-def merge_devices(aggregate: Any, state: Any, devices: int) -> Any:
-    """The state of all devices' clients."""
-    if devices == 1:
-        return state
-    return jax.tree.map(
-        lambda name, part: jax.tree.map(lambda leaf: _COLLECTIVES[name](leaf, AXIS), part),
-        aggregate.collective,
-        state,
-    )
+    packed = packing.begin(states) if first else packing.pack(states)
+    packed, stacks = lax.fori_loop(jnp.int32(0), groups, several if at_once > 1 else alone, (packed, stacks))
+    return packing.unpack(packed), stacks
 
 
 def gather_devices(stacks: Any, cohort: Cohort, rows: int) -> Any:
