@@ -110,6 +110,7 @@ def test_any_container_may_be_returned(make: Any) -> None:
         (lambda *x: x, ["int32"], r"takes \*x.*name them one by one"),
         (lambda **x: x, ["int32"], r"takes \*\*x.*name them one by one"),
         (lambda *, x: x, ["int32"], "'x' of '<lambda>' is keyword-only; make it positional"),
+        (lambda *, x=1: x, ["int32"], "'<lambda>' has no parameters, but is given one type: int32"),
         (lambda x: None, ["int32"], "returned None.*is a `return` missing"),
         (lambda x, y: x, ["int32"], r"has 2 parameters \(x, y\), but is given one type: int32"),
         (lambda: 1, ["int32"], r"has no parameters, but is given one type"),

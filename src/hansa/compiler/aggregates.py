@@ -6,7 +6,7 @@ Every aggregate is a monoid: `zero`, `accumulate` a contribution, `merge` two pa
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -16,9 +16,9 @@ from jax import lax
 
 from hansa.compiler.evaluate import call, conform, member, wide
 from hansa.compiler.stored import StoredFold
-from hansa.compiler.terms import NO_TERMS, Terms
 from hansa.language.graph import Intrinsic, Node
 from hansa.language.local import tensors, unflatten
+from hansa.language.terms import NO_TERMS, Terms
 from hansa.types import Struct, Type
 
 
@@ -37,7 +37,6 @@ class Aggregate:
         accumulate: (state, contributions) -> state.
         merge: (state, state) -> state.
         report: state -> result.
-        protected: only the result is to be seen, and no client's contribution.
         terms: what else holds for the contributions.
         settled: state -> what is needed of it when no client comes any more, to be merged and reported; None if all is.
         lost: state -> whether its result may not be the right one, so that the call is to be made again in a form that
@@ -52,7 +51,6 @@ class Aggregate:
     accumulate: Callable[[Any, list[Any]], Any]
     merge: Callable[[Any, Any], Any]
     report: Callable[[Any], Any]
-    protected: bool = False
     terms: Terms = NO_TERMS
     settled: Callable[[Any], Any] | None = None
     lost: Callable[[Any], Any] | None = None
@@ -61,6 +59,11 @@ class Aggregate:
         """The shapes of a state's arrays, from the shapes in the value of `start`."""
         with jax.enable_x64(True):
             return jax.eval_shape(lambda start: jax.tree.map(jnp.asarray, self.zero(start)), start)
+
+    @property
+    def protected(self) -> bool:
+        """Whether only the result is to be seen, and no client's contribution."""
+        return self.terms.protected
 
     @property
     def name(self) -> str:
@@ -77,7 +80,7 @@ def aggregate(node: Intrinsic) -> Aggregate:
     """The aggregation that an intrinsic stands for."""
     if node.functions and isinstance(node.functions[0], StoredFold):
         return _stored(node, node.functions[0])
-    return _MAKERS[node.name](node)
+    return replace(_MAKERS[node.name](node), terms=node.terms)
 
 
 def _leafwise(function: Callable[[Any, Any], Any], state: Any, given: Any) -> Any:
@@ -90,7 +93,7 @@ def as_written(given: Aggregate) -> Aggregate:
     """The aggregation in terms of JAX, where it was loaded from a file and is not the user's own."""
     node = given.node
     own = node.name == "federated_aggregate" or not any(isinstance(fold, StoredFold) for fold in node.functions)
-    return given if own else _MAKERS[node.name](node)
+    return given if own else replace(_MAKERS[node.name](node), terms=node.terms)
 
 
 def _stored(node: Intrinsic, fold: StoredFold) -> Aggregate:
@@ -104,8 +107,7 @@ def _stored(node: Intrinsic, fold: StoredFold) -> Aggregate:
         accumulate=fold.accumulate,
         merge=fold.merge,
         report=fold.report,
-        protected=fold.protected,
-        terms=fold.terms,
+        terms=node.terms,
     )
 
 
@@ -124,17 +126,15 @@ def _sum(node: Intrinsic) -> Aggregate:
         totals = zip(jax.tree.leaves(state), tensors(kind), strict=True)
         return unflatten(kind, [lax.convert_element_type(total, leaf.dtype) for total, leaf in totals])
 
-    protected = node.name.startswith("federated_secure")
     return Aggregate(
         node,
         node.arguments[:1],
-        start=node.arguments[1] if protected else None,
+        start=node.arguments[1] if len(node.arguments) > 1 else None,
         collective="sum",
         zero=lambda _: unflatten(kind, [jnp.zeros(leaf.shape, wide(leaf.dtype)) for leaf in tensors(kind)]),
         accumulate=lambda state, given: _leafwise(lambda x, y: x + y.astype(x.dtype), state, given[0]),
         merge=_add,
         report=report,
-        protected=protected,
     )
 
 

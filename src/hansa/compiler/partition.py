@@ -8,6 +8,7 @@ zips, broadcasts) belongs nowhere: each stage does it again where it needs it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TypeGuard
 
 from hansa.compiler.aggregates import aggregate, is_folded
@@ -312,7 +313,7 @@ def _with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
         case Apply():
             return Apply(node.type, node.computation, inputs[0], where=node.where)
         case Intrinsic():
-            return Intrinsic(node.type, node.name, inputs, node.functions, where=node.where)
+            return replace(node, arguments=inputs)
     assert isinstance(node, Literal | RuntimeValue)
     return node
 

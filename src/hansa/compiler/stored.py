@@ -18,7 +18,6 @@ from jax.export import Exported
 
 from hansa.compiler.artifact_error import ArtifactError
 from hansa.compiler.boundary import flatten, unflatten
-from hansa.compiler.terms import Terms
 from hansa.language.computations import Runnable
 from hansa.portable.sizes import check_at
 from hansa.portable.tensors import Refused
@@ -161,8 +160,6 @@ class StoredFold(Runnable):
         start: the type of the value that the state of no clients is made from, or None.
         functions: zero, accumulate, merge and report, of the arrays of states, contributions and results.
         collective: see `hansa.compiler.aggregates.Aggregate`.
-        protected: see there.
-        terms: see there.
     """
 
     def __init__(
@@ -172,15 +169,11 @@ class StoredFold(Runnable):
         start: Type | None,
         functions: tuple[StoredFunction, StoredFunction, StoredFunction, StoredFunction],
         collective: str | None,
-        protected: bool,
-        terms: Terms,
     ) -> None:
         super().__init__(name, signature)
-        self.terms = terms
         self.start = start
         self.functions = functions
         self.collective = collective
-        self.protected = protected
 
     @property
     def contributions(self) -> tuple[Type, ...]:

@@ -18,6 +18,8 @@ from hansa.types import names as _names
 def parameter_names(function: Callable[..., Any], name: str) -> tuple[str, ...]:
     """The names of a function's parameters, of which there is a fixed number.
 
+    Keyword-only ones that have a default keep it, and are none of these.
+
     Raises:
         TypeError: if it has other ones: `*args`, `**kwargs`, keyword-only, with a default.
     """
@@ -29,6 +31,9 @@ def parameter_names(function: Callable[..., Any], name: str) -> tuple[str, ...]:
     fixed = function.keywords if isinstance(function, partial) else {}
     names = []
     for parameter in signature.parameters.values():
+        has_default = parameter.default is not parameter.empty and parameter.name not in fixed
+        if parameter.kind is parameter.KEYWORD_ONLY and has_default:
+            continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise TypeError(
                 f"{name!r} takes {parameter}: a computation has a fixed number of typed parameters; name them one by "

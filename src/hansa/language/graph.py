@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hansa.language.computation import Computation
+from hansa.language.terms import NO_TERMS, Terms
 from hansa.types import FederatedType, StructType, Type
 
 
@@ -131,11 +132,13 @@ class Intrinsic(Node):
         name: the operation, one of the `federated_*` and `sequence_*` functions of `hansa`.
         arguments: the values it takes.
         functions: the computations it takes, each of a concrete type.
+        terms: what holds for the clients' contributions, of an aggregate.
     """
 
     name: str
     arguments: tuple[Node, ...]
     functions: tuple[Computation, ...] = ()
+    terms: Terms = field(default=NO_TERMS, kw_only=True)
 
     @property
     def inputs(self) -> tuple[Node, ...]:

@@ -15,6 +15,9 @@ import numpy as np
 from hansa.language import operands
 from hansa.language._typing import Function, Operand
 from hansa.language.computations import concrete
+from hansa.language.context import Trace
+from hansa.language.excluding import aggregated, terms_of
+from hansa.language.graph import Node
 from hansa.language.runtime_values import CLIENT_ID
 from hansa.language.tracing import jax_computation
 from hansa.language.values import Value, to_node
@@ -129,11 +132,32 @@ def federated_zip(value: Operand) -> Value:
     return Value(operands.zipped(node, "federated_zip"), trace)
 
 
-def federated_sum(value: Operand) -> Value:
+def federated_sum(
+    value: Operand,
+    *,
+    max_norm: float | None = None,
+    min_cohort: int | None = None,
+    disclosure: str | None = None,
+    count_excluded: bool = False,
+) -> Value:
     """`{T}@CLIENTS -> T@SERVER`: the sum over the clients; zero if there are none. T is numeric, and not bool.
 
     A sum of floats is the exact one, rounded to float64 and then to its dtype: no order of the clients changes it. One
     of integers is taken modulo 2**bits of its dtype, as NumPy's is.
+
+    Args:
+        value: tensors of numbers, or a struct of them.
+        max_norm: a client whose value has a larger Euclidean norm, of all its tensors together, is excluded, as is one
+            whose norm is not a number: it adds zero. To shorten values instead, do so in a local computation.
+        min_cohort: a call in which fewer clients take part is refused, before it has a result.
+        disclosure: what the server of a deployment may see: "each" client's value, or their "sum" only, as of a
+            protected sum; None says nothing. Here it is simulated, and `hansa.explain` tells it.
+        count_excluded: whether the result is a struct of the sum, `sum`, and of how many clients were excluded,
+            `num_excluded`, int64.
+
+    Raises:
+        TypeError, ValueError: if a value or one of these is of another kind. At the call: if there are fewer clients
+            than `min_cohort`.
 
     Examples:
         >>> @hansa.federated_computation("{int32}@CLIENTS")
@@ -141,14 +165,21 @@ def federated_sum(value: Operand) -> Value:
         ...     return hansa.federated_sum(numbers)
         >>> print(total([1, 2, 3]), total([]))
         6 0
+        >>> @hansa.federated_computation("{float32[2]}@CLIENTS")
+        ... def bounded(values):
+        ...     return hansa.federated_sum(values, max_norm=5.0, min_cohort=2, count_excluded=True)
+        >>> bounded([[3.0, 4.0], [1.0, 0.0], [300.0, 400.0]])
+        <sum=[4.0,4.0],num_excluded=1>
     """
-    return _reduce("federated_sum", value)
+    trace, node = _numbers("federated_sum", value, ("int", "float", "complex"), "numbers")
+    terms = terms_of("federated_sum", max_norm=max_norm, min_cohort=min_cohort, disclosure=disclosure)
+    return aggregated("federated_sum", trace, [node], terms, count_excluded, "sum")
 
 
-def federated_min(value: Operand) -> Value:
+def federated_min(value: Operand, *, min_cohort: int | None = None) -> Value:
     """`{T}@CLIENTS -> T@SERVER`: the smallest value over the clients, element by element.
 
-    Without clients it is the largest value of the dtype.
+    Without clients it is the largest value of the dtype. `min_cohort` is as in `federated_sum`.
 
     Examples:
         >>> @hansa.federated_computation("{float32[2]}@CLIENTS")
@@ -157,13 +188,13 @@ def federated_min(value: Operand) -> Value:
         >>> least([[1.0, 9.0], [5.0, 2.0]])
         Array([1., 2.], dtype=float32)
     """
-    return _reduce("federated_min", value)
+    return _extreme("federated_min", value, min_cohort)
 
 
-def federated_max(value: Operand) -> Value:
+def federated_max(value: Operand, *, min_cohort: int | None = None) -> Value:
     """`{T}@CLIENTS -> T@SERVER`: the largest value over the clients, element by element.
 
-    Without clients it is the smallest value of the dtype.
+    Without clients it is the smallest value of the dtype. `min_cohort` is as in `federated_sum`.
 
     Examples:
         >>> @hansa.federated_computation("{float32[2]}@CLIENTS")
@@ -172,15 +203,30 @@ def federated_max(value: Operand) -> Value:
         >>> most([[1.0, 9.0], [5.0, 2.0]])
         Array([5., 9.], dtype=float32)
     """
-    return _reduce("federated_max", value)
+    return _extreme("federated_max", value, min_cohort)
 
 
-def federated_mean(value: Operand, weight: Operand | None = None) -> Value:
+def federated_mean(
+    value: Operand,
+    weight: Operand | None = None,
+    *,
+    max_norm: float | None = None,
+    max_weight: float | None = None,
+    min_cohort: int | None = None,
+    disclosure: str | None = None,
+    count_excluded: bool = False,
+) -> Value:
     """`{T}@CLIENTS, {W}@CLIENTS -> T@SERVER`: the mean over the clients, weighted if a weight is given.
 
     Args:
         value: tensors of float or complex dtype, or a struct of them.
         weight: a scalar of an integer or float dtype per client; by default every client counts the same.
+        max_norm: a client whose value has a larger norm, weights apart, is excluded; see `federated_sum`.
+        max_weight: a client whose weight is larger is excluded, as is one whose weight is not a number.
+        min_cohort: see `federated_sum`.
+        disclosure: see `federated_sum`.
+        count_excluded: whether the result is a struct of the mean, `mean`, and of how many clients were excluded,
+            `num_excluded`, int64.
 
     Returns:
         sum(weight * value) / sum(weight), and zero where the weights sum to zero or there are no clients. Both sums are
@@ -194,11 +240,14 @@ def federated_mean(value: Operand, weight: Operand | None = None) -> Value:
         >>> average([1.0, 2.0], [1, 3])
         np.float32(1.75)
     """
-    trace = operands.require_trace("federated_mean")
-    node = operands.placed(value, "federated_mean", CLIENTS)
-    operands.numeric(operands.member(node), "federated_mean", ("float", "complex"), "floats or complex numbers")
+    trace, node = _numbers("federated_mean", value, ("float", "complex"), "floats or complex numbers")
+    terms = terms_of(
+        "federated_mean", max_norm=max_norm, max_weight=max_weight, min_cohort=min_cohort, disclosure=disclosure
+    )
     if weight is None:
-        return operands.recorded("federated_mean", FederatedType(operands.member(node), SERVER), trace, node)
+        if max_weight is not None:
+            raise TypeError("the max_weight of federated_mean is of weights, and it is given none: give weight, too")
+        return aggregated("federated_mean", trace, [node], terms, count_excluded, "mean")
     weights = operands.placed(weight, "the weight of federated_mean", CLIENTS)
     kind = operands.member(weights)
     if not isinstance(kind, TensorType) or kind.shape != () or dtype_kind(kind.dtype) not in ("int", "float"):
@@ -206,14 +255,20 @@ def federated_mean(value: Operand, weight: Operand | None = None) -> Value:
             f"the weight of federated_mean must be an integer or float scalar at the clients, found {weights.type}; "
             "make one of it in a local computation"
         )
-    return operands.recorded("federated_mean", FederatedType(operands.member(node), SERVER), trace, node, weights)
+    return aggregated("federated_mean", trace, [node, weights], terms, count_excluded, "mean")
 
 
 federated_average = federated_mean
 
 
 def federated_aggregate(
-    value: Operand, zero: Operand, accumulate: Function, merge: Function, report: Function
+    value: Operand,
+    zero: Operand,
+    accumulate: Function,
+    merge: Function,
+    report: Function,
+    *,
+    min_cohort: int | None = None,
 ) -> Value:
     """`{T}@CLIENTS, U, (<U,T> -> U), (<U,U> -> U), (U -> R) -> R@SERVER`: an aggregation of your own.
 
@@ -224,6 +279,7 @@ def federated_aggregate(
         accumulate: (state, contribution) -> state.
         merge: (state, state) -> state, of two partial aggregates.
         report: state -> result.
+        min_cohort: see `federated_sum`.
 
     Clients are accumulated in the cohort's order, in groups of 16, and the states of the groups are merged by a fixed
     binary tree. So the result does not depend on devices, chunks or workers.
@@ -254,7 +310,8 @@ def federated_aggregate(
     reported = concrete(report, state, "the report of federated_aggregate")
     operands.local_result(reported, "the report of federated_aggregate")
     kind = FederatedType(reported.type_signature.result, SERVER)
-    return operands.recorded("federated_aggregate", kind, trace, node, start, functions=(*folds, reported))
+    terms = terms_of("federated_aggregate", min_cohort=min_cohort)
+    return operands.recorded("federated_aggregate", kind, trace, node, start, functions=(*folds, reported), terms=terms)
 
 
 def federated_client_key(key: Operand) -> Value:
@@ -311,11 +368,14 @@ def federated_client_id() -> Value:
     return Value(CLIENT_ID, operands.require_trace("federated_client_id"))
 
 
-def _reduce(name: str, value: Any) -> Value:
+def _numbers(name: str, value: Any, kinds: tuple[str, ...], expected: str) -> tuple[Trace, Node]:
     trace = operands.require_trace(name)
     node = operands.placed(value, name, CLIENTS)
-    if name == "federated_sum":
-        operands.numeric(operands.member(node), name, ("int", "float", "complex"), "numbers")
-    else:
-        operands.numeric(operands.member(node), name, ("int", "float"), "integers or floats")
-    return operands.recorded(name, FederatedType(operands.member(node), SERVER), trace, node)
+    operands.numeric(operands.member(node), name, kinds, expected)
+    return trace, node
+
+
+def _extreme(name: str, value: Any, min_cohort: int | None) -> Value:
+    trace, node = _numbers(name, value, ("int", "float"), "integers or floats")
+    terms = terms_of(name, min_cohort=min_cohort)
+    return operands.recorded(name, FederatedType(operands.member(node), SERVER), trace, node, terms=terms)

@@ -12,6 +12,7 @@ from hansa.language.computation import Computation
 from hansa.language.computations import made
 from hansa.language.context import Trace, current_trace, user_line
 from hansa.language.graph import Intrinsic, MakeStruct, Node
+from hansa.language.terms import NO_TERMS, Terms
 from hansa.language.values import Value, arranged_node, select, to_node
 from hansa.types import (
     CLIENTS,
@@ -45,14 +46,18 @@ def require_trace(name: str) -> Trace:
     return trace
 
 
-def operation(name: str, kind: Type, *arguments: Node, functions: tuple[Any, ...] = ()) -> Node:
+def operation(
+    name: str, kind: Type, *arguments: Node, functions: tuple[Any, ...] = (), terms: Terms = NO_TERMS
+) -> Node:
     """The node of an operation."""
-    return Intrinsic(kind, name, arguments, functions, where=user_line())
+    return Intrinsic(kind, name, arguments, functions, terms=terms, where=user_line())
 
 
-def recorded(name: str, kind: Type, trace: Trace, *arguments: Node, functions: tuple[Any, ...] = ()) -> Value:
+def recorded(
+    name: str, kind: Type, trace: Trace, *arguments: Node, functions: tuple[Any, ...] = (), terms: Terms = NO_TERMS
+) -> Value:
     """The result of an operation, as what the user's function goes on with."""
-    return Value(operation(name, kind, *arguments, functions=functions), trace)
+    return Value(operation(name, kind, *arguments, functions=functions, terms=terms), trace)
 
 
 def member(node: Node) -> Type:

@@ -18,7 +18,8 @@ from hansa.language import operands
 from hansa.language._typing import Operand
 from hansa.language.computation import Computation
 from hansa.language.context import Trace
-from hansa.language.graph import Node
+from hansa.language.excluding import terms_of
+from hansa.language.graph import Intrinsic, Node
 from hansa.language.intrinsics import federated_map
 from hansa.language.tracing import wide_computation
 from hansa.language.values import Value, select, to_node
@@ -40,7 +41,9 @@ Bits: TypeAlias = "int | Struct | Mapping[str, Bits] | Sequence[Bits]"
 """A number of bits for all tensors, or one for each."""
 
 
-def federated_secure_sum(value: Operand, max_input: Operand, *, count_clipped: bool = False) -> Value:
+def federated_secure_sum(
+    value: Operand, max_input: Operand, *, count_clipped: bool = False, min_cohort: int | None = None
+) -> Value:
     """`{T}@CLIENTS -> T@SERVER`: the sum of integers over the clients, of which nobody is to see a single summand.
 
     The sum never wraps: a call with so many clients that their values could add up to more than the dtype holds is
@@ -51,6 +54,7 @@ def federated_secure_sum(value: Operand, max_input: Operand, *, count_clipped: b
             whichever end is nearer, so that none can spoil the sum.
         max_input: a non-negative integer, or one at the server; or a struct like the value, with one for each tensor.
         count_clipped: whether to count the numbers that were outside of the range, in one more protected sum.
+        min_cohort: a call in which fewer clients take part is refused, before it has a result.
 
     Returns:
         The sum, in the dtype of the value. With `count_clipped` a struct of it, `sum`, and of how many numbers all
@@ -71,10 +75,13 @@ def federated_secure_sum(value: Operand, max_input: Operand, *, count_clipped: b
     """
     name = "federated_secure_sum"
     trace, node = _at_clients(value, name)
-    return _secure_sum(name, trace, node, _bounds(max_input, node, f"the max_input of {name}", trace), count_clipped)
+    bounds = _bounds(max_input, node, f"the max_input of {name}", trace)
+    return _secure_sum(name, trace, node, bounds, count_clipped, min_cohort)
 
 
-def federated_secure_sum_bitwidth(value: Operand, bitwidth: Bits, *, count_clipped: bool = False) -> Value:
+def federated_secure_sum_bitwidth(
+    value: Operand, bitwidth: Bits, *, count_clipped: bool = False, min_cohort: int | None = None
+) -> Value:
     """`federated_secure_sum` of integers of at most `bitwidth` bits, 1 to 62: 0 to 2**bitwidth - 1.
 
     `bitwidth` may be a struct like the value, with a number of bits for each tensor.
@@ -97,7 +104,12 @@ def federated_secure_sum_bitwidth(value: Operand, bitwidth: Bits, *, count_clipp
             raise ValueError(f"{what} must be a number of bits from 1 to 62, found {bits!r}")
     bounds = [2 ** int(bits) - 1 for bits in widths]
     _check_constants(bounds, operands.member(node), what)
-    return _secure_sum(name, trace, node, bounds, count_clipped)
+    return _secure_sum(name, trace, node, bounds, count_clipped, min_cohort)
+
+
+def is_bounded(node: Intrinsic) -> bool:
+    """Whether an aggregate is a sum of integers in a range."""
+    return node.name in ("federated_secure_sum", "federated_secure_sum_bitwidth")
 
 
 def check_total(name: str, kind: Type, bounds: list[int], clients: int, where: str = "") -> None:
@@ -243,9 +255,11 @@ def _paths(kind: Type, path: str = "") -> Iterator[tuple[str, TensorType]]:
         yield path, kind
 
 
-def _secure_sum(name: str, trace: Trace, node: Node, bounds: list[int] | Node, count_clipped: bool) -> Value:
+def _secure_sum(
+    name: str, trace: Trace, node: Node, bounds: list[int] | Node, count_clipped: bool, min_cohort: int | None
+) -> Value:
     """The sum of what each client has brought into its range, and perhaps of how often it had to."""
-    kind = operands.member(node)
+    kind, terms = operands.member(node), terms_of(name, min_cohort=min_cohort, disclosure="sum")
     if isinstance(bounds, list):
         limits = Struct((None, np.uint64(bound)) for bound in bounds)
         known = bounds
@@ -259,7 +273,7 @@ def _secure_sum(name: str, trace: Trace, node: Node, bounds: list[int] | Node, c
     clipped = operands.placed(federated_map(clip, Value(given, trace)), name, CLIENTS)
 
     def total(part: Node, bound: Node) -> Value:
-        return Value(operands.operation(name, FederatedType(operands.member(part), SERVER), part, bound), trace)
+        return operands.recorded(name, FederatedType(operands.member(part), SERVER), trace, part, bound, terms=terms)
 
     if not count_clipped:
         return total(clipped, at_server)

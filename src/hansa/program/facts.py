@@ -9,7 +9,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from hansa.compiler.explain.stages import AtClients, Bytes, stages_of
+from hansa.compiler.explain.facts import AtClients, Bytes
+from hansa.compiler.explain.stages import stages_of
 from hansa.compiler.partition import compile_computation
 from hansa.templates import IterativeProcess
 from hansa.types import FederatedType, StructType, Type

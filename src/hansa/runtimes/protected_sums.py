@@ -11,7 +11,7 @@ from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import evaluate, member
 from hansa.compiler.partition import is_aggregate
 from hansa.language.graph import Node, Parameter, walk
-from hansa.language.protected_sums import check_total, largest_bounds
+from hansa.language.protected_sums import check_total, is_bounded, largest_bounds
 
 
 class ProtectedSums:
@@ -28,7 +28,7 @@ class ProtectedSums:
     """
 
     def __init__(self, aggregates: Iterable[Aggregate]) -> None:
-        self._folds = [fold for fold in aggregates if fold.protected]
+        self._folds = [fold for fold in aggregates if is_bounded(fold.node)]
         self._bounds: dict[Node, list[int]] = {}
         asked = []
         for node in dict.fromkeys(fold.start for fold in self._folds if fold.start is not None):

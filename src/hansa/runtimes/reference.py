@@ -21,6 +21,7 @@ from hansa.language.computations import GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, RuntimeValue, Select, walk
 from hansa.language.local import tensors, type_of_arrays, unflatten
 from hansa.language.protected_sums import check_total
+from hansa.language.terms import check_cohort
 from hansa.runtimes.arguments import pack, settle, survey
 from hansa.runtimes.client_sizes import check_client_sizes
 from hansa.runtimes.columns import Room, elements
@@ -150,6 +151,7 @@ class _Call:
                 assert expected is not None
                 return self.run(node.computation, self.listed(inputs[0], argument.type, expected))
             case Intrinsic():
+                check_cohort(node.name, node.terms, self.clients, node.where)
                 return getattr(self, node.name)(node, *inputs)
         raise AssertionError(f"a node of an unknown kind: {node}")
 

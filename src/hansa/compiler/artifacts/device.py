@@ -16,10 +16,10 @@ from hansa.compiler.artifacts.functions import Functions
 from hansa.compiler.artifacts.load import stored
 from hansa.compiler.artifacts.ports import Port, decode_port, distinct, encode_port, listing, picked
 from hansa.compiler.stored import StoredStage, narrow_paths
-from hansa.compiler.terms import NO_TERMS, Terms
 from hansa.language.computations import GraphComputation
 from hansa.language.context import default_runtime, runtime
 from hansa.language.graph import Apply, MakeStruct, Node, Parameter
+from hansa.language.terms import NO_TERMS, Terms
 from hansa.language.values import select
 from hansa.types import FunctionType, SequenceType, Struct, StructType, TensorType, Type
 
@@ -34,15 +34,18 @@ class Contribution:
     Attributes:
         operation: such as `federated_mean`.
         values: what it takes of each client.
-        protected: whether no one but the client may see it; only the aggregate is to be known.
         terms: what else holds for it: `disclosure`, `bound`, `max_weight` and `min_cohort`, None where nothing is
             said.
     """
 
     operation: str
     values: tuple[Port, ...]
-    protected: bool
     terms: Terms = NO_TERMS
+
+    @property
+    def protected(self) -> bool:
+        """Whether no one but the client may see it; only the aggregate is to be known."""
+        return self.terms.protected
 
 
 @boundaries
@@ -84,7 +87,6 @@ class DeviceStage:
             Contribution(
                 str(part["operation"]),
                 tuple(next(given) for _ in part["values"]),
-                bool(part["protected"]),
                 Terms.decode(part),
             )
             for part in parts

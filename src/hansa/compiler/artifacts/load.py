@@ -19,10 +19,10 @@ from hansa.compiler.artifacts.functions import Functions
 from hansa.compiler.artifacts.ports import Ports
 from hansa.compiler.artifacts.types import decode_type, state_types
 from hansa.compiler.stored import ReadArray, StoredFold, StoredFunction, StoredStage, Vectorised, narrow_paths, unplaced
-from hansa.compiler.terms import Terms
 from hansa.language.computations import GraphComputation
 from hansa.language.each import stacked_type
 from hansa.language.graph import Apply, Intrinsic, MakeStruct, Node
+from hansa.language.terms import Terms
 from hansa.language.values import select
 from hansa.types import SERVER, FederatedType, FunctionType, SequenceType, StructType
 
@@ -163,10 +163,8 @@ class ProgramDecoder:
             start,
             (zero, accumulate, merge, report),
             found["collective"],
-            bool(found["protected"]),
-            Terms.decode(found),
         )
-        return Intrinsic(kind, found["operation"], tuple(arguments), (fold,))
+        return Intrinsic(kind, found["operation"], tuple(arguments), (fold,), terms=Terms.decode(found))
 
     def _input(self, found: dict[str, Any]) -> Node:
         """What a stage takes, which is of the type that is said."""

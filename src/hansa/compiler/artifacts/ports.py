@@ -12,7 +12,7 @@ from typing import Any
 
 from hansa.compiler.artifacts.types import decode_type, encode_type
 from hansa.compiler.stored import unplaced
-from hansa.compiler.terms import Terms
+from hansa.language.terms import Terms
 from hansa.types import Struct, Type
 from hansa.types.mismatch import describe
 
@@ -77,7 +77,6 @@ class AggregatePorts:
         state: the types of a state's arrays; None if the file, of version 1, does not say.
         result: what its report gives.
         collective: how states merge in one operation: `sum`, `min`, `max`, or None.
-        protected: whether only the result is to be seen, and no client's contribution.
         terms: what else holds for contributions.
     """
 
@@ -87,8 +86,12 @@ class AggregatePorts:
     state: tuple[Type, ...] | None
     result: Port
     collective: str | None
-    protected: bool
     terms: Terms
+
+    @property
+    def protected(self) -> bool:
+        """Whether only the result is to be seen, and no client's contribution."""
+        return self.terms.protected
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,6 @@ def _aggregate(found: dict[str, Any]) -> AggregatePorts:
         None if state is None else tuple(map(decode_type, state)),
         decode_port(found["result"]),
         found["collective"],
-        bool(found["protected"]),
         Terms.decode(found),
     )
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from hansa._tracebacks import boundaries
+from hansa.compiler.explain.facts import AtClients, AtServer, Bytes
 from hansa.compiler.explain.flops import Flops
 from hansa.compiler.explain.picture import picture_of
-from hansa.compiler.explain.stages import AtClients, AtServer, Bytes, stages_of
+from hansa.compiler.explain.stages import stages_of
 from hansa.compiler.explain.text import text_of
 from hansa.compiler.partition import compile_computation
 from hansa.language.computation import Computation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hansa.compiler.explain.stages import Broadcast, Bytes, Report, sliced
+from hansa.compiler.explain.facts import Broadcast, Bytes, Report, sliced
 from hansa.types import Type
 
 MOST = 6

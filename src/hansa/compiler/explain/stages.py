@@ -1,14 +1,13 @@
-"""What the stages of a program receive, compute, keep and send: the facts that the text and the picture show."""
+"""What the stages of a program receive, compute, keep and send, read off the program."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import member, sequence_elements
-from hansa.compiler.explain.flops import Flops, amount
+from hansa.compiler.explain.facts import AtClients, AtServer, Broadcast, Bytes, Held, Operation, Report
 from hansa.compiler.explain.work import Work, element_of, is_work
 from hansa.compiler.partition import is_aggregate, is_argument
 from hansa.compiler.program import Program, ServerStage
@@ -17,165 +16,6 @@ from hansa.language.computation import Computation
 from hansa.language.computations import GraphComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, RuntimeValue, Select, walk
 from hansa.types import CLIENTS, FederatedType, SequenceType, StructType, TensorType, Type, is_federated
-
-
-class Bytes(int):
-    """A number of bytes that is known before there is data, which is an int; `exact` if there are no others."""
-
-    exact: bool
-
-    def __new__(cls, known: int = 0, exact: bool = True) -> Bytes:  # noqa: D102
-        self = super().__new__(cls, known)
-        self.exact = exact
-        return self
-
-    @classmethod
-    def of(cls, kinds: Iterable[Type]) -> Bytes:
-        """The size of values of these types."""
-        sizes = [size for kind in kinds for size in tensor_sizes(kind)]
-        return cls(sum(size for size in sizes if size is not None), None not in sizes)
-
-    @classmethod
-    def total(cls, parts: Iterable[Bytes]) -> Bytes:
-        """All of them together."""
-        found = list(parts)
-        return cls(sum(found), all(part.exact for part in found))
-
-    @property
-    def short(self) -> str:
-        """`1.63 MB`, `8 bytes`, `4 bytes + ?`."""
-        text = f"{int(self):,} byte{'' if self == 1 else 's'}" if self < 10_000 else amount(int(self), "B")
-        return text if self.exact else f"{text} + ?"
-
-    def __str__(self) -> str:
-        return f"{int(self):,} byte{'' if self == 1 else 's'}" + ("" if self.exact else " + ?")
-
-
-@dataclass(frozen=True)
-class Held:
-    """A value at one place.
-
-    Attributes:
-        name: what it is called in the computation, or what made it.
-        type: its type there.
-    """
-
-    name: str
-    type: Type
-
-
-@dataclass(frozen=True)
-class Operation:
-    """A computation that one place does.
-
-    Attributes:
-        name: that of the local computation, or of the aggregation whose result is made.
-        type: what comes out, at that place.
-        flops: the floating-point operations.
-        parts: the computations that it is composed of, if it is, with `per batch` and the like after their names.
-    """
-
-    name: str
-    type: Type
-    flops: Flops
-    parts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Broadcast:
-    """What each client gets from the server.
-
-    Attributes:
-        name: what is sent.
-        type: its type; of what was selected, that of one slice.
-        bytes: the size for one client.
-        slices: how many slices a client selects by keys, or None if all clients get the same.
-    """
-
-    name: str
-    type: Type
-    bytes: Bytes
-    slices: int | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """What each client gives to the server, and what becomes of it there.
-
-    Attributes:
-        into: what the server makes of all clients' reports: "sum", "mean", "secure_sum" and so on; "collect" for a
-            sequence of them, "stack" for arrays of them, "select" for the keys of slices.
-        name: what is given.
-        types: the types of its parts: a value, and its weight if it has one.
-        bytes: the size of one client's.
-        protected: the server is to see only the sum; it would see each client's report otherwise.
-        flops: what the server does to add one client's.
-    """
-
-    into: str
-    name: str
-    types: tuple[Type, ...]
-    bytes: Bytes
-    protected: bool
-    flops: Flops
-
-
-@dataclass(frozen=True)
-class AtServer:
-    """A server stage.
-
-    Attributes:
-        number: its place among the server stages.
-        passes: values it had already, for the clients or for the result.
-        computes: what it computes, in order.
-        holds: what it has of each client, not added up.
-    """
-
-    number: int
-    passes: tuple[Held, ...]
-    computes: tuple[Operation, ...]
-    holds: tuple[Report, ...] = ()
-
-    @property
-    def flops(self) -> Flops:
-        """All that it computes; adding up the clients' reports is theirs (`Report.flops`)."""
-        return Flops.total(operation.flops for operation in self.computes)
-
-
-@dataclass(frozen=True)
-class AtClients:
-    """A client stage, as one client does it.
-
-    Attributes:
-        number: its place among the client stages.
-        receives: what comes from the server.
-        has: what the client has: its data, its number, what it kept.
-        computes: what it computes, in order.
-        reports: what goes to the server.
-        keeps: what stays with the client, for a later stage or as its part of the result.
-    """
-
-    number: int
-    receives: tuple[Broadcast, ...]
-    has: tuple[Held, ...]
-    computes: tuple[Operation, ...]
-    reports: tuple[Report, ...]
-    keeps: tuple[Held, ...]
-
-    @property
-    def flops(self) -> Flops:
-        """All that one client computes."""
-        return Flops.total(operation.flops for operation in self.computes)
-
-    @property
-    def bytes_down(self) -> Bytes:
-        """The size of what one client receives."""
-        return Bytes.total(broadcast.bytes for broadcast in self.receives)
-
-    @property
-    def bytes_up(self) -> Bytes:
-        """The size of what one client reports."""
-        return Bytes.total(report.bytes for report in self.reports)
 
 
 def stages_of(program: Program) -> tuple[AtServer | AtClients, ...]:
@@ -218,12 +58,12 @@ def _clients(number: int, program: Program, work: Work) -> AtClients:
     reports = [_report(fold, work) for fold in stage.aggregates]
     for source, whole in stage.collected:
         kind, into = member(source.type), whole.name.removeprefix("federated_")
-        reports.append(Report(into, name_of(source), (kind,), Bytes.of([kind]), False, Flops()))
+        reports.append(Report(into, name_of(source), (kind,), Bytes.of([kind])))
     for node in selects:
         receives.append(_slices(node))
         keys = node.arguments[0]
         kind = member(keys.type)
-        reports.append(Report("select", name_of(keys), (kind,), Bytes.of([kind]), False, Flops()))
+        reports.append(Report("select", name_of(keys), (kind,), Bytes.of([kind])))
     return AtClients(
         number,
         tuple(receives),
@@ -237,7 +77,7 @@ def _clients(number: int, program: Program, work: Work) -> AtClients:
 def _report(fold: Aggregate, work: Work) -> Report:
     kinds = tuple(member(node.type) for node in fold.contributions)
     name = " by ".join(map(name_of, fold.contributions))  # a value by its weight, if there are two
-    return Report(fold.name, name, kinds, Bytes.of(kinds), fold.protected, work.folding(fold))
+    return Report(fold.name, name, kinds, Bytes.of(kinds), work.folding(fold), fold.terms)
 
 
 def _slices(node: Intrinsic) -> Broadcast:
@@ -249,11 +89,6 @@ def _slices(node: Intrinsic) -> Broadcast:
     kind = found.element if isinstance(found, SequenceType) else found
     size = Bytes.of([kind])
     return Broadcast(name_of(source), kind, Bytes(number * size, size.exact), number)
-
-
-def sliced(sent: Broadcast) -> str:
-    """How many slices a client gets of what."""
-    return f"{'one slice' if sent.slices == 1 else f'{sent.slices} slices'} of {sent.name}"
 
 
 def _kept(program: Program, number: int) -> list[Node]:
@@ -374,21 +209,6 @@ def _joined(nodes: tuple[Node, ...]) -> str:
         return name_of(source) if len(nodes) == len(kind) else f"{len(nodes)} fields of {name_of(source)}"
     names = list(dict.fromkeys(map(name_of, nodes)))
     return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more"
-
-
-def tensor_sizes(kind: Type) -> list[int | None]:
-    """The size in bytes of each tensor in an unplaced type; None where it is not known."""
-    if isinstance(kind, StructType):
-        return [size for field in kind for size in tensor_sizes(field)]
-    if isinstance(kind, SequenceType):
-        return [None]
-    assert isinstance(kind, TensorType)
-    size: Any = kind.dtype.itemsize
-    if None in kind.shape or kind.dtype.kind == "U":
-        return [None]
-    for dim in kind.shape:
-        size *= dim
-    return [size]
 
 
 def is_local(program: Program) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hansa.compiler.evaluate import member
+from hansa.compiler.explain.facts import AtClients, AtServer, Bytes, Operation, Report, sliced, tensor_sizes
 from hansa.compiler.explain.flops import Flops
-from hansa.compiler.explain.stages import AtClients, AtServer, Bytes, Operation, Report, is_local, sliced, tensor_sizes
+from hansa.compiler.explain.stages import is_local
 from hansa.compiler.program import Program
 from hansa.types import Type
 from hansa.types.layout import WIDTH, lay_out
@@ -61,7 +62,7 @@ def _clients(stage: AtClients) -> list[str]:
     lines += _computes(stage.computes)
     for report in stage.reports:
         shown = " and ".join(map(short, report.types))
-        mark = ", protected" if report.protected else ""
+        mark = "".join(f", {said}" for said in ("protected" if report.protected else "", str(report.terms)) if said)
         lines.append(f"  reports    {report.name}: {shown}, {report.bytes} -> {report.into} at the server{mark}")
     lines += [f"  keeps      {held.name}: {short(held.type)}, stays with the client" for held in stage.keeps]
     lines.append(f"  traffic    {stage.bytes_down} down, {stage.bytes_up} up, per client")

@@ -19,6 +19,7 @@ from hansa.compiler.partition import is_stacked
 from hansa.compiler.sequences import NeedsSizes
 from hansa.compiler.stacks import NeedsNumber
 from hansa.language.computation import Computation
+from hansa.language.terms import check_cohort
 from hansa.runtimes.arguments import Static
 from hansa.runtimes.columns import without_elements
 from hansa.runtimes.dealt import AXIS, Turns, rows_of
@@ -242,8 +243,10 @@ class InProcessRuntime:
         return list(values)
 
     def _check_sums(self, compiled: Compiled, clients: int, packed: Any, static: Static) -> None:
-        """Refuses a call whose protected sums might not fit, before any client works."""
+        """Refuses a call of too few clients, or whose protected sums might not fit, before any client works."""
         program, asked = compiled.program, list(compiled.protected.asked)
+        for fold in (fold for stage in program.clients for fold in stage.aggregates):
+            check_cohort(fold.node.name, fold.terms, clients, fold.node.where)
 
         def bounds(packed: Any) -> list[Any]:
             return evaluate(asked, rounds.server_environment(program, packed, static))

@@ -18,12 +18,14 @@ from hansa.compiler.artifacts.ports import by_name, listing, picked
 from hansa.compiler.connections import Connections
 from hansa.compiler.evaluate import evaluate
 from hansa.language.computation import Computation
+from hansa.language.protected_sums import is_bounded
 from hansa.runtimes import leaves
 from hansa.runtimes.protected_sums import ProtectedSums
 from hansa.runtimes.results import assemble
 from hansa.runtimes.stages import in_order
 from hansa.runtimes.stages import round as rounds
 from hansa.runtimes.stages.compiled import Compiled
+from hansa.runtimes.stages.counting import check, counted
 from hansa.runtimes.stages.devices import Devices
 from hansa.runtimes.stages.place import Place, struct_of, whole_argument
 from hansa.types import Struct, StructType, to_value
@@ -91,6 +93,7 @@ class Stages:
         if sums not in ("exact", "wide", "fast"):
             raise ValueError(f"sums must be 'exact', 'wide' or 'fast', found {sums!r}")
         self._compiled = compiled = Compiled.of(computation, sums)
+        compiled.program = counted(compiled.program)
         self._connections = connections = Connections(compiled.program)
         devices = Devices([jax.devices()[0] if device is None else device])
         self._place = place = Place(compiled, connections, devices)
@@ -216,6 +219,7 @@ class ClientStage:
         self.protected = tuple(port(fold.node).name for fold in self._stage.aggregates if fold.protected)
         self.contributions = tuple(map(place.connections.contribution, self._stage.aggregates))
         self._protected = ProtectedSums(self._stage.aggregates)
+        self._bounded = [port(fold.node).name for fold in self._stage.aggregates if is_bounded(fold.node)]
         self._given = StructType([(port.name, port.type) for port in self.contributions])
 
     def work(self, sent: Values, own: Values, batch_rows: int | None = None) -> Struct:
@@ -284,24 +288,24 @@ class ClientStage:
 
         Args:
             known: a value for each of `starts`, outputs of the server stage before; most aggregates have none.
-            clients: how many clients there will be at most, in all states that are merged; where something is
-                `protected`, it must be said.
+            clients: how many clients there will be at most, in all states that are merged; where there are protected
+                sums of bounded integers, it must be said.
 
         Raises:
             TypeError: if a value is missing.
             ValueError: if a protected sum of so many clients might not fit its dtype.
         """
         stage, nodes = self._stage, self._nodes.starts
-        if self.protected:
-            self._check_protected(known, clients)
+        if self._bounded:
+            self._check_bounded(known, clients)
         place = self._place
         found = place.compute(("zero", self._number), nodes, known, lambda env: rounds.zeros(stage.aggregates, env))
         return struct_of(self.reports, found)
 
-    def _check_protected(self, known: Values, clients: int | None) -> None:
+    def _check_bounded(self, known: Values, clients: int | None) -> None:
         if clients is None:
             raise TypeError(
-                f"say how many clients there will be at most, zero(…, clients=…): {', '.join(self.protected)} is to be "
+                f"say how many clients there will be at most, zero(…, clients=…): {', '.join(self._bounded)} is to be "
                 "known to fit its dtype before any client works"
             )
         if isinstance(clients, bool) or not isinstance(clients, int | np.integer) or clients < 0:
@@ -360,16 +364,18 @@ class ClientStage:
         Raises:
             ValueError: if the state is none of this stage.
             NeedsWideSums: if a sum may not be exact (`hansa.NeedsWideSums`).
+            ValueError: if there are contributions of fewer clients than an aggregate's `min_cohort`.
         """
-        aggregates = self._stage.aggregates
+        aggregates, given = self._stage.aggregates, self._states(state, "the state")
+        for aggregate, of_clients in zip(aggregates, given, strict=True):
+            check(aggregate, of_clients)
 
         def report(states: list[Any]) -> tuple[list[Any], Any]:
             pairs = list(zip(aggregates, states, strict=True))
             lost = [aggregate.lost(state) for aggregate, state in pairs if aggregate.lost is not None]
             return [aggregate.report(state) for aggregate, state in pairs], rounds.any_of(lost)
 
-        args = (self._states(state, "the state"),)
-        values, lost = self._place.call(("report", self._number), report, args)
+        values, lost = self._place.call(("report", self._number), report, (given,))
         try:
             rounds.check(lost)
         except rounds.NeedsWideSums as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 DISCLOSURES = ("each", "sum", "noised sum")
@@ -17,7 +17,7 @@ class Terms:
 
     Attributes:
         disclosure: what the server sees, of `DISCLOSURES`.
-        bound: how large a client's contribution may be.
+        bound: how large the norm of a client's contribution may be.
         max_weight: how large its weight may be.
         min_cohort: of how many clients there must be contributions for there to be a result.
 
@@ -42,15 +42,52 @@ class Terms:
         if least is not None and (isinstance(least, bool) or not isinstance(least, int) or least < 1):
             raise ValueError(f"min_cohort is a positive number of clients; found {least!r}")
 
+    @property
+    def protected(self) -> bool:
+        """Whether only the aggregate is to be seen, and no client's contribution."""
+        return self.disclosure in ("sum", "noised sum")
+
+    def __str__(self) -> str:
+        said = [
+            "" if self.bound is None else f"norm at most {self.bound:g}",
+            "" if self.max_weight is None else f"weight at most {self.max_weight:g}",
+            "" if self.min_cohort is None else f"of at least {self.min_cohort} clients",
+        ]
+        return ", ".join(filter(None, said))
+
     def encode(self) -> dict[str, Any]:
         """What `decode` reads, among other things of a manifest."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def decode(cls, found: Mapping[str, Any]) -> Terms:
-        """What a manifest says of an aggregate; what it does not say is None."""
-        return cls(**{field.name: found.get(field.name) for field in fields(cls)})
+        """What a manifest says of an aggregate; what it does not say is None.
+
+        Older ones say only whether it is protected.
+        """
+        said = cls(**{field.name: found.get(field.name) for field in fields(cls)})
+        return replace(said, disclosure="sum") if said.disclosure is None and found.get("protected") else said
 
 
 NO_TERMS = Terms()
 """What holds where nothing is said."""
+
+
+def check_cohort(name: str, terms: Terms, clients: int, where: str = "") -> None:
+    """Checks that there are as many clients as an aggregate needs for a result.
+
+    Args:
+        name: the operation.
+        terms: what holds for it.
+        clients: how many take part.
+        where: the user's line.
+
+    Raises:
+        ValueError: if there are fewer.
+    """
+    least = terms.min_cohort
+    if least is not None and clients < least:
+        raise ValueError(
+            f"{name}{f' at {where}' if where else ''} is to be of at least min_cohort={least} clients, and "
+            f"{clients} take{'s' if clients == 1 else ''} part: there is no result; let more clients take part"
+        )
