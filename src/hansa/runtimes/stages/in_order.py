@@ -18,7 +18,7 @@ from jax import lax
 
 from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import member
-from hansa.compiler.explain.stages import tensor_sizes
+from hansa.compiler.explain.facts import tensor_sizes
 from hansa.compiler.program import ClientStage, Program
 from hansa.runtimes.leaves import LEAF
 
