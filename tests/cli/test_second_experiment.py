@@ -16,6 +16,7 @@ import pytest
 
 from hansa.cli import _places
 from hansa.program import load_checkpoint, write_report
+from hansa.program.lock import Lock
 from tests.cli.test_strangers import MODEL, hansa
 from tests.program.digits import assert_same_bits
 
@@ -156,11 +157,21 @@ def test_each_run_without_a_name_has_a_folder_of_its_own(project: Path, monkeypa
     assert not first.with_name(f"{first.name}-3").exists() and not (project / "runs" / "first-2").exists()
 
 
+def test_a_run_in_use_is_left_alone_and_another_can_begin(project: Path) -> None:
+    lock = Lock(project / "runs" / "first")
+    try:
+        result = hansa("train", project, "--rounds", 9)
+    finally:
+        lock.release()
+    assert result.exit_code == 1 and "is in use by process" in result.stderr
+    assert result.stderr.endswith("\nhansa train project --rounds 9 --fresh begins a new run.\n"), result.stderr
+
+
 def test_another_model_cannot_go_on_with_the_old_weights(project: Path) -> None:
     (project / "model.py").write_text(MODEL.replace("np.zeros((64, 10), np.float32)", "{'w': np.zeros((64, 10))}"))
     (project / "model.py").write_text((project / "model.py").read_text().replace("@ weights", "@ weights['w']"))
     result = hansa("train", project, "--allow-changes")
-    assert result.exit_code == 1 and "A new run can begin with it: hansa train project --fresh" in result.stderr
+    assert result.exit_code == 1 and "hansa train project --fresh begins a new run." in result.stderr
     told = hansa("train", project, "--allow-changes", "--set", "data.partition.clients=4")
     assert "clients was 3, and is now 4" in told.stderr, told.output
     assert typed(told.stderr) == [

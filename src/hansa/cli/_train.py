@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -210,7 +210,9 @@ def execute(job: Job, as_json: bool, allow_changes: bool = False) -> bool:
     Returns:
         Whether it came to its end; not if the user pressed Ctrl-C.
     """
-    begin, done = time.perf_counter(), _done(job)
+    begin = time.perf_counter()
+    with _told_how_to_begin(job):
+        done = _done(job)
     experiment = Experiment(job.config)
     progress: Any
     if as_json:
@@ -220,16 +222,11 @@ def execute(job: Job, as_json: bool, allow_changes: bool = False) -> bool:
         say(_summary(experiment, job.rounds) if job.head is None else job.head(experiment))
         progress = TableProgress(console) if console.is_terminal else to_file(sys.stdout, closing=False)
     try:
-        result = experiment.train(job.folder, job.known, job.rounds, progress, allow_changes)
+        with _told_how_to_begin(job):
+            result = experiment.train(job.folder, job.known, job.rounds, progress, allow_changes)
     except ChangedRunError as error:  # of what no key says, such as a file of data that has others in it
         may_change = not allow_changes and "clients" not in error.changes
         raise ChangedError(job.folder, told(error.changes), _instead(job, may_change)) from None
-    except CheckpointError as error:
-        if not allow_changes:
-            raise
-        raise CheckpointError(
-            f"{error}\nA new run can begin with it: {command(*_train_words(job), '--fresh')}"
-        ) from None
     files = _leave(experiment, result, job.title)
     if as_json:
         print_json(
@@ -246,6 +243,19 @@ def execute(job: Job, as_json: bool, allow_changes: bool = False) -> bool:
     else:
         _tell(job, result, files, done, time.perf_counter() - begin)
     return not _by_user(result)
+
+
+@contextlib.contextmanager
+def _told_how_to_begin(job: Job) -> Iterator[None]:
+    """Where a run's folder cannot be used, its checkpoints cannot be read, or do not fit what is asked for, what to
+    type for a new run is said, too."""
+    try:
+        yield
+    except ChangedRunError:
+        raise
+    except (CheckpointError, RunError) as error:
+        error.args = (f"{error}\n{command(*_train_words(job), '--fresh')} begins a new run.",)
+        raise
 
 
 def _done(job: Job) -> int:

@@ -284,8 +284,8 @@ class Checkpoints:
                 raise problem
         if problems:
             raise CheckpointError(
-                f"none of the checkpoints in {self._folder} can be read, the newest because {problems[0]}; remove the "
-                "folder of the run to begin anew"
+                f"none of the checkpoints in {self._folder} can be read, the newest because {problems[0]}; a new run "
+                "begins in another folder"
             )
         return None
 
