@@ -130,13 +130,16 @@ CASES = {
     "two outputs, loss weights": (two_headed, FEATURES, {"class": CLASSES, "value": BINARY}, lambda: optimizers.SGD(0.1), {"class": CROSS_ENTROPY, "value": "mse"}, {"class": ["accuracy"]}),
 }
 # fmt: on
+SLOW = {"cnn, momentum", "lstm, sgd"}
 
 
 def cut(arrays, start):
     return jax.tree.map(lambda a: a[start : start + BATCH], arrays)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in CASES]
+)
 def test_one_client_and_one_epoch_equal_fit(case):
     build, x, y, optimizer, loss, metrics = CASES[case]
     keras.utils.set_random_seed(1)
