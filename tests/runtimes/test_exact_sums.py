@@ -131,6 +131,20 @@ def test_nan_and_infinity_stay_where_they_are(runtime):
         np.testing.assert_array_equal(part, np.full((40, 30), one, np.float32))
 
 
+@pytest.mark.parametrize("weight", ["float32", "float64"])
+def test_at_the_ends_of_float64_all_runtimes_have_the_same(weight):
+    most, tiny = np.finfo(np.float64).max, np.finfo(np.float64).tiny
+    values = [np.array(row) for row in ([most, most, tiny / 2, 1.0], [most, -most, tiny / 2, 2.0])]
+    least = np.finfo(weight).smallest_subnormal
+    for weights in ([1.0, 1.0], [2.0, 3.0], [0.5, 0.25], [least, least]):
+        found = []
+        for runtime in ("one device", "reference"):
+            with hansa.runtime(RUNTIMES[runtime]()):
+                found.append(computation((4,), weight, "float64")(values, list(np.array(weights, weight))))
+        for compiled, plain in zip(*found, strict=True):
+            np.testing.assert_array_equal(np.asarray(compiled), plain, err_msg=str(weights))
+
+
 def test_ten_thousand_clients():
     rng = np.random.default_rng(4)
     values = [np.float32(x) for x in rng.normal(size=10_000) * 10.0 ** rng.integers(-20, 20, 10_000)]

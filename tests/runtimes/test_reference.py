@@ -316,3 +316,16 @@ def test_a_loaded_computation_is_for_the_other_runtime(tmp_path: Path) -> None:
     assert loaded([1, 2]) == 3
     with hansa.runtime(hansa.ReferenceRuntime()), pytest.raises(TypeError, match=r"loaded.*InProcessRuntime\(\)"):
         loaded([1, 2])
+
+
+def test_of_two_zeros_the_negative_one_is_less_in_any_order_in_both_runtimes():
+    extremes = hansa.federated_computation(
+        lambda x: [hansa.federated_min(x), hansa.federated_max(x)], "{float32[2]}@CLIENTS"
+    )
+    values = [np.float32([0.0, -0.0]), np.float32([-0.0, 0.0]), np.float32([1.0, -1.0])]
+    for runtime in (WHOLE, hansa.ReferenceRuntime()):
+        for order in ([0, 1, 2], [1, 2, 0]):
+            with hansa.runtime(runtime):
+                low, high = extremes([values[i] for i in order])
+            assert np.signbit(low).tolist() == [True, True] and (low[0], high[1]) == (0, 0)
+            assert not np.signbit(high).any()

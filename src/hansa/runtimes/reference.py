@@ -242,7 +242,12 @@ class _Call:
             limits = np.iinfo(values.dtype) if kind_of(values.dtype) == "int" else None
             last = (limits.max if low else limits.min) if limits else (np.inf if low else -np.inf)
             padded = np.concatenate([np.full((1, *values.shape[1:]), last, values.dtype), values])
-            return padded.min(axis=0) if low else padded.max(axis=0)
+            found = padded.min(axis=0) if low else padded.max(axis=0)
+            if limits:
+                return found
+            # Of two zeros the negative one is less, as in XLA; to NumPy they are alike, and the first is taken.
+            other = ((padded == 0) & (np.signbit(padded) == low)).any(axis=0)
+            return np.where((found == 0) & other, values.dtype.type(-0.0 if low else 0.0), found)
 
         return _tensorwise(extreme, _member(node.type), self.at_each(value, node.arguments[0].type))
 
