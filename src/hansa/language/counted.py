@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from hansa._tracebacks import boundaries
 from hansa.language.context import current_runtime
@@ -37,18 +40,15 @@ class Counted:
     left_out: Mapping[str, Sequence[ClientId]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if isinstance(self.number, bool) or not isinstance(self.number, int) or self.number < 0:
+        if isinstance(self.number, bool) or not isinstance(self.number, int | np.integer) or self.number < 0:
             raise ValueError(f"number must be how many clients were counted; found {self.number!r}")
         if not isinstance(self.left_out, Mapping):
             raise TypeError(
                 f"left_out must be a dict from a reason to the clients' ids; found {describe(self.left_out)}"
             )
-        for reason, clients in self.left_out.items():
-            if not isinstance(clients, list | tuple) or not all(type(each) in (int, str) for each in clients):
-                raise TypeError(
-                    f"left_out[{reason!r}] must be a list of clients' ids, strings or integers; found "
-                    f"{describe(clients)}"
-                )
+        left_out = {reason: _ids(reason, clients) for reason, clients in self.left_out.items()}
+        object.__setattr__(self, "number", int(self.number))
+        object.__setattr__(self, "left_out", left_out)
 
     @property
     def is_everybody(self) -> bool:
@@ -83,3 +83,18 @@ def counted_on(occasion: Occasion) -> Counted | None:
     if found is not None and not isinstance(found, Counted):
         raise TypeError(f"counted of a runtime must give a hansa.Counted, or None; found {describe(found)}")
     return None if found is None or found.is_everybody else found
+
+
+def _ids(reason: Any, clients: Any) -> list[ClientId]:
+    """Some clients' ids, with Python's integers in place of NumPy's."""
+    if not isinstance(reason, str):
+        raise TypeError(f"left_out must be a dict whose keys are reasons, strings; found {describe(reason)}")
+    if isinstance(clients, np.ndarray):
+        clients = clients.tolist()
+    if not isinstance(clients, list | tuple):
+        raise TypeError(f"left_out[{reason!r}] must be a list of clients' ids; found {describe(clients)}")
+    found = [each.item() if isinstance(each, np.integer | np.str_) else each for each in clients]
+    for each in found:
+        if type(each) not in (int, str):
+            raise TypeError(f"left_out[{reason!r}] must hold clients' ids, strings or integers; found {describe(each)}")
+    return found

@@ -206,3 +206,18 @@ class TestWhatIsForged:
         state = stage.accumulate(stage.zero(), self.given(np.ones(3, "float32"), 2.0))
         plain = {name: [np.array(leaf) for leaf in jax.tree.leaves(state[name])] for name in state._fields}
         assert np.array_equal(stage.report(stage.merge(stage.zero(), plain))[0], np.ones(3))
+
+
+WRONG = {
+    "a function": (lambda stage: hansa.Stages(lambda x: x), "takes a computation with declared types"),
+    "a device's name": (lambda stage: hansa.Stages(weighted, device="cpu"), "device must be a JAX device"),
+    "one client for several": (lambda stage: stage.fold(stage.zero(), [], {"values": [1, 2, 3]}), "own must be a list"),
+    "no rows": (lambda stage: stage.work([], [[1, 2, 3], 1.0], batch_rows=0), "batch_rows must be a positive number"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_no_argument_is_refused_by_name(what, stage):
+    call, match = WRONG[what]
+    with pytest.raises((TypeError, ValueError), match=match):
+        call(stage)

@@ -29,6 +29,7 @@ from hansa.runtimes.stages.counting import check, counted
 from hansa.runtimes.stages.devices import Devices
 from hansa.runtimes.stages.place import Place, struct_of, whole_argument
 from hansa.types import Struct, StructType, to_value
+from hansa.types.mismatch import describe
 
 Values = Mapping[str, Any] | Struct | Sequence[Any]
 """Values by the names of ports, among others or not, or one for each port in order."""
@@ -90,6 +91,10 @@ class Stages:
         device: jax.Device | None = None,
         sums: Literal["exact", "wide", "fast"] = "exact",
     ) -> None:
+        if not isinstance(computation, Computation):
+            raise TypeError(f"hansa.Stages takes a computation with declared types; found {describe(computation)}")
+        if device is not None and not isinstance(device, jax.Device):
+            raise TypeError(f"device must be a JAX device, such as jax.devices()[0]; found {device!r}")
         if sums not in ("exact", "wide", "fast"):
             raise ValueError(f"sums must be 'exact', 'wide' or 'fast', found {sums!r}")
         self._compiled = compiled = Compiled.of(computation, sums)
@@ -278,6 +283,8 @@ class ClientStage:
             <mean of readings=19.5>
         """
         states = self._states(state, "the state")
+        if isinstance(own, str | Mapping | Struct) or not isinstance(own, Sequence):
+            raise TypeError(f"own must be a list with what each client has; found {describe(own)}")
         if not own:
             return Struct.of(state=state, kept=[])
         after, kept = self._place.fold(self._number, self._stage, states, sent, own, batch_rows)
@@ -353,7 +360,7 @@ class ClientStage:
             return found
 
         states = [self._states(each, f"state {i}") for i, each in enumerate((state, *others))]
-        arrays = [leaf for leaf in jax.tree.leaves(states) if isinstance(leaf, jax.Array)]
+        arrays = jax.tree.leaves(states)
         if len(set(map(id, arrays))) < len(arrays):
             raise ValueError("a state is given twice, and its clients would count twice")
         return struct_of(self.reports, leaves.merged(states, both))

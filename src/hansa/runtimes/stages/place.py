@@ -71,6 +71,8 @@ class Place:
             own: what each client has.
             batch_rows: to how many rows batches are padded.
         """
+        if batch_rows is not None and (type(batch_rows) is not int or batch_rows < 1):
+            raise ValueError(f"batch_rows must be a positive number of rows, or None; found {batch_rows!r}")
         key = ("fold" if stage.aggregates else "work", number, batch_rows)
         compiled, nodes = self._of(key, batch_rows), self.connections.clients[number]
         ports = [self.connections.port(node) for node in nodes.broadcasts]
