@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import hansa
+from hansa.types import rows as rows_of_clients
 from hansa.types.rows import Rows
 
 IDS = ["ann", "bo", "cy", "di", "eve"]
@@ -74,7 +75,8 @@ def test_values_of_other_clients_than_the_data_are_refused_by_name() -> None:
     assert len(again(list(values), DATA)[0]) == 5
 
 
-def test_rows_that_nobody_has_are_let_go() -> None:
+def test_rows_that_nobody_has_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_of_clients, "_IDLE", 0)
     rows = Rows((), np.zeros(0, np.int32), np.zeros(0, np.int32))
     expected = np.full(40, -1.0)
     rng = np.random.default_rng(0)

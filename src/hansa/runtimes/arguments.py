@@ -236,7 +236,7 @@ def _pack(
                 return _stack(kind.member, entries, [what], room, path, into)
             if isinstance(entries, ClientValues) and not _narrows(kind.member, path, into.narrow):
                 kind.member.check_assignable_from(entries.type_signature, what=what)
-                return ToDeal(kind.member, entries._rows)
+                return ToDeal(kind.member, entries._rows, path)
             names = [f"{what}[{i}]" for i in (range(len(entries)) if only is None else only)]
             entries = entries if only is None else [entries[i] for i in only]
             return _stack(kind.member, entries, names, room, path, into)

@@ -72,13 +72,13 @@ class Room:
     """The capacities of one program's arguments: rows and elements may have much slack, since what is not used costs
     address space, or a few bytes; the rows of a batch are computed with, so they have none. Those are told by data that
     says in which batches it is gone through, such as `ClientBatches`; `batch` is for what does not say it. Turns of a
-    device are rows of what clients keep, which may be large."""
+    device are rows of what its clients keep, which may be large."""
 
     rows: Capacity = field(default_factory=lambda: Capacity(slack=3.0, waste=32.0, least=1024))
     elements: Capacity = field(default_factory=lambda: Capacity(slack=4.0, waste=64.0, least=1024))
     batch: Callable[[Any, int], int] = field(default_factory=lambda: Capacity(slack=1.0, waste=2.0, least=8))
     clients: Capacity = field(default_factory=lambda: Capacity(slack=2.0, waste=32.0, least=32))
-    turns: Capacity = field(default_factory=lambda: Capacity(slack=2.0, waste=32.0, least=16))
+    turns: Capacity = field(default_factory=lambda: Capacity(slack=1.25, waste=2.0, least=4))
 
 
 @dataclass(frozen=True)
@@ -221,10 +221,10 @@ def without_elements(packed: Any) -> Any:
     return jax.tree.map(emptied, packed, is_leaf=lambda part: isinstance(part, Columns))
 
 
-def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
+def aligned(shape: tuple[int, ...], dtype: Any, zeroed: bool = True) -> Array:
     """An uninitialised array whose memory JAX's CPU devices use as it is, without a copy."""
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    memory = np.zeros(size + 64, np.uint8)
+    memory = np.zeros(size + 64, np.uint8) if zeroed else np.empty(size + 64, np.uint8)
     offset = -memory.ctypes.data % 64
     array: Array = memory[offset : offset + size].view(dtype).reshape(shape)
     return array

@@ -36,22 +36,26 @@ jax.tree_util.register_dataclass(Dealt, ["arrays"], [])
 
 @dataclass(frozen=True)
 class ToDeal:
-    """The same before it is known which device works for whom: rows of a type, by position in the cohort."""
+    """The same before it is known which device works for whom: rows of a type, by position in the cohort.
+
+    Attributes:
+        kind: the type of a row.
+        rows: one for each client.
+        path: where in the argument they are.
+    """
 
     kind: Type
     rows: Rows
+    path: tuple[int, ...] = ()
 
     def deal(self, turns: Turns, room: int, mesh: Mesh) -> Dealt:
         """On each device of a mesh the rows of its clients, with room for so many."""
         devices, like = list(mesh.devices.flat), self.rows.blocks[0].arrays
-        parts = []
-        for clients in turns:
-            part = [aligned((room, *array.shape[1:]), array.dtype) for array in like]
-            self.rows.select(clients).write(part)
-            parts.append(part)
         sharding = NamedSharding(mesh, P(AXIS))
         with jax.enable_x64(True):
-            lying = [jax.device_put(part, device) for part, device in zip(parts, devices, strict=True)]
+            lying = [
+                _lying(self.rows.select(clients), room, device) for clients, device in zip(turns, devices, strict=True)
+            ]
             whole = [
                 jax.make_array_from_single_device_arrays(
                     (len(devices) * room, *array.shape[1:]), sharding, [part[i] for part in lying]
@@ -59,6 +63,18 @@ class ToDeal:
                 for i, array in enumerate(like)
             ]
         return Dealt(shaped(self.kind, iter(whole)))
+
+
+def _lying(rows: Rows, room: int, device: Any) -> Any:
+    """The rows on a device: the block that is there already, if it has just these, or a copy."""
+    first = rows.blocks[rows.block[0]] if len(rows) else None
+    if first is not None and first.size == room and (rows.block == rows.block[0]).all():
+        here = all(isinstance(array, jax.Array) and array.devices() == {device} for array in first.arrays)
+        if here and np.array_equal(rows.row, np.arange(len(rows))):
+            return list(first.arrays)
+    part = [aligned((room, *array.shape[1:]), array.dtype, zeroed=False) for array in rows.blocks[0].arrays]
+    rows.write(part)
+    return jax.device_put(part, device)
 
 
 def rows_of(values: Any, turns: Turns, entries: int) -> Rows:

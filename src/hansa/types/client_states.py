@@ -30,7 +30,7 @@ class ClientStates:
     `process.initialize()` gives. A round reads the rows of its cohort, which `data` names, and makes a new object with
     other rows for these. The old one stays what it was, so an older state may be gone on from.
 
-    Rows stay where they were computed. When more rows are held than twice those that somebody has, they are put
+    Rows stay where they were computed. When many more rows are held than twice those that somebody has, they are put
     together anew.
 
     Args:

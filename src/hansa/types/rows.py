@@ -5,6 +5,7 @@ A block is never written to. What changes is who has which row, so an older set 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,12 +38,14 @@ class Block:
     Attributes:
         arrays: for each tensor `[rows, ...]`, in host memory, on one device or in a file (`ReadRows`).
         size: the number of rows.
+        row_bytes: the size of one.
         in_file: whether they are read from a file.
     """
 
     def __init__(self, arrays: Sequence[Any]) -> None:
         self.arrays = tuple(arrays)
         self.size = int(self.arrays[0].shape[0]) if self.arrays else 0
+        self.row_bytes = sum(math.prod(array.shape[1:]) * array.dtype.itemsize for array in self.arrays)
         self.in_file = any(isinstance(array, ReadRows) for array in self.arrays)
 
 
@@ -111,12 +114,14 @@ class Rows:
         """The entries whose rows are to be put together, of those in memory, or of those in files.
 
         They lie in blocks of which most rows are nobody's, if all blocks together hold more than twice the rows that
-        somebody has; and in the smaller half of the blocks, if there are many.
+        somebody has, and in memory so many that it matters; and in the smaller half of the blocks, if there are many.
         """
         mine = np.array([block.in_file == in_files for block in self.blocks], np.bool_)
         held = np.where(mine, [block.size for block in self.blocks], 0)
         live = np.where(mine, np.bincount(self.block[self.block >= 0], minlength=len(self.blocks)), 0)
-        chosen = mine & (2 * live < held) & (held.sum() > 2 * live.sum())
+        idle = sum(block.row_bytes * int(rows) for block, rows in zip(self.blocks, held - live, strict=True))
+        much = held.sum() > 2 * live.sum() and (in_files or idle > _IDLE)
+        chosen = mine & (2 * live < held) & much
         if mine.sum() > _MOST_BLOCKS:
             numbers = np.flatnonzero(mine)
             chosen[numbers[np.argsort(live[numbers], kind="stable")[: len(numbers) // 2]]] = True
@@ -151,5 +156,8 @@ def _copy(source: Any, rows: npt.NDArray[np.int32], target: Array, places: npt.N
 
 
 _MOST_BLOCKS = 64
+_IDLE = 1 << 28
+"""Bytes of rows that nobody has, which in memory are not worth a copy of others."""
+
 _LARGE = 1 << 12
 """Bytes of a row that are worth a step of Python."""

@@ -43,6 +43,9 @@ class Split(NamedTuple):
 NARROW = Split((-20,), 24)
 """For float32 and what is narrower: magnitudes that sum to less than 2**31, of numbers above about 2**-37."""
 
+DEEP = Split((-20, -58), 24)
+"""For the same, of up to 2**16 numbers above about 2**-79: differences of what is nearly equal are so small."""
+
 DOUBLE = Split((-20, -58), 53)
 """For float64."""
 

@@ -5,15 +5,15 @@ chunks changes a bit of them.
     mean: the nearest float64 to the exact sum of weight * value, divided by that to the exact sum of weights
 
 Floats are added up in `bins`, which hold those of usual sizes and otherwise say that something may be lost; the call is
-then to be made again with `wide` sums, which hold any. Both give the same bits where both are exact. Integers are added
-as they are.
+then to be made again with one part more for each float32, and if that is not enough with `wide` sums, which hold any.
+All give the same bits where they are exact. Integers are added as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,21 +59,25 @@ class State(NamedTuple):
     weight: Any
 
 
-def exact(program: Program, *, widely: bool) -> Program:
+Form = Literal["usual", "deep", "wide"]
+"""How floats are added up: as they usually are, with smaller ones among them, or any, at several times the cost."""
+
+
+def exact(program: Program, form: Form) -> Program:
     """The program with exact sums and means.
 
     Args:
         program: a program.
-        widely: whether they are to hold any numbers, at several times the cost.
+        form: which numbers they are to hold.
     """
     clients = tuple(
-        replace(stage, aggregates=tuple(exact_aggregate(aggregate, widely=widely) for aggregate in stage.aggregates))
+        replace(stage, aggregates=tuple(exact_aggregate(aggregate, form) for aggregate in stage.aggregates))
         for stage in program.clients
     )
     return replace(program, clients=clients)
 
 
-def exact_aggregate(given: Aggregate, *, widely: bool) -> Aggregate:
+def exact_aggregate(given: Aggregate, form: Form) -> Aggregate:
     """A sum or a mean of floats with exact sums; any other aggregate as it is."""
     node, kind = given.node, member(given.node.type)
     leaves, averages = tensors(kind), node.name == "federated_mean"
@@ -81,10 +85,10 @@ def exact_aggregate(given: Aggregate, *, widely: bool) -> Aggregate:
         return given
     weighing = tensors(member(node.arguments[1].type))[0].dtype if averages and len(given.contributions) > 1 else None
     integers = weighing is None or not jnp.issubdtype(weighing, jnp.floating)
-    each = [adding for leaf in leaves for adding in _adding(leaf, weighing, widely)]
+    each = [adding for leaf in leaves for adding in _adding(leaf, weighing, form)]
     of_weights = None
     if averages:
-        of_weights = _of_weights(weighing, widely)
+        of_weights = _of_weights(weighing, form)
     loses = any(adding.split is not None for adding in each)
 
     def zero(_: Any) -> State:
@@ -168,14 +172,14 @@ def _is_inexact(leaf: Any) -> bool:
     return bool(jnp.issubdtype(leaf.dtype, jnp.inexact))
 
 
-def _adding(leaf: Any, weighing: Any, widely: bool) -> list[Adding]:
+def _adding(leaf: Any, weighing: Any, form: Form) -> list[Adding]:
     """How an array is added up: a complex one as two."""
     if not _is_inexact(leaf):
         return [_integers(leaf.shape, leaf.dtype)]
     if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
         real = jnp.dtype(np.float32 if leaf.dtype.itemsize == 8 else np.float64)
-        return [_floats(leaf.shape, real, weighing, widely)] * 2
-    return [_floats(leaf.shape, leaf.dtype, weighing, widely)]
+        return [_floats(leaf.shape, real, weighing, form)] * 2
+    return [_floats(leaf.shape, leaf.dtype, weighing, form)]
 
 
 def _integers(shape: tuple[int, ...], dtype: Any) -> Adding:
@@ -187,10 +191,10 @@ def _integers(shape: tuple[int, ...], dtype: Any) -> Adding:
     )
 
 
-def _floats(shape: tuple[int, ...], dtype: Any, weighing: Any, widely: bool) -> Adding:
-    if widely:
+def _floats(shape: tuple[int, ...], dtype: Any, weighing: Any, form: Form) -> Adding:
+    if form == "wide":
         return _widely(shape, _range(dtype, weighing))
-    split = bins.DOUBLE if dtype == np.float64 else bins.NARROW
+    split = bins.DOUBLE if dtype == np.float64 else bins.DEEP if form == "deep" else bins.NARROW
     return Adding(
         zero=lambda: bins.zero(shape, split),
         add=lambda total, array, weight: bins.add(total, array, weight, split),
@@ -200,12 +204,12 @@ def _floats(shape: tuple[int, ...], dtype: Any, weighing: Any, widely: bool) -> 
     )
 
 
-def _of_weights(weighing: Any, widely: bool) -> Adding:
+def _of_weights(weighing: Any, form: Form) -> Adding:
     """How weights are added up; int64 holds the sum of any whose dtype has 32 bits, or that are 1."""
     if weighing is None or (jnp.issubdtype(weighing, jnp.integer) and weighing.itemsize <= 4):
         return _integers((), np.dtype(np.int64))
     dtype = np.dtype(np.float64) if jnp.issubdtype(weighing, jnp.integer) else weighing
-    adding = _floats((), dtype, None, widely)
+    adding = _floats((), dtype, None, form)
     return adding._replace(add=lambda total, weight, _: adding.add(total, weight.astype(dtype), None))
 
 

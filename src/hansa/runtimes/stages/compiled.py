@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from hansa.compiler.connections import path_of
 from hansa.compiler.narrowing import Path, narrowed
-from hansa.compiler.partition import compile_computation, is_stack, is_stacked
+from hansa.compiler.partition import compile_computation, is_argument, is_stack, is_stacked, taken_in
 from hansa.compiler.program import Program
 from hansa.compiler.stacks import StackSize
-from hansa.compiler.sums.exact import exact
+from hansa.compiler.sums.exact import Form, exact
 from hansa.language.computation import Computation
 from hansa.language.graph import Node
 from hansa.runtimes.columns import Packed, Room
@@ -30,6 +31,7 @@ class Compiled:
         executables: what has been compiled of it, by a key of whoever compiles.
         sizes: the sizes of batch that have occurred, if functions have to be compiled for each.
         by_number: whether a program is for one number of clients.
+        form: how floats are added up, where sums are exact.
     """
 
     program: Program
@@ -38,6 +40,7 @@ class Compiled:
     executables: dict[Any, Executable] = field(default_factory=dict)
     sizes: set[int] | None = None
     by_number: bool = False
+    form: Form = "usual"
 
     @classmethod
     def of(cls, computation: Computation, sums: str = "exact") -> Compiled:
@@ -49,12 +52,13 @@ class Compiled:
         """
         program = compile_computation(computation)
         if sums != "fast":
-            program = exact(program, widely=sums == "wide")
+            program = exact(program, "wide" if sums == "wide" else "usual")
         return cls(program, computed_parts(program))
 
     def widen(self) -> None:
-        """From now on with sums that hold all values: where some were beyond the usual, the next ones may well be."""
-        self.program = exact(self.program, widely=True)
+        """From now on with sums that hold more: where some values were beyond the usual, the next ones may well be."""
+        self.form = "deep" if self.form == "usual" else "wide"
+        self.program = exact(self.program, self.form)
         self.executables.clear()
 
     def compile_by_number(self) -> None:
@@ -74,6 +78,23 @@ class Compiled:
     def at_clients(self) -> bool:
         """Whether clients have any part in it; if not, one device does it all."""
         return bool(self.program.clients) or any(map(is_stacked, self.outputs))
+
+    @cached_property
+    def keeps(self) -> bool:
+        """Whether clients keep anything that they compute."""
+        return any(stage.kept for stage in self.program.clients)
+
+    def reads(self, path: Path) -> bool:
+        """Whether a part of the argument is read in computing anything."""
+        return any(all(a == b for a, b in zip(path, other, strict=False)) for other in self._read)
+
+    @cached_property
+    def _read(self) -> frozenset[Path]:
+        roots = [*self.outputs, *(node for stage in self.program.servers for node in stage.outputs)]
+        for stage in self.program.clients:
+            roots += [node for fold in stage.aggregates for node in fold.contributions]
+            roots += [*stage.kept, *(source for source, _ in stage.broadcasts)]
+        return frozenset(path_of(node) for node in taken_in(roots, lambda node: False) if is_argument(node))
 
     @cached_property
     def narrow(self) -> frozenset[Path]:

@@ -58,7 +58,8 @@ class Devices:
             what: how messages name it.
             only: the positions of these clients.
             of: the argument's type, and its tensors that are computed with in 32 bits; by default of the parameter.
-            turns: who works for whom, in which order. What lies in rows is dealt out by it, and left out without it.
+            turns: who works for whom, in which order. What lies in rows is dealt out by it, if it is read at all, and
+                left out without it.
         """
         kind, narrow = of or (compiled.program.signature.parameter, compiled.narrow)
         arguments = pack(kind, argument, compiled.room, what, only, narrow)
@@ -66,7 +67,7 @@ class Devices:
         static = tuple((packed.capacity, sizes) for packed in arguments.sequences)
 
         def deal(rows: ToDeal) -> Dealt | None:
-            return None if turns is None else self.deal(compiled, rows, turns)
+            return self.deal(compiled, rows, turns) if turns is not None and compiled.reads(rows.path) else None
 
         return self._put(arguments, self._mesh_of(compiled), deal), static
 
@@ -186,4 +187,5 @@ def cohort_of(
 
 def _turns(compiled: Compiled, turns: Turns) -> int:
     """For how many clients a device has room."""
-    return compiled.room.turns("turns", max(map(len, turns)))
+    capacity = compiled.room.turns if compiled.keeps else compiled.room.clients
+    return capacity("turns", max(map(len, turns)))
