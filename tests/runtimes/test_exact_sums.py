@@ -169,6 +169,18 @@ def test_a_call_beyond_the_usual_is_compiled_once_more_and_the_next_ones_are_not
         np.testing.assert_array_equal(one, other)
 
 
+def test_unusually_small_numbers_need_one_part_more_and_no_wide_sums():
+    values, weights = cases((30, 40))["usual"]
+    values = [np.where(value > 0.5, np.float32(1.7e-19), value) for value in values]
+    runtime = hansa.InProcessRuntime()
+    with hansa.runtime(runtime):
+        both = computation((30, 40))
+        found = [both(values, weights) for _ in range(2)][-1]
+    for part, wanted in zip(found, rationally(values, weights), strict=True):
+        np.testing.assert_array_equal(np.asarray(part), wanted)
+    assert (runtime.compilations, runtime._compile(both).form) == (2, "deep")
+
+
 def test_fast_sums_are_floats_added_one_after_another():
     values, weights = cases((30, 40))["usual"]
     with hansa.runtime(hansa.InProcessRuntime(jax.devices()[:1], sums="fast")):

@@ -39,8 +39,8 @@ class Aggregate:
         report: state -> result.
         terms: what else holds for the contributions.
         settled: state -> what is needed of it when no client comes any more, to be merged and reported; None if all is.
-        lost: state -> whether its result may not be the right one, so that the call is to be made again in a form that
-            holds all values; None if that cannot be.
+        lost: state -> 0, or more if its result may not be the right one, so that the call is to be made again in
+            another form (`hansa.compiler.sums.exact.FORMS`); None if that cannot be.
     """
 
     node: Intrinsic

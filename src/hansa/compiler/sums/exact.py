@@ -62,6 +62,8 @@ class State(NamedTuple):
 Form = Literal["usual", "deep", "wide"]
 """How floats are added up: as they usually are, with smaller ones among them, or any, at several times the cost."""
 
+FORMS: tuple[Form, ...] = ("usual", "deep", "wide")
+
 
 def exact(program: Program, form: Form) -> Program:
     """The program with exact sums and means.
@@ -138,11 +140,11 @@ def exact_aggregate(given: Aggregate, form: Form) -> Aggregate:
         return state._replace(sums=tuple(sums))
 
     def lost(state: State) -> Any:
-        flags = [bins.lost(found, state.weights, split) for split, found in seen(state).items()]
+        flags = [_missing(found, state.weights, split) for split, found in seen(state).items()]
         if of_weights is not None and of_weights.split is not None:
             alone = weights.alone(state.weights)
-            flags.append(bins.lost(bins.exponents([state.weight]), alone, of_weights.split))
-        return jnp.stack(flags).any()
+            flags.append(_missing(bins.exponents([state.weight]), alone, of_weights.split))
+        return jnp.stack(flags).max()
 
     return replace(
         given,
@@ -154,6 +156,13 @@ def exact_aggregate(given: Aggregate, form: Form) -> Aggregate:
         settled=settled if loses else None,
         lost=lost if loses else None,
     )
+
+
+def _missing(seen: Any, known: Any, split: bins.Split) -> Any:
+    """Whether a sum may not be exact, as a place in `FORMS` of one that is: 0 for this one."""
+    lost = bins.lost(seen, known, split)
+    deeper = bins.lost(seen, known, bins.DEEP) if split is bins.NARROW else lost
+    return lost.astype(np.int32) + (lost & deeper).astype(np.int32)
 
 
 _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {

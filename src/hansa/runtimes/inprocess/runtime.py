@@ -147,8 +147,8 @@ class InProcessRuntime:
             if compiled.by_number:
                 raise
             compiled.compile_by_number()
-        except rounds.NeedsWideSums:
-            compiled.widen()
+        except rounds.NeedsWideSums as error:
+            compiled.widen(error.form)
         return self._run_as_it_needs(compiled, call)
 
     def prepare(self, computation: Computation, argument: Any) -> None:

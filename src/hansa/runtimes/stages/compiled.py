@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from hansa.compiler.connections import path_of
+from hansa.compiler.evaluate import member
 from hansa.compiler.narrowing import Path, narrowed
 from hansa.compiler.partition import compile_computation, is_argument, is_stack, is_stacked, taken_in
 from hansa.compiler.program import Program
@@ -14,6 +16,7 @@ from hansa.compiler.stacks import StackSize
 from hansa.compiler.sums.exact import Form, exact
 from hansa.language.computation import Computation
 from hansa.language.graph import Node
+from hansa.language.local import tensors
 from hansa.runtimes.columns import Packed, Room
 from hansa.runtimes.protected_sums import ProtectedSums
 from hansa.runtimes.results import computed_parts
@@ -55,9 +58,9 @@ class Compiled:
             program = exact(program, "wide" if sums == "wide" else "usual")
         return cls(program, computed_parts(program))
 
-    def widen(self) -> None:
+    def widen(self, form: Form) -> None:
         """From now on with sums that hold more: where some values were beyond the usual, the next ones may well be."""
-        self.form = "deep" if self.form == "usual" else "wide"
+        self.form = form if self.form == "usual" else "wide"
         self.program = exact(self.program, self.form)
         self.executables.clear()
 
@@ -80,9 +83,10 @@ class Compiled:
         return bool(self.program.clients) or any(map(is_stacked, self.outputs))
 
     @cached_property
-    def keeps(self) -> bool:
-        """Whether clients keep anything that they compute."""
-        return any(stage.kept for stage in self.program.clients)
+    def keeps_much(self) -> bool:
+        """Whether clients keep so much of what they compute that room for others is to be spared."""
+        leaves = [leaf for stage in self.program.clients for node in stage.kept for leaf in tensors(member(node.type))]
+        return sum(math.prod(size or 1 for size in leaf.shape) * leaf.dtype.itemsize for leaf in leaves) > _MUCH
 
     def reads(self, path: Path) -> bool:
         """Whether a part of the argument is read in computing anything."""
@@ -113,3 +117,7 @@ class Compiled:
         for packed in sequences:
             self.sizes |= packed.sizes | {packed.capacity}
         return tuple(sorted(self.sizes))
+
+
+_MUCH = 1 << 16
+"""Bytes that each client keeps."""

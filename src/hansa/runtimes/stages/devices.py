@@ -187,5 +187,5 @@ def cohort_of(
 
 def _turns(compiled: Compiled, turns: Turns) -> int:
     """For how many clients a device has room."""
-    capacity = compiled.room.turns if compiled.keeps else compiled.room.clients
+    capacity = compiled.room.turns if compiled.keeps_much else compiled.room.clients
     return capacity("turns", max(map(len, turns)))

@@ -22,6 +22,7 @@ from hansa.compiler.partition import is_broadcast, is_stack, is_stacked, within
 from hansa.compiler.program import ClientStage, Program
 from hansa.compiler.sequences import Stack, from_stack
 from hansa.compiler.stacks import StackSize, of_clients
+from hansa.compiler.sums.exact import FORMS, Form
 from hansa.language.graph import Intrinsic, MakeStruct, Node, RuntimeValue, Select
 from hansa.runtimes.arguments import Static, unpack
 from hansa.runtimes.dealt import AXIS
@@ -64,6 +65,9 @@ class NeedsWideSums(ArithmeticError):
 
     `hansa.Stages` raises it, and says what to do; runtimes make such a call again by themselves.
 
+    Attributes:
+        form: the cheapest form of sums that would do.
+
     Examples:
         >>> @hansa.federated_computation("{float32[1000]}@CLIENTS")
         ... def total(values):
@@ -83,6 +87,8 @@ class NeedsWideSums(ArithmeticError):
         1.0
     """
 
+    form: Form = "wide"
+
 
 def check(lost: Any) -> None:
     """Waits for what a program says of its sums.
@@ -90,10 +96,13 @@ def check(lost: Any) -> None:
     Raises:
         NeedsWideSums: if one of them may not be exact.
     """
-    if lost is not None and np.asarray(lost.addressable_data(0)):
-        raise NeedsWideSums(
+    missing = 0 if lost is None else int(np.asarray(lost.addressable_data(0)))
+    if missing:
+        error = NeedsWideSums(
             "a sum or mean has numbers so large or so small that its usual form may have lost some of their bits"
         )
+        error.form = FORMS[missing]
+        raise error
 
 
 def whole(
@@ -144,8 +153,8 @@ def whole(
 
 
 def any_of(flags: list[Any]) -> Any:
-    """Whether one of some flags is set; None if there are none."""
-    return jnp.stack(flags).any() if flags else None
+    """The largest of what some aggregates say of their sums (`Aggregate.lost`); None if there are none."""
+    return jnp.stack(flags).max() if flags else None
 
 
 def stacked(values: Any, count: Any) -> Stack:
