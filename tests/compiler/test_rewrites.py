@@ -109,7 +109,7 @@ def test_convolutions_and_their_gradients(case):
 
 
 @pytest.mark.parametrize("layout", [LAYOUTS[2], OTHER_LAYOUTS[2]])
-@pytest.mark.parametrize(("batch", "strides", "sizes"), [(7, (1, 1), {2, 3}), (9, (2, 1), {4, 5}), (3, (1, 1), {3})])
+@pytest.mark.parametrize(("batch", "strides", "sizes"), [(7, (1, 1), {3}), (9, (2, 1), {7}), (3, (1, 1), {3})])
 def test_gradients_of_kernels_are_summed_over_parts_of_a_batch(layout, batch, strides, sizes):
     rng = np.random.default_rng(4)
     numbers = lax.conv_dimension_numbers((1,) * 4, (1,) * 4, layout)

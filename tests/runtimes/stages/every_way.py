@@ -34,12 +34,13 @@ def cnn(weights, x):
     images = x.reshape(x.shape[0], 16, 16, 1)
     maps = lax.conv_general_dilated(images, weights.kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     pooled = lax.reduce_window(jax.nn.relu(maps), -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-    return dense(pooled.reshape(x.shape[0], 8 * 8 * 8), weights.w, weights.b)
+    return dense(pooled.reshape(x.shape[0], 8 * 8 * 32), weights.w, weights.b)
 
 
 MODELS = {
     "mlp": (mlp, {"w1": (256, 128), "b1": (128,), "w2": (128, 64), "b2": (64,), "w3": (64, 10), "b3": (10,)}),
-    "cnn": (cnn, {"kernel": (5, 5, 1, 8), "w": (512, 10), "b": (10,)}),
+    # The gradient of this kernel is summed over parts of a batch.
+    "cnn": (cnn, {"kernel": (5, 5, 1, 32), "w": (2048, 10), "b": (10,)}),
 }
 
 

@@ -70,31 +70,39 @@ def convolution(eqn: Any) -> Callable[..., Any] | None:
 
 
 def _by_parts(function: Callable[[Any, Any], Any], axis: int, other: int, each: int) -> Callable[[Any, Any], Any]:
-    """A function that contracts these axes of its operands, as a sum over parts of `each` elements or fewer."""
+    """A function that contracts these axes of its operands, as a sum over parts of `each` elements, the last one filled
+    up with zeros. Parts are the same where the size is known only later, so that the sum has the same bits."""
 
     def summed(x: Any, w: Any) -> Any:
         size = x.shape[axis]
-        if not isinstance(size, int) or size <= each:
-            return function(x, w)
-        count = -(-size // each)
-        length, longer = divmod(size, count)
+        count = (size + each - 1) // each
+        rest = count * each - size if isinstance(size, int) else each  # of which as many are read as are needed
+        x, w = _extended(x, axis, rest), _extended(w, other, rest)
 
-        def part(start: Any, length: int) -> Any:
-            return function(
-                lax.dynamic_slice_in_dim(x, start, length, axis), lax.dynamic_slice_in_dim(w, start, length, other)
+        def take(turn: Any, total: Any) -> Any:
+            start = turn * each
+            return total + function(
+                lax.dynamic_slice_in_dim(x, start, each, axis), lax.dynamic_slice_in_dim(w, start, each, other)
             )
 
-        def loop(first: int, turns: int, length: int, total: Any) -> Any:
-            def take(turn: Any, total: Any) -> Any:
-                return total + part(first + turn * length, length)
+        zero = jax.eval_shape(lambda: take(jnp.int32(0), 0))
+        return lax.fori_loop(jnp.int32(0), jnp.asarray(count, jnp.int32), take, jnp.zeros(zero.shape, zero.dtype))
 
-            return lax.fori_loop(jnp.int32(0), jnp.int32(turns), take, total) if turns else total
+    def either(x: Any, w: Any) -> Any:
+        size = x.shape[axis]
+        if isinstance(size, int):
+            return function(x, w) if size <= each else summed(x, w)
+        return lax.cond(jnp.asarray(size) <= each, function, summed, x, w)
 
-        shape = jax.eval_shape(lambda: part(0, length))
-        total = loop(0, longer, length + 1, jnp.zeros(shape.shape, shape.dtype))
-        return loop(longer * (length + 1), count - longer, length, total)
+    return either
 
-    return summed
+
+def _extended(x: Any, axis: int, rest: int) -> Any:
+    """An array with so many zeros more along an axis."""
+    if rest == 0:
+        return x
+    zeros = [(0, rest if i == axis else 0, 0) for i in range(x.ndim)]
+    return lax.pad(x, jnp.zeros((), x.dtype), zeros)
 
 
 class _Layout:

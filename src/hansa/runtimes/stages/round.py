@@ -202,8 +202,10 @@ def fold(
     clients have kept of earlier stages is stacked by turn, too. The stage's aggregates are sums and the like.
     """
 
+    order = cohort.order[lax.axis_index(AXIS)]
+
     def read(turn: Any) -> Environment:
-        env, client = dict(broadcasts), cohort.order[lax.axis_index(AXIS)][turn]
+        env, client = dict(broadcasts), order[turn]
         for node in stage.inputs:
             if node is program.parameter:
                 env[node] = unpack(node.type, packed, static, client, turn)
