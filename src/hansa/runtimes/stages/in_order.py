@@ -39,6 +39,20 @@ class Progress(NamedTuple):
     whole: Any
 
 
+class Given(NamedTuple):
+    """What clients have given to an aggregate.
+
+    Attributes:
+        stacks: for each contribution arrays with a row for each client, in any order.
+        rows: which row each client has, in the cohort's order, int32; there may be room for more clients.
+        clients: how many there are, int32.
+    """
+
+    stacks: list[Any]
+    rows: Any
+    clients: Any
+
+
 def in_order(aggregate: Aggregate) -> bool:
     """Whether an aggregate is folded in the cohort's order: not if its states merge in one operation, in any order."""
     return aggregate.collective is None
@@ -89,9 +103,9 @@ def _sizes(stage: ClientStage) -> Iterator[int]:
             yield from (size or 0 for size in tensor_sizes(member(node.type)))
 
 
-def folded(aggregate: Aggregate, zero: Any, contributions: list[Any], capacity: int, clients: Any) -> Any:
-    """The state of all clients, of stacks of what each gives, with room for so many."""
-    return ended(aggregate, further(aggregate, begun(zero, capacity), contributions, clients))
+def folded(aggregate: Aggregate, zero: Any, given: Given) -> Any:
+    """The state of all clients."""
+    return ended(aggregate, further(aggregate, begun(zero, given.rows.shape[0]), given))
 
 
 def begun(zero: Any, capacity: int) -> Progress:
@@ -101,15 +115,8 @@ def begun(zero: Any, capacity: int) -> Progress:
     return Progress(zero, jnp.int32(0), zero, whole)
 
 
-def further(aggregate: Aggregate, progress: Progress, contributions: list[Any], clients: Any) -> Progress:
-    """The fold with more clients, the next ones of the cohort.
-
-    Args:
-        aggregate: says how.
-        progress: of the clients before.
-        contributions: stacks of what each client gives, in order.
-        clients: how many there are, int32; the stacks may have room for more.
-    """
+def further(aggregate: Aggregate, progress: Progress, given: Given) -> Progress:
+    """The fold with more clients, the next ones of the cohort."""
     levels = jax.tree.leaves(progress.whole)[0].shape[0] if jax.tree.leaves(progress.whole) else 0
 
     def leaf_after(carry: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
@@ -120,13 +127,13 @@ def further(aggregate: Aggregate, progress: Progress, contributions: list[Any], 
             before = done // np.int32(LEAF) - np.int32(1)
             whole = lax.cond(is_full, _with_leaf(aggregate), lambda whole, *_: whole, whole, state, before)
             state = jax.tree.map(lambda zero, leaf: jnp.where(is_full, zero, leaf), progress.zero, state)
-        last = jnp.minimum(clients, first + np.int32(LEAF) - done % np.int32(LEAF))
-        return last, chained(aggregate, state, contributions, last, first), whole
+        last = jnp.minimum(given.clients, first + np.int32(LEAF) - done % np.int32(LEAF))
+        return last, _chained(aggregate, state, given, first, last), whole
 
     _, leaf, whole = lax.while_loop(
-        lambda carry: carry[0] < clients, leaf_after, (jnp.int32(0), progress.leaf, progress.whole)
+        lambda carry: carry[0] < given.clients, leaf_after, (jnp.int32(0), progress.leaf, progress.whole)
     )
-    return Progress(progress.zero, progress.clients + clients, leaf, whole)
+    return Progress(progress.zero, progress.clients + given.clients, leaf, whole)
 
 
 def _with_leaf(aggregate: Aggregate) -> Callable[[Any, Any, Any], Any]:
@@ -160,13 +167,18 @@ def _at(stacks: Any, index: Any) -> Any:
     return jax.tree.map(lambda stack: lax.dynamic_index_in_dim(stack, index, keepdims=False), stacks)
 
 
-def chained(aggregate: Aggregate, state: Any, contributions: list[Any], last: Any, first: Any = 0) -> Any:
-    """A state with the clients of some stacks, one after another: from a first one to that before the last."""
+def chained(aggregate: Aggregate, state: Any, contributions: list[Any], clients: Any) -> Any:
+    """A state with the first clients of some stacks, one after another."""
+    rows = jnp.arange(jax.tree.leaves(contributions)[0].shape[0], dtype=jnp.int32)
+    return _chained(aggregate, state, Given(contributions, rows, clients), jnp.int32(0), clients)
 
+
+def _chained(aggregate: Aggregate, state: Any, given: Given, first: Any, last: Any) -> Any:
     def take(client: Any, state: Any) -> Any:
-        return accumulated(aggregate, state, jax.tree.map(lambda stack: stack[client], contributions))
+        row = given.rows[client]
+        return accumulated(aggregate, state, jax.tree.map(lambda stack: stack[row], given.stacks))
 
-    return lax.fori_loop(jnp.int32(first), last, take, state)
+    return lax.fori_loop(first, last, take, state)
 
 
 def accumulated(aggregate: Aggregate, state: Any, given: list[Any]) -> Any:

@@ -107,11 +107,9 @@ def run(
             for node, stack in zip(stage_kept, stacks, strict=False):
                 kept[node] = _with_chunk(kept.get(node), stack, turns, size)
             if ordered:
-                given_in_order = [_of_chunk(stack, turns, cohort.capacity) for stack in stacks[len(stage_kept) :]]
-                contributions = in_order.by_aggregate(ordered, given_in_order)
-                more = (progress, contributions, cohort.lengths.sum(dtype=np.int32))
-                further = _further(ordered)
-                progress = run(("in order", i), further, more, (everywhere,) * 3, everywhere, donated=(0,))
+                jax.block_until_ready(stacks)  # of all devices, which meet in the next program
+                more, further = (progress, stacks[len(stage_kept) :], cohort), _further(ordered)
+                progress = run(("in order", i), further, more, (everywhere, each, everywhere), everywhere, donated=(0,))
         for source, node in clients.collected:
             if is_stack(node):
                 assert stack_size is not None
@@ -156,8 +154,9 @@ def _advance(
 def _further(ordered: tuple[Aggregate, ...]) -> Callable[..., Any]:
     """The folds in the cohort's order with the clients of a chunk."""
 
-    def further(progress: list[Any], contributions: list[Any], clients: Any) -> list[Any]:
-        return [in_order.further(*each, clients) for each in zip(ordered, progress, contributions, strict=True)]
+    def further(progress: list[Any], stacks: list[Any], cohort: rounds.Cohort) -> list[Any]:
+        given = rounds.given_by_all(ordered, stacks, cohort)
+        return [in_order.further(*each) for each in zip(ordered, progress, given, strict=True)]
 
     return further
 
@@ -194,13 +193,6 @@ def _in_order(values: Rows, capacity: int) -> list[Any]:
     extended = [np.zeros((capacity, *array.shape[1:]), array.dtype) for array in values.blocks[0].arrays]
     values.write(extended)
     return extended
-
-
-def _of_chunk(stack: Any, turns: Turns, capacity: int) -> Any:
-    """What a chunk's clients have given, in their order."""
-    positions = np.sort(np.concatenate(turns))
-    rows = rows_of(stack, [np.searchsorted(positions, clients) for clients in turns], len(positions))
-    return jax.tree.unflatten(jax.tree.structure(stack), _in_order(rows, capacity))
 
 
 def _with_chunk(before: Rows | None, stack: Any, turns: Turns, size: int) -> Rows:

@@ -129,11 +129,9 @@ def whole(
             for aggregate, merged in zip(part.aggregates, states, strict=True):
                 server[aggregate.node] = aggregate.report(merged)
                 lost += [] if aggregate.lost is None else [aggregate.lost(merged)]
-            gathered = [gather_devices(stack, cohort, cohort.capacity) for stack in stacks[len(clients.kept) :]]
-            given = in_order.by_aggregate(ordered, gathered)
-            for aggregate, zero, contributions in zip(ordered, zeros(ordered, server), given, strict=True):
-                state = in_order.folded(aggregate, zero, contributions, cohort.capacity, clients_of(cohort))
-                server[aggregate.node] = aggregate.report(state)
+            each = given_by_all(ordered, stacks, cohort)
+            for aggregate, zero, given in zip(ordered, zeros(ordered, server), each, strict=True):
+                server[aggregate.node] = aggregate.report(in_order.folded(aggregate, zero, given))
             kept.update(zip(clients.kept, stacks, strict=False))
             for source, node in clients.collected:
                 if is_stack(node):
@@ -264,12 +262,27 @@ def fold_each(
     return packing.unpack(packed), stacks
 
 
+def given_by_all(ordered: tuple[Aggregate, ...], stacks: list[Any], cohort: Cohort) -> list[in_order.Given]:
+    """What all devices' clients have given to aggregates in order: each device has kept it by turn, after all else."""
+    position = _positions(cohort, cohort.capacity)
+    rows = jnp.zeros(cohort.capacity, jnp.int32)
+    rows = rows.at[position].set(jnp.arange(cohort.capacity, dtype=jnp.int32), mode="drop")
+    everybodys = (
+        jax.tree.map(lambda leaf: lax.all_gather(leaf, AXIS, tiled=True), contributions)
+        for contributions in in_order.by_aggregate(ordered, stacks)
+    )
+    return [in_order.Given(contributions, rows, clients_of(cohort)) for contributions in everybodys]
+
+
+def _positions(cohort: Cohort, beyond: int) -> Any:
+    """Where in the cohort the client of each device's turns is, one device after the other; beyond it for no client."""
+    turn = lax.broadcasted_iota(jnp.int32, cohort.order.shape, 1)
+    return jnp.where(turn < cohort.lengths[:, None], cohort.order, beyond).reshape(-1)
+
+
 def gather_devices(stacks: Any, cohort: Cohort, rows: int) -> Any:
     """What every client keeps, in so many rows in the cohort's order, from each device's in its own."""
-    devices, turns = cohort.order.shape
-    turn = lax.broadcasted_iota(jnp.int32, (devices, turns), 1)
-    used = turn < cohort.lengths[:, None]
-    position = jnp.where(used, cohort.order, rows).reshape(-1)
+    position = _positions(cohort, rows)
 
     def place(stack: Any) -> Any:
         flat = lax.all_gather(stack, AXIS, tiled=True)
