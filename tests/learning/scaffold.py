@@ -34,26 +34,20 @@ def process_of(initial: Any, own: Any, next_of: Callable[[Type, Type], Any]) -> 
 
 def scaffold(weights: Any, loss: Loss, batch: Any, rate: float, population: int) -> hansa.templates.IterativeProcess:
     def next_of(server: Any, kept: Any) -> Any:
-        carry = hansa.to_type({"sent": server.member, "own": kept.member, "y": server.member["x"], "steps": "int32"})
+        at = hansa.to_type({"y": server.member["x"], "steps": "int32"})
+        given = hansa.to_type({"sent": server.member, "own": kept.member})
 
-        @hansa.jax_computation(server.member, kept.member)
-        def begin(sent: Any, own: Any) -> Any:
-            return {"sent": sent, "own": own, "y": sent.x, "steps": jnp.int32(0)}
+        @hansa.jax_computation(at, batch, given)
+        def step(at: Any, batch: Any, given: Any) -> Any:
+            gradient = jax.grad(loss)(at.y, batch)
+            y = tree(lambda y, g, c_i, c: y - rate * (g - c_i + c), at.y, gradient, given.own, given.sent.c)  # line 10
+            return {"y": y, "steps": at.steps + 1}
 
-        @hansa.jax_computation(carry, batch)
-        def step(carry: Any, batch: Any) -> Any:
-            gradient = jax.grad(loss)(carry.y, batch)
-            y = tree(
-                lambda y, g, c_i, c: y - rate * (g - c_i + c), carry.y, gradient, carry.own, carry.sent.c
-            )  # line 10
-            return carry._replace(y=y, steps=carry.steps + 1)
-
-        @hansa.jax_computation(carry)
-        def finish(carry: Any) -> Any:
-            x, c = carry.sent.x, carry.sent.c
-            k = carry.steps * rate
-            own = tree(lambda c_i, c, x, y: c_i - c + (x - y) / k, carry.own, c, x, carry.y)  # line 12
-            return {"x": tree(jnp.subtract, carry.y, x), "c": tree(jnp.subtract, own, carry.own), "own": own}
+        @hansa.jax_computation(at, given)
+        def finish(at: Any, given: Any) -> Any:
+            x, c, k = given.sent.x, given.sent.c, at.steps * rate
+            own = tree(lambda c_i, c, x, y: c_i - c + (x - y) / k, given.own, c, x, at.y)  # line 12
+            return {"x": tree(jnp.subtract, at.y, x), "c": tree(jnp.subtract, own, given.own), "own": own}
 
         @hansa.jax_computation(server.member, server.member["x"], server.member["c"], "int32")
         def update(state: Any, x: Any, c: Any, clients: Any) -> Any:
@@ -62,8 +56,10 @@ def scaffold(weights: Any, loss: Loss, batch: Any, rate: float, population: int)
 
         @hansa.federated_computation({"server": server, "clients": kept}, FederatedType(SequenceType(batch), CLIENTS))
         def next(state: Any, data: Any) -> Any:
-            at = hansa.federated_map(begin, [hansa.federated_broadcast(state.server), state.clients])
-            done = hansa.federated_map(finish, hansa.sequence_reduce(data, at, step))
+            sent = hansa.federated_broadcast(state.server)
+            given = hansa.federated_zip({"sent": sent, "own": state.clients})
+            begin = hansa.federated_zip({"y": sent.x, "steps": hansa.federated_value(0, CLIENTS)})
+            done = hansa.federated_map(finish, [hansa.sequence_reduce(data, begin, step, given=given), given])
             number = hansa.federated_sum(hansa.federated_value(np.int32(1), CLIENTS))
             means = hansa.federated_mean(done.x), hansa.federated_mean(done.c)
             server = hansa.federated_map(update, [state.server, *means, number])

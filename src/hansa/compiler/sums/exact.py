@@ -11,8 +11,9 @@ All give the same bits where they are exact. Integers are added as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -24,6 +25,7 @@ from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import member
 from hansa.compiler.program import Program
 from hansa.compiler.sums import bins, weights, wide
+from hansa.language.graph import Node
 from hansa.language.local import tensors, unflatten
 
 
@@ -65,15 +67,21 @@ Form = Literal["usual", "deep", "wide"]
 FORMS: tuple[Form, ...] = ("usual", "deep", "wide")
 
 
-def exact(program: Program, form: Form) -> Program:
+def exact(program: Program, form: Form, forms: Mapping[Node, Form] = MappingProxyType({})) -> Program:
     """The program with exact sums and means.
 
     Args:
         program: a program.
         form: which numbers they are to hold.
+        forms: for some aggregates, by their nodes, another one.
     """
     clients = tuple(
-        replace(stage, aggregates=tuple(exact_aggregate(aggregate, form) for aggregate in stage.aggregates))
+        replace(
+            stage,
+            aggregates=tuple(
+                exact_aggregate(aggregate, forms.get(aggregate.node, form)) for aggregate in stage.aggregates
+            ),
+        )
         for stage in program.clients
     )
     return replace(program, clients=clients)

@@ -148,7 +148,7 @@ class InProcessRuntime:
                 raise
             compiled.compile_by_number()
         except rounds.NeedsWideSums as error:
-            compiled.widen(error.form)
+            compiled.widen(error.forms)
         return self._run_as_it_needs(compiled, call)
 
     def prepare(self, computation: Computation, argument: Any) -> None:
@@ -239,7 +239,7 @@ class InProcessRuntime:
         cohort = replace(cohort, stack=compiled.stack_size(call.size))
         lying = ([P(AXIS) if is_stacked(node) else P() for node in outputs], P())
         values, lost = self._on.execute(compiled, ("whole", static), whole, (packed, cohort), (P(), P()), lying)
-        rounds.check(lost)
+        rounds.check(lost, [fold for stage in program.clients for fold in stage.aggregates])
         return list(values)
 
     def _check_sums(self, compiled: Compiled, clients: int, packed: Any, static: Static) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -34,7 +35,7 @@ class Compiled:
         executables: what has been compiled of it, by a key of whoever compiles.
         sizes: the sizes of batch that have occurred, if functions have to be compiled for each.
         by_number: whether a program is for one number of clients.
-        form: how floats are added up, where sums are exact.
+        forms: how floats are added up by aggregates for which the usual form was not enough, where sums are exact.
     """
 
     program: Program
@@ -43,7 +44,7 @@ class Compiled:
     executables: dict[Any, Executable] = field(default_factory=dict)
     sizes: set[int] | None = None
     by_number: bool = False
-    form: Form = "usual"
+    forms: Mapping[Node, Form] = field(default_factory=dict)
 
     @classmethod
     def of(cls, computation: Computation, sums: str = "exact") -> Compiled:
@@ -58,10 +59,14 @@ class Compiled:
             program = exact(program, "wide" if sums == "wide" else "usual")
         return cls(program, computed_parts(program))
 
-    def widen(self, form: Form) -> None:
-        """From now on with sums that hold more: where some values were beyond the usual, the next ones may well be."""
-        self.form = form if self.form == "usual" else "wide"
-        self.program = exact(self.program, self.form)
+    def widen(self, forms: Mapping[Node, Form]) -> None:
+        """From now on with sums that hold more: where some values were beyond the usual, the next ones may well be.
+
+        Args:
+            forms: for the aggregates that need it, by their nodes.
+        """
+        self.forms = {**self.forms, **forms}
+        self.program = exact(self.program, "usual", self.forms)
         self.executables.clear()
 
     def compile_by_number(self) -> None:

@@ -380,11 +380,11 @@ class ClientStage:
         def report(states: list[Any]) -> tuple[list[Any], Any]:
             pairs = list(zip(aggregates, states, strict=True))
             lost = [aggregate.lost(state) for aggregate, state in pairs if aggregate.lost is not None]
-            return [aggregate.report(state) for aggregate, state in pairs], rounds.any_of(lost)
+            return [aggregate.report(state) for aggregate, state in pairs], rounds.together(lost)
 
         values, lost = self._place.call(("report", self._number), report, (given,))
         try:
-            rounds.check(lost)
+            rounds.check(lost, aggregates)
         except rounds.NeedsWideSums as error:
             error.add_note('Fold the same contributions again, by hansa.Stages(..., sums="wide").')
             raise

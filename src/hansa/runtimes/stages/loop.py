@@ -86,7 +86,7 @@ def run(
         specs = (everywhere, everywhere, each, everywhere)
         after = (everywhere, everywhere, each, everywhere, everywhere)
         values, reports, states, progress, lost = run(("server", i, static, room), advance, args, specs, after)
-        rounds.check(lost)
+        rounds.check(lost, program.clients[i - 1].aggregates if i else ())
         server.update(zip(wanted, values, strict=True))
         if i:
             server.update(
@@ -146,7 +146,7 @@ def _advance(
             stage, ordered = in_order.split(program.clients[number])
             after = rounds.zeros(stage.aggregates, env)
             begun = [in_order.begun(zero, room) for zero in rounds.zeros(ordered, env)]
-        return found, [env[node] for node in nodes], _each(after), begun, rounds.any_of(lost)
+        return found, [env[node] for node in nodes], _each(after), begun, rounds.together(lost)
 
     return advance
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -66,7 +67,7 @@ class NeedsWideSums(ArithmeticError):
     `hansa.Stages` raises it, and says what to do; runtimes make such a call again by themselves.
 
     Attributes:
-        form: the cheapest form of sums that would do.
+        forms: for the aggregates that need another one, the cheapest form of sums that would do.
 
     Examples:
         >>> @hansa.federated_computation("{float32[1000]}@CLIENTS")
@@ -87,21 +88,25 @@ class NeedsWideSums(ArithmeticError):
         1.0
     """
 
-    form: Form = "wide"
+    forms: Mapping[Node, Form] = MappingProxyType({})
 
 
-def check(lost: Any) -> None:
-    """Waits for what a program says of its sums.
+def check(lost: Any, aggregates: Iterable[Aggregate]) -> None:
+    """Waits for what a program says of the sums of these aggregates.
 
     Raises:
         NeedsWideSums: if one of them may not be exact.
     """
-    missing = 0 if lost is None else int(np.asarray(lost.addressable_data(0)))
-    if missing:
+    if lost is None:
+        return
+    missing = np.asarray(lost.addressable_data(0)).tolist()
+    losing = [aggregate.node for aggregate in aggregates if aggregate.lost is not None]
+    forms: dict[Node, Form] = {node: FORMS[flag] for node, flag in zip(losing, missing, strict=True) if flag}
+    if forms:
         error = NeedsWideSums(
             "a sum or mean has numbers so large or so small that its usual form may have lost some of their bits"
         )
-        error.form = FORMS[missing]
+        error.forms = forms
         raise error
 
 
@@ -110,7 +115,7 @@ def whole(
 ) -> tuple[list[Any], Any]:
     """The values of `outputs`: of nodes at the server, and of nodes at the clients those of this device's, by turn.
 
-    The last value says whether an aggregate may have lost something (`Aggregate.lost`), if any can.
+    The last value says which aggregates may have lost something (`Aggregate.lost`), of those that can.
 
     Runs on every device of a mesh with one axis, `AXIS`.
     """
@@ -147,12 +152,12 @@ def whole(
         else evaluate([node], server)[0]
         for node in outputs
     ]
-    return values, any_of(lost)
+    return values, together(lost)
 
 
-def any_of(flags: list[Any]) -> Any:
-    """The largest of what some aggregates say of their sums (`Aggregate.lost`); None if there are none."""
-    return jnp.stack(flags).max() if flags else None
+def together(flags: list[Any]) -> Any:
+    """What some aggregates say of their sums (`Aggregate.lost`), in one array; None if there are none."""
+    return jnp.stack(flags) if flags else None
 
 
 def stacked(values: Any, count: Any) -> Stack:
