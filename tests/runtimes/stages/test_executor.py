@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import hansa
+from hansa.runtimes.stages.devices import Devices
 
 BATCH = "<x=float32[?,64],y=int32[?]>"
 
@@ -99,6 +100,33 @@ def test_stages_one_by_one_give_what_is_computed_by_hand_in_any_order_and_any_nu
     assert dict(result.settings._asdict()) == settings
     expected = by_hand(READINGS, IDS, 0.25)
     assert {name: int(result[name]) for name in expected} == expected
+
+
+def test_several_clients_in_one_call_with_what_each_has_kept(monkeypatch):
+    stages, rows = hansa.Stages(two_stages), []
+    pack = Devices.pack
+
+    def packing(*args, **options):
+        packed, static = pack(*args, **options)
+        rows.extend(leaf.shape[0] for leaf in jax.tree.leaves(packed) if leaf.ndim)
+        return packed, static
+
+    monkeypatch.setattr(Devices, "pack", packing)
+    settings = {"factor": np.float32(0.25), "most": np.int32(10_000)}
+    known, kept = {"settings": settings}, [{} for _ in READINGS]
+    for number, stage in enumerate(stages.clients):
+        known |= stages.servers[number].run(known)._asdict()
+        own = [
+            {"readings": reading, "client_id": number} | mine
+            for reading, number, mine in zip(READINGS, IDS, kept, strict=True)
+        ]
+        done = stage.fold(stage.zero(known, clients=len(own)), known, own)
+        kept = [values._asdict() for values in done.kept]
+        known |= stage.report(done.state)._asdict()
+    result = stages.result(known | stages.servers[-1].run(known)._asdict())
+    expected = by_hand(READINGS, IDS, 0.25)
+    assert {name: int(result[name]) for name in expected} == expected
+    assert max(rows) <= 1.25 * len(READINGS)  # what a client has may be large
 
 
 @hansa.federated_computation("{int32}@CLIENTS", "<factor=float32,most=int32>@SERVER", "{<a=int32,b=str>}@CLIENTS")

@@ -21,7 +21,7 @@ from hansa.compiler.sequences import NeedsSizes
 from hansa.language.graph import Node
 from hansa.language.local import tensors, unflatten
 from hansa.runtimes.arguments import unpack
-from hansa.runtimes.columns import Room, exactly
+from hansa.runtimes.columns import Capacity, Room, exactly
 from hansa.runtimes.stages import in_order
 from hansa.runtimes.stages import round as rounds
 from hansa.runtimes.stages.compiled import Compiled
@@ -208,7 +208,10 @@ class Place:
     def _of(self, key: Any, batch_rows: int | None = None) -> Compiled:
         """The room and the compiled programs of one function of a stage."""
         if key not in self._apart:
-            room = Room() if batch_rows is None else Room(batch=exactly(batch_rows))
+            # What a client has may be large, so there is not much more room than for those that there are.
+            room = Room(clients=Capacity(slack=1.25, waste=2.0, least=1))
+            if batch_rows is not None:
+                room.batch = exactly(batch_rows)
             self._apart[key] = replace(self.compiled, room=room, executables={}, sizes=None)
         return self._apart[key]
 
