@@ -27,7 +27,7 @@ WEIGHTS = [1.0, 1.0, 3.0, 1.0, 10.5, float("nan")]
 def bounded(values, weights):
     return {
         "weighted": hansa.federated_mean(
-            values, weights, max_norm=5.0, max_weight=10.0, min_cohort=3, disclosure="sum", count_excluded=True
+            values, weights, max_norm=5.0, max_weight=10.0, min_cohort=2, disclosure="sum", count_excluded=True
         ),
         "mean": hansa.federated_mean(values, max_norm=5.0),
         "sum": hansa.federated_sum(values.b, max_norm=4, count_excluded=True),
@@ -59,12 +59,27 @@ def test_who_exceeds_a_bound_is_excluded_whole_and_counted(saved: Path) -> None:
 
 
 def test_a_cohort_of_too_few_is_refused(saved: Path) -> None:
-    said = "federated_mean at .*test_terms.py.* is to be of at least min_cohort=3 clients, and 2 take part"
+    said = "federated_mean at .*test_terms.py.* is to be of at least min_cohort=2 clients, and 1 takes part"
     for runtime in (hansa.InProcessRuntime(), hansa.ReferenceRuntime()):
         with hansa.runtime(runtime), pytest.raises(ValueError, match=said):
-            bounded(VALUES[:2], WEIGHTS[:2])
-    with pytest.raises(ValueError, match="of at least min_cohort=3 clients, and 0 take part"):
+            bounded(VALUES[:1], WEIGHTS[:1])
+    with pytest.raises(ValueError, match="of at least min_cohort=2 clients, and 0 take part"):
         hansa.load(saved)([], [])
+
+
+def test_so_is_one_of_which_too_few_are_left(saved: Path) -> None:
+    said = "min_cohort=2 clients, and has contributions of fewer"
+    both = hansa.federated_computation(lambda x: hansa.federated_sum(x, max_norm=1, min_cohort=2), "{int64}@CLIENTS")
+    chunks = hansa.InProcessRuntime(clients_per_chunk=2)
+    for runtime in (hansa.InProcessRuntime(), chunks, hansa.ReferenceRuntime()):
+        with hansa.runtime(runtime):
+            with pytest.raises(ValueError, match=said):
+                both([1, 5, 7])
+            assert int(both([1, 5, -1, 1])) == 1
+            with pytest.raises(ValueError, match=said):
+                bounded(VALUES[:2] + VALUES[3:], WEIGHTS[:2] + WEIGHTS[3:])
+    with pytest.raises(ValueError, match=said):
+        hansa.load(saved)(VALUES[:2] + VALUES[3:], WEIGHTS[:2] + WEIGHTS[3:])
 
 
 def test_stages_report_no_state_of_too_few() -> None:
@@ -78,18 +93,19 @@ def test_stages_report_no_state_of_too_few() -> None:
             state = stage.accumulate(state, given[number])
         return state
 
-    with pytest.raises(ValueError, match="of at least min_cohort=3 clients, and 2 take part"):
-        stage.report(stage.merge(fold([4]), fold([0])))
+    for numbers in ([4, 0], [0, 1, 3]):
+        with pytest.raises(ValueError, match="of at least min_cohort=2 clients, and has contributions of fewer"):
+            stage.report(stage.merge(fold(numbers[:1]), fold(numbers[1:])))
     check(stages.result(stage.report(stage.merge(fold([3, 1, 5]), fold([4, 2, 0])))))
 
 
 def test_files_and_explanations_say_it(saved: Path) -> None:
-    terms = Terms("sum", 5.0, 10.0, 3)
+    terms = Terms("sum", 5.0, 10.0, 2)
     (stage,) = hansa.load_ports(saved).clients
     assert [fold.terms for fold in stage.aggregates].count(terms) == 1
     assert [part.terms for part in hansa.load_client_stage(saved).contributions].count(terms) == 1
     text = hansa.explain(bounded)
-    assert "mean at the server, protected, norm at most 5, weight at most 10, of at least 3 clients" in text
+    assert "mean at the server, protected, norm at most 5, weight at most 10, of at least 2 clients" in text
     assert "mean at the server, norm at most 5\n" in text
     assert "protected    mean, sum: in a deployment the server would see only the sum" in text
 

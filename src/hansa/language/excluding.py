@@ -69,7 +69,7 @@ def aggregated(
             raise ValueError(f"count_excluded of {name} counts clients that exceed a bound: give {bounds}, too")
         return operands.recorded(name, kind, trace, *contributions, terms=terms)
     kept = _kept(name, trace, contributions, terms)
-    count = 1 if name == "federated_sum" else 2
+    count = 1 if name == "federated_sum" and terms.min_cohort is None else 2  # a sum whose clients are counted
     total = operands.recorded(name, kind, trace, *(select(kept, i) for i in range(count)), terms=terms)
     if not count_excluded:
         return total

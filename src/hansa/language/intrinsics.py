@@ -149,7 +149,8 @@ def federated_sum(
         value: tensors of numbers, or a struct of them.
         max_norm: a client whose value has a larger Euclidean norm, of all its tensors together, is excluded, as is one
             whose norm is not a number: it adds zero. To shorten values instead, do so in a local computation.
-        min_cohort: a call in which fewer clients take part is refused, before it has a result.
+        min_cohort: a call in which fewer clients take part, or fewer are left when others are excluded, is refused
+            before it has a result.
         disclosure: what the server of a deployment may see: "each" client's value, or their "sum" only, as of a
             protected sum; None says nothing. Here it is simulated, and `hansa.explain` tells it.
         count_excluded: whether the result is a struct of the sum, `sum`, and of how many clients were excluded,

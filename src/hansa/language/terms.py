@@ -47,6 +47,11 @@ class Terms:
         """Whether only the aggregate is to be seen, and no client's contribution."""
         return self.disclosure in ("sum", "noised sum")
 
+    @property
+    def excludes(self) -> bool:
+        """Whether there is a bound that excludes clients."""
+        return self.bound is not None or self.max_weight is not None
+
     def __str__(self) -> str:
         said = [
             "" if self.bound is None else f"norm at most {self.bound:g}",
@@ -71,6 +76,15 @@ class Terms:
 
 NO_TERMS = Terms()
 """What holds where nothing is said."""
+
+
+def too_few(least: int, name: str, where: str) -> ValueError:
+    """The error for contributions of fewer clients than there must be, to an operation on the user's line."""
+    at = f" at {where}" if where else ""
+    return ValueError(
+        f"{name}{at} is to be of at least min_cohort={least} clients, and has contributions of fewer (those that "
+        "exceed max_norm or max_weight do not count): there is no result; let more clients take part"
+    )
 
 
 def check_cohort(name: str, terms: Terms, clients: int, where: str = "") -> None:

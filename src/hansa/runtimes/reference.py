@@ -21,7 +21,7 @@ from hansa.language.computations import GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, RuntimeValue, Select, walk
 from hansa.language.local import tensors, type_of_arrays, unflatten
 from hansa.language.protected_sums import check_total
-from hansa.language.terms import check_cohort
+from hansa.language.terms import check_cohort, too_few
 from hansa.runtimes.arguments import pack, settle, survey
 from hansa.runtimes.client_sizes import check_client_sizes
 from hansa.runtimes.columns import Room, elements
@@ -222,8 +222,16 @@ class _Call:
 
         return self.pointwise(node, slices, keys, count, source)
 
-    def federated_sum(self, node: Intrinsic, value: Any) -> Any:
-        """The sum over the clients."""
+    def check_left(self, node: Intrinsic, weights: Array) -> None:
+        """Refuses a sum or mean of fewer clients than there must be, where some are excluded: these have no weight."""
+        least = node.terms.min_cohort
+        if node.terms.excludes and least is not None and np.count_nonzero(weights) < least:
+            raise too_few(least, node.name, node.where)
+
+    def federated_sum(self, node: Intrinsic, value: Any, *counts: Any) -> Any:
+        """The sum over the clients; what else it takes says who counts."""
+        for each in counts:
+            self.check_left(node, np.array(self.at_each(each, node.arguments[1].type)))
         return _tensorwise(exact_sum, _member(node.type), self.at_each(value, node.arguments[0].type))
 
     def federated_secure_sum(self, node: Intrinsic, value: Any, bounds: Any) -> Any:
@@ -257,6 +265,7 @@ class _Call:
         """sum(weight * value) / sum(weight), and zero where that divides by zero."""
         each = self.at_each(value, node.arguments[0].type)
         weights = np.array(self.at_each(weight[0], node.arguments[1].type) if weight else np.ones(len(each)))
+        self.check_left(node, weights)
         return _tensorwise(lambda values: exact_mean(values, weights), _member(node.type), each)
 
     def federated_aggregate(self, node: Intrinsic, value: Any, zero: Any) -> Any:

@@ -107,7 +107,7 @@ def exact_aggregate(given: Aggregate, form: Form) -> Aggregate:
 
     def accumulate(state: State, contributions: list[Any]) -> State:
         value, *weighed = contributions
-        weight = weighed[0].astype(np.float64) if weighed else None
+        weight = weighed[0].astype(np.float64) if averages and weighed else None
         arrays = [array for leaf in jax.tree.leaves(value) for array in _real(leaf)]
         sums = tuple(
             adding.add(total, array, weight) for adding, total, array in zip(each, state.sums, arrays, strict=True)

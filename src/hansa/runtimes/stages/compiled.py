@@ -21,6 +21,7 @@ from hansa.language.local import tensors
 from hansa.runtimes.columns import Packed, Room
 from hansa.runtimes.protected_sums import ProtectedSums
 from hansa.runtimes.results import computed_parts
+from hansa.runtimes.stages.counting import counted
 from hansa.runtimes.stages.executable import Executable
 
 
@@ -36,6 +37,8 @@ class Compiled:
         sizes: the sizes of batch that have occurred, if functions have to be compiled for each.
         by_number: whether a program is for one number of clients.
         forms: how floats are added up by aggregates for which the usual form was not enough, where sums are exact.
+        written: the program before anything was said of how it adds up.
+        counts: whether nobody knows beforehand how many clients take part in a fold.
     """
 
     program: Program
@@ -45,19 +48,21 @@ class Compiled:
     sizes: set[int] | None = None
     by_number: bool = False
     forms: Mapping[Node, Form] = field(default_factory=dict)
+    written: Program | None = None
+    counts: bool = False
 
     @classmethod
-    def of(cls, computation: Computation, sums: str = "exact") -> Compiled:
+    def of(cls, computation: Computation, sums: str = "exact", counts: bool = False) -> Compiled:
         """The program of a computation.
 
         Args:
             computation: the computation.
             sums: how floats are added up: "exact", "wide", which is exact for any numbers, or "fast".
+            counts: whether nobody knows beforehand how many clients take part in a fold.
         """
-        program = compile_computation(computation)
-        if sums != "fast":
-            program = exact(program, "wide" if sums == "wide" else "usual")
-        return cls(program, computed_parts(program))
+        written = compile_computation(computation)
+        program = written if sums == "fast" else exact(written, "wide" if sums == "wide" else "usual")
+        return cls(counted(program, counts), computed_parts(written), written=written, counts=counts)
 
     def widen(self, forms: Mapping[Node, Form]) -> None:
         """From now on with sums that hold more: where some values were beyond the usual, the next ones may well be.
@@ -66,7 +71,7 @@ class Compiled:
             forms: for the aggregates that need it, by their nodes.
         """
         self.forms = {**self.forms, **forms}
-        self.program = exact(self.program, "usual", self.forms)
+        self.program = counted(exact(self.written or self.program, "usual", self.forms), self.counts)
         self.executables.clear()
 
     def compile_by_number(self) -> None:

@@ -25,7 +25,6 @@ from hansa.runtimes.results import assemble
 from hansa.runtimes.stages import in_order
 from hansa.runtimes.stages import round as rounds
 from hansa.runtimes.stages.compiled import Compiled
-from hansa.runtimes.stages.counting import check, counted
 from hansa.runtimes.stages.devices import Devices
 from hansa.runtimes.stages.place import Place, struct_of, whole_argument
 from hansa.types import Struct, StructType, to_value
@@ -97,8 +96,7 @@ class Stages:
             raise TypeError(f"device must be a JAX device, such as jax.devices()[0]; found {device!r}")
         if sums not in ("exact", "wide", "fast"):
             raise ValueError(f"sums must be 'exact', 'wide' or 'fast', found {sums!r}")
-        self._compiled = compiled = Compiled.of(computation, sums)
-        compiled.program = counted(compiled.program)
+        self._compiled = compiled = Compiled.of(computation, sums, counts=True)
         self._connections = connections = Connections(compiled.program)
         devices = Devices([jax.devices()[0] if device is None else device])
         self._place = place = Place(compiled, connections, devices)
@@ -374,8 +372,6 @@ class ClientStage:
             ValueError: if there are contributions of fewer clients than an aggregate's `min_cohort`.
         """
         aggregates, given = self._stage.aggregates, self._states(state, "the state")
-        for aggregate, of_clients in zip(aggregates, given, strict=True):
-            check(aggregate, of_clients)
 
         def report(states: list[Any]) -> tuple[list[Any], Any]:
             pairs = list(zip(aggregates, states, strict=True))

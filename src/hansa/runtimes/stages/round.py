@@ -25,9 +25,11 @@ from hansa.compiler.sequences import Stack, from_stack
 from hansa.compiler.stacks import StackSize, of_clients
 from hansa.compiler.sums.exact import FORMS, Form
 from hansa.language.graph import Intrinsic, MakeStruct, Node, RuntimeValue, Select
+from hansa.language.terms import too_few
 from hansa.runtimes.arguments import Static, unpack
 from hansa.runtimes.dealt import AXIS
 from hansa.runtimes.stages import in_order
+from hansa.runtimes.stages.counting import TOO_FEW
 from hansa.runtimes.stages.states import Packing, merge_devices
 
 
@@ -96,11 +98,15 @@ def check(lost: Any, aggregates: Iterable[Aggregate]) -> None:
 
     Raises:
         NeedsWideSums: if one of them may not be exact.
+        ValueError: if one is of fewer clients than it is to be.
     """
     if lost is None:
         return
     missing = np.asarray(lost.addressable_data(0)).tolist()
     losing = [aggregate.node for aggregate in aggregates if aggregate.lost is not None]
+    for node, flag in zip(losing, missing, strict=True):
+        if flag > TOO_FEW:
+            raise too_few(flag - TOO_FEW, node.name, node.where)
     forms: dict[Node, Form] = {node: FORMS[flag] for node, flag in zip(losing, missing, strict=True) if flag}
     if forms:
         error = NeedsWideSums(
