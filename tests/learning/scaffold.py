@@ -46,13 +46,16 @@ def scaffold(weights: Any, loss: Loss, batch: Any, rate: float, population: int)
         @hansa.jax_computation(at, given)
         def finish(at: Any, given: Any) -> Any:
             x, c, k = given.sent.x, given.sent.c, at.steps * rate
-            own = tree(lambda c_i, c, x, y: c_i - c + (x - y) / k, given.own, c, x, at.y)  # line 12
-            return {"x": tree(jnp.subtract, at.y, x), "c": tree(jnp.subtract, own, given.own), "own": own}
+            gradient = tree(lambda x, y: (x - y) / k, x, at.y)
+            own = tree(lambda c_i, c, g: c_i - c + g, given.own, c, gradient)  # line 12
+            return {"x": tree(jnp.subtract, at.y, x), "gradient": gradient, "own": own}
 
         @hansa.jax_computation(server.member, server.member["x"], server.member["c"], "int32")
-        def update(state: Any, x: Any, c: Any, clients: Any) -> Any:
+        def update(state: Any, x: Any, gradient: Any, clients: Any) -> Any:
+            # Line 17 adds the mean of c_i's change, which is the gradient minus c, and c is the same for all.
             share = clients / population
-            return {"x": tree(jnp.add, state.x, x), "c": tree(lambda c, d: c + share * d, state.c, c)}  # line 17
+            c = tree(lambda c, g: c + share * (g - c), state.c, gradient)
+            return {"x": tree(jnp.add, state.x, x), "c": c}
 
         @hansa.federated_computation({"server": server, "clients": kept}, FederatedType(SequenceType(batch), CLIENTS))
         def next(state: Any, data: Any) -> Any:
@@ -61,7 +64,7 @@ def scaffold(weights: Any, loss: Loss, batch: Any, rate: float, population: int)
             begin = hansa.federated_zip({"y": sent.x, "steps": hansa.federated_value(0, CLIENTS)})
             done = hansa.federated_map(finish, [hansa.sequence_reduce(data, begin, step, given=given), given])
             number = hansa.federated_sum(hansa.federated_value(np.int32(1), CLIENTS))
-            means = hansa.federated_mean(done.x), hansa.federated_mean(done.c)
+            means = hansa.federated_mean(done.x), hansa.federated_mean(done.gradient)
             server = hansa.federated_map(update, [state.server, *means, number])
             return {"state": {"server": server, "clients": done.own}, "clients": number}
 

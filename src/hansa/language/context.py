@@ -35,7 +35,8 @@ class Runtime(Protocol):
         """Run `computation` on `argument` (None if it takes none) and return its result.
 
         `argument` is what the caller passed: a value for the parameter's type, where a federated value at the
-        clients is a list with one entry per client.
+        clients is a list with one entry per client, or a `hansa.ClientValues`; of what the clients of a population
+        keep, a `hansa.ClientStates`, of which those of the call's clients are meant.
         """
         ...
 
