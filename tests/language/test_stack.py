@@ -101,6 +101,24 @@ def test_rows_are_the_clients_in_their_order_and_as_many() -> None:
         assert [float(distance) for distance in distances] == [12, 8, 12][:number]
 
 
+def test_the_largest_of_many_are_found_by_one_program_for_several_numbers() -> None:
+    best = hansa.jax_computation(lambda losses: jax.lax.top_k(losses, 3))
+    computation = hansa.federated_computation(
+        lambda losses: hansa.federated_map(best, hansa.federated_stack(losses)), "{float32}@CLIENTS"
+    )
+    with hansa.runtime(hansa.InProcessRuntime(jax.devices()[:2])) as runtime:
+        for number in (40, 37):
+            losses = rng.normal(size=number).astype("float32")
+            values, places = computation(list(losses))
+            np.testing.assert_array_equal(places, np.argsort(-losses)[:3])
+            np.testing.assert_array_equal(values, np.sort(losses)[::-1][:3])
+        assert runtime.compilations == 1
+        # Of so few there may be less than three, so that each number has a program.
+        np.testing.assert_array_equal(computation([1.0, 3.0, 2.0])[1], [1, 2, 0])
+        with pytest.raises(ValueError, match="top_k"):
+            computation([1.0, 2.0])
+
+
 @hansa.jax_computation
 def krum(values: Any) -> Any:
     """Blanchard et al. 2017, with one Byzantine client: all pairs of clients, for which there is no rule."""

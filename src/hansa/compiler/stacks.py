@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from hansa.compiler import padding
 from hansa.compiler.sequences import Aval
 from hansa.language.local import LocalFunction
-from hansa.language.sizes import batch_symbols
+from hansa.language.sizes import batch_symbol
 
 
 class NeedsNumber(Exception):
@@ -89,10 +89,11 @@ def call(function: LocalFunction, argument: Any) -> Any:
     Raises:
         NeedsNumber: if the function cannot be evaluated for any number of clients at once.
     """
-    given, b = _leaves(argument), batch_symbols()[0]
+    given = _leaves(argument)
     rows = next(leaf for leaf in given if isinstance(leaf, ClientRows))
     capacity = rows.array.shape[0]
-    batch = padding.Batch(rows.count, capacity, fewest(capacity))
+    least = fewest(capacity)
+    batch, b = padding.Batch(rows.count, capacity, least), batch_symbol(least)
     avals = [
         Aval((b, *leaf.array.shape[1:]), leaf.array.dtype)
         if isinstance(leaf, ClientRows)

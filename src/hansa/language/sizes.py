@@ -33,6 +33,14 @@ def batch_symbols() -> tuple[Any, ...]:
     return symbols
 
 
+@cache
+def batch_symbol(least: int) -> Any:
+    """A symbolic number of examples that is at least so large, so that JAX can decide what depends on that."""
+    if least == 1:
+        return batch_symbols()[0]
+    return export.symbolic_shape("b", constraints=[f"b >= {least}"])[0]
+
+
 @contextmanager
 def deciding() -> Iterator[None]:
     """While the user's function runs: comparisons of sizes that depend on the size raise `UndecidedSize`."""

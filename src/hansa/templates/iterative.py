@@ -25,9 +25,10 @@ class IterativeProcess(Answering):
     Args:
         initialize: `( -> S)`.
         next: `(S -> S)` or `(<S,…> -> <S,…>)`: the state is the first of its parameters and of its results. Without
-            declared types it may take the state only. Where a part of the state is `{C}@CLIENTS`, each client keeps
-            its own: `initialize` gives what all have at first, `C@CLIENTS`, and `next`, called with a round's data,
-            takes and gives a `hansa.ClientStates`.
+            declared types it may take the state only. In a run the second parameter is the round's data, and
+            `hansa.program.train(…, arguments=)` gives what else it takes, by name. Where a part of the state is
+            `{C}@CLIENTS`, each client keeps its own: `initialize` gives what all have at first, `C@CLIENTS`, and
+            `next`, called with a round's data, takes and gives a `hansa.ClientStates`.
         model_of: from a state to the model in it, as its users know it, such as a Keras model; see the method
             `model_of`.
         settings: what it was made with, for people, such as `{"server optimizer": "SGD, learning rate 1"}`: its print
