@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import hansa
-from hansa.compiler.artifacts.file import Reader
+from hansa.compiler.artifacts.file import Reader, Writer
 from hansa.program import BestModel, CheckpointError, load_checkpoint
 from hansa.program.client_rows import segments_of
 from tests.program.visits import IDS, SEEING, run
@@ -75,6 +75,23 @@ def test_segments_that_no_checkpoint_names_are_deleted_and_those_that_are_damage
         path.unlink()
     with pytest.raises(CheckpointError, match="none of the checkpoints"):
         run(tmp_path, ROUNDS + 2)
+
+
+def test_a_checkpoint_that_says_something_else_of_clients_is_told(tmp_path: Path) -> None:
+    run(tmp_path, 2)
+    path = tmp_path / "checkpoints" / "round-00000002.hansa"
+    reader, writer = Reader(path), Writer()
+    writer.entries = {name: (reader.entry(name),) for name in reader.manifest["entries"]}
+    manifest, state = reader.manifest, reader.manifest["state"]
+    (whole,) = state["clients"]
+    wrong: list[Any] = [3, {}, {**whole, "segments": 3}, {**whole, "segments": [{"file": "../run.json", "digest": ""}]}]
+    for clients in (*([each] for each in wrong), [{**whole, "at": [9]}], [whole, whole], []):
+        writer.write(path, {**manifest, "state": {**state, "clients": clients}})
+        with pytest.raises(CheckpointError):
+            load_checkpoint(path, SEEING.state_type)
+        if clients not in ([], [whole, whole]):
+            with pytest.raises(CheckpointError):
+                load_checkpoint(path)
 
 
 def test_the_best_state_is_kept_with_what_clients_had_then(tmp_path: Path) -> None:

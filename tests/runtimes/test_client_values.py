@@ -91,3 +91,13 @@ def test_rows_that_nobody_has_are_let_go(monkeypatch: pytest.MonkeyPatch) -> Non
         live = np.flatnonzero(rows.block >= 0)
         assert [rows.at(entry)[0][2] for entry in live] == expected[live].tolist()
         assert sum(block.size for block in rows.blocks) <= 2 * len(live)
+
+
+def test_rows_of_ever_other_clients_do_not_lie_in_ever_more_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_of_clients, "_MOST_BLOCKS", 6)
+    rows = Rows((), np.zeros(0, np.int32), np.zeros(0, np.int32))
+    for first in range(0, 90, 3):
+        rows = rows.replaced(first + np.arange(3), Rows.of([first + np.arange(3.0)], 3))
+        rows = rows.merged(rows.sparse())
+        assert len(rows.blocks) <= 6
+    assert [rows.at(entry)[0] for entry in range(90)] == list(range(90))

@@ -171,13 +171,14 @@ def load_checkpoint(path: str | os.PathLike[str], state_type: Type | None = None
             raise CheckpointError(
                 f"{path} is no checkpoint, but a saved {reader.manifest.get('kind')!r}: read it by hansa.load"
             )
-        kind = decode_type(reader.manifest["state"])
+        found = reader.manifest["state"]
+        kind, kept = decode_type(found), [part["at"] for part in found.get("clients", ())]
     except (OSError, CheckpointError):
         raise
     except Exception as error:  # whatever comes of a manifest that is not what was written
         raise CheckpointError(f"{path} cannot be read: {_told(error)}") from error
     if state_type is not None:
-        expected, kept = state_member(state_type), [part["at"] for part in reader.manifest["state"].get("clients", ())]
+        expected = state_member(state_type)
         if expected != kind:
             raise StateTypeError(
                 f"{path} is of another process: its state has the type {kind}, and that of this process is {expected}"

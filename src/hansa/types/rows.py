@@ -103,7 +103,7 @@ class Rows:
 
     def trimmed(self) -> Rows:
         """The same without blocks of which nobody has a row."""
-        used = np.unique(self.block[self.block >= 0])
+        used = np.flatnonzero(self._live())
         if len(used) == len(self.blocks):
             return self
         numbers = np.full(len(self.blocks) + 1, -1, np.int32)
@@ -118,7 +118,7 @@ class Rows:
         """
         mine = np.array([block.in_file == in_files for block in self.blocks], np.bool_)
         held = np.where(mine, [block.size for block in self.blocks], 0)
-        live = np.where(mine, np.bincount(self.block[self.block >= 0], minlength=len(self.blocks)), 0)
+        live = np.where(mine, self._live(), 0)
         idle = sum(block.row_bytes * int(rows) for block, rows in zip(self.blocks, held - live, strict=True))
         much = held.sum() > 2 * live.sum() and (in_files or idle > _IDLE)
         chosen = mine & (2 * live < held) & much
@@ -126,6 +126,10 @@ class Rows:
             numbers = np.flatnonzero(mine)
             chosen[numbers[np.argsort(live[numbers], kind="stable")[: len(numbers) // 2]]] = True
         return np.flatnonzero(np.append(chosen, False)[self.block])
+
+    def _live(self) -> npt.NDArray[np.int64]:
+        """How many rows of each block somebody has."""
+        return np.bincount(self.block[self.block >= 0], minlength=len(self.blocks))
 
     def merged(self, entries: npt.NDArray[np.int64]) -> Rows:
         """The same, with the rows of some entries in one block of their own."""
