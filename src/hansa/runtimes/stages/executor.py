@@ -331,11 +331,11 @@ class ClientStage:
         aggregates = self._stage.aggregates
 
         def accumulate(states: list[Any], given: list[Any], clients: Any) -> list[Any]:
-            stacks = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], given)
-            # In a loop that is run once: see `fold`.
             return [
-                in_order.chained(aggregate, state, list(values), clients)
-                for aggregate, state, values in zip(aggregates, states, stacks, strict=True)
+                in_order.chained(aggregate, state, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], values), clients)
+                if in_order.in_order(aggregate)  # in a loop that is run once, for the bits of `fold`
+                else in_order.accumulated(aggregate, state, values)
+                for aggregate, state, values in zip(aggregates, states, map(list, given), strict=True)
             ]
 
         args = (self._states(state, "the state"), list(given), np.int32(1))
