@@ -21,6 +21,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from hansa._tracebacks import add_note
 from hansa.language.context import Trace, explaining_recursion, tracing
 from hansa.language.sizes import batch_symbols, deciding
+from hansa.language.unchanged import unchanged
 from hansa.language.values import Value, check_trace
 from hansa.types import FederatedType, SequenceType, Struct, StructType, TensorType, Type
 from hansa.types import names as _names
@@ -126,8 +127,7 @@ class LocalFunction:
         The function must have been traced, as that of a `LocalComputation` is; for which sizes makes no difference.
         """
         traced = next(iter(self._traced.values()))
-        numbers = {id(variable): i for i, variable in enumerate(traced.jaxpr.jaxpr.invars)}
-        return jax.tree.unflatten(traced.result, [numbers.get(id(out), -1) for out in traced.jaxpr.jaxpr.outvars])
+        return jax.tree.unflatten(traced.result, unchanged(traced.jaxpr))
 
     def dependence(self) -> list[frozenset[int]]:
         """For each array of the result, the numbers of the argument's arrays that it may depend on, once traced."""
