@@ -20,12 +20,13 @@ from hansa.compiler.partition import (
     is_broadcast,
     is_passed,
     is_stacked,
+    path_of,
     placed_parts,
     taken_in,
     within,
 )
 from hansa.compiler.program import ClientStage, Program
-from hansa.language.graph import Intrinsic, Literal, Node, RuntimeValue, Select
+from hansa.language.graph import Intrinsic, Literal, Node, RuntimeValue
 from hansa.types import FederatedType, StructType, Type
 
 
@@ -173,11 +174,6 @@ def _key(node: Node) -> Any:
 
 def _distinct(nodes: Iterable[Node]) -> tuple[Node, ...]:
     return tuple({_key(node): node for node in nodes}.values())
-
-
-def path_of(node: Node) -> tuple[int, ...]:
-    """The way from the parameter to a part of it, by the positions of fields."""
-    return (*path_of(node.source), node.index) if isinstance(node, Select) else ()
 
 
 def is_at_clients(kind: Type) -> bool:

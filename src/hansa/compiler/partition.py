@@ -122,6 +122,11 @@ def is_argument(node: Node) -> bool:
     return isinstance(node, Parameter)
 
 
+def path_of(node: Node) -> tuple[int, ...]:
+    """The way from the parameter to a part of it, by the positions of fields."""
+    return (*path_of(node.source), node.index) if isinstance(node, Select) else ()
+
+
 def is_passed(node: Node) -> bool:
     """Whether nothing is computed for a node: it is the parameter, a literal, or a part of one, wherever it is sent."""
     return isinstance(_origin(node), Parameter | Literal)
@@ -149,7 +154,7 @@ def _server_stages(
             wanted[depths[node]].append(node)
             assert depths[node] <= d
     for node in results:
-        if not _at_clients(node.type) and _is_output(node):
+        if not _at_clients(node.type) and _is_output(node) and not is_argument(node):
             wanted[depths[node]].append(node)
     stages = []
     known: set[Node] = set(aggregates)
@@ -253,12 +258,31 @@ def within(root: Node, stop: Callable[[Node], bool]) -> list[Node]:
 
 
 def placed_parts(node: Node) -> list[Node]:
-    """The values a node is made of, each at one place."""
+    """The values a node is made of, each at one place, and of which nothing is computed by itself."""
+    elements = parts_of(node)
+    return [node] if elements is None else [part for element in elements for part in placed_parts(element)]
+
+
+def parts_of(node: Node) -> tuple[Node, ...] | None:
+    """The fields of a struct of placed values, or of one at the server of which a part is only passed on."""
     if isinstance(node, MakeStruct):
-        return [part for element in node.elements for part in placed_parts(element)]
+        return node.elements
     if isinstance(node.type, StructType) and any(_has_placement(field) for field in node.type):
-        return [part for i in range(len(node.type)) for part in placed_parts(select(node, i))]
-    return [node]
+        return tuple(select(node, i) for i in range(len(node.type)))
+    if _is_zipped(node) and any(map(is_passed, _zipped(node))):
+        return node.inputs
+    return None
+
+
+def _is_zipped(node: Node) -> bool:
+    """Whether a node is a struct at the server that is put together of values there."""
+    at_server = isinstance(node.type, FederatedType) and not _at_clients(node.type)
+    return at_server and isinstance(node, Intrinsic) and node.name == "federated_zip"
+
+
+def _zipped(node: Node) -> list[Node]:
+    """The values that a node at the server is put together of."""
+    return [part for source in node.inputs for part in _zipped(source)] if _is_zipped(node) else [node]
 
 
 def _has_placement(kind: Type) -> bool:

@@ -24,6 +24,7 @@ from hansa.language.local import is_wide, tensors, unflatten
 from hansa.language.sequences import sequence_reduce
 from hansa.language.tracing import federated_computation, jax_computation, narrow_computation, wide_computation
 from hansa.learning import training_steps
+from hansa.learning.fixed import Names, differing, moving, on_device, only, together
 from hansa.learning.measuring import build_measuring
 from hansa.learning.metrics import RoundMetrics
 from hansa.learning.model_fn import model_of
@@ -120,12 +121,14 @@ def build_federated_averaging_process(
         raise ValueError(f"non_trainable is 'mean' or 'server', found {non_trainable!r}")
 
     weights_type = type_of(model.initial_weights)
-    initialize = _initialize(model, server)
-    state_type = initialize.type_signature.result
     schedule = None if client_schedule is None else _schedule(client_schedule)
     work = _client_work(model, training, weights_type, _weighting(client_weighting), schedule is not None)
     report = struct_of(work.type_signature.result)
+    initialize = _initialize(model, server, struct_of(report["update"]))
+    state_type = initialize.type_signature.result
     update_server = _server_update(server, struct_of(state_type), report, non_trainable == "mean")
+    after_model = struct_of(struct_of(struct_of(update_server.type_signature.result)["state"])["model"])
+    new = {str(name): set(struct_of(part).names) for name, part in after_model.fields}
     measure = build_measuring(model.metrics, struct_of(report["counts"]))
     combine = _round_metrics(model, struct_of(struct_of(measure.type_signature.result)["counters"]))
     round_key, client_key = _keys(seed)
@@ -143,7 +146,11 @@ def build_federated_averaging_process(
         after = on.federated_map(update_server, [state, average, on.federated_sum(trained.used)])
         found = measure(trained.outputs, trained.counts)
         metrics = on.federated_map(combine, [found.metrics, found.counters, after.changed])
-        return Struct([("state", after.state), ("metrics", metrics)])
+        made = after.state
+        if made.model.type_signature != state.model.type_signature:
+            weights = together(model.initial_weights, made.model, new, state.model)
+            made = on.federated_zip(Struct.of(model=weights, optimizer_state=made.optimizer_state))
+        return Struct([("state", made), ("metrics", metrics)])
 
     settings = {"client optimizer": training.name, "server optimizer": server.name}
     known = model.with_weights
@@ -151,20 +158,29 @@ def build_federated_averaging_process(
     return IterativeProcess(initialize, next, model_of=of_state, settings=settings)
 
 
-def _initialize(model: FunctionalModel, server: Optimizer) -> Computation:
-    wide = server.wide or is_wide(type_of(model.initial_weights))
+def _initialize(model: FunctionalModel, server: Optimizer, update: StructType) -> Computation:
+    """The first state. Weights of which clients report no update are the same arrays in each that is made."""
+    initial = model.initial_weights
+    wide = server.wide or is_wide(type_of(initial))
     with jax.enable_x64(wide):
-        optimizer_state = server.initial(model.initial_weights.trainable)
+        optimizer_state = server.initial(initial.trainable)
     count = jax_computation(lambda: int64(0))
     rest = _constant(optimizer_state, wide) if len(optimizer_state) else None
-    initial = _constant(model.initial_weights, model.wide)
+    own = moving(initial, update)
+    fixed, begun = on_device(initial, but=own), only(initial, own)
+    begin = _constant(begun, model.wide) if jax.tree.leaves(begun) else lambda: begun
 
     @federated_computation
     def initialize() -> Any:
         fields = [count(), *(rest() if rest is not None else [])]
         names = [None, *optimizer_state._fields]
-        state = Struct([("model", initial()), ("optimizer_state", Struct(zip(names, fields, strict=True)))])
-        return on.federated_value(state, SERVER)
+        state = Struct.of(
+            model=together(initial, begin(), own, fixed), optimizer_state=Struct(zip(names, fields, strict=True))
+        )
+        if not jax.tree.leaves(fixed):
+            return on.federated_value(state, SERVER)
+        # Each part by itself: what is fixed goes into no program, and is not copied out of one.
+        return on.federated_zip(jax.tree.map(partial(on.federated_value, placement=SERVER), state))
 
     return cast(Computation, initialize)
 
@@ -233,21 +249,20 @@ def _client_work(
             + (leading_size(batch) if count is None else jnp.asarray(count, jnp.int32)),
         }
 
-    changing = _changing_statistics(step)
+    changing = _changing(step, ends=training.finish is not None)
 
     @local(weights_type, start.type_signature.result)
     def finish(before: Any, carry: Any) -> Any:
         outputs = model.local_outputs(carry.local)
         weights = carry.weights if training.finish is None else training.finish(carry.weights, carry.slots)
-        trainable = jax.tree.map(jnp.subtract, weights.trainable, before.trainable)
-        now, then = weights.non_trainable, before.non_trainable
-        statistics = Struct(
-            [(name, leaf - then[name]) for name, leaf in now._items() if name in changing and is_float(leaf)]
-        )
+        after, before = only(weights, changing), only(before, changing)
+        trainable = jax.tree.map(jnp.subtract, after.trainable, before.trainable)
+        now, then = after.non_trainable, before.non_trainable
+        statistics = Struct([(name, leaf - then[name]) for name, leaf in now._items() if is_float(leaf)])
         update = ModelWeights.create(trainable, statistics)
         weight = weighting(outputs, carry.num_examples)
         has_data = carry.step > 0
-        finite = finite_difference(weights, before) & jnp.isfinite(weight) & (weight >= 0)
+        finite = finite_difference(after, before) & jnp.isfinite(weight) & (weight >= 0)
         used = has_data & finite
         return {
             "update": zero_unless(used, update),
@@ -269,17 +284,18 @@ def _part_of_step(factor: Any, before: Any, after: Any) -> Any:
     return (before + factor * (after - before)).astype(before.dtype) if is_float(before) else after
 
 
-def _changing_statistics(step: Computation) -> set[str | None]:
-    """The non-trainable weights that a training step may change: all but those of frozen layers."""
+def _changing(step: Computation, ends: bool) -> Names:
+    """The weights that a training step may change, and with an `end` of training all that are trained."""
     kind = step.type_signature.parameter
     assert isinstance(step, LocalComputation) and kind is not None
     carry = unflatten(kind, list(range(len(tensors(kind)))))[0]
-    before, after = carry.weights.non_trainable, step.function.passed_on().weights.non_trainable
-    return {name for name, number in after._items() if number != before[name]}
+    found = differing(carry.weights, step.function.passed_on().weights)
+    return {**found, "trainable": set(carry.weights.trainable._fields)} if ends else found
 
 
 def _server_update(optimizer: Optimizer, state: StructType, report: StructType, mean_statistics: bool) -> Computation:
-    """(state, average update, number of clients in it) -> next state, and whether it is another.
+    """(state, average update, number of clients in it) -> the weights that are new in the next state, the rest of it,
+    and whether it is another.
 
     It is the same where there is no client, and where a step from finite numbers would give NaN or infinity.
     """
@@ -293,18 +309,31 @@ def _server_update(optimizer: Optimizer, state: StructType, report: StructType, 
 
     local = wide_computation if optimizer.wide or is_wide(state["model"]) else narrow_computation
 
-    @local(state["model"], slots, report["update"], _COUNT)
-    def step(weights: Any, slots: Any, average: Any, used: Any) -> Any:
-        gradients = jax.tree.map(jnp.negative, average.trainable)
-        after, trainable = optimizer.apply(slots, gradients, weights.trainable)
-        known = average.non_trainable._fields if mean_statistics else ()
-        changes = average.non_trainable
-        statistics = weights.non_trainable._items()
-        rest = Struct([(name, leaf + changes[name] if name in known else leaf) for name, leaf in statistics])
-        new = {"model": ModelWeights.create(trainable, rest), "slots": after}
-        old = {"model": weights, "slots": slots}
-        changed = (used > 0) & stays_finite(new, old)
-        return {**jax.tree.map(lambda a, b: jnp.where(changed, a, b), new, old), "changed": changed}
+    def server_step(changing: Names | None) -> Computation:
+        @local(state["model"], slots, report["update"], _COUNT)
+        def step(weights: Any, slots: Any, average: Any, used: Any) -> Any:
+            gradients = {name: jnp.negative(leaf) for name, leaf in average.trainable._items()}
+            nothing = [(name, gradients.get(name, jnp.zeros_like(leaf))) for name, leaf in weights.trainable._items()]
+            after, trainable = optimizer.apply(slots, Struct(nothing), weights.trainable)
+            known = average.non_trainable._fields if mean_statistics else ()
+            changes = average.non_trainable
+            statistics = weights.non_trainable._items()
+            rest = Struct([(name, leaf + changes[name] if name in known else leaf) for name, leaf in statistics])
+            now, then = ModelWeights.create(trainable, rest), weights
+            if changing is not None:
+                now, then = only(now, changing), only(then, changing)
+            new, old = {"model": now, "slots": after}, {"model": then, "slots": slots}
+            changed = (used > 0) & stays_finite(new, old)
+            return {**jax.tree.map(lambda a, b: jnp.where(changed, a, b), new, old), "changed": changed}
+
+        return cast(Computation, step)
+
+    step = server_step(None)
+    assert isinstance(step, LocalComputation) and step.type_signature.parameter is not None
+    leaves = list(range(len(tensors(step.type_signature.parameter))))
+    changing = differing(unflatten(step.type_signature.parameter, leaves)[0], step.function.passed_on()["model"])
+    if any(changing[str(part)] != set(struct_of(field).names) for part, field in struct_of(state["model"]).fields):
+        step = server_step(changing)
 
     @federated_computation(state, report["update"], _COUNT)
     def server_update(state: Any, average: Any, used: Any) -> Any:

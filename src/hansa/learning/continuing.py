@@ -10,6 +10,7 @@ import numpy as np
 from hansa.models.accumulators import type_of
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct, Type
+from hansa.types.aligned import settled
 from hansa.types.mismatch import describe
 
 if TYPE_CHECKING:
@@ -40,7 +41,16 @@ def with_weights(state: Any, weights: ModelWeights | keras.Model) -> Any:
         from hansa.models.keras.weights import read
 
         weights = ModelWeights.create(*read(weights, state["model"]))
-    return state._replace(model=checked_weights(weights, type_of(state["model"]), "the state"))
+    found = checked_weights(weights, type_of(state["model"]), "the state")
+    given = (weights["trainable"], weights["non_trainable"])
+    return state._replace(model=ModelWeights.create(*jax.tree.map(_on_device, tuple(found), given)))
+
+
+def _on_device(array: Any, given: Any) -> Any:
+    """An array as states have it: of JAX, and not one that the caller may write into."""
+    if isinstance(given, jax.Array) or not array.ndim or array.dtype.itemsize > 4:
+        return given if isinstance(given, jax.Array) else array
+    return jax.device_put(settled(array))
 
 
 def checked_weights(weights: Any, kind: Type, whose: str) -> ModelWeights:

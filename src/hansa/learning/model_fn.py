@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from typing import Any
 
 from hansa.models.model import FunctionalModel
@@ -25,15 +26,22 @@ def model_of(model_fn: Any) -> FunctionalModel:
         raise TypeError(
             f"model_fn is called without arguments, and {name}{inspect.signature(model_fn)} needs some; pass {given}"
         )
-    from hansa.models.keras.weights import fresh_names
-
-    with fresh_names():
-        model = model_fn()
+    model = _made(model_fn)
     if isinstance(model, Model):
         return from_variables(model)
     if not isinstance(model, FunctionalModel):
         raise _not_a_model(model, returned=True)
     return model
+
+
+def _made(model_fn: Any) -> Any:
+    """What a function returns, in which Keras numbers automatic names from the start."""
+    if "keras" not in sys.modules:  # nor has it named anything
+        return model_fn()
+    from hansa.models.keras.weights import fresh_names
+
+    with fresh_names():
+        return model_fn()
 
 
 def _needs_arguments(function: Any) -> bool:

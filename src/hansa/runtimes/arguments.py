@@ -19,7 +19,7 @@ from hansa.compiler import sequences
 from hansa.compiler.evaluate import sequence_elements
 from hansa.compiler.narrowing import Path, tensor_paths
 from hansa.runtimes import fitting, remedies
-from hansa.runtimes.columns import Packed, Room, aligned, common_shape, pack_sequences
+from hansa.runtimes.columns import Packed, Room, common_shape, pack_sequences
 from hansa.runtimes.dealt import Dealt, ToDeal
 from hansa.types import (
     CLIENTS,
@@ -32,6 +32,7 @@ from hansa.types import (
     is_federated,
     to_value,
 )
+from hansa.types.aligned import aligned
 from hansa.types.batches import Batches, ClientBatches
 from hansa.types.client_states import ClientStates
 from hansa.types.client_values import ClientValues

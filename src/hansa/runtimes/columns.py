@@ -18,6 +18,7 @@ from hansa.compiler.sequences import Columns, is_batched
 from hansa.language.local import tensors
 from hansa.runtimes import fitting, remedies
 from hansa.types import SequenceType, Struct, infer_type, to_value
+from hansa.types.aligned import aligned
 from hansa.types.arrangement import arranged, arranged_type
 from hansa.types.batches import Batches, ClientBatches
 from hansa.types.batching import fill
@@ -219,15 +220,6 @@ def without_elements(packed: Any) -> Any:
         return replace(part, counts=np.zeros_like(part.counts)) if isinstance(part, Columns) else part
 
     return jax.tree.map(emptied, packed, is_leaf=lambda part: isinstance(part, Columns))
-
-
-def aligned(shape: tuple[int, ...], dtype: Any, zeroed: bool = True) -> Array:
-    """An uninitialised array whose memory JAX's CPU devices use as it is, without a copy."""
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    memory = np.zeros(size + 64, np.uint8) if zeroed else np.empty(size + 64, np.uint8)
-    offset = -memory.ctypes.data % 64
-    array: Array = memory[offset : offset + size].view(dtype).reshape(shape)
-    return array
 
 
 @dataclass(frozen=True)

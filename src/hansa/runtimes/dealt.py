@@ -12,8 +12,8 @@ import numpy.typing as npt
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from hansa.runtimes.columns import aligned
 from hansa.types import Type
+from hansa.types.aligned import aligned
 from hansa.types.client_values import shaped
 from hansa.types.rows import Block, Rows
 

@@ -11,20 +11,19 @@ from jax.sharding import SingleDeviceSharding
 
 from hansa.compiler.evaluate import member
 from hansa.compiler.evaluate import sequence_elements as contains_sequence
-from hansa.compiler.partition import collected_from, is_collect, is_passed, is_sent, is_stacked
+from hansa.compiler.partition import collected_from, is_collect, is_passed, is_sent, is_stacked, parts_of, placed_parts
 from hansa.compiler.program import Program
 from hansa.compiler.stacks import ClientRows
-from hansa.language.graph import Literal, MakeStruct, Node, Parameter, Select
-from hansa.language.values import select
+from hansa.language.graph import Literal, Node, Parameter, Select
 from hansa.runtimes.replicas import first_part
-from hansa.types import CLIENTS, FederatedType, Struct, StructType, Type, is_federated, to_value
+from hansa.types import CLIENTS, SERVER, FederatedType, Struct, StructType, Type, to_value
 from hansa.types.client_values import ClientValues
 from hansa.types.values import field_values
 
 
 def computed_parts(program: Program) -> list[Node]:
     """The parts of a program's result that it computes; literals and parts of the argument are returned as they are."""
-    parts = [collected_from(part) for part in _parts(program.result)]
+    parts = [collected_from(part) for part in placed_parts(program.result)]
     return [part for part in parts if not is_passed(part)]
 
 
@@ -47,11 +46,13 @@ def assemble(program: Program, argument: Any, values: dict[Node, Any], clients: 
 
 def _assemble(node: Node, kind: Type, argument: Any, values: dict[Node, Any], clients: npt.NDArray[Any]) -> Any:
     """The value of a node as one of a type to which it is assignable."""
-    elements = _elements(node)
+    elements = parts_of(node)
     if elements is not None:
-        assert isinstance(kind, StructType)
-        parts = [_assemble(part, field, argument, values, clients) for part, field in zip(elements, kind, strict=True)]
-        return (kind.container or Struct)(zip(kind.names, parts, strict=True))
+        whole = member(kind)
+        assert isinstance(whole, StructType)
+        kinds = [FederatedType(field, SERVER, True) if kind is not whole else field for field in whole]
+        parts = [_assemble(part, field, argument, values, clients) for part, field in zip(elements, kinds, strict=True)]
+        return (whole.container or Struct)(zip(whole.names, parts, strict=True))
     if is_collect(node):
         source, element = node.arguments[0], member(kind).element  # type: ignore[attr-defined]
         collected = _assemble(source, FederatedType(element, CLIENTS), argument, values, clients)
@@ -90,20 +91,6 @@ def _finish(value: Any, kind: Type) -> Any:
     if isinstance(value, ClientRows):
         return value.array[: int(value.count)]
     return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
-
-
-def _elements(node: Node) -> tuple[Node, ...] | None:
-    """The parts of a struct of placed values, or of one that is put together only in the result."""
-    if isinstance(node, MakeStruct):
-        return node.elements
-    if isinstance(node.type, StructType) and is_federated(node.type):
-        return tuple(select(node, i) for i in range(len(node.type)))
-    return None
-
-
-def _parts(node: Node) -> list[Node]:
-    elements = _elements(node)
-    return [node] if elements is None else [part for element in elements for part in _parts(element)]
 
 
 def _pick(node: Node, argument: Any) -> Any:

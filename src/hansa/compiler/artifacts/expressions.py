@@ -86,6 +86,10 @@ def _rearranges(name: str, kind: Type, types: list[Type]) -> bool:
     """Whether an operation of these types gives one of that type."""
     if not isinstance(kind, FederatedType):
         return False
+    if name == "federated_zip" and len(types) != 1:
+        parts = [part for part in types if isinstance(part, FederatedType) and part.placement is kind.placement]
+        equal = all(part.all_equal for part in parts) or not kind.all_equal
+        return equal and isinstance(kind.member, StructType) and list(kind.member) == [part.member for part in parts]
     if len(types) != 1 or unplaced(types[0]) != kind.member:
         return False
     if name == "federated_broadcast":

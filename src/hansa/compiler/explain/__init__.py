@@ -33,8 +33,13 @@ class Explanation(str):
 
     @property
     def bytes_down(self) -> Bytes:
-        """What one client receives, as far as it is known; `exact` says whether that is all."""
+        """What one client receives, in the first round, as far as it is known; `exact` says whether that is all."""
         return Bytes.total(stage.bytes_down for stage in self._clients)
+
+    @property
+    def bytes_once(self) -> Bytes:
+        """What of that comes back as it is, to be the argument of the next call: it is sent in the first round only."""
+        return Bytes.total(stage.bytes_once for stage in self._clients)
 
     @property
     def bytes_up(self) -> Bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,12 +82,14 @@ class Broadcast:
         type: its type; of what was selected, that of one slice.
         bytes: the size for one client.
         slices: how many slices a client selects by keys, or None if all clients get the same.
+        once: the size of what of it comes back as it is, to be the argument of the next call, and is sent once only.
     """
 
     name: str
     type: Type
     bytes: Bytes
     slices: int | None = None
+    once: Bytes = field(default_factory=Bytes)
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,23 @@ class AtClients:
         return Bytes.total(broadcast.bytes for broadcast in self.receives)
 
     @property
+    def bytes_once(self) -> Bytes:
+        """The size of what of that is the same in each call after the first, and is sent once only."""
+        return Bytes.total(broadcast.once for broadcast in self.receives)
+
+    @property
     def bytes_up(self) -> Bytes:
         """The size of what one client reports."""
         return Bytes.total(report.bytes for report in self.reports)
+
+
+def down(stages: Iterable[AtClients], write: Callable[[Bytes], str] = str) -> str:
+    """What one client receives: `8 bytes down`, or `1 GB down in the first round, 4 MB in each other`."""
+    found = list(stages)
+    whole, once = (Bytes.total(getattr(stage, name) for stage in found) for name in ("bytes_down", "bytes_once"))
+    if not once:
+        return f"{write(whole)} down"
+    return f"{write(whole)} down in the first round, {write(Bytes(whole - once, whole.exact))} in each other"
 
 
 def sliced(sent: Broadcast) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from hansa.compiler.explain.arrows import Arrow, arrows_down, arrows_up, few
 from hansa.compiler.explain.canvas import Canvas, Font
-from hansa.compiler.explain.facts import AtClients, AtServer, Bytes, Held, Operation, tensor_sizes
+from hansa.compiler.explain.facts import AtClients, AtServer, Bytes, Held, Operation, down, tensor_sizes
 from hansa.compiler.explain.flops import Flops
 from hansa.compiler.explain.stages import is_local
 from hansa.compiler.explain.text import headline
@@ -330,12 +330,12 @@ def _totals(stages: Sequence[AtServer | AtClients], clients: list[AtClients]) ->
     server = Flops.total(stage.flops for stage in stages if isinstance(stage, AtServer))
     if not clients:
         return [("In all", str(server), "ink")]
-    down, up = (Bytes.total(getattr(stage, name) for stage in clients).short for name in ("bytes_down", "bytes_up"))
+    up = Bytes.total(stage.bytes_up for stage in clients).short
     reports = [report for stage in clients for report in stage.reports]
     adding = Flops.total(report.flops for report in reports)
     work = Flops.total(stage.flops for stage in clients)
     lines = [
-        ("Each client", f"{down} down, {up} up; {work}", "ink"),
+        ("Each client", f"{down(clients, lambda size: size.short)}, {up} up; {work}", "ink"),
         ("The server", f"{server}" + (f", and {adding} to add up each client's reports" if adding else ""), "ink"),
     ]
     if any(report.protected for report in reports):

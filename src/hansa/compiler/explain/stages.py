@@ -9,6 +9,7 @@ from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import member, sequence_elements
 from hansa.compiler.explain.facts import AtClients, AtServer, Broadcast, Bytes, Held, Operation, Report
 from hansa.compiler.explain.work import Work, element_of, is_work
+from hansa.compiler.handed_on import handed_on, tensors_handed_on
 from hansa.compiler.partition import is_aggregate, is_argument
 from hansa.compiler.program import Program, ServerStage
 from hansa.compiler.stored import StoredStage, unplaced
@@ -54,7 +55,11 @@ def _clients(number: int, program: Program, work: Work) -> AtClients:
     readers = [node for node in inner if node not in selects]
     wanted = {source for node in readers for source in node.inputs} | set(roots)
     sent = [pair for pair in stage.broadcasts if pair[1] in wanted and not _is_constant(pair[0])]
-    receives = [Broadcast(name_of(s), member(s.type), Bytes.of([member(s.type)])) for s, _ in sent]
+    fixed = handed_on(program)
+    receives = [
+        Broadcast(name_of(s), kind, Bytes.of([kind]), once=Bytes.of(tensors_handed_on(s, fixed)))
+        for s, kind in ((source, member(source.type)) for source, _ in sent)
+    ]
     reports = [_report(fold, work) for fold in stage.aggregates]
     for source, whole in stage.collected:
         kind, into = member(source.type), whole.name.removeprefix("federated_")

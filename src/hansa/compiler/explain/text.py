@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hansa.compiler.evaluate import member
-from hansa.compiler.explain.facts import AtClients, AtServer, Bytes, Operation, Report, sliced, tensor_sizes
+from hansa.compiler.explain.facts import AtClients, AtServer, Bytes, Operation, Report, down, sliced, tensor_sizes
 from hansa.compiler.explain.flops import Flops
 from hansa.compiler.explain.stages import is_local
 from hansa.compiler.program import Program
@@ -65,7 +65,7 @@ def _clients(stage: AtClients) -> list[str]:
         mark = "".join(f", {said}" for said in ("protected" if report.protected else "", str(report.terms)) if said)
         lines.append(f"  reports    {report.name}: {shown}, {report.bytes} -> {report.into} at the server{mark}")
     lines += [f"  keeps      {held.name}: {short(held.type)}, stays with the client" for held in stage.keeps]
-    lines.append(f"  traffic    {stage.bytes_down} down, {stage.bytes_up} up, per client")
+    lines.append(f"  traffic    {down([stage])}, {stage.bytes_up} up, per client")
     return lines
 
 
@@ -84,11 +84,10 @@ def _totals(stages: Sequence[AtServer | AtClients]) -> list[str]:
     at_server = Flops.total(stage.flops for stage in servers)
     if not clients:
         return [f"in all  {at_server}"]
-    down = Bytes.total(stage.bytes_down for stage in clients)
     up = Bytes.total(stage.bytes_up for stage in clients)
     adding = Flops.total(report.flops for stage in clients for report in stage.reports)
     lines = [
-        f"each client  {down} down, {up} up; {Flops.total(stage.flops for stage in clients)}",
+        f"each client  {down(clients)}, {up} up; {Flops.total(stage.flops for stage in clients)}",
         f"the server   {at_server}" + (f"; {adding} to add up each client's reports" if adding else ""),
     ]
     return [*lines, *seen([report for stage in clients for report in stage.reports]), ""]

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hansa.types import Struct
+from hansa.types.aligned import settled
+from hansa.types.narrow import HALVES
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,10 @@ def _is_array(leaf: Any) -> bool:
 
 
 def _narrow(leaf: Any) -> Any:
-    with jax.enable_x64(False):
-        return np.array(jnp.asarray(leaf))
+    if isinstance(leaf, int | float) or leaf.dtype.name in HALVES:
+        with jax.enable_x64(False):
+            leaf = jnp.asarray(leaf)
+    return settled(np.asarray(leaf))
 
 
 def _shown(leaf: Any) -> str:

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from hansa.types import Struct
+from hansa.types.aligned import settled
 
 
 @contextmanager
@@ -69,7 +70,7 @@ def initial_weights(model: Any) -> tuple[Struct, Struct]:
 
 
 def _struct(model: Any, variables: list[Any]) -> Struct:
-    return Struct((name, np.array(variables[i].value)) for name, i in order(model, variables))
+    return Struct((name, settled(np.asarray(variables[i].value))) for name, i in order(model, variables))
 
 
 def assign(values: tuple[Struct, Struct], model: Any) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from hansa.language.tensorflow import TensorFlowFunction, import_tensorflow, user_line
 from hansa.types import Struct, TensorType
+from hansa.types.aligned import settled
 
 
 class Group:
@@ -32,7 +33,7 @@ class Group:
 
     def initial(self) -> Struct:
         """The values that the variables have now."""
-        return Struct((name, variable.numpy()) for name, variable in self.variables.items())
+        return Struct((name, settled(np.asarray(variable.numpy()))) for name, variable in self.variables.items())
 
     def values(self, struct: Struct) -> dict[Any, Any]:
         """The values of a struct, by variable."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from hansa.compiler.connections import path_of
 from hansa.compiler.evaluate import member
+from hansa.compiler.handed_on import handed_on
 from hansa.compiler.narrowing import Path, narrowed
-from hansa.compiler.partition import compile_computation, is_argument, is_stack, is_stacked, taken_in
+from hansa.compiler.partition import compile_computation, is_argument, is_stack, is_stacked, path_of, taken_in
 from hansa.compiler.program import Program
 from hansa.compiler.stacks import StackSize
 from hansa.compiler.sums.exact import Form, exact
@@ -114,6 +114,11 @@ class Compiled:
     def narrow(self) -> frozenset[Path]:
         """The tensors of the argument that are computed with in 32 bits."""
         return narrowed(self.program.parameter, self.program.result)
+
+    @cached_property
+    def handed_on(self) -> frozenset[Path]:
+        """The parts of the argument that come back as they are, to be the argument of the next call."""
+        return handed_on(self.program)
 
     @cached_property
     def protected(self) -> ProtectedSums:

@@ -17,7 +17,7 @@ from hansa.compiler.sequences import Columns
 from hansa.runtimes.arguments import Arguments, Static, pack
 from hansa.runtimes.columns import Packed, pad_rows
 from hansa.runtimes.dealt import AXIS, Dealt, ToDeal, Turns
-from hansa.runtimes.replicas import whole_of
+from hansa.runtimes.replicas import keep, shared, whole_of
 from hansa.runtimes.stages.compiled import Compiled
 from hansa.runtimes.stages.executable import Executable
 from hansa.runtimes.stages.round import Cohort
@@ -69,7 +69,8 @@ class Devices:
         def deal(rows: ToDeal) -> Dealt | None:
             return self.deal(compiled, rows, turns) if turns is not None and compiled.reads(rows.path) else None
 
-        return self._put(arguments, self._mesh_of(compiled), deal), static
+        fixed = frozenset() if of is not None else compiled.handed_on
+        return self._put(arguments, self._mesh_of(compiled), deal, fixed), static
 
     def deal(self, compiled: Compiled, rows: ToDeal, turns: Turns) -> Dealt:
         """Rows on the devices that work for their clients."""
@@ -110,8 +111,11 @@ class Devices:
     def _count_compilation(self) -> None:
         self.compilations += 1
 
-    def _put(self, arguments: Arguments, mesh: Mesh, deal: Callable[[ToDeal], Dealt | None]) -> Any:
-        """The packed argument on every device of a mesh; arrays of `ClientBatches` stay there for the next call."""
+    def _put(
+        self, arguments: Arguments, mesh: Mesh, deal: Callable[[ToDeal], Dealt | None], fixed: frozenset[Path]
+    ) -> Any:
+        """The packed argument on every device of a mesh; what is `fixed` and arrays of `ClientBatches` stay there for
+        the next call."""
         everywhere = NamedSharding(mesh, P())
         placed = self._place(arguments.packed, iter(arguments.sequences), everywhere, deal)
         leaves, tree = jax.tree.flatten(placed, is_leaf=lambda part: isinstance(part, Dealt))
@@ -124,12 +128,19 @@ class Devices:
                 moving.append(i)
             else:
                 leaves[i] = whole
-        if moving:
-            with jax.enable_x64(True):
-                moved = jax.device_put([leaves[i] for i in moving], everywhere)
-            for i, leaf in zip(moving, moved, strict=True):
-                leaves[i] = leaf
+        returning = {id(leaf) for path in fixed for leaf in jax.tree.leaves(_part(arguments.packed, path))}
+        for i, whole in zip(moving, self._moved([leaves[i] for i in moving], everywhere), strict=True):
+            if id(leaves[i]) in returning:
+                keep(leaves[i], whole)
+            leaves[i] = whole
         return jax.tree.unflatten(tree, leaves)
+
+    def _moved(self, arrays: list[jax.Array], everywhere: NamedSharding) -> list[jax.Array]:
+        """Arrays on every device; CPU devices share their memory."""
+        with jax.enable_x64(True):
+            found = [shared(array, everywhere) for array in arrays]
+            others = iter(jax.device_put([a for a, b in zip(arrays, found, strict=True) if b is None], everywhere))
+        return [next(others) if array is None else array for array in found]
 
     # Not a function in `_put`: one that calls itself is a cycle, which keeps what it sees until garbage is collected.
     def _place(
@@ -158,6 +169,12 @@ class Devices:
             with jax.enable_x64(True):
                 kept[key] = jax.device_put(arrays, everywhere)
         return kept[key]
+
+
+def _part(packed: Any, path: Path) -> Any:
+    for i in path:
+        packed = packed[i]
+    return packed
 
 
 def cohort_of(

@@ -12,10 +12,10 @@ from jax.sharding import PartitionSpec as P
 
 from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.artifacts.ports import Port, by_name, picked
-from hansa.compiler.connections import AtClient, Connections, path_of
+from hansa.compiler.connections import AtClient, Connections
 from hansa.compiler.evaluate import Environment, evaluate, member, sequence_elements
 from hansa.compiler.narrowing import Path
-from hansa.compiler.partition import is_argument, is_passed, is_stacked
+from hansa.compiler.partition import is_argument, is_passed, is_stacked, path_of
 from hansa.compiler.program import ClientStage
 from hansa.compiler.sequences import NeedsSizes
 from hansa.language.graph import Node
