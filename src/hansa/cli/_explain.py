@@ -32,7 +32,7 @@ def explain(path: Path, overrides: Sequence[str], svg: Path | None, as_json: boo
     kind = process.next.type_signature.compact()
     if as_json:
         facts: dict[str, Any] = {}
-        for name in ("bytes_down", "bytes_up"):
+        for name in ("bytes_down", "bytes_once", "bytes_up"):
             size = getattr(explanation, name)
             facts[name] = {"known": int(size), "exact": size.exact}
         for name in ("client_flops", "server_flops", "adding_flops"):

@@ -1,7 +1,8 @@
 """Checkpoints: the state after a round in a file, there whole or not at all, with the exact bits of every array.
 
 The file is one of Hansa's artifacts: a ZIP archive with a checksum of each entry, which are all checked before anything
-is taken from it. What clients keep is in files beside it (`hansa.program.client_rows`), which it names.
+is taken from it. What clients keep is in files beside it (`hansa.program.client_rows`), and so is what no round
+changes (`hansa.program.constants`); it names them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from hansa._files import remove_parts, set_aside
 from hansa._warnings import warn
 from hansa.compiler.artifact_error import ArtifactError
 from hansa.compiler.artifacts.file import Reader, Writer
-from hansa.compiler.artifacts.types import decode_type, decode_value, encode_type, encode_value
+from hansa.compiler.artifacts.types import decode_type, decode_value
 from hansa.program.client_rows import Keeping, Segments, beside, segments_of, with_states
+from hansa.program.constants import CONSTANTS, Apart, Constants, constants_beside, constants_of
 from hansa.types import (
     CLIENTS,
     FederatedType,
@@ -123,18 +125,26 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, state_
         >>> hansa.program.load_checkpoint("twelve.hansa").round
         12
     """
-    path, writer, saved = Path(path), Writer(), {}
-    keeping = Keeping(beside(path), checkpoint.round)
+    path = Path(path)
+    _save(path, checkpoint, state_type, (), constants_beside(path))
+
+
+def _save(
+    path: Path, checkpoint: Checkpoint, state_type: Type, fixed: Sequence[jax.Array], constants: Constants
+) -> None:
+    """Writes a checkpoint, and the arrays that are fixed into a file of their own if they are in none yet."""
+    writer, saved = Writer(), {}
+    keeping, apart = Keeping(beside(path), checkpoint.round), Apart(fixed, constants)
     state = keeping.without(checkpoint.state)
     for name, remembered in checkpoint.saved.items():
         value = keeping.without(remembered)
         kind = infer_type(value, f"what {name} remembers")
-        saved[name] = {**_encode(to_value(value, kind), kind, writer), **keeping.listed(remembered)}
+        saved[name] = {**apart.encode(to_value(value, kind), kind, writer), **keeping.listed(remembered)}
     manifest = {
         "kind": _KIND,
         "round": checkpoint.round,
         "stopped": checkpoint.stopped,
-        "state": {**_encode(state, state_member(state_type), writer), **keeping.listed(checkpoint.state)},
+        "state": {**apart.encode(state, state_member(state_type), writer), **keeping.listed(checkpoint.state)},
         "saved": saved,
         "run": None if checkpoint.run is None else dict(checkpoint.run),
     }
@@ -190,18 +200,20 @@ def load_checkpoint(path: str | os.PathLike[str], state_type: Type | None = None
             )
         kind = expected
     try:
-        return _decoded(reader, kind, reader.size, beside(path))
+        return _decoded(reader, kind, path)
     except Exception as error:  # as above
         raise CheckpointError(f"{path} does not hold what a checkpoint does: {_told(error)}") from error
 
 
-def _decoded(reader: Reader, kind: Type, size: int, segments: Segments) -> Checkpoint:
-    """The checkpoint in a file of a size, whose state has the type.
+def _decoded(reader: Reader, kind: Type, path: Path) -> Checkpoint:
+    """The checkpoint in a file at a path, whose state has the type.
 
     Raises:
         Exception: of any kind, if the manifest or the arrays are not what was written.
     """
-    found = reader.manifest
+    found, constants = reader.manifest, constants_beside(path)
+    files = constants_of(found)
+    size = reader.size + sum(map(constants.size, files))
     round_number, stopped, run = found["round"], found["stopped"], found.get("run")
     if type(round_number) is not int or not 0 <= round_number < _MOST_ROUNDS:
         raise ValueError(f"its round is {round_number!r}")
@@ -211,8 +223,12 @@ def _decoded(reader: Reader, kind: Type, size: int, segments: Segments) -> Check
     whole = sum(_bytes(each) for each in (kind, *kinds.values()))
     if whole > max(_SMALL, _MOST_TIMES * size):
         raise ValueError(f"its types are of {whole:,} bytes, and the file has {size:,}")
-    saved = {name: _decode(found["saved"][name], each, reader, segments) for name, each in kinds.items()}
-    return Checkpoint(round_number, _decode(found["state"], kind, reader, segments), saved, stopped, run)
+    # On CPUs JAX takes the memory into which they are read.
+    with jax.enable_x64(True):
+        arrays = {name: list(map(jax.device_put, constants.load(name))) for name in files}
+    given = (reader, beside(path), arrays)
+    saved = {name: _decode(found["saved"][name], each, *given) for name, each in kinds.items()}
+    return Checkpoint(round_number, _decode(found["state"], kind, *given), saved, stopped, run)
 
 
 def _bytes(kind: Type) -> int:
@@ -243,14 +259,15 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int = 2, every: int | None = None) -> None:
         self._folder, self._keep, self._every = folder, keep, every
         self._segments = beside(folder / "round-00000000.hansa")
-        self._named: dict[Path, set[str]] = {}
+        self._constants = Constants(folder / CONSTANTS)
+        self._named: dict[Path, tuple[set[str], set[str]]] = {}
 
-    def save(self, checkpoint: Checkpoint, state_type: Type) -> None:
-        """Write one, and remove those that are not kept."""
+    def save(self, checkpoint: Checkpoint, state_type: Type, fixed: Sequence[jax.Array] = ()) -> None:
+        """Write one, and remove those that are not kept. Arrays that are fixed are written once for all."""
         self._folder.mkdir(exist_ok=True)
         path = self._folder / f"round-{checkpoint.round:08d}.hansa"
         self._named.pop(path, None)
-        save_checkpoint(path, checkpoint, state_type)
+        _save(path, checkpoint, state_type, fixed, self._constants)
         self._remove_old()
 
     def newest(self, state_type: Type | None) -> Checkpoint | None:
@@ -304,21 +321,23 @@ class Checkpoints:
             kept = self._every is not None and _number(path) % self._every == 0
             if not kept and (path.is_symlink() or not path.is_dir()):
                 path.unlink(missing_ok=True)
-        self._remove_segments()
+        self._remove_unnamed()
 
-    def _remove_segments(self) -> None:
-        """Remove what clients kept, but for what a checkpoint names; nothing, if one does not say what it names."""
-        if not self._segments.exist():
+    def _remove_unnamed(self) -> None:
+        """Remove what clients kept and constants, but for what a checkpoint names; nothing, if one does not say it."""
+        if not self._segments.exist() and not self._constants.exist():
             return
         paths = self._paths()
         for path in paths:
             if path not in self._named:
                 try:
-                    self._named[path] = segments_of(Reader(path).manifest)
+                    manifest = Reader(path).manifest
+                    self._named[path] = segments_of(manifest), constants_of(manifest)
                 except Exception:  # whatever comes of a file that is damaged
                     return
         self._named = {path: self._named[path] for path in paths}
-        self._segments.clean(name for names in self._named.values() for name in names)
+        self._segments.clean(name for names, _ in self._named.values() for name in names)
+        self._constants.clean(name for _, names in self._named.values() for name in names)
 
     def _paths(self) -> list[Path]:
         if not os.path.isdir(self._folder):
@@ -336,15 +355,14 @@ def _number(path: Path) -> int:
     return int(found[1])
 
 
-def _encode(value: Any, kind: Type, writer: Writer) -> dict[str, Any]:
-    """What `_decode` reads, and `decode_type` for the type."""
-    on_device = [isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value)]
-    return {**encode_type(kind), "value": encode_value(value, writer), "on_device": on_device}
-
-
-def _decode(found: dict[str, Any], kind: Type, reader: Reader, segments: Segments) -> Any:
+def _decode(
+    found: dict[str, Any], kind: Type, reader: Reader, segments: Segments, constants: Mapping[str, list[jax.Array]]
+) -> Any:
     """The value, in the kinds of arrays that it was in: JAX's, NumPy's, NumPy's scalars."""
     leaves, tree = jax.tree.flatten(decode_value(found["value"], kind, reader))
+    apart = found.get("constants", {"file": "", "at": []})
+    for place, number in apart["at"]:
+        leaves[place] = constants[apart["file"]][number]
     with jax.enable_x64(True):
         restored = [
             jnp.asarray(leaf) if on_device else leaf.copy() if isinstance(leaf, np.ndarray) else leaf

@@ -23,15 +23,17 @@ def facts(process: IterativeProcess) -> dict[str, Any]:
     Returns:
         `began`, the date and time with its zone; `machine`, in a few words; `parameters`, how many numbers the model
         has; `bytes_down` and `bytes_up`, what each client is sent and sends in a round, `bytes_exact` if that is all;
-        `settings`, what the process says it was made with.
+        `bytes_once`, what it is sent in the first round besides; `settings`, what the process says it was made with.
     """
     clients = [stage for stage in stages_of(compile_computation(process.next)) if isinstance(stage, AtClients)]
-    down, up = (Bytes.total(getattr(stage, name) for stage in clients) for name in ("bytes_down", "bytes_up"))
+    names = ("bytes_down", "bytes_once", "bytes_up")
+    down, once, up = (Bytes.total(getattr(stage, name) for stage in clients) for name in names)
     return {
         "began": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "machine": _machine(),
         "parameters": parameters(process.state_type),
-        "bytes_down": int(down),
+        "bytes_down": int(down - once),
+        "bytes_once": int(once),
         "bytes_up": int(up),
         "bytes_exact": down.exact and up.exact,
         "settings": dict(process.settings),

@@ -21,7 +21,7 @@ CAPACITY = "batch_capacity"
 
 _ABOUT: Mapping[str, type] = {
     "began": str, "machine": str, "parameters": int, "bytes_down": int, "bytes_up": int, "bytes_exact": bool,
-    "settings": dict,
+    "bytes_once": int, "settings": dict,
 }  # fmt: skip
 """The fields of `about`, as `hansa.program.facts.facts` gives them; any may be missing."""
 

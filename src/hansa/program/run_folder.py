@@ -13,6 +13,7 @@ from hansa._warnings import warn
 from hansa.program.changes import ChangedRunError, Changes, changes_of, noted, told
 from hansa.program.checkpoints import Checkpoints
 from hansa.program.client_rows import CLIENTS
+from hansa.program.constants import CONSTANTS
 from hansa.program.lock import LOCK, InUseError, Lock
 from hansa.program.population import read_population
 from hansa.program.run_file import (
@@ -141,7 +142,8 @@ class RunFolder:
             path = self.path / name
             if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
                 self._set_aside(path, "it is no file" if not path.is_symlink() else "it is a link")
-        for path in (self.path / CHECKPOINTS, self.path / CHECKPOINTS / CLIENTS):
+        folder = self.path / CHECKPOINTS
+        for path in (folder, folder / CLIENTS, folder / CONSTANTS):
             if os.path.lexists(path) and not path.is_dir():
                 self._set_aside(path, "it is no folder")
         readers: dict[str, Callable[[Path], object]] = {RUN: read_run, POPULATION: read_population}

@@ -13,6 +13,7 @@ from hansa.language.counted import Counted, counted_on
 from hansa.language.occasions import AbandonedError, Occasion, Part, new_run, part_of
 from hansa.program.checkpoints import Checkpoint
 from hansa.program.cohorts import Positions
+from hansa.program.constants import Begun
 from hansa.program.interrupt import BY_USER, StopRequest
 from hansa.program.metrics import flatten
 from hansa.program.plan import Plan
@@ -57,6 +58,7 @@ class Run:
         )
         self._names = [f"{index}-{type(callback).__name__}" for index, callback in enumerate(plan.callbacks)]
         self.state: Any = None
+        self._begun = Begun(None)
         self.done = self._saved = 0
         self.records: list[dict[str, Scalar]] = []
         self.stopped: str | None = None
@@ -91,6 +93,7 @@ class Run:
                     f"{self._folder.path / RECORDS} does not have the metrics of each of the {self.done} rounds; the "
                     "run goes on, and its history lacks some",
                 )
+        self._begun = Begun(self.state)
         saved = {} if found is None else found.saved
         for name, callback in zip(self._names, self._plan.callbacks, strict=True):
             callback.restore(saved.get(name))
@@ -229,7 +232,8 @@ class Run:
             known = {name: value for name, value in saved.items() if value is not None}
             checkpoint = Checkpoint(self.done, self.state, known, self.stopped, self._folder.run)
             with self._writing():
-                self._folder.checkpoints.save(checkpoint, self._plan.step.state_type)
+                fixed = self._begun.still_in(self.state)
+                self._folder.checkpoints.save(checkpoint, self._plan.step.state_type, fixed)
         self._saved = self.done
 
     @contextlib.contextmanager

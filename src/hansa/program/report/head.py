@@ -81,6 +81,8 @@ def _bytes(run: Run) -> str:
     down, up = run.about["bytes_down"], run.about["bytes_up"]
     sizes = [int(record["clients"]) for record in run.log if "clients" in record]
     each = f"{amount(down)} to each client, {amount(up)} back"
+    once = run.about.get("bytes_once", 0)
+    each += f", {amount(once)} more in the first round" if once else ""
     if not sizes:
         return each + more
     middle = int(np.median(sizes))
