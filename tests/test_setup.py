@@ -179,3 +179,21 @@ def test_the_doctor_says_why_nothing_is_kept(tmp_path):
     (tmp_path / "file").touch()
     done = run(doctor, HANSA_CACHE_DIR=str(tmp_path / "file"))
     assert "cannot be written; name another: HANSA_CACHE_DIR" in done.stdout, done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the GNU C library is that of Linux")
+@pytest.mark.parametrize("chosen", [False, True])
+def test_large_blocks_come_of_memory_that_stays_unless_the_user_has_chosen(chosen):
+    program = """
+        import ctypes, hansa, jax, numpy as np
+        class Mallinfo(ctypes.Structure):
+            _fields_ = [(f"f{i}", ctypes.c_size_t) for i in range(10)]
+        mallinfo = ctypes.CDLL(None).mallinfo2
+        mallinfo.restype = Mallinfo
+        before = mallinfo().f4  # bytes in blocks that are the system's
+        block = np.empty(2**26, np.uint8)
+        print(mallinfo().f4 - before >= 2**26)
+    """
+    done = run(program, **({"MALLOC_MMAP_THRESHOLD_": str(2**20)} if chosen else {}))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{chosen}\n"

@@ -14,6 +14,7 @@ import jax
 from jax._src import xla_bridge  # the only place that says, without starting them, whether the backends have started
 
 from hansa._cache import can_be_written, named_cache_dir
+from hansa._memory import keep_freed
 from hansa._warnings import warn
 from hansa.runtimes import patience
 
@@ -30,6 +31,8 @@ def prepare() -> bool:
         use_every_core()
         compile_sooner()
         wait_for_uneven_work()
+        if _only_cpus():
+            keep_freed()
     keep_compiled_programs()
     return late
 
@@ -48,8 +51,13 @@ def compile_sooner() -> None:
     to six times as long to compile, for the same weights, and no round and no `fit` that was measured runs faster.
     Where JAX has a plugin for other devices, the level, which is that of their programs too, stays as it is.
     """
-    if importlib.util.find_spec("jax_plugins") is None:
+    if _only_cpus():
         _add_flags(xla_backend_optimization_level=2)
+
+
+def _only_cpus() -> bool:
+    """Whether JAX has no plugin for other devices."""
+    return importlib.util.find_spec("jax_plugins") is None
 
 
 def wait_for_uneven_work() -> None:
