@@ -36,11 +36,12 @@ def scaffold(weights: Any, loss: Loss, batch: Any, rate: float, population: int)
     def next_of(server: Any, kept: Any) -> Any:
         at = hansa.to_type({"y": server.member["x"], "steps": "int32"})
         given = hansa.to_type({"sent": server.member, "own": kept.member})
+        correct = hansa.jax_computation(lambda c, c_i: tree(jnp.subtract, c, c_i))
 
-        @hansa.jax_computation(at, batch, given)
-        def step(at: Any, batch: Any, given: Any) -> Any:
+        @hansa.jax_computation(at, batch, kept.member)
+        def step(at: Any, batch: Any, correction: Any) -> Any:
             gradient = jax.grad(loss)(at.y, batch)
-            y = tree(lambda y, g, c_i, c: y - rate * (g - c_i + c), at.y, gradient, given.own, given.sent.c)  # line 10
+            y = tree(lambda y, g, d: y - rate * (g + d), at.y, gradient, correction)  # line 10
             return {"y": y, "steps": at.steps + 1}
 
         @hansa.jax_computation(at, given)
@@ -62,7 +63,9 @@ def scaffold(weights: Any, loss: Loss, batch: Any, rate: float, population: int)
             sent = hansa.federated_broadcast(state.server)
             given = hansa.federated_zip({"sent": sent, "own": state.clients})
             begin = hansa.federated_zip({"y": sent.x, "steps": hansa.federated_value(0, CLIENTS)})
-            done = hansa.federated_map(finish, [hansa.sequence_reduce(data, begin, step, given=given), given])
+            correction = hansa.federated_map(correct, [sent.c, state.clients])
+            trained = hansa.sequence_reduce(data, begin, step, given=correction)
+            done = hansa.federated_map(finish, [trained, given])
             number = hansa.federated_sum(hansa.federated_value(np.int32(1), CLIENTS))
             means = hansa.federated_mean(done.x), hansa.federated_mean(done.gradient)
             server = hansa.federated_map(update, [state.server, *means, number])

@@ -160,7 +160,7 @@ def _copy(source: Any, rows: npt.NDArray[np.int32], target: Array, places: npt.N
 
 
 _MOST_BLOCKS = 64
-_IDLE = 1 << 28
+_IDLE = 1 << 26
 """Bytes of rows that nobody has, which in memory are not worth a copy of others."""
 
 _LARGE = 1 << 12
