@@ -83,6 +83,7 @@ def class_count(populations: Populations, label: str) -> int | None:
 
 def _load(table: DataTable) -> Populations:
     clients, test, test_is_clients = _sources(table)
+    clients, test = _scaled(clients, table), None if test is None else _scaled(test, table)
     if table.max_clients is not None:
         clients = clients.take_clients(table.max_clients)
     evaluation, by_client, what = test, test_is_clients, "the data set's own test examples"
@@ -120,9 +121,9 @@ def _sources(table: DataTable) -> tuple[ClientData, ClientData | None, bool]:
     name = str(table.name)
     if name in _IMAGES:
         images = _IMAGES[name]()
-        arrays = _arrays(images.train_images, images.train_labels)
+        dealt_out = _dealt({"x": images.train_images, "y": images.train_labels}, table)
         test = _in_parts(images) if len(images.test_labels) else None
-        return _dealt(arrays, table), test, False
+        return _in_0_to_1(dealt_out, images.train_images), test, False
     found = _WITH_CLIENTS[name]()
     train, test = found if isinstance(found, tuple) else (found, None)
     return train, test, True
@@ -135,27 +136,29 @@ _IMAGES: dict[str, Callable[[], ImageData]] = {
     "cifar10": simulation.load_cifar10,
 }
 _WITH_CLIENTS: dict[str, Callable[[], Any]] = {
-    "cifar100": lambda: tuple(part.map(_scaled) for part in simulation.load_cifar100()),
+    "cifar100": lambda: tuple(part.scale("x", divide=255) for part in simulation.load_cifar100()),
     "emnist": simulation.load_emnist,
     "shakespeare": simulation.load_shakespeare,
     "tiny_shakespeare": simulation.load_tiny_shakespeare,
 }
 
 
-def _scaled(arrays: Any) -> Any:
-    return _arrays(arrays["x"], arrays["y"])
+def _scaled(population: ClientData, table: DataTable) -> ClientData:
+    for name, constants in (table.scale or {}).items():
+        population = population.scale(name, subtract=constants.subtract, divide=constants.divide)
+    return population
 
 
-def _arrays(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-    """Images as float32 in 0..1, and their labels."""
-    x = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
-    return {"x": x, "y": labels}
+def _in_0_to_1(population: ClientData, images: npt.NDArray[Any]) -> ClientData:
+    """Images as float32 in 0..1, which is done once."""
+    return population.scale("x", divide=255).in_memory() if images.dtype == np.uint8 else population
 
 
 def _in_parts(images: ImageData) -> ClientData:
     """The test examples, in parts that can be evaluated beside each other."""
-    arrays = _arrays(images.test_images, images.test_labels)
-    return ClientData.from_arrays(arrays, np.arange(len(images.test_labels)) // _EVALUATION_PART)
+    arrays = {"x": images.test_images, "y": images.test_labels}
+    parts = ClientData.from_arrays(arrays, np.arange(len(images.test_labels)) // _EVALUATION_PART)
+    return _in_0_to_1(parts, images.test_images)
 
 
 def _dealt(arrays: dict[str, npt.NDArray[Any]], table: DataTable) -> ClientData:

@@ -12,6 +12,7 @@ if _TYPE_CHECKING:
     from hansa.program.checkpoints import CheckpointError as CheckpointError
     from hansa.program.checkpoints import load_checkpoint as load_checkpoint
     from hansa.program.checkpoints import save_checkpoint as save_checkpoint
+    from hansa.program.data_plans import read_data_plan as read_data_plan
     from hansa.program.history import History as History
     from hansa.program.loop import TrainingResult as TrainingResult
     from hansa.program.loop import train as train
@@ -37,6 +38,7 @@ _HOMES = {
         "load_checkpoint",
         "save_checkpoint",
     ),
+    "hansa.program.data_plans": ("read_data_plan",),
     "hansa.program.history": ("History",),
     "hansa.program.loop": (
         "TrainingResult",

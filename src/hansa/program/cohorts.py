@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from hansa.language.elsewhere import check_reached
 from hansa.program._adapting import check_call, check_no_class
+from hansa.program.data_plans import recorded
 from hansa.program.population import summary
-from hansa.program.run_file import CAPACITY
+from hansa.program.run_file import CAPACITY, EXAMPLES, PLAN
 from hansa.simulation import UniformSampler
 from hansa.simulation._values import cohort_size_of
 from hansa.types.elsewhere import Elsewhere
@@ -123,9 +124,11 @@ class Cohorts:
         data = {"data": described(self._data, own=False), "clients": len(self._data)}
         kind = getattr(self._data, "example_type", None)
         if kind is not None:
-            data["examples"] = kind.compact()
+            data[EXAMPLES] = kind.compact()
         if hasattr(self._data, "batch_capacity"):
             data[CAPACITY] = self._data.batch_capacity
+        if hasattr(self._data, "plan"):
+            data[PLAN] = recorded(self._data)
         return {**data, "sampler": described(self._sampler)}
 
     def _refuse(self, cohort_size: int | float | None, sampler: Any) -> None:

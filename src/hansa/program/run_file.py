@@ -19,6 +19,9 @@ RECORDS, TABLE, ROUNDS = "metrics.jsonl", "metrics.csv", "rounds.jsonl"
 CAPACITY = "batch_capacity"
 """The key of what was asked that says with how many rows every batch is computed."""
 
+PLAN, EXAMPLES = "data_plan", "examples"
+"""The keys of what was asked that say what is done with a client's examples, and the type of a batch of them."""
+
 _ABOUT: Mapping[str, type] = {
     "began": str, "machine": str, "parameters": int, "bytes_down": int, "bytes_up": int, "bytes_exact": bool,
     "bytes_once": int, "settings": dict,

@@ -19,6 +19,7 @@ from hansa.program.population import read_population
 from hansa.program.run_file import (
     CAPACITY,
     CHECKPOINTS,
+    PLAN,
     POPULATION,
     RECORDS,
     ROUNDS,
@@ -182,8 +183,9 @@ class RunFolder:
 
     def _check(self, run: Mapping[str, Any]) -> None:
         changes = changes_of(run["asked"], self._asked)
-        if CAPACITY not in run["asked"]:
-            changes.pop(CAPACITY, None)  # Runs did not note it at first.
+        for name in (CAPACITY, PLAN):
+            if name not in run["asked"]:
+                changes.pop(name, None)  # Runs did not note it at first.
         if not changes:
             return
         listed = "".join(f"\n  {line}" for line in told(changes))

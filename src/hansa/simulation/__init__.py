@@ -6,6 +6,8 @@ from hansa import _lazy
 
 if _TYPE_CHECKING:
     from hansa.simulation.client_data import ClientData as ClientData
+    from hansa.simulation.data_plan import DataPlan as DataPlan
+    from hansa.simulation.data_plan import PlanError as PlanError
     from hansa.simulation.datasets import DatasetError as DatasetError
     from hansa.simulation.datasets import ImageData as ImageData
     from hansa.simulation.datasets import load_cifar10 as load_cifar10
@@ -44,6 +46,10 @@ if _TYPE_CHECKING:
 
 _HOMES = {
     "hansa.simulation.client_data": ("ClientData",),
+    "hansa.simulation.data_plan": (
+        "DataPlan",
+        "PlanError",
+    ),
     "hansa.simulation.datasets": (
         "DatasetError",
         "ImageData",

@@ -70,8 +70,14 @@ def joined(clients: Sequence[Arrays], client_ids: Sequence[ClientId], kind: Type
     return {name: np.concatenate([nothing[name], *(arrays[name] for arrays in clients)]) for name in names}
 
 
-def check_kind(arrays: Arrays, client_id: ClientId, kind: Type) -> None:
+def check_kind(arrays: Arrays, client_id: ClientId, kind: Type, others: str = "the first client") -> None:
     """Checks that a client's examples are of the type of the population's, in whatever order of names.
+
+    Args:
+        arrays: the examples.
+        client_id: whose they are.
+        kind: the type of the population's batches.
+        others: what has this type.
 
     Raises:
         TypeError: if they are not; the message says what differs.
@@ -79,7 +85,7 @@ def check_kind(arrays: Arrays, client_id: ClientId, kind: Type) -> None:
     names = kind.names  # type: ignore[attr-defined]
     if set(arrays) != set(names):
         raise TypeError(
-            f"client {client_id!r} has the arrays {', '.join(map(repr, arrays))}, but the first client has "
+            f"client {client_id!r} has the arrays {', '.join(map(repr, arrays))}, but {others} has "
             f"{', '.join(map(repr, names))}; give all clients the same ones"
         )
     for name in names:
@@ -89,5 +95,5 @@ def check_kind(arrays: Arrays, client_id: ClientId, kind: Type) -> None:
             alike = found.dtype == expected.dtype  # type: ignore[attr-defined]
             remedy = "pad or crop it to one shape" if alike else how_to_cast(arrays[name], expected.dtype)
             raise TypeError(
-                f"client {client_id!r} has {name!r} of type {found}, but the first client's are {expected}; {remedy}"
+                f"client {client_id!r} has {name!r} of type {found}, but {others}'s are {expected}; {remedy}"
             )

@@ -16,6 +16,7 @@ from hansa.simulation._identities import IdentityIndex
 from hansa.simulation._sources import Source
 from hansa.simulation._steps import Arrays, Sizes
 from hansa.simulation._values import integer, positions_within
+from hansa.simulation.data_plan import DataPlan, PlanError
 from hansa.types import Type
 from hansa.types.batches import ClientBatches
 from hansa.types.batching import Batching
@@ -111,6 +112,23 @@ class Population:
             <x=float32[?,64],y=int32[?]>
         """
         return self._source.batch_type
+
+    def plan(self) -> DataPlan:
+        """What is done with a client's examples before a round, as data that another process can carry out.
+
+        It begins with the arrays that the population was made of, or that a reader gave. Where these are from, and who
+        takes part in a round, is not in it.
+
+        Raises:
+            PlanError: if `map` or `filter` calls a function, or `batch` has not been called.
+
+        Examples:
+            >>> data.take(100).shuffle(seed=1).repeat(2).batch(20).plan()
+            DataPlan(take, shuffle, in batches of 20, 2 epochs: <x=float32[?,64],y=int32[?]>)
+        """
+        if self._batching is None:
+            raise PlanError("a plan says how examples are put into batches, and batch has not been called: batch(20)")
+        return DataPlan(self._source.steps, self._batching, self.example_type, self.batch_capacity)
 
     def __len__(self) -> int:
         return len(self._source.client_ids)

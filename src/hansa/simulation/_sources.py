@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hansa.simulation._columns import Columns, of_clients
+from hansa.simulation._declared import PlanError
 from hansa.simulation._lazy_rows import LazyRows
 from hansa.simulation._steps import Arrays, Sizes, Step, Visit, checked_arrays, rows
 from hansa.types import Type
@@ -67,6 +68,11 @@ class Source:
     def known_sizes(self) -> Sizes | None:
         """Examples per client, int64 [clients], where they are known without reading examples."""
         return None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What is done with each client's examples, in order, since they were read."""
+        return ()
 
     @property
     def counted(self) -> Sizes | None:
@@ -208,6 +214,10 @@ class Transformed(Source):
         return self._parent.numbers
 
     @property
+    def steps(self) -> tuple[Step, ...]:
+        return (*self._parent.steps, self._step)
+
+    @property
     def known_sizes(self) -> Sizes | None:
         before = self._parent.known_sizes
         return None if before is None else self._step.sizes(before)
@@ -247,6 +257,10 @@ class Kept(Source):
         return self._parent.numbers
 
     @property
+    def steps(self) -> tuple[Step, ...]:
+        return self._parent.steps
+
+    @property
     def known_sizes(self) -> Sizes | None:
         return self._parent.known_sizes
 
@@ -284,6 +298,10 @@ class Chosen(Source):
         return self._parent.numbers[self._positions]
 
     @property
+    def steps(self) -> tuple[Step, ...]:
+        return self._parent.steps
+
+    @property
     def known_sizes(self) -> Sizes | None:
         known = self._parent.known_sizes
         return None if known is None else known[self._positions]
@@ -315,6 +333,15 @@ class Concatenated(Source):
         self.in_memory = first.in_memory and second.in_memory
         self.varies = first.varies or second.varies
         self.label_names = first.label_names if first.label_names == second.label_names else None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        if self._first.steps != self._second.steps:
+            raise PlanError(
+                "concatenate has joined two populations with other steps each, and a plan has the same for all "
+                "clients; call the steps on the two together"
+            )
+        return self._first.steps
 
     @property
     def known_sizes(self) -> Sizes | None:

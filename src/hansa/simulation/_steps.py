@@ -17,6 +17,7 @@ from hansa._tracebacks import add_note
 from hansa.simulation._lazy_rows import LazyRows, is_lazy
 from hansa.simulation._numbers import own_array
 from hansa.simulation._random import generator
+from hansa.simulation._values import fraction, integer
 from hansa.types.identities import ClientId
 from hansa.types.mismatch import describe
 
@@ -72,7 +73,7 @@ class Map:
     def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
         with _naming("map", self.fn, visit):
             made = self.fn(visit.client_id, dict(arrays)) if self.with_client_id else self.fn(dict(arrays))
-        what = f"what the function of map, {_name(self.fn)}, returns for client {visit.client_id!r}"
+        what = f"what the function of map, {called(self.fn)}, returns for client {visit.client_id!r}"
         checked = checked_arrays(made, what)
         before, after = rows(arrays), rows(checked)
         if before != after:
@@ -99,9 +100,9 @@ class Filter:
             mask = np.asarray(self.fn(dict(arrays)))
         if mask.dtype != np.bool_ or mask.shape != (rows(arrays),):
             raise TypeError(
-                f"the function of filter, {_name(self.fn)}, must return a bool for each of the {rows(arrays)} examples "
-                f"of client {visit.client_id!r}, bool[{rows(arrays)}]; found {describe(mask)}; compare whole arrays: "
-                'lambda arrays: arrays["y"] < 5'
+                f"the function of filter, {called(self.fn)}, must return a bool for each of the {rows(arrays)} "
+                f"examples of client {visit.client_id!r}, bool[{rows(arrays)}]; found {describe(mask)}; compare whole "
+                'arrays: lambda arrays: arrays["y"] < 5'
             )
         return {name: array[mask] for name, array in arrays.items()}
 
@@ -116,6 +117,9 @@ class Take:
 
     count: int
     varies, keeps_type = False, True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "count", integer("count", self.count, 0))
 
     def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
         return {name: array[: self.count] for name, array in arrays.items()}
@@ -132,6 +136,9 @@ class Shuffle:
     seed: int
     varies, keeps_type = True, True
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", integer("seed", self.seed, 0))
+
     def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
         copy = (visit.copy,) if visit.copy else ()
         draws = generator(self.seed, "order", visit.number % 2**32, visit.round_number, visit.epoch, *copy)
@@ -147,10 +154,16 @@ class Shuffle:
 class Part:
     """A random part of each client's examples, or the rest; both stay in their order."""
 
-    fraction: float
+    held_out: float
     seed: int
     rest: bool
     varies, keeps_type = False, True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "held_out", fraction("held_out", self.held_out))
+        object.__setattr__(self, "seed", integer("seed", self.seed, 0))
+        if not isinstance(self.rest, bool):
+            raise TypeError(f"rest must be True or False; found {describe(self.rest)}")
 
     def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
         size = rows(arrays)
@@ -164,7 +177,7 @@ class Part:
         return before - self._held_out(before) if self.rest else self._held_out(before)
 
     def _held_out(self, sizes: Sizes) -> Sizes:
-        held_out: Sizes = np.floor(sizes * self.fraction + 0.5).astype(np.int64)
+        held_out: Sizes = np.floor(sizes * self.held_out + 0.5).astype(np.int64)
         return held_out
 
 
@@ -206,7 +219,7 @@ class _naming:
     """Adds to an error of a user's function which step called it, and for which client."""
 
     def __init__(self, step: str, fn: Callable[..., Any], visit: Visit) -> None:
-        self._note = f"in the function of {step}, {_name(fn)}, for client {visit.client_id!r}"
+        self._note = f"in the function of {step}, {called(fn)}, for client {visit.client_id!r}"
 
     def __enter__(self) -> None:
         pass
@@ -216,5 +229,6 @@ class _naming:
             add_note(error, self._note)
 
 
-def _name(fn: Callable[..., Any]) -> str:
+def called(fn: Callable[..., Any]) -> str:
+    """A function's name, or that of what is called like one, in quotes."""
     return repr(getattr(fn, "__qualname__", None) or type(fn).__name__)

@@ -11,9 +11,11 @@ import numpy.typing as npt
 
 from hansa._answers import Answering
 from hansa._tracebacks import boundaries
+from hansa.simulation._column_steps import Choose, Scale
 from hansa.simulation._columns import check_kind
 from hansa.simulation._owned import by_owner
 from hansa.simulation._population import Population
+from hansa.simulation._selection import Features
 from hansa.simulation._sources import Chosen, Concatenated, FunctionSource, Kept, Transformed
 from hansa.simulation._splitting import held_out as held_out_clients
 from hansa.simulation._steps import Arrays, Filter, Map, Part, Shuffle, Sizes, Step, Take, checked_arrays
@@ -31,7 +33,8 @@ class ClientData(Population, Answering):
     It is immutable. A method returns another population, which is a plan of what to do with a client's examples when
     they are wanted; nothing is read before that. Make one with `from_arrays`, `from_clients` or `from_function`.
 
-    Steps apply to each client by itself, in the order in which they are called: `map`, `filter`, `take`, `shuffle`.
+    Steps apply to each client by itself, in the order in which they are called: `map`, `filter`, `features`, `scale`,
+    `take`, `shuffle`.
     `repeat` and `batch` say how the result is gone through, wherever they stand: each epoch is shuffled, and put into
     batches, by itself.
 
@@ -172,6 +175,30 @@ class ClientData(Population, Answering):
         """
         return self._then(Filter(function("filter", fn)))
 
+    def features(self, features: Features, convert: Mapping[str, Any] | None = None) -> ClientData:
+        """Some of the arrays, by other names or several in one, as a reader makes them of columns.
+
+        Args:
+            features: the arrays: a list of names, or a dict `{"x": ["height", "weight"], "y": "label"}`.
+            convert: the dtypes that arrays are cast to: `{"x": "float32"}`. NaN counts as missing, and is refused.
+
+        Examples:
+            >>> data.features({"pixels": "x", "digit": "y"}, convert={"digit": "int8"}).example_type
+            to_type('<pixels=float32[?,64],digit=int8[?]>')
+        """
+        return self._then(Choose(features, convert or {}))
+
+    def scale(self, column: str, *, subtract: npt.ArrayLike = 0.0, divide: npt.ArrayLike = 1.0) -> ClientData:
+        """An array less a constant, divided by another: numbers, or arrays that go with a row, such as one per feature.
+
+        It is computed in float64 and rounded once: to float32, of integers and bools, or to the dtype of floats.
+
+        Examples:
+            >>> data.scale("x", subtract=0.5, divide=0.25).client(3)["x"].max()
+            np.float32(2.0)
+        """
+        return self._then(Scale(column, subtract, divide))
+
     def take(self, count: int) -> ClientData:
         """The first `count` examples of each client, or all of those who have fewer; in every epoch.
 
@@ -179,7 +206,7 @@ class ClientData(Population, Answering):
             >>> data.take(100).sizes
             array([100, 100, 100, 100, 100, 100, 100, 100, 100, 100])
         """
-        return self._then(Take(integer("count", count, 0)))
+        return self._then(Take(count))
 
     def shuffle(self, seed: int) -> ClientData:
         """Each client's examples in a random order, another one in every round and epoch.
@@ -192,7 +219,7 @@ class ClientData(Population, Answering):
             >>> shuffled.client(0, round_number=1)["y"][:5], shuffled.client(0, round_number=2)["y"][:5]
             (array([7, 4, 1, 9, 5], dtype=int32), array([8, 4, 8, 3, 7], dtype=int32))
         """
-        return self._then(Shuffle(integer("seed", seed, 0)))
+        return self._then(Shuffle(seed))
 
     def repeat(self, epochs: int) -> ClientData:
         """Goes through each client's examples `epochs` times in a round; each time has batches of its own, unless

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hansa.cli.config.checking import Function
-from hansa.cli.config.schema import DataTable, ModelTable, PartitionTable, RunConfig, TrainingTable
+from hansa.cli.config.schema import DataTable, ModelTable, PartitionTable, RunConfig, ScaleTable, TrainingTable
 from hansa.program.run_file import MOST_COUNT
 
 FORMATS = {
@@ -67,9 +67,20 @@ def _data(data: DataTable) -> list[str]:
         problems.append(f"data.steps = {data.steps} and data.epochs = {data.epochs} both say how long; leave one out")
     if data.test_path is not None and data.held_out:
         problems.append("data.test_path and data.held_out both say what is evaluated on; leave one of them out")
+    problems += [problem for name, table in (data.scale or {}).items() for problem in _scale(name, table)]
     if data.options and data.name is not None:
         problems.append("data.options are arguments of a function or of a reader; data.name takes none")
     return problems
+
+
+def _scale(name: str, table: ScaleTable) -> list[str]:
+    from hansa.simulation._column_steps import Scale  # slow to import
+
+    try:
+        Scale(name, table.subtract, table.divide)
+    except (TypeError, ValueError) as error:
+        return [f"data.scale.{name}: {error}"]
+    return []
 
 
 def _whose(data: DataTable) -> str:

@@ -52,6 +52,14 @@ class PartitionTable:
 
 
 @dataclass(frozen=True)
+class ScaleTable:
+    """How an array is scaled; see `ClientData.scale`."""
+
+    subtract: Any = key("what is taken from it first: a number, or a list that goes with an example", 0.0)
+    divide: Any = key("what it is divided by then, likewise", 1.0)
+
+
+@dataclass(frozen=True)
 class DataTable:
     """Whose data: a named data set, a file, or a function of one's own; and how a client goes through it."""
 
@@ -74,6 +82,10 @@ class DataTable:
         'of a file: the arrays of examples and their columns, `{ x = ["height", "weight"], y = "label" }`', {}
     )
     types: dict[str, str] = key('of a file: the types that arrays are cast to, `{ x = "float32", y = "int32" }`', {})
+    scale: dict[str, ScaleTable] | None = key(
+        "arrays that numbers are taken from, and that are divided by numbers: `{ x = { subtract = 33, divide = 79 } }`",
+        None,
+    )
     label: str = key("the array of labels, for partitions", "y")
     partition: PartitionTable | None = key("how examples without clients are dealt out", None)
     max_clients: int | None = key("use only the first so many clients", None, least=1)

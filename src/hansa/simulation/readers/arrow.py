@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hansa.simulation.readers.columns import Selection, no_number
+from hansa.simulation._selection import Selection, no_number
 
 
 def to_values(column: Any) -> Any:

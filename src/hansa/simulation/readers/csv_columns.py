@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from hansa.simulation._errors import DatasetError
-from hansa.simulation.readers.columns import Selection, no_number
+from hansa.simulation._selection import Selection, no_number
 from hansa.simulation.readers.csv_rows import Block, CsvFile
 from hansa.simulation.readers.csv_values import STORED, Cells, NotOfType, looks_like, parsed
 from hansa.simulation.readers.streams import Watched

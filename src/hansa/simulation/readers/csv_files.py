@@ -11,10 +11,10 @@ from typing import Any
 from hansa.simulation import _kept
 from hansa.simulation._dealing import Partition, check_owner, dealt
 from hansa.simulation._errors import reader
+from hansa.simulation._selection import Convert, Features, Selection, select
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.arranged import ArrangedTable
 from hansa.simulation.readers.clients import of_file
-from hansa.simulation.readers.columns import Convert, Features, Selection, select
 from hansa.simulation.readers.csv_columns import TypedColumns
 from hansa.simulation.readers.csv_rows import CsvFile
 from hansa.simulation.readers.csv_sorting import sort_by_client

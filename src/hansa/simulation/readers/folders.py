@@ -13,10 +13,10 @@ from hansa.simulation import _dealing
 from hansa.simulation._dealing import Partition
 from hansa.simulation._errors import reader
 from hansa.simulation._identities import owners_of
+from hansa.simulation._selection import Convert, select, without_rows
 from hansa.simulation._values import integer
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.clients import of_file
-from hansa.simulation.readers.columns import Convert, select, without_rows
 from hansa.simulation.readers.images import Pixels, fitted, opened, scaled
 from hansa.simulation.readers.layouts import Folders, by_client, by_label, told
 from hansa.types import names

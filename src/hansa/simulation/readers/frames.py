@@ -8,9 +8,9 @@ import numpy as np
 
 from hansa.simulation._dealing import Partition, check_owner, dealt
 from hansa.simulation._owned import by_owner
+from hansa.simulation._selection import Convert, Features, select
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers import arrow
-from hansa.simulation.readers.columns import Convert, Features, select
 from hansa.types.mismatch import describe
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import numpy as np
 
 from hansa.simulation._dealing import Partition, check_owner, dealt
 from hansa.simulation._errors import reader
+from hansa.simulation._selection import Convert, Features, Selection, select
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers import arrow
 from hansa.simulation.readers.clients import of_file
-from hansa.simulation.readers.columns import Convert, Features, Selection, select
 from hansa.simulation.readers.grouping import group
 from hansa.simulation.readers.images import opened, pixels
 from hansa.types.mismatch import describe

@@ -12,8 +12,8 @@ import numpy as np
 
 from hansa.simulation._errors import DatasetError, reader, reading
 from hansa.simulation._numbers import Values, as_one_dtype, as_read
+from hansa.simulation._selection import Convert, Features, select
 from hansa.simulation.client_data import ClientData
-from hansa.simulation.readers.columns import Convert, Features, select
 
 
 @reader

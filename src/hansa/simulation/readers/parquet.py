@@ -12,10 +12,10 @@ from hansa._extras import require
 from hansa.simulation._dealing import Partition, check_owner, dealt
 from hansa.simulation._errors import DatasetError, reader
 from hansa.simulation._limits import too_much, unpacked_limit
+from hansa.simulation._selection import Convert, Features, select
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers import arrow
 from hansa.simulation.readers.clients import of_file
-from hansa.simulation.readers.columns import Convert, Features, select
 from hansa.simulation.readers.grouping import Integers, group
 
 _ROWS_AT_ONCE = 1 << 16

@@ -11,9 +11,9 @@ import numpy as np
 from hansa._extras import require
 from hansa.simulation._errors import DatasetError, reader
 from hansa.simulation._limits import too_much, unpacked_limit
+from hansa.simulation._selection import Convert, Features, select, without_rows
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.clients import of_file
-from hansa.simulation.readers.columns import Convert, Features, select, without_rows
 from hansa.types import names
 
 _EXAMPLES = "examples"

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from hansa.simulation._errors import reader
+from hansa.simulation._selection import Convert, Features, select, without_rows
 from hansa.simulation._unpacked import unpacked
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.clients import of_file
-from hansa.simulation.readers.columns import Convert, Features, select, without_rows
 from hansa.simulation.readers.tff_database import TffDatabase
 
 

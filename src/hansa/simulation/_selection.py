@@ -183,6 +183,19 @@ def select(
             raise ValueError(
                 f"{table} has no column{f' besides {client!r}' if client else ''}, so its clients have no data"
             )
+    groups = grouped(features)
+    for group in groups.values():
+        for column in _several(group):
+            _check_column(column, known, table)
+    return Selection(table, groups, conversions(convert or {}, groups))
+
+
+def grouped(features: Any) -> dict[str, str | tuple[str, ...]]:
+    """By name of the array its column, or the columns that are stacked.
+
+    Raises:
+        TypeError, ValueError: if `features` does not say that.
+    """
     if isinstance(features, str) or not isinstance(features, Mapping | Sequence):
         raise TypeError(
             "features must be a list of columns, or a dict such as {'x': ['a', 'b'], 'y': 'label'}; found "
@@ -198,12 +211,15 @@ def select(
                 f"features must give, by name, a column or a list of columns; found {describe(group)} for {name!r}"
             )
         groups[name] = group if isinstance(group, str) else tuple(group)
-        for column in _several(groups[name]):
-            _check_column(column, known, table)
-    return Selection(table, groups, _conversions(convert or {}, groups))
+    return groups
 
 
-def _conversions(convert: Convert, groups: Mapping[str, Any]) -> dict[str, Any]:
+def conversions(convert: Convert, groups: Mapping[str, Any]) -> dict[str, Any]:
+    """By name of the array, the NumPy dtype or the function that `convert` gives.
+
+    Raises:
+        TypeError, ValueError: if it gives something else, or for an array that is not in `groups`.
+    """
     if not isinstance(convert, Mapping):
         raise TypeError(f"convert must be a dict such as {{'x': 'float32', 'y': function}}; found {describe(convert)}")
     checked = {}
