@@ -142,6 +142,8 @@ def test_what_is_stored_comes_back(tmp_path: Path):
         ('name = "linear"', 'function = "model.py"', 'such as "code.py:name"'),
         ("rounds = 3", 'rounds = 3\nsampler = "poisson"', "training.cohort_size is missing"),
         ("rounds = 3", "rounds = 3\nwith_replacement = true", "is of a number of clients, cohort_size"),
+        ('name = "digits"', 'name = "digits"\nscale = { x = 255 }', "data.scale.x = 255: expected a table"),
+        ('name = "digits"', 'name = "digits"\nscale = { x = { divide = 0 } }', "data.scale.x: divide must have no 0"),
         ('name = "digits"', 'name = "digits"\nsteps = 3\nepochs = 2', "data.steps = 3 and data.epochs = 2 both say"),
         ("rounds = 3", "rounds = ", "it is no TOML: "),
     ],

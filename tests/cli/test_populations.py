@@ -12,8 +12,8 @@ import pytest
 
 from hansa.cli._models import ModelError, ModelSource
 from hansa.cli._populations import DataError, class_count, load
-from hansa.cli.config.schema import DataTable, ModelTable, PartitionTable
-from hansa.simulation import load_digits
+from hansa.cli.config.schema import DataTable, ModelTable, PartitionTable, ScaleTable
+from hansa.simulation import ImageData, load_digits
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,27 @@ def test_what_is_held_out_is_not_trained_on():
     assert int(populations.examples.sizes.sum() + evaluation.sizes.sum()) == 1797
     assert list(evaluation.client_ids) == list(populations.examples.client_ids)
     assert populations.examples.client(3)["x"].shape[0] == len(populations.examples.client(3)["y"])
+
+
+def test_arrays_are_scaled_whoever_has_them():
+    table = DataTable(
+        name="digits", partition=PartitionTable("iid", 3), held_out=0.5, scale={"x": ScaleTable(0.5, [0.25] * 64)}
+    )
+    plain, scaled = load(replace(table, scale=None)), load(table)
+    for one, other in ((plain.examples, scaled.examples), (plain.evaluation, scaled.evaluation)):
+        assert one is not None and other is not None
+        np.testing.assert_array_equal(other.centralized()["x"], (one.centralized()["x"] - 0.5) / 0.25)
+    assert [step["step"] for step in scaled.training.plan().to_json()["steps"]] == ["scale", "hold_out", "shuffle"]
+
+
+def test_images_of_bytes_are_brought_to_0_to_1_by_a_step(mnist: ImageData):
+    populations = load(DataTable(name="mnist", partition=PartitionTable("iid", 10), max_clients=2))
+    assert populations.training.plan().to_json()["steps"][0] == {
+        "step": "scale", "column": "x", "subtract": 0.0, "divide": 255.0,
+    }  # fmt: skip
+    assert populations.evaluation is not None
+    first = populations.evaluation.client(0)["x"]
+    assert first.tobytes() == (mnist.test_images[:1000].astype(np.float32) / 255).tobytes()
 
 
 def test_only_some_clients_and_examples():

@@ -13,12 +13,15 @@ _APART = (EXAMPLES, CAPACITY)
 """What a run notes of its data whether there is a plan or not."""
 
 
-def recorded(data: Any) -> dict[str, Any] | None:
-    """What a run notes of the plan of a population beside the rest; None if it has none that is data."""
+_NO_PLAN = "no_plan"
+
+
+def recorded(data: Any) -> dict[str, Any]:
+    """What a run notes of the plan of a population beside the rest; if it has none that is data, why."""
     try:
         plan = data.plan()
-    except PlanError:
-        return None
+    except PlanError as error:
+        return {_NO_PLAN: error.why}
     return {name: value for name, value in plan.to_json().items() if name not in _APART}
 
 
@@ -40,14 +43,12 @@ def read_data_plan(run_dir: str | os.PathLike[str]) -> DataPlan:
     """
     folder = Path(run_dir)
     asked = read_run(folder)["asked"]
-    if asked.get(PLAN) is None:
-        raise RunError(
-            f"the run in {folder} has no plan of its data: the data is no ClientData, or calls a function in map or "
-            "filter, or was begun with an earlier version; data.plan() says which step it is"
-        )
-    if not isinstance(asked[PLAN], dict):
+    found = asked.get(PLAN, {_NO_PLAN: "its data is no ClientData, or it was begun with an earlier version"})
+    if not isinstance(found, dict):
         raise RunError(f"{folder / RUN} is damaged: its {PLAN} is no object")
+    if _NO_PLAN in found:
+        raise RunError(f"the run in {folder} has no plan of its data that is data itself: {found[_NO_PLAN]!s:.200}")
     try:
-        return DataPlan.from_json({**asked[PLAN], **{name: asked.get(name) for name in _APART}})
+        return DataPlan.from_json({**found, **{name: asked.get(name) for name in _APART}})
     except PlanError as error:
         raise RunError(f"{folder / RUN} is damaged: {error}") from None

@@ -26,12 +26,23 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 class PlanError(ValueError):
     """There is no plan that is data of what a population does with a client's examples.
 
+    Attributes:
+        why: in a few words, such as `map calls 'double'`.
+
+    Args:
+        message: what is told.
+        why: if it is not the message itself.
+
     Examples:
         >>> data.map(lambda arrays: {**arrays, "x": arrays["x"] / 255}).batch(20).plan()
         Traceback (most recent call last):
             ...
         hansa.simulation._declared.PlanError: map calls '<lambda>', a function, which stays in the process that made ...
     """
+
+    def __init__(self, message: str, why: str | None = None) -> None:
+        super().__init__(message)
+        self.why = message if why is None else why
 
 
 def check_declared(steps: Iterable[Step]) -> None:
@@ -42,17 +53,19 @@ def check_declared(steps: Iterable[Step]) -> None:
     """
     for step in steps:
         if isinstance(step, Map):
-            raise PlanError(
-                f"map calls {called(step.fn)}, a function, which stays in the process that made it, and a plan goes to "
-                "others; write scale or features in its place, such as scale('x', divide=255), or do this to the "
-                "examples before they are given to ClientData"
-            )
+            remedy = "write scale or features in its place, such as scale('x', divide=255), or do this to the"
+            raise _calls(f"map calls {called(step.fn)}", remedy)
         if isinstance(step, Filter):
-            raise PlanError(
-                f"filter calls {called(step.fn)}, a function, which stays in the process that made it, and a plan goes "
-                "to others; write take in its place if it is the number of examples that matters, or leave these "
-                "examples out before they are given to ClientData"
-            )
+            remedy = "write take in its place if it is the number of examples that matters, or do this to the"
+            raise _calls(f"filter calls {called(step.fn)}", remedy)
+
+
+def _calls(why: str, remedy: str) -> PlanError:
+    return PlanError(
+        f"{why}, a function, which stays in the process that made it, and a plan goes to others; {remedy} examples "
+        "before they are given to ClientData",
+        why,
+    )
 
 
 def to_json(step: Step) -> dict[str, Any]:

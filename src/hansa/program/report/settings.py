@@ -10,6 +10,7 @@ from typing import Any
 from hansa._wording import titled
 from hansa.program.report.elements import Element, element, shown
 from hansa.program.report.reading import Run
+from hansa.program.run_file import PLAN
 
 _NAMES = {
     "process": "Type of a round",
@@ -24,7 +25,7 @@ _LONGEST_CODE = 200_000
 def settings(run: Run) -> Iterable[Element]:
     """A section: a table of what was asked, and the files that were read."""
     config = run.asked.get("config")
-    facts = [(name, value) for name, value in run.asked.items() if name not in ("config", "data")]
+    facts = [(name, value) for name, value in run.asked.items() if name not in ("config", "data", PLAN)]
     rows = [
         (_NAMES.get(name, titled(name)), in_words(text), name == "process")
         for name, value in facts
