@@ -13,7 +13,7 @@ import pytest
 from hansa.cli._models import ModelError, ModelSource
 from hansa.cli._populations import DataError, class_count, load
 from hansa.cli.config.schema import DataTable, ModelTable, PartitionTable, ScaleTable
-from hansa.simulation import ImageData, load_digits
+from hansa.simulation import load_digits
 
 
 @pytest.mark.parametrize(
@@ -55,16 +55,6 @@ def test_arrays_are_scaled_whoever_has_them():
         assert one is not None and other is not None
         np.testing.assert_array_equal(other.centralized()["x"], (one.centralized()["x"] - 0.5) / 0.25)
     assert [step["step"] for step in scaled.training.plan().to_json()["steps"]] == ["scale", "hold_out", "shuffle"]
-
-
-def test_images_of_bytes_are_brought_to_0_to_1_by_a_step(mnist: ImageData):
-    populations = load(DataTable(name="mnist", partition=PartitionTable("iid", 10), max_clients=2))
-    assert populations.training.plan().to_json()["steps"][0] == {
-        "step": "scale", "column": "x", "subtract": 0.0, "divide": 255.0,
-    }  # fmt: skip
-    assert populations.evaluation is not None
-    first = populations.evaluation.client(0)["x"]
-    assert first.tobytes() == (mnist.test_images[:1000].astype(np.float32) / 255).tobytes()
 
 
 def test_only_some_clients_and_examples():

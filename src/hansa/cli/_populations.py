@@ -121,9 +121,9 @@ def _sources(table: DataTable) -> tuple[ClientData, ClientData | None, bool]:
     name = str(table.name)
     if name in _IMAGES:
         images = _IMAGES[name]()
-        dealt_out = _dealt({"x": images.train_images, "y": images.train_labels}, table)
+        arrays = _arrays(images.train_images, images.train_labels)
         test = _in_parts(images) if len(images.test_labels) else None
-        return _in_0_to_1(dealt_out, images.train_images), test, False
+        return _dealt(arrays, table), test, False
     found = _WITH_CLIENTS[name]()
     train, test = found if isinstance(found, tuple) else (found, None)
     return train, test, True
@@ -149,16 +149,16 @@ def _scaled(population: ClientData, table: DataTable) -> ClientData:
     return population
 
 
-def _in_0_to_1(population: ClientData, images: npt.NDArray[Any]) -> ClientData:
-    """Images as float32 in 0..1, which is done once."""
-    return population.scale("x", divide=255).in_memory() if images.dtype == np.uint8 else population
+def _arrays(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    """Images as float32 in 0..1, and their labels."""
+    x = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
+    return {"x": x, "y": labels}
 
 
 def _in_parts(images: ImageData) -> ClientData:
     """The test examples, in parts that can be evaluated beside each other."""
-    arrays = {"x": images.test_images, "y": images.test_labels}
-    parts = ClientData.from_arrays(arrays, np.arange(len(images.test_labels)) // _EVALUATION_PART)
-    return _in_0_to_1(parts, images.test_images)
+    arrays = _arrays(images.test_images, images.test_labels)
+    return ClientData.from_arrays(arrays, np.arange(len(images.test_labels)) // _EVALUATION_PART)
 
 
 def _dealt(arrays: dict[str, npt.NDArray[Any]], table: DataTable) -> ClientData:
