@@ -164,6 +164,8 @@ def test_arrays_that_are_not_those_of_the_population_are_refused() -> None:
         ({"steps": [{"step": "hold_out", "held_out": 0.5, "seed": 1, "rest": 1}]}, "rest must be True or False"),
         ({"steps": [{"step": "scale", "column": "x", "divide": 0}]}, "divide must have no 0"),
         ({"steps": [{"step": "features", "features": ["x"], "convert": {"x": "flot"}}]}, "must be a dtype"),
+        ({"steps": [{"step": "features", "features": ["x"], "convert": {"x": "S3"}}]}, "must be a dtype of numbers"),
+        ({"steps": [{"step": "features", "features": {"x": [0.5]}}]}, "must be names of arrays"),
         ({"steps": ["take"]}, "a step must be an object"),
         ({"steps": None}, "steps must be a list"),
         ({"batching": {"batch_size": 0}}, "batch_size must be a positive integer"),

@@ -28,6 +28,14 @@ class Choose:
         own = next((name for name, conversion in found.items() if not isinstance(conversion, np.dtype)), None)
         if own is not None:
             raise TypeError(f"convert[{own!r}] must be a dtype, such as 'float32'; for a function there is map")
+        for name, dtype in found.items():
+            if dtype.kind not in "biufcV" or dtype.names is not None:
+                raise TypeError(f"convert[{name!r}] must be a dtype of numbers, such as 'float32'; found {dtype}")
+        for name, group in groups.items():
+            columns = group if isinstance(group, tuple) else (group,)
+            other = next((column for column in columns if not isinstance(column, str)), None)
+            if other is not None:
+                raise TypeError(f"features[{name!r}] must be names of arrays; found {describe(other)}")
         object.__setattr__(self, "features", {name: _listed(group) for name, group in groups.items()})
         object.__setattr__(self, "convert", {name: dtype.name for name, dtype in found.items()})
 
