@@ -128,6 +128,8 @@ class Devices:
                 moving.append(i)
             else:
                 leaves[i] = whole
+        if not moving:
+            return jax.tree.unflatten(tree, leaves)
         returning = {id(leaf) for path in fixed for leaf in jax.tree.leaves(_part(arguments.packed, path))}
         for i, whole in zip(moving, self._moved([leaves[i] for i in moving], everywhere), strict=True):
             if id(leaves[i]) in returning:
