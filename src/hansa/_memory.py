@@ -11,7 +11,7 @@ import ctypes
 import os
 import sys
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # as in <malloc.h>
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as in <malloc.h>
 
 KEPT = 2**29
 """Bytes: blocks of fewer come of memory that the process has, of which as much is kept when it is free."""
@@ -20,7 +20,8 @@ KEPT = 2**29
 def keep_freed() -> bool:
     """Keep freed memory, unless the environment says how memory is allocated, or the allocator is another one.
 
-    There is one arena, as the others, which threads would have, hold no large blocks.
+    The number of arenas stays: with only one, which would hold all large blocks, XLA's threads wait for each other, and
+    compile a quarter longer.
 
     Returns:
         Whether it is kept.
@@ -31,10 +32,7 @@ def keep_freed() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # of musl, say
         return False
-    done = [
-        mallopt(option, value) for option, value in ((_MMAP_THRESHOLD, KEPT), (_TRIM_THRESHOLD, KEPT), (_ARENA_MAX, 1))
-    ]
-    return all(done)
+    return all([mallopt(_MMAP_THRESHOLD, KEPT), mallopt(_TRIM_THRESHOLD, KEPT)])
 
 
 def _is_chosen() -> bool:
