@@ -114,6 +114,11 @@ def test_files_and_explanations_say_it(saved: Path) -> None:
     ("use", "error", "message"),
     [
         (lambda v: hansa.federated_sum(v, max_norm=0), ValueError, "max_norm of federated_sum must be a positive"),
+        (
+            lambda v: hansa.federated_sum(v, max_norm=10**400),
+            ValueError,
+            "max_norm of federated_sum must be a positive",
+        ),
         (lambda v: hansa.federated_mean(v, max_norm=v), ValueError, "must be a positive number that is known here"),
         (lambda v: hansa.federated_mean(v, max_weight=1.0), TypeError, "is of weights, and it is given none"),
         (lambda v: hansa.federated_max(v, min_cohort=0), ValueError, "min_cohort of federated_max must be a positive"),

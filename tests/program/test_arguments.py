@@ -88,6 +88,8 @@ def test_a_run_that_goes_on_with_them_has_the_bits_of_one_that_was_not_stopped(t
         ({"root": ROOT, "rate": RATES, "shares": 1.0}, "'shares', which next of the process does not take"),
         ({"root": ROOT, "rate": RATES[:2], "share": 1.0}, "has 2 entries, and data has 4 clients"),
         ({"root": ROOT, "rate": 1.0, "share": 1.0}, "must be a list or an array with an entry for each client"),
+        ({"root": ROOT, "rate": dict(enumerate(RATES)), "share": 1.0}, "in the order of data.client_ids; found"),
+        ([1, 2], "arguments must be a dict from names to values, found"),
         ({"root": ROOT, "rate": share, "share": 1.0}, "positions"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 
 import hansa
 from hansa.compiler.artifacts.file import Reader, Writer
-from hansa.program import BestModel, CheckpointError, load_checkpoint
+from hansa.program import BestModel, Checkpoint, CheckpointError, load_checkpoint, save_checkpoint, train
+from hansa.program.changes import ChangedRunError
 from hansa.program.client_rows import segments_of
 from tests.program.visits import IDS, SEEING, run
 
@@ -92,6 +94,26 @@ def test_a_checkpoint_that_says_something_else_of_clients_is_told(tmp_path: Path
         if clients not in ([], [whole, whole]):
             with pytest.raises(CheckpointError):
                 load_checkpoint(path)
+
+
+def test_checkpoints_of_states_from_other_folders_have_all_they_need(tmp_path: Path) -> None:
+    earlier, later = run(tmp_path / "run", 2).state, run(tmp_path / "run", 4).state
+    go_on = {"initial_state": later, "checkpoint_every": 1}
+    run(tmp_path / "other", 1, **go_on)
+    paths = [tmp_path / name for name in ("a.hansa", "b.hansa")]
+    for path, state in zip(paths, (earlier, later), strict=True):
+        save_checkpoint(path, Checkpoint(1, state), SEEING.state_type)
+    shutil.rmtree(tmp_path / "run")
+    assert [load_checkpoint(path).state for path in paths] == [earlier, later]
+    assert run(tmp_path / "other", 2, **go_on).state == run(None, 2, **go_on).state
+
+
+def test_a_run_does_not_go_on_with_clients_of_other_ids(tmp_path: Path) -> None:
+    run(tmp_path, 2)
+    clients = {f"renamed {i}": {"x": np.ones(2, np.float32)} for i in range(len(IDS))}
+    data = hansa.simulation.ClientData.from_clients(clients).batch(2)
+    with pytest.raises(ChangedRunError, match="client_ids was"):
+        train(SEEING, data, 4, cohort_size=4, seed=3, run_dir=tmp_path, checkpoint_every=2, progress=False)
 
 
 def test_the_best_state_is_kept_with_what_clients_had_then(tmp_path: Path) -> None:

@@ -66,6 +66,9 @@ def test_it_compares_and_prints_as_the_list_of_its_values() -> None:
     np.testing.assert_array_equal(values.stacked().pair[1], [3, 0, 25, 8, 30])
     with pytest.raises(IndexError, match="there are 5 clients; 5 was asked for"):
         values[5]
+    for index in ("ann", True, 1.0, [0, 1]):
+        with pytest.raises(TypeError, match=r"numbered from 0 by their places, found .*; use select"):
+            values[index]
 
 
 def test_values_of_other_clients_than_the_data_are_refused_by_name() -> None:

@@ -71,6 +71,27 @@ def test_states_without_data_and_of_another_type_are_refused() -> None:
         PROCESS.next({"rounds": 0, "own": hansa.ClientStates(0)}, DATA)
 
 
+@pytest.mark.parametrize(
+    ("use", "error", "message"),
+    [
+        (list, TypeError, r"not gone through, as every client has one; use states.client_ids"),
+        (lambda states: "ann" in states, TypeError, "not iterable"),
+        (lambda states: states.select("ann"), TypeError, r"clients must hold integers or strings.*found the str 'ann'"),
+        (lambda states: states.select(None), TypeError, r"clients must hold integers or strings"),
+        (lambda states: states[None], ValueError, r"entry 0 of clients is None, which stands for nobody"),
+        (
+            lambda states: states[0],
+            TypeError,
+            r"strings as ids, such as 'ann', and .* integers .*, such as 0; they",
+        ),
+    ],
+)
+def test_what_names_no_clients_is_refused(use: Any, error: type[Exception], message: str) -> None:
+    state, _ = PROCESS.next(PROCESS.initialize(), DATA.select([0]))
+    with pytest.raises(error, match=message):
+        use(state.own)
+
+
 def test_it_composes_and_is_explained() -> None:
     @hansa.federated_computation(PROCESS.state_type, "{float32[?]*}@CLIENTS")
     def twice(state: Any, data: Any) -> Any:

@@ -33,8 +33,9 @@ def terms_of(
         ValueError: if one of them is of another kind.
     """
     for argument, value in (("max_norm", max_norm), ("max_weight", max_weight)):
-        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        if value is not None and not (number and 0 < value <= sys.float_info.max):
+        plain: Any = value.item() if isinstance(value, np.generic) else value
+        number = isinstance(plain, int | float) and not isinstance(plain, bool)
+        if value is not None and not (number and 0 < plain <= sys.float_info.max):
             raise ValueError(f"the {argument} of {name} must be a positive number that is known here, found {value!r}")
     if disclosure not in (None, "each", "sum"):
         raise ValueError(f"the disclosure of {name} must be 'each' or 'sum', found {disclosure!r}")

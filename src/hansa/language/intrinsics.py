@@ -223,7 +223,7 @@ def federated_mean(
         value: tensors of float or complex dtype, or a struct of them.
         weight: a scalar of an integer or float dtype per client; by default every client counts the same.
         max_norm: a client whose value has a larger norm, weights apart, is excluded; see `federated_sum`.
-        max_weight: a client whose weight is larger is excluded, as is one whose weight is not a number.
+        max_weight: a client whose weight, signs apart, is larger is excluded, as is one whose weight is not a number.
         min_cohort: see `federated_sum`.
         disclosure: see `federated_sum`.
         count_excluded: whether the result is a struct of the mean, `mean`, and of how many clients were excluded,

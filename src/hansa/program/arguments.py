@@ -12,6 +12,7 @@ from hansa.program._adapting import check_call, check_no_class
 from hansa.program.cohorts import Positions, described
 from hansa.types import CLIENTS, FederatedType, Struct, Type
 from hansa.types import names as _names
+from hansa.types.mismatch import describe
 
 
 class Arguments:
@@ -32,9 +33,9 @@ class Arguments:
     """
 
     def __init__(self, kinds: Mapping[str, Type], given: Mapping[str, Any] | None, clients: int | None) -> None:
-        self._given: dict[str, Any] = dict(given or {})
         if given is not None and not isinstance(given, Mapping):
             raise TypeError(f"arguments must be a dict from names to values, found {given!r}")
+        self._given: dict[str, Any] = dict(given or {})
         for name in self._given:
             if name not in kinds:
                 takes = _names.listing(list(kinds)) if kinds else "nothing beside the state and a round's data"
@@ -60,8 +61,11 @@ class Arguments:
                     f"{what}, of type {kind}, must be a function from a round's number and the positions of its "
                     "clients to a list: data is a function, so nothing says who the clients are"
                 )
-            if not hasattr(value, "__len__"):
-                raise TypeError(f"{what}, of type {kind}, must be a list or an array with an entry for each client")
+            if not hasattr(value, "__len__") or isinstance(value, Mapping):
+                raise TypeError(
+                    f"{what}, of type {kind}, must be a list or an array with an entry for each client, in the "
+                    f"order of data.client_ids; found {describe(value)}"
+                )
             if len(value) != clients:
                 raise ValueError(f"{what} has {len(value)} entries, and data has {clients} clients: give one for each")
 

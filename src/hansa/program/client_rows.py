@@ -8,7 +8,9 @@ not at all, and is not changed afterwards.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -41,21 +43,23 @@ class Segments:
         self._folder = folder
 
     def save(self, states: ClientStates, round_number: int, part: int) -> dict[str, Any]:
-        """Writes what is in no file yet, which the states read from there afterwards. Gives what `load` takes.
+        """Writes what is in no file of this folder yet, which the states read from there afterwards. A file that is
+        there is not written over, as another checkpoint may name it. Gives what `load` takes.
 
         Args:
             states: what is saved.
             round_number: after how many rounds.
-            part: which states of that round.
+            part: the first number that the file may have, of those of that round.
         """
         rows = states._rows
-        kept = np.array([_segment_of(block) is not None for block in rows.blocks] + [False])
+        kept = np.array([*map(self._has, rows.blocks), False])
         old = Rows(rows.blocks, np.where(kept[rows.block], rows.block, -1), rows.row).trimmed()
         new = np.flatnonzero((rows.block >= 0) & ~kept[rows.block])
         moving = np.union1d(old.sparse(in_files=True), new)
         if moving.size:
-            name = f"round-{round_number:08d}-{part}.rows"
             self._folder.mkdir(exist_ok=True)
+            names = (f"round-{round_number:08d}-{number}.rows" for number in itertools.count(part))
+            name = next(name for name in names if not os.path.lexists(self._folder / name))
             whole = rows.select(moving).copied()
             _write(self._folder / name, states._table.ids(moving), whole.blocks[0].arrays)
             block, _ = _read(self._folder / name, None)
@@ -88,6 +92,10 @@ class Segments:
             block_of, row_of = np.pad(block_of, (0, more)), np.pad(row_of, (0, more))
             block_of[entries], row_of[entries] = number, np.arange(block.size)
         return states._with(Rows(tuple(blocks), block_of, row_of), table)
+
+    def _has(self, block: Block) -> bool:
+        """Whether rows are in a file of this folder."""
+        return isinstance(block, _Segment) and block.folder == self._folder.resolve()
 
     def exist(self) -> bool:
         """Whether there may be any."""
@@ -173,17 +181,14 @@ class _Segment(Block):
     """The rows of a file.
 
     Attributes:
+        folder: that of the file, without links.
         name: of the file.
         digest: of what it lists: the clients, and the checksums of the arrays.
     """
 
-    def __init__(self, arrays: list[StoredRows], name: str, digest: str) -> None:
+    def __init__(self, arrays: list[StoredRows], path: Path, digest: str) -> None:
         super().__init__(arrays)
-        self.name, self.digest = name, digest
-
-
-def _segment_of(block: Block) -> str | None:
-    return block.name if isinstance(block, _Segment) else None
+        self.folder, self.name, self.digest = path.parent.resolve(), path.name, digest
 
 
 def _write(path: Path, client_ids: list[Any], arrays: Iterable[Any]) -> None:
@@ -206,7 +211,7 @@ def _read(path: Path, digest: str | None) -> tuple[_Segment, list[Any]]:
         raise ValueError(f"{path.name} does not say whose its rows are")
     if any(array.shape[0] != len(client_ids) for array in arrays):
         raise ValueError(f"{path.name} does not have a row for each of its clients")
-    return _Segment(arrays, path.name, found), client_ids
+    return _Segment(arrays, path, found), client_ids
 
 
 def _check_type(block: Block, start: Block, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -117,8 +118,12 @@ class Cohorts:
         """Who there is, for the run's folder; see `hansa.program.population.summary`."""
         return {} if self._sampler is None else summary(self._data)
 
-    def described(self) -> dict[str, Any]:
-        """What a run that goes on must have asked the same."""
+    def described(self, by_id: bool) -> dict[str, Any]:
+        """What a run that goes on must have asked the same.
+
+        Args:
+            by_id: whether that is also who the clients are, as where they keep a part of the state.
+        """
         if self._sampler is None:
             return {"data": described(self._data)}
         data = {"data": described(self._data, own=False), "clients": len(self._data)}
@@ -129,6 +134,9 @@ class Cohorts:
             data[CAPACITY] = self._data.batch_capacity
         if hasattr(self._data, "plan"):
             data[PLAN] = recorded(self._data)
+        client_ids = getattr(self._data, "client_ids", None) if by_id else None
+        if client_ids is not None:
+            data["client_ids"] = _checksum(client_ids)
         return {**data, "sampler": described(self._sampler)}
 
     def _refuse(self, cohort_size: int | float | None, sampler: Any) -> None:
@@ -142,6 +150,14 @@ class Cohorts:
         for name, value in (("cohort_size", cohort_size), ("sampler", sampler)):
             if value is not None:
                 raise ValueError(f"data is a function, which says itself whose data a round is given; leave out {name}")
+
+
+def _checksum(client_ids: Any) -> str:
+    """Of who the clients are, in their order."""
+    checksum = hashlib.sha256()
+    for client_id in client_ids:
+        checksum.update(f"{client_id!r},".encode() if isinstance(client_id, str) else b"%d," % client_id)
+    return checksum.hexdigest()[:16]
 
 
 def described(value: Any, own: bool = True) -> str:

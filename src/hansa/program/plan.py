@@ -16,6 +16,7 @@ from hansa.program.metrics import names_of, no_such_metric
 from hansa.program.records import EVALUATION
 from hansa.program.run_file import MOST_COUNT
 from hansa.program.step import Step
+from hansa.templates.keeping import keeps_at_clients
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Plan:
             evaluated["evaluate_initial"] = True
         return {
             "process": self.step.process.next.type_signature.compact(),
-            **self.cohorts.described(),
+            **self.cohorts.described(by_id=keeps_at_clients(self.step.process.state_type)),
             **self.arguments.described(),
             "seed": seed,
             "evaluate": None if self.evaluate is None else described(self.evaluate),

@@ -69,7 +69,10 @@ def with_states(kind: Type, state: Any, what: str) -> Any:
         made = [(name, with_states(field, part, f"{what}.{name}")) for (name, field), part in parts]
         return (kind.container or Struct)(made)
     listed = isinstance(state, ClientStates | ClientValues | list | tuple)
-    return ClientStates(state, kind.member) if keeps_at_clients(kind) and not listed else state  # type: ignore[attr-defined]
+    if not keeps_at_clients(kind) or listed:
+        return state
+    member = kind.member  # type: ignore[attr-defined]
+    return ClientStates(to_value(state, member, what), member)
 
 
 def _after(kind: Type, before: Any, after: Any) -> Any:

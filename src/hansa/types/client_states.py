@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -71,15 +71,20 @@ class ClientStates:
     def select(self, clients: ClientBatches | Sequence[ClientId] | npt.NDArray[Any]) -> ClientValues:
         """What some clients have, in this order: those of a cohort, or those of these ids.
 
+        Args:
+            clients: a cohort, or a list or an array of ids.
+
         Raises:
+            TypeError: if these are no ids, or integers where those who have taken part have strings, or the reverse.
             ValueError: if a client is there twice: it has one state.
 
         Examples:
             >>> hansa.ClientStates(0.5).select(["ann", "bo"])
             [np.float32(0.5), np.float32(0.5)]
         """
-        ids = clients.client_ids if isinstance(clients, ClientBatches) else identities.array(list(clients))
+        ids = clients.client_ids if isinstance(clients, ClientBatches) else identities.asked_for(clients, "clients")
         self._check_distinct(ids)
+        self._check_kind(ids)
         numbers = self._table.numbers(ids.tolist())
         known = (numbers >= 0) & (numbers < len(self._rows))
         block, row = np.full(len(ids), -1, np.int32), np.zeros(len(ids), np.int32)
@@ -111,6 +116,7 @@ class ClientStates:
             raise TypeError(f"states are updated by what a call returns for its clients, found {type(values).__name__}")
         self.type_signature.check_assignable_from(values.type_signature, what="what clients keep after a round")
         self._check_distinct(values.client_ids)
+        self._check_kind(values.client_ids)
         numbers = self._table.numbers(values.client_ids.tolist(), add=True)
         rows = self._rows.replaced(numbers.astype(np.int64), values._rows)
         return self._with(rows.merged(rows.sparse()))
@@ -131,12 +137,32 @@ class ClientStates:
                 "two; draw each client once, without replacement"
             )
 
+    def _check_kind(self, client_ids: npt.NDArray[Any]) -> None:
+        """Checks that ids are strings where those who have taken part have strings, and integers as they have."""
+        taken_part = self._rows.block >= 0
+        if not len(client_ids) or not taken_part.any():
+            return
+        (known,), other = self._table.ids(np.flatnonzero(taken_part)[:1]), client_ids[:1].tolist()[0]
+        if isinstance(known, str) != isinstance(other, str):
+            kinds = ("strings", "integers") if isinstance(known, str) else ("integers", "strings")
+            raise TypeError(
+                f"the clients that have taken part have {kinds[0]} as ids, such as {known!r}, and clients with "
+                f"{kinds[1]} are asked for, such as {other!r}; they are of another population: use its ids, or begin "
+                "with what process.initialize() gives"
+            )
+
     def __getitem__(self, client_id: ClientId) -> Any:
         return self.select([client_id])[0]
 
     def __len__(self) -> int:
         """How many clients have taken part."""
         return int((self._rows.block >= 0).sum())
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(
+            "ClientStates are not gone through, as every client has one; use states.client_ids for who has taken part, "
+            "and states.select(ids) for what they have"
+        )
 
     def __bool__(self) -> bool:
         return True

@@ -88,8 +88,13 @@ class ClientValues(Listed):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return self.select(np.arange(len(self))[index])
+        if isinstance(index, bool) or not isinstance(index, int | np.integer):
+            raise TypeError(
+                f"clients are numbered from 0 by their places, found {index!r}; use select([…]) for several, and "
+                "list(values.client_ids).index(…) for the place of an id"
+            )
         try:
-            return shaped(self.type_signature, iter(self._rows.at(index)))
+            return shaped(self.type_signature, iter(self._rows.at(int(index))))
         except IndexError:
             raise IndexError(f"there are {len(self)} clients; {index} was asked for") from None
 

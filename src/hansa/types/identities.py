@@ -133,16 +133,33 @@ def distinct(client_ids: Any, name: str = "client_ids") -> Sequence[ClientId]:
     found = column(client_ids, name)
     ids: list[ClientId] = found.tolist()
     different = set(ids)
-    if None in different or NOBODY in different:
-        place = next(place for place, client_id in enumerate(ids) if client_id in (None, NOBODY))
-        raise ValueError(
-            f"entry {place} of {name} is {list(client_ids)[place]!r}, which stands for nobody; every client has an id"
-        )
+    _check_somebody(ids, different, client_ids, name)
     if len(different) < len(ids):
         seen: set[ClientId] = set()
         twice = next(client_id for client_id in ids if client_id in seen or seen.add(client_id))  # type: ignore[func-returns-value]
         raise ValueError(f"{name} names {twice!r} twice; every client has an id of its own")
     return ids
+
+
+def asked_for(client_ids: Any, name: str) -> npt.NDArray[Any]:
+    """Ids that are given by hand as the argument `name`, as an array [clients]; none is nobody's.
+
+    Raises:
+        TypeError, ValueError: if it is no list of ids, or one is no id, or nobody's.
+    """
+    found = column(client_ids, name)
+    ids = found.tolist()
+    _check_somebody(ids, set(ids), client_ids, name)
+    return found
+
+
+def _check_somebody(ids: Sequence[Any], different: set[Any], given: Sequence[Any], name: str) -> None:
+    """Checks that no id is missing or -1."""
+    if None in different or NOBODY in different:
+        place = next(place for place, client_id in enumerate(ids) if client_id in (None, NOBODY))
+        raise ValueError(
+            f"entry {place} of {name} is {list(given)[place]!r}, which stands for nobody; every client has an id"
+        )
 
 
 def array(client_ids: Sequence[ClientId]) -> npt.NDArray[Any]:
