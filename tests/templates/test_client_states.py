@@ -69,6 +69,8 @@ def test_states_without_data_and_of_another_type_are_refused() -> None:
         alone(hansa.ClientStates(np.float32(0)))
     with pytest.raises(TypeError, match=r"own.*expected.*sum=float32.*found.*int32"):
         PROCESS.next({"rounds": 0, "own": hansa.ClientStates(0)}, DATA)
+    with pytest.raises(TypeError, match=r"the state.own: expected the fields? .*sum"):
+        PROCESS.next({"rounds": 0, "own": {"ann": 1}}, DATA)
 
 
 @pytest.mark.parametrize(

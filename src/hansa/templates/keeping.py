@@ -10,7 +10,7 @@ from hansa.language.context import current_trace
 from hansa.types import CLIENTS, FederatedType, Struct, StructType, Type, is_federated
 from hansa.types.client_states import ClientStates
 from hansa.types.client_values import ClientValues
-from hansa.types.values import field_values
+from hansa.types.values import field_values, to_value
 
 
 def keeps_at_clients(state: Type) -> bool:
