@@ -17,6 +17,8 @@ PYTREE = "a pytree, which has no type in JAX"
 TENSORFLOW = "tensors and variables of TensorFlow, which has no types"
 DECORATOR = "the implementation; the overloads say types"
 ALLOWED = {
+    "hansa.ClientStates": VALUE,
+    "hansa.ClientValues.stacked": "a value of any type, of arrays that have an axis more",
     "hansa.DeviceStage.prepare": VALUE,
     "hansa.InProcessRuntime.invoke": VALUE,
     "hansa.InProcessRuntime.prepare": VALUE,
@@ -28,6 +30,7 @@ ALLOWED = {
     "hansa.tf_computation": DECORATOR,
     "hansa.fit": "clients in any form, of which the page of runs has the list; the options are those of `train`",
     "hansa.load": "what was saved: a computation, a process or a stage, and who loads it knows which",
+    "hansa.simulation.DataPlan.from_json": "what a file of JSON has, which is looked at",
     "hansa.learning.Model.federated_output_computation": TENSORFLOW,
     "hansa.learning.Model.forward_pass": TENSORFLOW,
     "hansa.learning.Model.input_spec": TENSORFLOW,

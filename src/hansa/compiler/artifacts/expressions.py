@@ -86,10 +86,11 @@ def _rearranges(name: str, kind: Type, types: list[Type]) -> bool:
     """Whether an operation of these types gives one of that type."""
     if not isinstance(kind, FederatedType):
         return False
-    if name == "federated_zip" and len(types) != 1:
+    if name == "federated_zip" and isinstance(kind.member, StructType):
         parts = [part for part in types if isinstance(part, FederatedType) and part.placement is kind.placement]
         equal = all(part.all_equal for part in parts) or not kind.all_equal
-        return equal and isinstance(kind.member, StructType) and list(kind.member) == [part.member for part in parts]
+        if equal and len(parts) == len(types) and list(kind.member) == [part.member for part in parts]:
+            return True
     if len(types) != 1 or unplaced(types[0]) != kind.member:
         return False
     if name == "federated_broadcast":
