@@ -41,15 +41,13 @@ class Packing:
     def pack(self, states: list[Any]) -> tuple[list[Any], list[Any]]:
         """The arrays that stay as they are, and one for each group of small ones."""
         leaves = jax.tree.leaves(states)
-        together = [
-            _together(operation, [leaves[i].reshape(-1) for i in group])
-            for (operation, _), group in self._groups.items()
-        ]
+        together = [lax.concatenate([leaves[i].reshape(-1) for i in group], 0) for group in self._groups.values()]
         return [leaves[i] for i in self._others], together
 
     def begin(self, zeros: list[Any]) -> tuple[list[Any], list[Any]]:
         """The packed states of no clients."""
-        return self.pack(zeros)[0], self._nobody()
+        leaves = jax.tree.leaves(zeros)
+        return [leaves[i] for i in self._others], self._nobody()
 
     def _nobody(self) -> list[Any]:
         sizes = [sum(math.prod(self._shapes[i]) for i in group) for group in self._groups.values()]
@@ -80,9 +78,10 @@ class Packing:
                 self._aggregates, self.unpack((others, self._nobody())), contributions, strict=True
             )
         ]
-        others, added = self.pack(after)
-        return others, [
-            _OPERATIONS[operation](a, b) for (operation, _), a, b in zip(self._groups, together, added, strict=True)
+        leaves = jax.tree.leaves(after)
+        return [leaves[i] for i in self._others], [
+            _added(operation, array, [leaves[i].reshape(-1) for i in group])
+            for ((operation, _), group), array in zip(self._groups.items(), together, strict=True)
         ]
 
     def collected(self, packed: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
@@ -106,16 +105,16 @@ def merge_devices(aggregates: Sequence[Aggregate], states: list[Any], devices: i
     return packing.unpack(packing.collected(packing.pack(states)))
 
 
-def _together(operation: str, arrays: list[Any]) -> Any:
-    """The elements of arrays as one, by pads that XLA computes in the loop in which it computes the elements: those of
-    a concatenation are computed before it, each in a loop of its own."""
-    nothing = jnp.asarray(_nothing(operation, arrays[0].dtype), arrays[0].dtype)
-    start, size, found = 0, sum(len(array) for array in arrays), None
-    for array in arrays:
-        padded = lax.pad(array, nothing, [(start, size - start - len(array), 0)])
+def _added(operation: str, array: Any, parts: list[Any]) -> Any:
+    """An array to whose elements those of some arrays are added, one array after another, by pads: XLA computes these
+    in the loop in which it computes the sum. What is concatenated is computed before it, each in a loop of its own."""
+    nothing = lax.full((), _nothing(operation, array.dtype), array.dtype)
+    begin, found = 0, None
+    for part in parts:
+        padded = lax.pad(part, nothing, [(begin, array.size - begin - part.size, 0)])
         found = padded if found is None else _OPERATIONS[operation](found, padded)
-        start += len(array)
-    return found
+        begin += part.size
+    return _OPERATIONS[operation](array, found)
 
 
 def _operations(aggregates: Sequence[Aggregate], states: list[Any]) -> list[str]:
@@ -139,10 +138,10 @@ def _nothing(operation: str, dtype: Any) -> Any:
 
 
 _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
-    "sum": jnp.add,
-    "or": lambda a, b: a | b,
-    "min": jnp.minimum,
-    "max": jnp.maximum,
+    "sum": lax.add,
+    "or": lax.bitwise_or,
+    "min": lax.min,
+    "max": lax.max,
 }
 
 # XLA's own smallest and largest over devices leave NaN out on CPUs, so that it would depend on who works where.
