@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from hansa import _lazy, _setup
 
 if _TYPE_CHECKING:
+    from hansa import aggregators as aggregators
     from hansa import learning as learning
     from hansa import program as program
     from hansa import simulation as simulation
@@ -132,7 +133,7 @@ _HOMES = {
     "hansa.types.client_values": ("ClientValues",),
     "hansa.types.elsewhere": ("Elsewhere",),
 }
-_PARTS = ("learning", "program", "simulation", "templates", "types", "utils")
+_PARTS = ("aggregators", "learning", "program", "simulation", "templates", "types", "utils")
 
 _setup.prepare()
 

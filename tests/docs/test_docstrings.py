@@ -27,6 +27,7 @@ from hansa.simulation import DatasetError, _files
 
 PACKAGES = (
     "hansa",
+    "hansa.aggregators",
     "hansa.learning",
     "hansa.program",
     "hansa.simulation",

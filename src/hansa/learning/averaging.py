@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hansa.aggregators import Factory
 from hansa.language import intrinsics as on
 from hansa.language.computation import Computation
 from hansa.language.computations import LocalComputation
@@ -24,6 +25,7 @@ from hansa.language.local import is_wide, tensors, unflatten
 from hansa.language.sequences import sequence_reduce
 from hansa.language.tracing import federated_computation, jax_computation, narrow_computation, wide_computation
 from hansa.learning import training_steps
+from hansa.learning.aggregating import Aggregating
 from hansa.learning.fixed import Names, differing, moving, on_device, only, together
 from hansa.learning.measuring import build_measuring
 from hansa.learning.metrics import RoundMetrics
@@ -34,10 +36,10 @@ from hansa.learning.screening import (
     int64,
     is_float,
     reported_metrics,
-    stays_finite,
     struct_of,
     zero_unless,
 )
+from hansa.learning.server_step import server_update_of
 from hansa.models._typing import AnyOptimizer
 from hansa.models.accumulators import type_of
 from hansa.models.batch_types import leading_size
@@ -67,6 +69,7 @@ def build_federated_averaging_process(
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: str | Callable[[Struct], Any] = "num_examples",
     non_trainable: str = "mean",
+    aggregator: Factory | None = None,
     seed: int = 0,
 ) -> IterativeProcess:
     """The federated averaging process of a model.
@@ -91,6 +94,8 @@ def build_federated_averaging_process(
         non_trainable: what becomes of non-trainable weights of float dtype: their "mean" over clients, with the same
             weights, or the "server"'s values, unchanged. Those of other dtypes are the server's, and so are those
             that a training step hands on as they are, such as the weights of frozen layers, which are not reported.
+        aggregator: how the clients' updates become one, a rule of `hansa.aggregators`, such as `median()`; by default
+            their weighted mean. It takes in the statistics of `non_trainable`, too.
         seed: the root of all random draws of clients; the round's number and the client's id are folded into it.
 
     Returns:
@@ -100,7 +105,8 @@ def build_federated_averaging_process(
         metrics. A client whose update or weight is not finite, or that has no examples, has no part in either; one of
         whose metrics some are not finite has no part in these. The metrics count both (`RoundMetrics`). Without any
         client that has a part in it, the state stays as it is, and so it does where the server's step would make NaN or
-        infinity of finite numbers; the metrics say `model_unchanged`.
+        infinity of finite numbers; the metrics say `model_unchanged`. An aggregator's state, if it has one, is a third
+        field of the state, `aggregator`, and what it measures a field of the metrics of this name.
 
     Raises:
         TypeError, ValueError: if an argument is not what is said above.
@@ -125,12 +131,18 @@ def build_federated_averaging_process(
     work = _client_work(model, training, weights_type, _weighting(client_weighting), schedule is not None)
     report = struct_of(work.type_signature.result)
     initialize = _initialize(model, server, struct_of(report["update"]))
+    update_server = server_update_of(
+        server, struct_of(initialize.type_signature.result), report, non_trainable == "mean"
+    )
+    aggregating = None if aggregator is None else Aggregating(aggregator, report["update"], report["weight"])
+    if aggregating is not None:
+        initialize = aggregating.initialize(initialize)
     state_type = initialize.type_signature.result
-    update_server = _server_update(server, struct_of(state_type), report, non_trainable == "mean")
     after_model = struct_of(struct_of(struct_of(update_server.type_signature.result)["state"])["model"])
     new = {str(name): set(struct_of(part).names) for name, part in after_model.fields}
     measure = build_measuring(model.metrics, struct_of(report["counts"]))
-    combine = _round_metrics(model, struct_of(struct_of(measure.type_signature.result)["counters"]))
+    measured = None if aggregating is None else aggregating.measured
+    combine = _round_metrics(model, struct_of(struct_of(measure.type_signature.result)["counters"]), measured)
     round_key, client_key = _keys(seed)
     batches = FederatedType(SequenceType(model.batch_type), CLIENTS)
 
@@ -142,17 +154,26 @@ def build_federated_averaging_process(
             factor = on.federated_map(schedule, state.optimizer_state[0])
             keys = on.federated_zip({"key": keys, "factor": on.federated_broadcast(factor)})
         trained = on.federated_map(work, [on.federated_broadcast(state.model), data, keys])
-        average = on.federated_mean(trained.update, trained.weight)
-        after = on.federated_map(update_server, [state, average, on.federated_sum(trained.used)])
+        if aggregating is None:
+            before, average = state, on.federated_mean(trained.update, trained.weight)
+        else:
+            before, given = aggregating.parts(state, trained.update, trained.weight)
+            average = given.result
+        after = on.federated_map(update_server, [before, average, on.federated_sum(trained.used)])
         found = measure(trained.outputs, trained.counts)
-        metrics = on.federated_map(combine, [found.metrics, found.counters, after.changed])
+        told = [] if measured is None else [given.measurements]
+        metrics = on.federated_map(combine, [found.metrics, found.counters, after.changed, *told])
         made = after.state
         if made.model.type_signature != state.model.type_signature:
             weights = together(model.initial_weights, made.model, new, state.model)
             made = on.federated_zip(Struct.of(model=weights, optimizer_state=made.optimizer_state))
+        if aggregating is not None:
+            made = aggregating.state_after(made, given)
         return Struct([("state", made), ("metrics", metrics)])
 
     settings = {"client optimizer": training.name, "server optimizer": server.name}
+    if aggregator is not None:
+        settings["aggregator"] = repr(aggregator)
     known = model.with_weights
     of_state = None if known is None else lambda state: known(state.model)
     return IterativeProcess(initialize, next, model_of=of_state, settings=settings)
@@ -293,61 +314,9 @@ def _changing(step: Computation, ends: bool) -> Names:
     return {**found, "trainable": set(carry.weights.trainable._fields)} if ends else found
 
 
-def _server_update(optimizer: Optimizer, state: StructType, report: StructType, mean_statistics: bool) -> Computation:
-    """(state, average update, number of clients in it) -> the weights that are new in the next state, the rest of it,
-    and whether it is another.
-
-    It is the same where there is no client, and where a step from finite numbers would give NaN or infinity.
-    """
-    kind = state["optimizer_state"]
-    assert isinstance(kind, StructType)
-    slots = StructType(kind.fields[1:])
-
-    @jax_computation(_COUNT, _FLAG)
-    def count_round(rounds: Any, changed: Any) -> Any:
-        return rounds + changed
-
-    local = wide_computation if optimizer.wide or is_wide(state["model"]) else narrow_computation
-
-    def server_step(changing: Names | None) -> Computation:
-        @local(state["model"], slots, report["update"], _COUNT)
-        def step(weights: Any, slots: Any, average: Any, used: Any) -> Any:
-            gradients = {name: jnp.negative(leaf) for name, leaf in average.trainable._items()}
-            nothing = [(name, gradients.get(name, jnp.zeros_like(leaf))) for name, leaf in weights.trainable._items()]
-            after, trainable = optimizer.apply(slots, Struct(nothing), weights.trainable)
-            known = average.non_trainable._fields if mean_statistics else ()
-            changes = average.non_trainable
-            statistics = weights.non_trainable._items()
-            rest = Struct([(name, leaf + changes[name] if name in known else leaf) for name, leaf in statistics])
-            now, then = ModelWeights.create(trainable, rest), weights
-            if changing is not None:
-                now, then = only(now, changing), only(then, changing)
-            new, old = {"model": now, "slots": after}, {"model": then, "slots": slots}
-            changed = (used > 0) & stays_finite(new, old)
-            return {**jax.tree.map(lambda a, b: jnp.where(changed, a, b), new, old), "changed": changed}
-
-        return cast(Computation, step)
-
-    step = server_step(None)
-    assert isinstance(step, LocalComputation) and step.type_signature.parameter is not None
-    leaves = list(range(len(tensors(step.type_signature.parameter))))
-    changing = differing(unflatten(step.type_signature.parameter, leaves)[0], step.function.passed_on()["model"])
-    if any(changing[str(part)] != set(struct_of(field).names) for part, field in struct_of(state["model"]).fields):
-        step = server_step(changing)
-
-    @federated_computation(state, report["update"], _COUNT)
-    def server_update(state: Any, average: Any, used: Any) -> Any:
-        before = Struct(zip(slots.names, list(state.optimizer_state)[1:], strict=True))
-        after = step(state.model, before, average, used)
-        counted = count_round(state.optimizer_state[0], after.changed)
-        optimizer_state = Struct(zip(kind.names, [counted, *after.slots], strict=True))
-        return Struct.of(state=Struct.of(model=after.model, optimizer_state=optimizer_state), changed=after.changed)
-
-    return server_update
-
-
-def _round_metrics(model: FunctionalModel, counters: StructType) -> Computation:
-    metrics = reported_metrics(model, [*counters.names, "model_unchanged"])
+def _round_metrics(model: FunctionalModel, counters: StructType, measured: StructType | None) -> Computation:
+    more = [] if measured is None else ["aggregator"]
+    metrics = reported_metrics(model, [*counters.names, "model_unchanged", *more])
     negated = jax_computation(_FLAG)(lambda changed: ~changed)
 
     @federated_computation(metrics, counters, _FLAG)
@@ -356,7 +325,15 @@ def _round_metrics(model: FunctionalModel, counters: StructType) -> Computation:
         fields = [pair for part in both for pair in zip(part.type_signature.names, part, strict=True)]
         return RoundMetrics([*fields, ("model_unchanged", negated(changed))])
 
-    return round_metrics
+    if measured is None:
+        return round_metrics
+
+    @federated_computation(metrics, counters, _FLAG, measured)
+    def all_metrics(metrics: Any, counters: Any, changed: Any, told: Any) -> Any:
+        plain = round_metrics(metrics, counters, changed)
+        return RoundMetrics([*zip(plain.type_signature.names, plain, strict=True), ("aggregator", told)])
+
+    return all_metrics
 
 
 def _weighting(value: str | Callable[[Any], Any]) -> Callable[[Struct, Any], Any]:

@@ -1,0 +1,108 @@
+"""Rules that choose clients whose values are near those of others (Blanchard et al. 2017, arXiv:1703.02757)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hansa.aggregators.aggregation import Aggregation
+from hansa.aggregators.factory import Factory, check_floats, check_whole, counted, stateless
+from hansa.language import intrinsics as on
+from hansa.language.each import federated_stack
+from hansa.language.tracing import jax_computation
+from hansa.types import Type
+
+
+def krum(byzantine: int) -> Factory:
+    """The value of one client, which is the nearest to others (Blanchard et al. 2017, section 3).
+
+    Of n clients, f of which may send anything, a client's score is the sum of the squared distances between its value
+    and the n - f - 2 nearest ones, at least one. The value of the least score is the result. The rule's guarantee is
+    for n of at least 2 f + 3. Clients with a weight above 0 count the same.
+
+    Args:
+        byzantine: f.
+
+    Returns:
+        A rule for values of float dtypes, which needs each client's value. It is compiled anew for each number of
+        clients. Where nobody is counted, the result is zero.
+
+    Raises:
+        ValueError: if `byzantine` is not an integer of at least 0.
+
+    Examples:
+        >>> aggregation = hansa.aggregators.krum(byzantine=1)("float32")
+        >>> values = [1.0, 1.2, 1.3, 1.9, 1000.0]
+        >>> aggregation.next(aggregation.initialize(), values, [1.0] * 5).result
+        np.float32(1.2)
+    """
+    f = check_whole("byzantine of krum", byzantine, 0)
+    return _nearest("krum", f, 1, {"byzantine": f})
+
+
+def multi_krum(byzantine: int, keep: int) -> Factory:
+    """The mean of the values of the clients with the least scores of `krum` (Blanchard et al. 2017, section 4).
+
+    Args:
+        byzantine: f.
+        keep: m, of how many clients.
+
+    Returns:
+        A rule for values of float dtypes, which needs each client's value. It is compiled anew for each number of
+        clients. Where fewer than `keep` are counted, it is the mean of these.
+
+    Raises:
+        ValueError: if `byzantine` is not an integer of at least 0, or `keep` one of at least 1.
+
+    Examples:
+        >>> aggregation = hansa.aggregators.multi_krum(byzantine=1, keep=3)("float32")
+        >>> values = [1.0, 1.25, 1.5, 3.0, 1000.0]
+        >>> aggregation.next(aggregation.initialize(), values, [1.0] * 5).result
+        np.float32(1.25)
+    """
+    f = check_whole("byzantine of multi_krum", byzantine, 0)
+    m = check_whole("keep of multi_krum", keep, 1)
+    return _nearest("multi_krum", f, m, {"byzantine": f, "keep": m})
+
+
+def _nearest(name: str, byzantine: int, keep: int, settings: dict[str, object]) -> Factory:
+    """The mean of the values of the `keep` least scores."""
+
+    def create(value: Type, weight: Type) -> Aggregation:
+        check_floats(name, value)
+
+        @jax_computation
+        def rule(rows: Any) -> Any:
+            there = rows.one > 0
+            number = rows.one.sum()
+            rank = jnp.arange(there.shape[0])
+            apart = jnp.zeros((there.shape[0], there.shape[0]), jnp.float32)
+            for leaf in jax.tree.leaves(rows.value):
+                difference = leaf[:, None] - leaf[None]
+                apart += jnp.square(difference).sum(tuple(range(2, difference.ndim)))
+            # Who is left out, a client itself, and a value that is not a number are the farthest.
+            pairs = there[:, None] & there[None] & (rank[:, None] != rank[None]) & ~jnp.isnan(apart)
+            near = rank < jnp.maximum(number - byzantine - 2, 1)
+            scores = jnp.where(near[None], jnp.sort(jnp.where(pairs, apart, jnp.inf), 1), 0).sum(1)
+            scores = jnp.where(there, jnp.minimum(scores, np.finfo(np.float32).max), jnp.inf)
+            place = jnp.argsort(jnp.argsort(scores))
+            chosen = there & (place < keep)
+
+            def mean_of_chosen(values: Any) -> Any:
+                mask = chosen.reshape(-1, *(1,) * (values.ndim - 1))
+                total = jnp.where(mask, values, 0).sum(0)
+                return (total / jnp.maximum(chosen.sum(), 1)).astype(values.dtype)
+
+            return jax.tree.map(mean_of_chosen, rows.value)
+
+        def step(values: Any, weights: Any) -> Any:
+            of_each = counted(values, weights)
+            rows = federated_stack(on.federated_zip({"value": of_each.value, "one": of_each.one}))
+            return on.federated_map(rule, rows)
+
+        return stateless(step, value, weight)
+
+    return Factory(name, create, settings)

@@ -1,0 +1,150 @@
+"""Each rule against NumPy in float64, over rounds with other numbers of clients, one left out, and an outlier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hansa
+from hansa import aggregators
+
+KIND = "<kernel=float32[3,2],bias=float32>"
+COUNTED = (6, 7, 5, 0)
+"""How many clients count in each round; one more is left out in each."""
+
+
+def rounds() -> list[tuple[list[dict[str, Any]], list[float]]]:
+    rng = np.random.default_rng(7)
+    made = []
+    for number in COUNTED:
+        rows = rng.normal(size=(number + 1, 7)).astype("float32")
+        weights = rng.integers(1, 30, number + 1).astype("float32")
+        rows[-1] *= 50  # an outlier
+        rows[1 if number else 0], weights[1 if number else 0] = np.nan, 0  # who is left out, whatever it sends
+        made.append(([{"kernel": row[:6].reshape(3, 2), "bias": row[6]} for row in rows], list(map(float, weights))))
+    return made
+
+
+def matrix(values: list[dict[str, Any]], weights: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """The rows and weights that count, in float64."""
+    rows = np.array([[*value["kernel"].ravel(), value["bias"]] for value in values], np.float64)
+    there = np.array(weights) > 0
+    return rows[there], np.array(weights)[there]
+
+
+def mean(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return weights @ rows / weights.sum()
+
+
+def trimmed(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    cut = int(0.2 * len(rows))
+    return np.sort(rows, 0)[cut : len(rows) - cut].mean(0)
+
+
+def krum(keep: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def rule(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        scores = []
+        for i, row in enumerate(rows):
+            apart = sorted(((other - row) ** 2).sum() for j, other in enumerate(rows) if j != i)
+            scores.append(sum(apart[: max(len(rows) - 1 - 2, 1)]))
+        return rows[np.argsort(scores, kind="stable")[:keep]].mean(0)
+
+    return rule
+
+
+def weiszfeld(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    center = mean(rows, weights)
+    for _ in range(4):
+        center = mean(rows, weights / np.maximum(1e-6, np.linalg.norm(rows - center, axis=1)))
+    return center
+
+
+RULES = {
+    "mean": (aggregators.mean(), mean, "sums"),
+    "uniform mean": (aggregators.mean(weighted=False), lambda rows, weights: rows.mean(0), "sums"),
+    "sum": (aggregators.sum(), lambda rows, weights: rows.sum(0), "sums"),
+    "median": (aggregators.median(), lambda rows, weights: np.median(rows, 0), "each"),
+    "trimmed_mean": (aggregators.trimmed_mean(0.2), trimmed, "each"),
+    "krum": (aggregators.krum(1), krum(1), "each"),
+    "multi_krum": (aggregators.multi_krum(1, 3), krum(3), "each"),
+    "geometric_median": (aggregators.geometric_median(), weiszfeld, "sums"),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_is_that_of_numpy(name: str) -> None:
+    rule, expected, needs = RULES[name]
+    aggregation = rule(KIND)
+    assert aggregation.needs == needs
+    state = aggregation.initialize()
+    for values, weights in rounds():
+        output = aggregation.next(state, values, weights)
+        found = np.array([*np.asarray(output.result.kernel).ravel(), output.result.bias])
+        rows, counted = matrix(values, weights)
+        np.testing.assert_allclose(found, expected(rows, counted) if len(rows) else np.zeros(7), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("quantile", [None, 0.6])
+def test_bounds_nest_and_move_as_in_numpy(quantile: float | None) -> None:
+    """Andrew et al. 2021, Algorithm 1 without noise, in both rules."""
+    clipped = aggregators.clipping(aggregators.mean(weighted=False), bound=2.0, quantile=quantile, rate=0.3)
+    aggregation = aggregators.zeroing(clipped, bound=3.0, quantile=quantile, rate=0.5)(KIND)
+    assert aggregation.needs == "sums"
+    moving = "<bound=float32,clipping=<bound=float32>>@SERVER"
+    assert aggregation.state_type.compact() == (moving if quantile is not None else "<>@SERVER")
+    state, outer, inner = aggregation.initialize(), 3.0, 2.0
+    for values, weights in rounds():
+        output = aggregation.next(state, values, weights)
+        state = output.state
+        rows, _ = matrix(values, weights)
+        fits = np.abs(rows).max(1, initial=0) <= outer
+        rows = np.where(fits[:, None], rows, 0)
+        norms = np.linalg.norm(rows, axis=1)
+        short = norms <= inner
+        expected = (rows * np.minimum(1, inner / np.maximum(norms, 1e-30))[:, None]).sum(0) / max(len(rows), 1)
+        found = np.array([*np.asarray(output.result.kernel).ravel(), output.result.bias])
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+        told = output.measurements
+        assert (int(told.num_zeroed), int(told.clipping.num_clipped)) == ((~fits).sum(), (~short).sum())
+        np.testing.assert_allclose([told.bound, told.clipping.bound], [outer, inner], rtol=1e-6)
+        if quantile is not None and len(rows):
+            outer *= np.exp(-0.5 * (fits.mean() - quantile))
+            inner *= np.exp(-0.3 * (short.mean() - quantile))
+        if quantile is not None:
+            np.testing.assert_allclose([state.bound, state.clipping.bound], [outer, inner], rtol=1e-6)
+
+
+def test_what_is_not_a_number_is_the_largest_to_rules_that_order_and_the_farthest_to_those_that_choose() -> None:
+    values = [1.0, np.nan, 2.0, 3.0, 4.0]
+    for rule, expected in ((aggregators.median(), 3), (aggregators.trimmed_mean(0.2), 3), (aggregators.krum(1), 2)):
+        aggregation = rule("float32")
+        assert aggregation.next(aggregation.initialize(), values, [1.0] * 5).result == expected
+
+
+def test_what_fits_nothing_is_refused_where_it_is_made() -> None:
+    with pytest.raises(ValueError, match="bound of clipping must be a number above 0, found 0"):
+        aggregators.clipping(bound=0)
+    with pytest.raises(ValueError, match="quantile of zeroing must be a number above 0 and below 1, found 98"):
+        aggregators.zeroing(quantile=98)
+    with pytest.raises(TypeError, match=r"clipping takes in another rule, such as hansa.aggregators.mean\(\), found 2"):
+        aggregators.clipping(2.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"share of trimmed_mean must be a number from 0 to below 0.5, found 0.5"):
+        aggregators.trimmed_mean(0.5)
+    with pytest.raises(ValueError, match="keep of multi_krum must be an integer of at least 1, found 0"):
+        aggregators.multi_krum(1, keep=0)
+    with pytest.raises(TypeError, match=r"median takes tensors of float dtypes, found int32\[2\]"):
+        aggregators.median()("int32[2]")
+
+
+def test_an_aggregation_has_weights() -> None:
+    none = hansa.federated_computation(lambda: hansa.federated_value([], hansa.SERVER))
+
+    @hansa.federated_computation("<>@SERVER", "{float32}@CLIENTS")
+    def next_sum(state, value):
+        return hansa.templates.MeasuredOutput(state, hansa.federated_sum(value), state)
+
+    with pytest.raises(TypeError, match="must take the weight of each client"):
+        aggregators.Aggregation(none, next_sum)
