@@ -28,7 +28,7 @@ ROWS = (
     Row(
         "FedAvg FederatedAveraging build_weighted_fed_avg build_fed_avg "
         "build_federated_averaging build_weighted_fed_avg_with_optimizer_schedule DifferentialPrivacyFedAvg FedAvgAPI "
-        "algorithms algorithm strategy strategies aggregator aggregators server_aggregator",
+        "algorithms algorithm strategy strategies aggregator server_aggregator",
         f"{_AVERAGING})",
         "coming_from_flower.md",
     ),
@@ -40,12 +40,15 @@ ROWS = (
     Row("FedAvgM", f"{_AVERAGING}, server_optimizer=optax.sgd(1.0, momentum=0.9))", "coming_from_flower.md"),
     Row(
         "FedProx build_weighted_fed_prox build_unweighted_fed_prox Scaffold MimeLite build_weighted_mime_lite "
-        "build_mime_lite FedNova Krum FedMedian FedTrimmedAvg QFedAvg aggregate_fit aggregate_train aggregate "
+        "build_mime_lite FedNova QFedAvg aggregate_fit aggregate_train aggregate "
         "configure_fit configure_train",
         "an algorithm that is not here is a computation of your own, with hansa.federated_computation and "
         "hansa.federated_aggregate",
         "coming_from_flower.md#a-strategy-as-a-process",
     ),
+    Row("FedMedian", f"{_AVERAGING}, aggregator=hansa.aggregators.median())", "aggregators.md"),
+    Row("FedTrimmedAvg", f"{_AVERAGING}, aggregator=hansa.aggregators.trimmed_mean(0.1))", "aggregators.md"),
+    Row("Krum MultiKrum", f"{_AVERAGING}, aggregator=hansa.aggregators.krum(byzantine=1))", "aggregators.md"),
     Row("optimizers optimizer", f"{_AVERAGING}, client_optimizer=optax.adam(0.01))", "models.md"),
     # Evaluation and prediction.
     Row(
