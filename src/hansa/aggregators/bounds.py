@@ -19,6 +19,7 @@ from hansa.aggregators.factory import (
     FLOAT,
     Factory,
     aggregation,
+    at_least_single,
     check_factory,
     check_floats,
     check_number,
@@ -63,7 +64,7 @@ def clipping(
     """
 
     def clip(value: Any, bound: Any) -> tuple[Any, Any]:
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(value)))
+        norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in at_least_single(value)))
         scale = jnp.minimum(1.0, bound / jnp.maximum(norm, np.finfo(np.float32).tiny))
         return jax.tree.map(lambda leaf: (leaf * scale).astype(leaf.dtype), value), norm <= bound
 

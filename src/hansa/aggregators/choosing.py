@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hansa.aggregators.aggregation import Aggregation
-from hansa.aggregators.factory import Factory, check_floats, check_whole, counted, stateless
+from hansa.aggregators.factory import Factory, at_least_single, check_floats, check_whole, counted, stateless
 from hansa.language import intrinsics as on
 from hansa.language.each import federated_stack
 from hansa.language.tracing import jax_computation
@@ -80,7 +80,7 @@ def _nearest(name: str, byzantine: int, keep: int, settings: dict[str, object]) 
             number = rows.one.sum()
             rank = jnp.arange(there.shape[0])
             apart = jnp.zeros((there.shape[0], there.shape[0]), jnp.float32)
-            for leaf in jax.tree.leaves(rows.value):
+            for leaf in at_least_single(rows.value):
                 difference = leaf[:, None] - leaf[None]
                 apart += jnp.square(difference).sum(tuple(range(2, difference.ndim)))
             # Who is left out, a client itself, and a value that is not a number are the farthest.

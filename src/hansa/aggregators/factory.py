@@ -158,4 +158,9 @@ def counted(value: Any, weight: Any) -> Any:
     return on.federated_map(jax_computation(count), [value, weight])
 
 
+def at_least_single(value: Any) -> list[Any]:
+    """The arrays of a value, those of half precision as float32, for norms and distances."""
+    return [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in jax.tree.leaves(value)]
+
+
 FLOAT = TensorType("float32")
