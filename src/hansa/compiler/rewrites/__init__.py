@@ -8,7 +8,7 @@ Flax or plain JAX, is by then differentiated, so gradients are rewritten like ev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -45,35 +45,25 @@ def faster(closed: ClosedJaxpr, portable: bool = False) -> ClosedJaxpr:
             no other ones (`hansa.portable`).
     """
     if portable:
-        plain = _jaxpr(closed.jaxpr, _rule("sort", stable_sort))
+        plain = _Rewriting({"sort": stable_sort}).jaxpr(closed.jaxpr)
         return ClosedJaxpr(_on_cpu(_fully(plain, _of_any_size), plain), closed.consts)
-    return ClosedJaxpr(_fully(closed.jaxpr, lambda form: form), closed.consts)
+    return ClosedJaxpr(_fully(closed.jaxpr, lambda rule: rule), closed.consts)
 
 
 def _fully(jaxpr: Jaxpr, applied: Callable[[Rule], Rule]) -> Jaxpr:
-    for form in (_rule("while", transposed_in_loops), _fast, _rule("while", updated_in_place)):
-        jaxpr = _jaxpr(jaxpr, applied(form))
+    for rules in ({"while": transposed_in_loops}, _RULES, {"while": updated_in_place}):
+        jaxpr = _Rewriting({name: applied(rule) for name, rule in rules.items()}).jaxpr(jaxpr)
     return jaxpr
 
 
 def with_products_outside(closed: ClosedJaxpr) -> ClosedJaxpr:
     """A function with the products in its scans taken out where they can be: faster on any platform, of any size."""
     if closed not in _REWRITTEN:
-        _REWRITTEN[closed] = ClosedJaxpr(_jaxpr(closed.jaxpr, _rule("scan", products_outside)), closed.consts)
+        _REWRITTEN[closed] = ClosedJaxpr(_Rewriting({"scan": products_outside}).jaxpr(closed.jaxpr), closed.consts)
     return _REWRITTEN[closed]
 
 
 _REWRITTEN: WeakKeyDictionary[ClosedJaxpr, ClosedJaxpr] = WeakKeyDictionary()
-
-
-def _rule(name: str, rule: Rule) -> Rule:
-    """A rule for the equations of one primitive."""
-    return lambda eqn: rule(eqn) if eqn.primitive.name == name else None
-
-
-def _fast(eqn: Any) -> Callable[..., Any] | None:
-    rule = _RULES.get(eqn.primitive.name)
-    return rule(eqn) if rule is not None else None
 
 
 def _of_any_size(rule: Rule) -> Rule:
@@ -114,33 +104,67 @@ def _avals(eqn: Any) -> list[Any]:
     return [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]
 
 
-def _jaxpr(jaxpr: Jaxpr, form: Rule) -> Jaxpr:
-    equations = [_equation(eqn, form) for eqn in jaxpr.eqns]
-    if all(new is old for new, old in zip(equations, jaxpr.eqns, strict=True)):
-        return jaxpr
-    after: Jaxpr = jaxpr.replace(eqns=equations)
-    return after
+class _Rewriting:
+    """Applies rules, by the names of their primitives, to the equations of a jaxpr and of those within it.
+
+    A jaxpr without any such primitive is not gone through: most are.
+    """
+
+    def __init__(self, rules: dict[str, Rule]) -> None:
+        self._rules = rules
+        self._concerned: dict[int, tuple[Jaxpr, bool]] = {}  # by id, with the jaxpr, whose id it stays
+
+    def jaxpr(self, jaxpr: Jaxpr) -> Jaxpr:
+        """The jaxpr, rewritten; the same object if no rule has another form."""
+        if not self._concerns(jaxpr):
+            return jaxpr
+        equations = [self._equation(eqn) for eqn in jaxpr.eqns]
+        if all(new is old for new, old in zip(equations, jaxpr.eqns, strict=True)):
+            return jaxpr
+        after: Jaxpr = jaxpr.replace(eqns=equations)
+        return after
+
+    def _concerns(self, jaxpr: Jaxpr) -> bool:
+        """Whether a jaxpr has a primitive that a rule is for, or one within it has."""
+        if id(jaxpr) not in self._concerned:
+            found = any(
+                eqn.primitive.name in self._rules or any(map(self._concerns, _within(eqn.params.values())))
+                for eqn in jaxpr.eqns
+            )
+            self._concerned[id(jaxpr)] = jaxpr, found
+        return self._concerned[id(jaxpr)][1]
+
+    def _equation(self, eqn: Any) -> Any:
+        if any(map(self._concerns, _within(eqn.params.values()))):
+            params = {name: self._parameter(value) for name, value in eqn.params.items()}
+            if any(params[name] is not value for name, value in eqn.params.items()):
+                eqn = eqn.replace(params=params)
+        rule = self._rules.get(eqn.primitive.name)
+        function = None if rule is None else rule(eqn)
+        if function is None:
+            return eqn
+        (call,) = jax.make_jaxpr(jax.jit(function))(*_avals(eqn)).jaxpr.eqns
+        return call.replace(invars=eqn.invars, outvars=eqn.outvars)
+
+    def _parameter(self, value: Any) -> Any:
+        if isinstance(value, ClosedJaxpr):
+            inner = self.jaxpr(value.jaxpr)
+            return value if inner is value.jaxpr else ClosedJaxpr(inner, value.consts)
+        if isinstance(value, Jaxpr):
+            return self.jaxpr(value)
+        if type(value) in (tuple, list):
+            parts = [self._parameter(part) for part in value]
+            same = all(new is old for new, old in zip(parts, value, strict=True))
+            return value if same else type(value)(parts)
+        return value
 
 
-def _equation(eqn: Any, form: Rule) -> Any:
-    params = {name: _parameter(value, form) for name, value in eqn.params.items()}
-    if any(params[name] is not value for name, value in eqn.params.items()):
-        eqn = eqn.replace(params=params)
-    function = form(eqn)
-    if function is None:
-        return eqn
-    (call,) = jax.make_jaxpr(jax.jit(function))(*_avals(eqn)).jaxpr.eqns
-    return call.replace(invars=eqn.invars, outvars=eqn.outvars)
-
-
-def _parameter(value: Any, form: Rule) -> Any:
-    if isinstance(value, ClosedJaxpr):
-        inner = _jaxpr(value.jaxpr, form)
-        return value if inner is value.jaxpr else ClosedJaxpr(inner, value.consts)
-    if isinstance(value, Jaxpr):
-        return _jaxpr(value, form)
-    if type(value) in (tuple, list):
-        parts = [_parameter(part, form) for part in value]
-        same = all(new is old for new, old in zip(parts, value, strict=True))
-        return value if same else type(value)(parts)
-    return value
+def _within(values: Iterable[Any]) -> Iterator[Jaxpr]:
+    """The jaxprs among an equation's parameters."""
+    for value in values:
+        if isinstance(value, ClosedJaxpr):
+            yield value.jaxpr
+        elif isinstance(value, Jaxpr):
+            yield value
+        elif type(value) in (tuple, list):
+            yield from _within(value)
