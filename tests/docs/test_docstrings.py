@@ -91,7 +91,7 @@ DOCSTRINGS = docstrings()
 def test_every_public_name_has_an_example(package: str) -> None:
     lacking = []
     for name, value in public(package):
-        if not examples(value) or "\n    Examples:\n" not in value.__doc__:
+        if not examples(value) or "\nExamples:\n" not in inspect.cleandoc(value.__doc__):
             lacking.append(name)
         if inspect.isclass(value):
             shown_by = [*value.__mro__, *protocols_of(value, package)]
