@@ -113,7 +113,7 @@ def parsed(texts: Sequence[str], kind: str) -> Cells:
     except (ValueError, OverflowError):
         raise NotOfType(next(row for row, text in enumerate(texts) if not _is(text, kind))) from None
     if values.dtype.kind in "fM":
-        values[missing] = np.nan if values.dtype.kind == "f" else np.datetime64("NaT")
+        values[missing] = np.nan if values.dtype.kind == "f" else np.array("NaT", values.dtype)
         return Cells(values)
     return Cells(values, missing)
 
