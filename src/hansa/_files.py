@@ -6,9 +6,10 @@ import contextlib
 import errno
 import itertools
 import os
+import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,6 +48,16 @@ def remove_parts(folder: Path) -> None:
     """Remove what processes that were killed within `replacing` have left in a folder."""
     for part in folder.glob(f"{_PART}*"):
         part.unlink(missing_ok=True)
+
+
+def remove_others(folder: Path, pattern: re.Pattern[str], names: Iterable[str]) -> None:
+    """Remove the files of a folder whose whole names fit a pattern, but for some, and what was left of writing."""
+    if folder.is_dir():
+        remove_parts(folder)
+        kept = set(names)
+        for path in folder.iterdir():
+            if pattern.fullmatch(path.name) and path.name not in kept:
+                path.unlink(missing_ok=True)
 
 
 def is_part(path: Path) -> bool:

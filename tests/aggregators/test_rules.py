@@ -148,3 +148,12 @@ def test_an_aggregation_has_weights() -> None:
 
     with pytest.raises(TypeError, match="must take the weight of each client"):
         aggregators.Aggregation(none, next_sum)
+
+
+def test_a_value_whose_squares_overflow_is_shortened_to_the_bound():
+    aggregation = aggregators.clipping(aggregators.sum(), bound=2.0)("float32[2]")
+    for value in ([3e30, -4e30], [3e-30, 4e-30], [0.0, 0.0]):
+        output = aggregation.next(aggregation.initialize(), [np.float32(value)], [1.0])
+        expected = np.array(value) * min(1.0, 2.0 / max(np.linalg.norm(np.array(value)), 1e-300))
+        np.testing.assert_allclose(np.asarray(output.result), expected, rtol=1e-6)
+        assert output.measurements.num_clipped == (abs(value[0]) > 1)

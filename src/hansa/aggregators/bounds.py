@@ -64,7 +64,11 @@ def clipping(
     """
 
     def clip(value: Any, bound: Any) -> tuple[Any, Any]:
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in at_least_single(value)))
+        # By the largest number, so that no square is beyond the dtype.
+        leaves = at_least_single(value)
+        largest = jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in leaves] or [jnp.float32(1)]).max()
+        unit = jnp.where(largest > 0, largest, 1)
+        norm = unit * jnp.sqrt(sum(jnp.sum(jnp.square(leaf / unit)) for leaf in leaves))
         scale = jnp.minimum(1.0, bound / jnp.maximum(norm, np.finfo(np.float32).tiny))
         return jax.tree.map(lambda leaf: (leaf * scale).astype(leaf.dtype), value), norm <= bound
 

@@ -9,9 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hansa.aggregators.aggregation import Aggregation
-from hansa.aggregators.factory import Factory, at_least_single, check_floats, check_whole, counted, stateless
-from hansa.language import intrinsics as on
-from hansa.language.each import federated_stack
+from hansa.aggregators.factory import Factory, at_least_single, check_floats, check_whole, of_all
 from hansa.language.tracing import jax_computation
 from hansa.types import Type
 
@@ -98,11 +96,6 @@ def _nearest(name: str, byzantine: int, keep: int, settings: dict[str, object]) 
 
             return jax.tree.map(mean_of_chosen, rows.value)
 
-        def step(values: Any, weights: Any) -> Any:
-            of_each = counted(values, weights)
-            rows = federated_stack(on.federated_zip({"value": of_each.value, "one": of_each.one}))
-            return on.federated_map(rule, rows)
-
-        return stateless(step, value, weight)
+        return of_all(rule, value, weight)
 
     return Factory(name, create, settings)

@@ -12,6 +12,8 @@ from hansa._tracebacks import boundaries
 from hansa.aggregators.aggregation import Aggregation
 from hansa.language import intrinsics as on
 from hansa.language.computation import Computation
+from hansa.language.computations import PolymorphicComputation
+from hansa.language.each import federated_stack
 from hansa.language.tracing import federated_computation, jax_computation
 from hansa.templates import MeasuredOutput
 from hansa.types import CLIENTS, SERVER, FederatedType, StructType, TensorType, Type, tensor_leaves, to_type
@@ -130,6 +132,17 @@ def stateless(step: Callable[[Any, Any], Any], value: Type, weight: Type) -> Agg
     return aggregation(
         none, lambda state, values, weights: MeasuredOutput(state, step(values, weights), nothing()), value, weight
     )
+
+
+def of_all(rule: Computation | PolymorphicComputation, value: Type, weight: Type) -> Aggregation:
+    """An aggregation by a function of all clients' values at once: `<value,one>`, in rows, as `counted` makes them."""
+
+    def step(values: Any, weights: Any) -> Any:
+        of_each = counted(values, weights)
+        rows = federated_stack(on.federated_zip({"value": of_each.value, "one": of_each.one}))
+        return on.federated_map(rule, rows)
+
+    return stateless(step, value, weight)
 
 
 def empty(kind: Type) -> bool:

@@ -9,9 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from hansa.aggregators.aggregation import Aggregation
-from hansa.aggregators.factory import Factory, check_floats, counted, stateless
-from hansa.language import intrinsics as on
-from hansa.language.each import federated_stack
+from hansa.aggregators.factory import Factory, check_floats, of_all
 from hansa.language.tracing import jax_computation
 from hansa.types import Type
 
@@ -90,11 +88,6 @@ def _by_rank(name: str, of_ordered: Callable[[Any, Any, Any], Any], settings: di
 
             return jax.tree.map(of_tensor, rows.value)
 
-        def step(values: Any, weights: Any) -> Any:
-            of_each = counted(values, weights)
-            rows = federated_stack(on.federated_zip({"value": of_each.value, "one": of_each.one}))
-            return on.federated_map(rule, rows)
-
-        return stateless(step, value, weight)
+        return of_all(rule, value, weight)
 
     return Factory(name, create, settings)

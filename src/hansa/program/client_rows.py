@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from hansa._files import remove_parts
+from hansa._files import remove_others
 from hansa.compiler.artifacts.file import Reader, StoredRows, Writer
 from hansa.types import Struct, StructType, Type
 from hansa.types.client_states import ClientStates
@@ -103,12 +103,7 @@ class Segments:
 
     def clean(self, named: Iterable[str]) -> None:
         """Removes the segments but for these, and what was left of writing."""
-        if self._folder.is_dir():
-            remove_parts(self._folder)
-            known = set(named)
-            for path in self._folder.iterdir():
-                if _NAME.fullmatch(path.name) and path.name not in known:
-                    path.unlink(missing_ok=True)
+        remove_others(self._folder, _NAME, named)
 
 
 def beside(checkpoint: Path) -> Segments:

@@ -16,7 +16,7 @@ from weakref import ref
 import jax
 import numpy as np
 
-from hansa._files import remove_parts
+from hansa._files import remove_others
 from hansa.compiler.artifacts.file import Reader, Writer
 from hansa.compiler.artifacts.types import encode_type, encode_value
 from hansa.types import Type
@@ -92,12 +92,7 @@ class Constants:
 
     def clean(self, named: Iterable[str]) -> None:
         """Removes the files but for these, and what was left of writing."""
-        if self._folder.is_dir():
-            remove_parts(self._folder)
-            known = set(named)
-            for path in self._folder.iterdir():
-                if _NAME.fullmatch(path.name) and path.name not in known:
-                    path.unlink(missing_ok=True)
+        remove_others(self._folder, _NAME, named)
 
 
 def constants_beside(checkpoint: Path) -> Constants:
