@@ -180,3 +180,39 @@ def test_ctrl_c_ends_a_command_wherever_it_is_with_a_line_and_130(tmp_path: Path
         process.send_signal(signal.SIGINT)
         told[moment] = (process.communicate(timeout=20)[1], process.returncode)
     assert told == dict.fromkeys(MOMENTS, ("hansa data: interrupted\n", 130))
+
+
+@pytest.mark.parametrize("moment", ["hansa", "hansa._lazy", "hansa.cli", "hansa.cli._commands", "click", "signal"])
+def test_ctrl_c_ends_the_command_while_it_is_imported(moment: str):
+    finder = f"""
+import os, signal, sys
+for name in [name for name in sys.modules if name == {moment!r}]:
+    del sys.modules[name]
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {moment!r}:
+            os.kill(os.getpid(), 2)
+sys.meta_path.insert(0, Finder())
+signal.signal(2, signal.default_int_handler)
+sys.argv = ["hansa", "--help"]
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", finder + "import hansa_command; hansa_command.main()"], capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "hansa: interrupted\n")
+
+
+def test_ctrl_c_after_a_command_is_no_matter():
+    late = """
+import os, signal, sys
+class Last:
+    def __del__(self):
+        os.kill(os.getpid(), 2)
+signal.signal(2, signal.default_int_handler)
+sys.last = Last()  # goes when Python ends, after what is registered for the end
+sys.argv = ["hansa", "--version"]
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", late + "import hansa_command; hansa_command.main()"], capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (0, "") and ended.stdout
