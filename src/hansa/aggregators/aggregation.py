@@ -34,6 +34,9 @@ _LEVELS: tuple[Needs, ...] = ("sums", "extremes", "each")
 class Aggregation(AggregationProcess):
     """An aggregation process that takes a weight of each client; a client of weight 0 has no part in it.
 
+    Its state is at the server, `S@SERVER`, or has a part that each client keeps, too:
+    `<server=S@SERVER,clients={E}@CLIENTS>`. A client of weight 0 keeps what it had.
+
     Args:
         initialize: `( -> S@SERVER)`.
         next: `(<S@SERVER,{T}@CLIENTS,{W}@CLIENTS> -> <state=S@SERVER,result=R@SERVER,measurements=M@SERVER>)`.

@@ -15,18 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from hansa.aggregators.aggregation import Aggregation
-from hansa.aggregators.factory import (
-    FLOAT,
-    Factory,
-    aggregation,
-    at_least_single,
-    check_factory,
-    check_floats,
-    check_number,
-    counted,
-    nested,
-)
+from hansa.aggregators.factory import Factory, check_factory, check_floats, check_number
+from hansa.aggregators.norms import norm
+from hansa.aggregators.states import nested, parts, state_around, state_within
 from hansa.aggregators.sums import mean
+from hansa.aggregators.writing import FLOAT, aggregation, counted
 from hansa.language import intrinsics as on
 from hansa.language.computation import Computation
 from hansa.language.tracing import federated_computation, jax_computation
@@ -64,13 +57,9 @@ def clipping(
     """
 
     def clip(value: Any, bound: Any) -> tuple[Any, Any]:
-        # By the largest number, so that no square is beyond the dtype.
-        leaves = at_least_single(value)
-        largest = jnp.stack([jnp.max(jnp.abs(leaf), initial=0) for leaf in leaves] or [jnp.float32(1)]).max()
-        unit = jnp.where(largest > 0, largest, 1)
-        norm = unit * jnp.sqrt(sum(jnp.sum(jnp.square(leaf / unit)) for leaf in leaves))
-        scale = jnp.minimum(1.0, bound / jnp.maximum(norm, np.finfo(np.float32).tiny))
-        return jax.tree.map(lambda leaf: (leaf * scale).astype(leaf.dtype), value), norm <= bound
+        size = norm(value)
+        scale = jnp.minimum(1.0, bound / jnp.maximum(size, np.finfo(np.float32).tiny))
+        return jax.tree.map(lambda leaf: (leaf * scale).astype(leaf.dtype), value), size <= bound
 
     return _bounded("clipping", clip, "num_clipped", inner, bound, quantile, rate)
 
@@ -109,7 +98,7 @@ def zeroing(
         ).all()
         return jax.tree.map(lambda leaf: jnp.where(within, leaf, jnp.zeros((), leaf.dtype)), value), within
 
-    return _bounded("zeroing", zero, "num_zeroed", inner, bound, quantile, rate)
+    return _bounded("zeroing", zero, "num_zeroed", inner, bound, quantile, rate, any_number=True)
 
 
 def _bounded(
@@ -120,6 +109,8 @@ def _bounded(
     bound: float,
     quantile: float | None,
     rate: float,
+    *,
+    any_number: bool = False,
 ) -> Factory:
     """The rule whose values are cut at a bound."""
     inside = mean() if inner is None else check_factory(inner, f"hansa.aggregators.{name}")
@@ -149,22 +140,19 @@ def _bounded(
         @federated_computation
         def initialize() -> Any:
             own = {} if quantile is None else {"bound": on.federated_value(first, SERVER)}
-            return nested(own, inside.name, within.initialize())
-
-        inner_empty = not len(within.state_type.member)  # type: ignore[attr-defined]
+            return state_around(own, inside.name, within.initialize())
 
         def step(state: Any, values: Any, weights: Any) -> MeasuredOutput:
-            now = on.federated_value(first, SERVER) if quantile is None else state.bound
-            of_each = counted(values, weights)
+            now = on.federated_value(first, SERVER) if quantile is None else parts(state).server.bound
+            of_each = counted(values, weights, any_number=any_number)
             done = on.federated_map(cut_one, [of_each.value, of_each.one, on.federated_broadcast(now)])
             beyond = on.federated_sum(done.beyond)
-            before = on.federated_value([], SERVER) if inner_empty else state[inside.name]
-            then = within.next(before, done.value, weights)
+            then = within.next(state_within(state, inside.name, within.state_type), done.value, of_each.weight)
             own = {}
             if quantile is not None:
                 own["bound"] = on.federated_map(move, [now, beyond, on.federated_sum(of_each.one)])
             return MeasuredOutput(
-                nested(own, inside.name, then.state),
+                state_around(own, inside.name, then.state),
                 then.result,
                 nested({"bound": now, count: beyond}, inside.name, then.measurements),
             )

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from hansa.aggregators.aggregation import Aggregation
-from hansa.aggregators.factory import (
-    Factory,
-    at_least_single,
-    check_floats,
-    check_number,
-    check_whole,
-    counted,
-    stateless,
-)
+from hansa.aggregators.factory import Factory, check_floats, check_number, check_whole
+from hansa.aggregators.norms import at_least_single, norm
+from hansa.aggregators.writing import counted, stateless
 from hansa.language import intrinsics as on
 from hansa.language.tracing import jax_computation
 from hansa.types import Type
@@ -53,9 +48,8 @@ def geometric_median(passes: int = 4, smoothing: float = 1e-6) -> Factory:
 
         @jax_computation(value, weight, value)
         def weigh(value: Any, weight: Any, center: Any) -> Any:
-            pairs = zip(at_least_single(value), at_least_single(center), strict=True)
-            distance = jnp.sqrt(sum(jnp.square(x - z).sum() for x, z in pairs))
-            return (weight / jnp.maximum(distance, least)).astype(jnp.float32)
+            distance = norm(jax.tree.map(lambda x, z: x - z, at_least_single(value), at_least_single(center)))
+            return jnp.nan_to_num(weight / jnp.maximum(distance, least), nan=0).astype(jnp.float32)
 
         def step(values: Any, weights: Any) -> Any:
             of_each = counted(values, weights)

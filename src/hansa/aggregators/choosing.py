@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from hansa.aggregators.aggregation import Aggregation
-from hansa.aggregators.factory import Factory, at_least_single, check_floats, check_whole, of_all
+from hansa.aggregators.factory import Factory, check_floats, check_whole
+from hansa.aggregators.norms import at_least_single
+from hansa.aggregators.writing import of_all
 from hansa.language.tracing import jax_computation
 from hansa.types import Type
 

@@ -1,22 +1,12 @@
-"""`Factory`: a rule that makes an aggregation for each type of value, and what all rules are written with."""
+"""`Factory`: a rule that makes an aggregation for each type of value; and checks of what rules are made with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
-
-import jax
-import jax.numpy as jnp
 
 from hansa._tracebacks import boundaries
 from hansa.aggregators.aggregation import Aggregation
-from hansa.language import intrinsics as on
-from hansa.language.computation import Computation
-from hansa.language.computations import PolymorphicComputation
-from hansa.language.each import federated_stack
-from hansa.language.tracing import federated_computation, jax_computation
-from hansa.templates import MeasuredOutput
-from hansa.types import CLIENTS, SERVER, FederatedType, StructType, TensorType, Type, tensor_leaves, to_type
+from hansa.types import Type, tensor_leaves, to_type
 from hansa.types.dtypes import kind as dtype_kind
 
 
@@ -103,77 +93,3 @@ def check_floats(what: str, kind: Type) -> None:
     for leaf in tensor_leaves(kind):
         if dtype_kind(leaf.dtype) != "float":
             raise TypeError(f"{what} takes tensors of float dtypes, found {leaf} in {kind}; cast it at the clients")
-
-
-def nothing() -> Any:
-    """No state, or no measurements, at the server."""
-    return on.federated_value([], SERVER)
-
-
-none = cast(Computation, federated_computation(nothing))
-"""The first state of a rule that has none."""
-
-
-def aggregation(
-    initialize: Computation, step: Callable[[Any, Any, Any], MeasuredOutput], value: Type, weight: Type
-) -> Aggregation:
-    """An aggregation of a function of the state, the clients' values and their weights."""
-    places = [FederatedType(kind, CLIENTS) for kind in (value, weight)]
-
-    @federated_computation(initialize.type_signature.result, *places)
-    def next(state: Any, value: Any, weight: Any) -> Any:
-        return step(state, value, weight)
-
-    return Aggregation(initialize, next)
-
-
-def stateless(step: Callable[[Any, Any], Any], value: Type, weight: Type) -> Aggregation:
-    """An aggregation that has no state and measures nothing: a function of values and weights."""
-    return aggregation(
-        none, lambda state, values, weights: MeasuredOutput(state, step(values, weights), nothing()), value, weight
-    )
-
-
-def of_all(rule: Computation | PolymorphicComputation, value: Type, weight: Type) -> Aggregation:
-    """An aggregation by a function of all clients' values at once: `<value,one>`, in rows, as `counted` makes them."""
-
-    def step(values: Any, weights: Any) -> Any:
-        of_each = counted(values, weights)
-        rows = federated_stack(on.federated_zip({"value": of_each.value, "one": of_each.one}))
-        return on.federated_map(rule, rows)
-
-    return stateless(step, value, weight)
-
-
-def empty(kind: Type) -> bool:
-    """Whether a type at the server holds nothing."""
-    member = kind.member if isinstance(kind, FederatedType) else kind
-    return isinstance(member, StructType) and not len(member)
-
-
-def nested(own: Mapping[str, Any], name: str, inner: Any) -> Any:
-    """One value at the server of a rule's own fields and, by name, what the rule inside has, if it has anything."""
-    fields = dict(own) if empty(inner.type_signature) else {**own, name: inner}
-    return on.federated_zip(fields) if fields else nothing()
-
-
-def counted(value: Any, weight: Any) -> Any:
-    """`<value,weight,one>` of each client, all zero for one of weight 0, and `one` 1 for each other.
-
-    What is zero here has no part in any sum, not even a value that is not a number.
-    """
-
-    def count(value: Any, weight: Any) -> Any:
-        there = weight > 0
-        kept = jax.tree.map(lambda leaf: jnp.where(there, leaf, jnp.zeros((), leaf.dtype)), value)
-        return {"value": kept, "weight": jnp.where(there, weight, 0), "one": there.astype(jnp.int32)}
-
-    return on.federated_map(jax_computation(count), [value, weight])
-
-
-def at_least_single(value: Any) -> list[Any]:
-    """The arrays of a value, those of half precision as float32, for norms and distances."""
-    return [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in jax.tree.leaves(value)]
-
-
-FLOAT = TensorType("float32")

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from hansa.aggregators.aggregation import Aggregation
-from hansa.aggregators.factory import Factory, check_floats, of_all
+from hansa.aggregators.factory import Factory, check_floats
+from hansa.aggregators.writing import of_all
 from hansa.language.tracing import jax_computation
 from hansa.types import Type
 

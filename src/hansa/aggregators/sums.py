@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hansa.aggregators.aggregation import Aggregation
-from hansa.aggregators.factory import Factory, counted, stateless
+from hansa.aggregators.factory import Factory
+from hansa.aggregators.writing import counted, stateless
 from hansa.language import intrinsics as on
 from hansa.types import Type
 

@@ -15,6 +15,9 @@ from hansa.types.dtypes import kind as dtype_kind
 class AggregationProcess(MeasuredProcess):
     """A measured process whose `next` takes a value of each client, and perhaps its weight, to one at the server.
 
+    The state is at the server, or, where each client keeps something of its own, a struct of two parts,
+    `<server=S@SERVER,clients={E}@CLIENTS>`; `initialize` gives then what all clients have at first, `E@CLIENTS`.
+
     Args:
         initialize: `( -> S@SERVER)`.
         next: `(<S@SERVER,{T}@CLIENTS> -> <state=S@SERVER,result=R@SERVER,measurements=M@SERVER>)`, or with a third
@@ -52,6 +55,15 @@ class AggregationProcess(MeasuredProcess):
         if len(parameter) == 3:
             _check_weight(parameter[2])
         at_server(result["result"], "the result that `next` of an AggregationProcess returns")
+
+    def _check_state(self, kind: Type, what: str) -> None:
+        """Checks that the state is at the server, or has a part there and one at the clients."""
+        if not isinstance(kind, StructType) or kind.names != ("server", "clients"):
+            return super()._check_state(kind, what)
+        at_server(kind["server"], f"the part `server` of {what}")
+        own = kind["clients"]
+        if not isinstance(own, FederatedType) or own.placement is not CLIENTS:
+            raise TypeError(f"the part `clients` of {what} must be a value of each client, {{E}}@CLIENTS, found {own}")
 
     @property
     def is_weighted(self) -> bool:

@@ -8,7 +8,7 @@ from hansa.language.computation import Computation
 from hansa.language.intrinsics import federated_zip
 from hansa.language.tracing import federated_computation
 from hansa.templates.iterative import check_places
-from hansa.templates.measured import MeasuredOutput, MeasuredProcess
+from hansa.templates.measured import MeasuredOutput, MeasuredProcess, at_server
 from hansa.types import SERVER, FederatedType, Placement, Struct, StructType, Type
 
 
@@ -135,6 +135,7 @@ def _check(what: str, processes: dict[str, Any]) -> None:
     for name, process in processes.items():
         if not isinstance(process, MeasuredProcess):
             raise TypeError(f"{name} must be a MeasuredProcess, found {process!r}")
+        at_server(process.state_type, f"the state of the process {name!r}")
 
 
 def _fields(name: str, process: MeasuredProcess) -> list[tuple[str | None, Type]]:

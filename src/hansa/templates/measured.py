@@ -59,15 +59,19 @@ class MeasuredProcess(IterativeProcess):
 
     def __init__(self, initialize: Computation, next: Computation | PolymorphicComputation) -> None:
         super().__init__(initialize, next)
-        at_server(self.state_type, "the state that `initialize` returns")
+        self._check_state(self.state_type, "the state that `initialize` returns")
         result = self.next.type_signature.result
         if not isinstance(result, StructType) or result.names != MeasuredOutput._fields:
             raise TypeError(
                 f"{type(self).__name__}: next must return the fields state, result and measurements, found "
                 f"{result}; write `return hansa.templates.MeasuredOutput(state, result, measurements)`"
             )
-        at_server(result["state"], "the state that `next` returns")
+        self._check_state(result["state"], "the state that `next` returns")
         at_server(result["measurements"], "the measurements that `next` returns")
+
+    def _check_state(self, kind: Type, what: str) -> None:
+        """Checks where the state is."""
+        at_server(kind, what)
 
 
 def at_server(kind: Type, what: str) -> None:
