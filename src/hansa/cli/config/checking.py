@@ -137,7 +137,8 @@ def expected(kind: Any, metadata: Mapping[str, Any] = types.MappingProxyType({})
     if kind == COUNT_OR_SHARE:
         return "an integer of at least 1, or a fraction such as 0.1"
     if origin is typing.Literal:
-        return " or ".join(f'"{value}"' for value in arguments)
+        *others, last = (f'"{value}"' for value in arguments)
+        return f"{', '.join(others)} or {last}" if others else last
     if origin is list:
         return f"a list of: {expected(arguments[0])}"
     if kind is Function:

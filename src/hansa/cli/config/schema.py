@@ -15,7 +15,7 @@ DataName = Literal[
 Folders = Literal["clients", "labels"]
 FileFormat = Literal["csv", "parquet", "npz", "leaf", "tff_hdf5", "tff_sqlite", "images"]
 Mode = Literal["auto", "min", "max"]
-_MODE = "whether less or more of the metric is better; `auto` goes by its name"
+_MODE = "whether less or more is better; `auto` goes by the name"
 PartitionMethod = Literal["iid", "dirichlet", "shards", "by_label", "by_quantity"]
 
 
@@ -28,10 +28,10 @@ class ModelTable:
         None,
     )
     name: Literal["linear", "mlp", "cnn"] | None = key(
-        "in place of `function`: softmax regression, one hidden layer, or two convolutional layers and a hidden one",
+        "in place of `function`: softmax regression, one hidden layer, or a small convolutional network",
         None,
     )
-    options: dict[str, Any] = key("arguments of the function by name; of a named model, `hidden`, its units", {})
+    options: dict[str, Any] = key("arguments of the function; of a named model, `hidden`, its units", {})
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,13 @@ class PartitionTable:
     """How examples that have no clients are dealt out; see `hansa.simulation.partition_…`."""
 
     method: PartitionMethod = key("which partition")
-    clients: int | None = key(
-        "how many clients; only `by_label` does without it, and then makes one for each label", None, least=1
-    )
-    alpha: float | None = key("of `dirichlet` and `by_quantity`: how alike clients are; small is unlike", None, least=0)
+    clients: int | None = key("how many clients; `by_label` makes one for each label without it", None, least=1)
+    alpha: float | None = key("of `dirichlet` and `by_quantity`: small makes clients unlike", None, least=0)
     sigma: float | None = key("of `by_quantity`: how much sizes differ, in place of `alpha`", None, least=0)
     shards_per_client: int | None = key("of `shards`", None, least=1)
     labels_per_client: int | None = key("of `by_label`", None, least=1)
     min_examples: int | None = key("of `dirichlet` and `by_quantity`: no client has fewer", None, least=0)
-    equal_sizes: bool | None = key("of `dirichlet`: whether all clients have as many examples", None)
+    equal_sizes: bool | None = key("of `dirichlet`: all clients have as many examples", None)
     seed: int = key("decides who has which examples", 0, least=0)
 
 
@@ -63,41 +61,37 @@ class ScaleTable:
 class DataTable:
     """Whose data: a named data set, a file, or a function of one's own; and how a client goes through it."""
 
-    name: DataName | None = key("a data set; see `hansa.simulation.load_…` for where it is looked for", None)
+    name: DataName | None = key("a data set; see `hansa.simulation.load_…`", None)
     path: Path | None = key("in place of `name`: a file or folder of examples", None)
     format: FileFormat | None = key("of `path`, if its ending does not say it", None)
     function: Function | None = key(
-        "in place of `name`: a function that returns a `ClientData`, or two, to train on and to evaluate on",
+        "in place of `name`: a function that returns a `ClientData`, and perhaps a second one to evaluate on",
         None,
     )
     test_path: Path | None = key("a second file or folder like `path`, to evaluate on", None)
-    options: dict[str, Any] = key("arguments of the function, or of the reader, by name", {})
-    client: str | None = key(
-        "the column of a table, or the array of an `npz` file, that says whose an example is", None
-    )
-    folders: Folders | None = key(
-        "of `images`: what the folders in `path` are; by default labels, if there is a `partition`", None
-    )
+    options: dict[str, Any] = key("arguments of the function or the reader", {})
+    client: str | None = key("the column, or the array of an `npz` file, that says whose an example is", None)
+    folders: Folders | None = key("of `images`: what folders are; by default labels, if there is a `partition`", None)
     features: dict[str, Any] = key(
-        'of a file: the arrays of examples and their columns, `{ x = ["height", "weight"], y = "label" }`', {}
+        'of a file: arrays and their columns, `{ x = ["height", "weight"], y = "label" }`', {}
     )
-    types: dict[str, str] = key('of a file: the types that arrays are cast to, `{ x = "float32", y = "int32" }`', {})
+    types: dict[str, str] = key('of a file: types of arrays, `{ x = "float32", y = "int32" }`', {})
     scale: dict[str, ScaleTable] | None = key(
-        "arrays that numbers are taken from, and that are divided by numbers: `{ x = { subtract = 33, divide = 79 } }`",
+        "what is subtracted from arrays, and what they are then divided by: `{ x = { subtract = 33, divide = 79 } }`",
         None,
     )
     label: str = key("the array of labels, for partitions", "y")
     partition: PartitionTable | None = key("how examples without clients are dealt out", None)
-    max_clients: int | None = key("use only the first so many clients", None, least=1)
-    examples_per_client: int | None = key("use only the first so many examples of each client", None, least=1)
+    max_clients: int | None = key("only the first so many clients", None, least=1)
+    examples_per_client: int | None = key("only the first so many examples of each client", None, least=1)
     held_out: float = key("the fraction to evaluate on, not to train on", 0.0, least=0, most=0.99)
     held_out_by: Literal["examples", "clients"] = key("hold out examples of each client, or whole clients", "examples")
     batch_size: int = key("examples per batch of a client", 20, least=1)
-    epochs: int = key("how often a client goes through its examples in a round", 1, least=1)
+    epochs: int = key("passes through a client's examples in a round", 1, least=1)
     steps: int | None = key("in place of `epochs`: so many batches for each client", None, least=1)
-    drop_remainder: bool = key("whether short batches are left out", False)
-    across_epochs: bool = key("whether the last batch of an epoch is filled up from the next", False)
-    shuffle: bool = key("whether examples are in a new order each time", True)
+    drop_remainder: bool = key("leave short batches out", False)
+    across_epochs: bool = key("fill the last batch of an epoch from the next", False)
+    shuffle: bool = key("a new order of the examples each time", True)
     seed: int = key("decides what is held out, and the order", 0, least=0)
 
 
@@ -108,9 +102,7 @@ class OptimizerTable:
     SHORT: ClassVar[str] = "name"
 
     name: OptimizerName = key("which one")
-    learning_rate: float | None = key(
-        "its learning rate, in place of `client_learning_rate` or `server_learning_rate`", None, least=0
-    )
+    learning_rate: float | None = key("in place of `client_learning_rate` or `server_learning_rate`", None, least=0)
     options: dict[str, Any] = key("its other arguments, such as `{ momentum = 0.9 }`", {})
 
 
@@ -119,7 +111,7 @@ class EarlyStoppingTable:
     """When a run stops early; see `hansa.program.EarlyStopping`."""
 
     monitor: str = key("the metric, such as `evaluation/loss`", was="metric")
-    patience: int = key("after how many evaluations without improvement the run stops", 0, least=0)
+    patience: int = key("evaluations without improvement until the run stops", 0, least=0)
     min_delta: float = key("an improvement is more than this", 0.0, least=0)
     mode: Mode = key(_MODE, "auto")
 
@@ -138,21 +130,20 @@ class TrainingTable:
 
     rounds: int = key("how many rounds", least=1)
     cohort_size: int | float | None = key(
-        "how many clients take part in a round, or which fraction of them; by default all",
+        "how many clients take part in a round, or which fraction; by default all",
         None,
         was="clients_per_round",
     )
     sampler: Literal["uniform", "weighted", "poisson"] = key(
-        "how they are drawn: all equally likely; in proportion to their examples; or each by itself, `cohort_size` on "
-        "average",
+        "how they are drawn: equally likely; in proportion to their examples; each by itself, `cohort_size` on average",
         "uniform",
     )
-    with_replacement: bool = key("whether a client may be drawn several times for one round", False)
-    seed: int = key("of the model's first weights and of all draws in rounds", 0, least=0)
+    with_replacement: bool = key("a client may be drawn several times for a round", False)
+    seed: int = key("of the first weights and all draws in rounds", 0, least=0)
     client_optimizer: OptimizerTable | None = key("the clients' optimizer; by default the model's own", None)
     client_learning_rate: float | None = key("the learning rate of `client_optimizer`", None, least=0)
     server_optimizer: OptimizerTable | None = key(
-        "the server's optimizer; by default SGD, with a rate of 1 plain averaging", None
+        "the server's optimizer; by default SGD; with a rate of 1, plain averaging", None
     )
     server_learning_rate: float | None = key(
         "the learning rate of `server_optimizer`; by default 1, of SGD", None, least=0
@@ -161,10 +152,10 @@ class TrainingTable:
     non_trainable: Literal["mean", "server"] = key(
         "of weights that are not trained: the clients' mean, or the server's", "mean"
     )
-    evaluate_every: int = key("evaluate after every so many rounds, and after the last", 1, least=1)
-    evaluate_initial: bool = key("whether the model is evaluated before the first round, too, as round 0", False)
-    checkpoint_every: int = key("save after every so many rounds", 10, least=1)
-    keep_checkpoints: int = key("how many of the newest checkpoints are kept", 2, least=1)
+    evaluate_every: int = key("evaluate every so many rounds, and after the last", 1, least=1)
+    evaluate_initial: bool = key("also evaluate before the first round, as round 0", False)
+    checkpoint_every: int = key("save every so many rounds", 10, least=1)
+    keep_checkpoints: int = key("how many of the newest are kept", 2, least=1)
     keep_every: int | None = key(
         "also keep the checkpoint of every so many rounds; a multiple of `checkpoint_every`",
         None,
@@ -185,7 +176,7 @@ class OutputTable:
     sinks: list[Literal["tensorboard", "mlflow", "wandb"]] = key(
         "where metrics go as well: TensorBoard (in the run's folder), MLflow, Weights & Biases", []
     )
-    project: str = key("the name of MLflow's experiment, and of the project of Weights & Biases", "hansa")
+    project: str = key("MLflow's experiment; the project of Weights & Biases", "hansa")
     tracking_uri: str | None = key("where MLflow keeps its runs; by default as MLflow is configured", None)
 
 
