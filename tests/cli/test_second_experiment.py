@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from hansa._lock import Lock
 from hansa.cli import _places
 from hansa.program import load_checkpoint, write_report
-from hansa.program.lock import Lock
 from tests.cli.test_strangers import MODEL, hansa
 from tests.program.digits import assert_same_bits
 

@@ -12,11 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from hansa._lock import is_locked
 from hansa._printing import in_a_line
 from hansa.cli._output import print_json, say
 from hansa.program import RunError
 from hansa.program.lines import last_record
-from hansa.program.lock import is_locked
 from hansa.program.run_file import RECORDS, RUN, has_run, read_run
 
 _DEEPEST = 3

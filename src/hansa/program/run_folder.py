@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hansa._files import is_part, remove_parts, replacing, set_aside
+from hansa._lock import LOCK, InUseError, Lock
 from hansa._warnings import warn
 from hansa.program.changes import ChangedRunError, Changes, changes_of, noted, told
 from hansa.program.checkpoints import Checkpoints
 from hansa.program.client_rows import CLIENTS
 from hansa.program.constants import CONSTANTS
-from hansa.program.lock import LOCK, InUseError, Lock
 from hansa.program.population import read_population
 from hansa.program.run_file import (
     CAPACITY,

@@ -195,6 +195,18 @@ def numbers(client_ids: Sequence[ClientId]) -> npt.NDArray[np.int32]:
     return made
 
 
+def number_among(client_id: ClientId, taken: set[int]) -> int:
+    """The number of a client that comes to others, whose numbers are taken, and which is taken after that.
+
+    It is that of `numbers`, but that of two ids of the same checksum the one that comes later has another number.
+    """
+    own = int(numbers([client_id])[0])
+    if own in taken:
+        return _free(client_id, taken)
+    taken.add(own)
+    return own
+
+
 def of_copies(chosen: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """The numbers of a cohort in which a client may be several times: each further copy has another number.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import hansa
-from hansa.program.lock import InUseError, Lock, is_locked
+from hansa._lock import InUseError, Lock, is_locked
 
 
 def test_a_lock_is_seen_and_kept_from_others_until_it_is_released(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_forked_child_does_not_keep_the_lock_of_its_dead_parent(tmp_path: Path
     program = f"""
 import os, sys, time
 from pathlib import Path
-from hansa.program.lock import Lock
+from hansa._lock import Lock
 lock = Lock(Path({str(tmp_path)!r}))
 child = os.fork()
 if child == 0:

@@ -1,4 +1,4 @@
-"""The lock of a run's folder: one process writes a run, others can look whether one does, and it ends with its process.
+"""The lock of a folder: one process writes there, others can look whether one does, and it ends with its process.
 
 Locks are the system's, on a file that stays. On Linux they are those of `fcntl(2)` on an open file, which can be asked
 for without being taken. Elsewhere a look takes a lock of readers for a moment, and who wants the lock tries again for

@@ -1,0 +1,191 @@
+"""Who is enrolled: the devices of a ledger, and the tokens with which others may join them."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hansa.network.ledger import Ledger, noted
+from hansa.network.tasks import decode_client, encode_client
+from hansa.types.identities import ClientId, distinct, number_among
+
+MOST_STRIKES = 3
+"""Invalid contributions one after another, with which a device is not asked any more."""
+
+
+class EnrolmentError(Exception):
+    """A device is not enrolled. The message says why."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that is enrolled.
+
+    Attributes:
+        name: what the ledger and its certificate call it.
+        client_id: whose data it has.
+        number: that client's number.
+        fingerprint: SHA-256 of its certificate, in hexadecimal digits.
+        revoked: whether it may not come any more.
+        strikes: its invalid contributions, one after another.
+        quarantined: whether it is not asked any more.
+    """
+
+    name: str
+    client_id: ClientId
+    number: int
+    fingerprint: str
+    revoked: bool = False
+    strikes: int = 0
+    quarantined: bool = False
+
+
+class Registry:
+    """The devices of a ledger.
+
+    Args:
+        ledger: the ledger.
+        clock: gives the time, in seconds since 1970.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Callable[[], float] = time.time) -> None:
+        self._ledger, self._clock = ledger, clock
+
+    def devices(self) -> list[Device]:
+        """All of them, in the order in which they were enrolled."""
+        found: list[Device] = self._ledger.ask(_devices)
+        return found
+
+    def invite(
+        self, client_id: ClientId | None = None, uses: int = 1, seconds: float = 7 * 86400.0, note: str = ""
+    ) -> str:
+        """A secret with which a device can enrol; the ledger has no more of it than its digest.
+
+        Args:
+            client_id: whom alone it enrols; by default the device says whose data it has.
+            uses: how many devices.
+            seconds: for how long.
+            note: for people.
+
+        Raises:
+            ValueError: if `uses` or `seconds` is not positive, or several devices are to have one client.
+        """
+        if uses < 1 or not seconds > 0:
+            raise ValueError(f"a token is for 1 or more devices and some seconds; found {uses} and {seconds}")
+        if client_id is not None and uses > 1:
+            raise ValueError("a token for one client enrols one device; leave out uses, or leave out client_id")
+        secret = secrets.token_urlsafe(32)
+        client = None if client_id is None else encode_client(distinct([client_id], "client_id")[0])
+
+        def change(database: sqlite3.Connection) -> None:
+            row = (_digest(secret), client, uses, self._clock() + seconds, note)
+            database.execute("INSERT INTO tokens VALUES (?,?,?,?,?)", row)
+            noted(database, self._clock(), "operator", f"invite {client or 'anybody'} {uses} times: {note}")
+
+        self._ledger.writer.write(change).result()
+        return secret
+
+    def enrol(self, secret: str, client_id: ClientId | None, name: str, fingerprint: str) -> Device:
+        """Enrols a device that has a token, which is used up by it.
+
+        Args:
+            secret: the token's secret.
+            client_id: whose data it has, where the token does not say it.
+            name: what it is called.
+            fingerprint: of the certificate that it is given.
+
+        Raises:
+            EnrolmentError: if there is no such token, it is used up or has expired, or the client has a device.
+        """
+
+        def change(database: sqlite3.Connection) -> Device:
+            row = database.execute(
+                "SELECT client_id, uses_left, expires FROM tokens WHERE digest=?", (_digest(secret),)
+            ).fetchone()
+            if row is None or row[1] < 1:
+                raise EnrolmentError("the token is unknown, or was used: ask the operator for another one")
+            if self._clock() > row[2]:
+                raise EnrolmentError("the token has expired: ask the operator for another one")
+            given = decode_client(row[0]) if row[0] is not None else client_id
+            if given is None:
+                raise EnrolmentError("the token does not say whose device it enrols: say it, with a client id")
+            (owner,) = distinct([given], "client_id")
+            known = _devices(database)
+            for other in known:
+                if other.client_id == owner and type(other.client_id) is type(owner):
+                    raise EnrolmentError(f"client {owner!r} has a device already, {other.name!r}")
+            number = number_among(owner, {other.number for other in known})
+            now = self._clock()
+            database.execute("UPDATE tokens SET uses_left=uses_left-1 WHERE digest=?", (_digest(secret),))
+            database.execute(
+                "INSERT INTO devices (name, client_id, number, fingerprint, enrolled) VALUES (?,?,?,?,?)",
+                (name, encode_client(owner), number, fingerprint, now),
+            )
+            noted(database, now, name, f"enrolled for client {owner!r} with certificate {fingerprint}")
+            return Device(name, owner, number, fingerprint)
+
+        return self._ledger.writer.write(change).result()
+
+    def renew(self, name: str, fingerprint: str) -> None:
+        """From now on the device has another certificate, and the one before is of no use."""
+
+        def change(database: sqlite3.Connection) -> None:
+            done = database.execute(
+                "UPDATE devices SET fingerprint=? WHERE name=? AND revoked IS NULL", (fingerprint, name)
+            ).rowcount
+            if not done:
+                raise EnrolmentError(f"there is no device {name!r}, or it was revoked")
+            noted(database, self._clock(), name, f"renewed its certificate: {fingerprint}")
+
+        self._ledger.writer.write(change).result()
+
+    def revoke(self, name: str) -> None:
+        """The device may not come any more. Its client's number is never given to another.
+
+        Raises:
+            EnrolmentError: if there is no such device.
+        """
+        self._mark(name, "revoked")
+
+    def quarantine(self, name: str) -> None:
+        """The device is not asked any more; it may still come.
+
+        Raises:
+            EnrolmentError: if there is no such device.
+        """
+        self._mark(name, "quarantined")
+
+    def _mark(self, name: str, column: str) -> None:
+        def change(database: sqlite3.Connection) -> None:
+            now = self._clock()
+            if not database.execute(f"UPDATE devices SET {column}=? WHERE name=?", (now, name)).rowcount:
+                raise EnrolmentError(f"there is no device {name!r}")
+            noted(database, now, "operator", f"{column} {name}")
+
+        self._ledger.writer.write(change).result()
+
+
+def _devices(database: sqlite3.Connection) -> list[Device]:
+    rows = database.execute(
+        "SELECT name, client_id, number, fingerprint, revoked, strikes, quarantined FROM devices ORDER BY rowid"
+    )
+    return [
+        Device(
+            name,
+            decode_client(client),
+            number,
+            fingerprint,
+            revoked is not None,
+            strikes,
+            quarantined is not None or strikes >= MOST_STRIKES,
+        )
+        for name, client, number, fingerprint, revoked, strikes, quarantined in rows
+    ]
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
