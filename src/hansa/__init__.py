@@ -10,6 +10,7 @@ from hansa import _lazy, _setup
 
 if _TYPE_CHECKING:
     from hansa import aggregators as aggregators
+    from hansa import analytics as analytics
     from hansa import learning as learning
     from hansa import program as program
     from hansa import simulation as simulation
@@ -133,7 +134,7 @@ _HOMES = {
     "hansa.types.client_values": ("ClientValues",),
     "hansa.types.elsewhere": ("Elsewhere",),
 }
-_PARTS = ("aggregators", "learning", "program", "simulation", "templates", "types", "utils")
+_PARTS = ("aggregators", "analytics", "learning", "program", "simulation", "templates", "types", "utils")
 
 _setup.prepare()
 

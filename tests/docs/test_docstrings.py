@@ -28,6 +28,7 @@ from hansa.simulation import DatasetError, _files
 PACKAGES = (
     "hansa",
     "hansa.aggregators",
+    "hansa.analytics",
     "hansa.learning",
     "hansa.program",
     "hansa.simulation",

@@ -14,7 +14,15 @@ from urllib.parse import unquote
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ["hansa", "hansa.aggregators", "hansa.learning", "hansa.program", "hansa.simulation", "hansa.templates"]
+PACKAGES = [
+    "hansa",
+    "hansa.aggregators",
+    "hansa.analytics",
+    "hansa.learning",
+    "hansa.program",
+    "hansa.simulation",
+    "hansa.templates",
+]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -1,56 +1,15 @@
-"""The type of a model's batches, and what models of every kind find in a batch."""
+"""What models of every kind find in a batch."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import jax
-import numpy as np
 
-from hansa.types import Struct, StructType, TensorType, Type, infer_type
-from hansa.types.batches import Batches, ClientBatches
-from hansa.types.members import members
-from hansa.types.mismatch import Mismatch
+from hansa.types import Struct
 
 LABELS = ("y", "sample_weight")
 """The fields of a batch that a model learns from, and does not predict from."""
-
-
-def sample_type(batch: Any) -> Type:
-    """The type of a sample batch; of `Batches`, that of each."""
-    if batch is None:
-        raise TypeError("sample_batch is None; pass a batch as the clients have them, such as OrderedDict(x=…, y=…)")
-    if hasattr(batch, "cohort"):
-        raise TypeError(
-            "sample_batch is a whole population; pass the examples of one client, data.client(data.client_ids[0])"
-        )
-    if isinstance(batch, Batches | ClientBatches):
-        return batch.type_signature.element
-    try:
-        return infer_type(_arrays(batch))
-    except Mismatch as mismatch:
-        raise mismatch.error("sample_batch") from None
-
-
-def _arrays(value: Any) -> Any:
-    """Arrays of what NumPy makes arrays of, in the containers and the order that they are in."""
-    found = members(value)
-    if found is None:
-        return np.asarray(value)
-    return Struct([(name, _arrays(part)) for name, part in zip(found.names, found.values, strict=True)])
-
-
-def of_any_size(kind: Type, name: str) -> Type:
-    """The type of a batch of any number of examples, from that of one."""
-
-    def open_(member: Type) -> Type:
-        if isinstance(member, StructType):
-            return StructType([(field, open_(part)) for field, part in member.fields], container=member.container)
-        if not isinstance(member, TensorType) or not member.shape:
-            raise TypeError(f"a batch for the model {name!r} holds arrays [examples, ...]; found {member} in {kind}")
-        return TensorType(member.dtype, (None, *member.shape[1:]))
-
-    return open_(kind)
 
 
 def leading_size(batch: Any) -> Any:

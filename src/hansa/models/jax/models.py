@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from hansa.language.tracing import narrow_computation
 from hansa.models._typing import AnyOptimizer
 from hansa.models.accumulators import Accumulator, ModelMetrics, Plan, Seen, build, combine, loss_and_count, type_of
-from hansa.models.batch_types import of_any_size, sample_type
 from hansa.models.jax import pytrees
 from hansa.models.keras.metrics import keras_metric_plan
 from hansa.models.metrics import Metric, MetricSums, is_keras_metric, metric_plan, sums_plan
@@ -22,6 +21,7 @@ from hansa.models.outputs import BatchOutput
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct, TensorType, Type, to_type
 from hansa.types._typing import Arrays
+from hansa.types.samples import of_any_size, sample_type
 
 _KEY = TensorType("uint32", (2,))
 
@@ -100,7 +100,9 @@ def functional_model(
     if initial_optimizer_state is not None and train_on_batch is None:
         raise TypeError("initial_optimizer_state is for a train_on_batch of the model's own, which is missing")
     functions = _Functions(name, initial_weights, forward, non_trainable)
-    batch_type = of_any_size(sample_type(sample_batch), name) if input_spec is None else to_type(input_spec)
+    batch_type = (
+        of_any_size(sample_type(sample_batch), f"the model {name!r}") if input_spec is None else to_type(input_spec)
+    )
     measured = _metrics(metrics, lambda of: functions.type_of(of, batch_type))
     own = None if train_on_batch is None else functions.training_step(train_on_batch, initial_optimizer_state, measured)
     return FunctionalModel(

@@ -27,7 +27,6 @@ from hansa.models.accumulators import (
     loss_and_count,
     type_of,
 )
-from hansa.models.batch_types import of_any_size, sample_type
 from hansa.models.keras import weights as keras_weights
 from hansa.models.keras.copies import copy_with
 from hansa.models.keras.folds import folds_of, metrics_in
@@ -46,6 +45,7 @@ from hansa.models.weights import ModelWeights
 from hansa.types import Struct, StructType, TensorType, Type, to_type
 from hansa.types._typing import Arrays
 from hansa.types.mismatch import describe_uncalled
+from hansa.types.samples import of_any_size, sample_type
 
 
 def from_compiled_keras_model(
@@ -168,7 +168,7 @@ def _batch_type(kind: Type, name: str) -> StructType:
             f"type {kind}"
         )
 
-    opened = of_any_size(kind, name)
+    opened = of_any_size(kind, f"the model {name!r}")
     assert isinstance(opened, StructType)
     return opened
 
