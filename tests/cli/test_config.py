@@ -85,16 +85,16 @@ def test_what_is_stored_comes_back(tmp_path: Path):
     [
         ("rounds = 3", "rouns = 3", "training.rouns is no key; did you mean 'rounds'?"),
         ("rounds = 3", "", "training.rounds is missing: how many rounds; expected an integer"),
-        ("rounds = 3", 'rounds = "3"', 'training.rounds = "3": expected an integer of at least 1'),
+        ("rounds = 3", 'rounds = "3"', 'training.rounds = "3": expected an integer >= 1'),
         ("rounds = 3", "rounds = true", "training.rounds = true: expected an integer"),
-        ("rounds = 3", "rounds = 0", "training.rounds = 0: expected an integer of at least 1"),
+        ("rounds = 3", "rounds = 0", "training.rounds = 0: expected an integer >= 1"),
         ("rounds = 3", "rounds = 3\nevaluate_every = 1.5", "training.evaluate_every = 1.5: expected an integer"),
         ("rounds = 3", 'rounds = 3\nsampler = "unifrm"', 'expected "uniform", "weighted" or "poisson"; did you mean'),
         *(
             ("rounds = 3", f'rounds = 3\nserver_optimizer = {{ name = "sgd", {rate} }}', message)
             for rate, message in [
-                ("learning_rate = -0.1", "learning_rate = -0.1: expected a number of at least 0"),
-                ("learning_rate = nan", "learning_rate = nan: expected a number of at least 0"),
+                ("learning_rate = -0.1", "learning_rate = -0.1: expected a number >= 0"),
+                ("learning_rate = nan", "learning_rate = nan: expected a number >= 0"),
                 ("learning_rate = 1, options = { learning_rate = -1 }", "write training.server_learning_rate"),
             ]
         ),
@@ -105,7 +105,7 @@ def test_what_is_stored_comes_back(tmp_path: Path):
             "clients_per_round has another name now: write cohort_size",
         ),
         *(
-            ("rounds = 3", f"rounds = 3\ncohort_size = {size}", "expected an integer of at least 1, or a fraction such")
+            ("rounds = 3", f"rounds = 3\ncohort_size = {size}", "expected an integer >= 1, or a fraction such")
             for size in ("0", "1.5", "0.0", "nan", '"all"', "true")
         ),
         (

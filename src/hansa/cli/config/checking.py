@@ -135,7 +135,7 @@ def expected(kind: Any, metadata: Mapping[str, Any] = types.MappingProxyType({})
     kind = _not_none(kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind == COUNT_OR_SHARE:
-        return "an integer of at least 1, or a fraction such as 0.1"
+        return "an integer >= 1, or a fraction such as 0.1"
     if origin is typing.Literal:
         *others, last = (f'"{value}"' for value in arguments)
         return f"{', '.join(others)} or {last}" if others else last
@@ -242,4 +242,4 @@ def _bounds(metadata: Mapping[str, Any]) -> str:
     least, most = metadata.get("least"), metadata.get("most")
     if least is not None and most is not None:
         return f" from {least:g} to {most:g}"
-    return "" if least is None else f" of at least {least:g}"
+    return "" if least is None else f" >= {least:g}"
