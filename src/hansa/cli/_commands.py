@@ -104,16 +104,14 @@ def _whole(least: int) -> click.IntRange:
     metavar="N",
     type=_whole(0),
     default=1,
-    help="Seed of the model's first weights, and of which images are held out.",
+    help="The seed of the model's first weights, and of which images are held out.",
 )
 @click.option("--json", is_flag=True, help="Print one JSON object a line: begin, each round, end.")
 def demo(data: str, rounds: int | None, run_dir: Path | None, seed: int, json: bool) -> None:
-    """Train a Keras model on ten clients, each holding the images of one digit, by federated averaging.
+    """Train a Keras model on ten clients by federated averaging. Each client has the images of one digit.
 
-    A tenth of each client's images is held out.
-
-    The type of a round, a table of the rounds and the accuracy on what is held out are printed. It is a run like any
-    other: resume, evaluate, report and runs work on its folder.
+    It prints the type of a round, a table of the rounds, and the accuracy on a tenth of the images, which is held out.
+    It is a run like any other: resume, evaluate, report and runs work on its folder.
     """
     from hansa.cli import _demo
 
@@ -144,19 +142,19 @@ def new(folder: Path, json: bool) -> None:
     "--rounds",
     metavar="N",
     type=_whole(1),
-    help="How many rounds the run is to have in all.",
+    help="The number of rounds of the run in all.",
     show_default="as many as the file says",
 )
 @click.option("--fresh", is_flag=True, help="Begin a new run, in the next free folder.")
-@click.option("--allow-changes", is_flag=True, help="Go on with the run though its file or its model has changed.")
+@click.option("--allow-changes", is_flag=True, help="Go on with the run even if its file or its model has changed.")
 @_json_lines
 def train(
     config: Path, overrides: tuple[str, ...], rounds: int | None, fresh: bool, allow_changes: bool, json: bool
 ) -> None:
-    """Train a model on clients, as a TOML file says, by federated averaging.
+    """Train a model on clients by federated averaging, as a TOML file says.
 
-    CONFIG is a run's TOML file, or a folder with a run.toml. If the run is there already, it goes on from its last
-    checkpoint. If something else is asked for now, nothing is done, and the message says what has changed and what to
+    CONFIG is a run's TOML file, or a folder with a run.toml. If the run exists, it goes on from its last checkpoint.
+    If the file or the model has changed since, nothing is done, and the message says what has changed and what to
     type.
     """
     from hansa.cli import _train
@@ -170,7 +168,7 @@ def train(
     "--rounds",
     metavar="N",
     type=_whole(1),
-    help="How many rounds the run is to have in all.",
+    help="The number of rounds of the run in all.",
     show_default="as many as it had",
 )
 @_allow_changes
@@ -188,9 +186,11 @@ def resume(run: Path, rounds: int | None, allow_changes: bool, json: bool) -> No
     "--on",
     type=click.Choice(["auto", "evaluation", "training"]),
     default="auto",
-    help="What was held out, or else the data's test examples; or what was trained on.",
+    help="Whose examples. auto: what was held out, or the data's test examples; else training.",
 )
-@click.option("--metric", metavar="NAME", help="By which to find the worst clients.", show_default="the model's first")
+@click.option(
+    "--metric", metavar="NAME", help="The metric that tells which clients are worst.", show_default="the model's first"
+)
 @click.option("--worst", metavar="N", type=_whole(0), default=5, help="How many of the worst clients to show.")
 @_allow_changes
 @_json
@@ -202,7 +202,7 @@ def evaluate(
     allow_changes: bool,
     json: bool,
 ) -> None:
-    """Evaluate a run's last model: on all clients together, on each by itself, and which clients it is worst for."""
+    """Evaluate a run's last model on all clients together and on each by itself, and list the worst clients."""
     from hansa.cli import _evaluate
 
     _evaluate.evaluate(run, on, metric, worst, allow_changes, json)
@@ -225,7 +225,7 @@ def runs(folder: Path, json: bool) -> None:
 )
 @_json
 def report(run: Path, to: Path | None, json: bool) -> None:
-    """Write one HTML page about a run: curves, who took part, how clients differ, and what was asked."""
+    """Write one HTML page about a run: curves, who took part, how clients differ, and the settings."""
     from hansa.program import write_report
 
     page = write_report(run, to)
@@ -237,37 +237,35 @@ def report(run: Path, to: Path | None, json: bool) -> None:
 
 @app.command(epilog=_help.AFTER_DATA, short_help="Show who the clients are.")
 @click.argument("what", metavar="CONFIG|NAME", shell_complete=_completion.configs_and_data_sets)
-@click.option(
-    "--plot", metavar="PICTURE", type=_PATH, help="A picture to draw of who has which labels, such as who.png."
-)
+@click.option("--plot", metavar="PICTURE", type=_PATH, help="Draw who has which labels, to a file such as who.png.")
 @_set
 @_json
 def data(what: str, plot: Path | None, overrides: tuple[str, ...], json: bool) -> None:
     """Show who the clients are: how many, of what sizes, with which labels, and the type of a batch.
 
-    They are those of a run's TOML file, or those of a data set.
+    CONFIG is a run's TOML file; NAME is a data set.
     """
     from hansa.cli import _data
 
     _data.show(what, overrides, plot, json)
 
 
-@app.command(epilog=_help.AFTER_EXPLAIN, short_help="Show the type of a round, its stages, bytes, operations.")
+@app.command(epilog=_help.AFTER_EXPLAIN, short_help="Show a round: its type, stages, bytes and operations.")
 @_config
-@click.option("--svg", metavar="PICTURE", type=_PATH, help="A picture to draw, such as round.svg.")
+@click.option("--svg", metavar="PICTURE", type=_PATH, help="Draw the round, to a file such as round.svg.")
 @_set
 @_json
 def explain(config: Path, svg: Path | None, overrides: tuple[str, ...], json: bool) -> None:
-    """Explain a round of a run: its type, its stages, the bytes that go up and down, and the operations."""
+    """Show a round of a run: its type, its stages, the bytes that go up and down, and the operations."""
     from hansa.cli import _explain
 
     _explain.explain(config, overrides, svg, json)
 
 
-@app.command(epilog=_help.AFTER_DOCTOR, short_help="Look whether Hansa works here, and what is missing.")
+@app.command(epilog=_help.AFTER_DOCTOR, short_help="Check whether Hansa works here, and what is missing.")
 @_json
 def doctor(json: bool) -> None:
-    """Look whether Hansa works here: Python, JAX and its devices, Keras, what can be installed, data, and a round."""
+    """Check whether Hansa works here: Python, JAX and its devices, Keras, what can be installed, data, and a round."""
     from hansa.cli import _doctor
 
     if not _doctor.doctor(json):

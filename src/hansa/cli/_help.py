@@ -24,9 +24,9 @@ WHERE_NEXT = laid_out("""
   hansa demo --data mnist            the same with MNIST
   hansa new first                    a project of your own, in a folder
   hansa train first/run.toml         train it; run.toml says what and how
-  hansa runs first                   how far runs are
-  hansa report RUN                   a page about one
-  hansa COMMAND --help               what a command takes and leaves
+  hansa runs first                   list its runs
+  hansa report RUN                   write a page about a run
+  hansa COMMAND --help               the options of a command, and examples
 
 *Or*, in Python
   import hansa
@@ -40,15 +40,14 @@ WHERE_NEXT = laid_out("""
 AFTER_DEMO = laid_out("""
 *Examples*
   hansa demo --rounds 10 --run-dir runs/a   choose where the files go
-  hansa demo --data mnist                   MNIST, downloaded if need be
+  hansa demo --data mnist                   MNIST, downloaded if needed
   hansa demo --json | tail -n 1             the result for a program
 
-MNIST is looked for in the folder HANSA_DATA_DIR names, then in the cache.
-It is a run like any other: resume, evaluate, report and runs work on its folder.
+MNIST is looked for in the folder HANSA_DATA_DIR, then in the cache.
 
 *It leaves* metrics.csv (every round), curves.png (with Matplotlib) and
 model.keras, which keras.models.load_model reads. Ctrl-C stops after the running
-round and keeps what was made; the exit code is then 130.
+round; the exit code is then 130.
 """)
 
 AFTER_NEW = laid_out("""
@@ -67,8 +66,8 @@ AFTER_TRAIN = laid_out("""
 
 *It leaves*, in the run's folder, metrics.csv and metrics.jsonl (every round),
 curves.png (with Matplotlib), model.keras, and checkpoints. Ctrl-C stops after
-the running round. Stopped or killed, `hansa resume FOLDER`, or the same command
-again, goes on with it, and ends with the same model, to the bit.
+the running round. `hansa resume FOLDER`, or the same command again, goes on with
+a run that was stopped or killed, and ends with the same model, to the bit.
 """)
 
 AFTER_RESUME = laid_out("""
@@ -76,10 +75,10 @@ AFTER_RESUME = laid_out("""
   hansa resume runs/first                 go on to the last round
   hansa resume runs/first --rounds 100    and then further
 
-The folder says all that is needed. A run whose model.py has changed is
-refused, with what has changed; --allow-changes takes it as it is now.
+If model.py has changed, nothing is done, and the changes are shown;
+--allow-changes takes it as it is now.
 
-*It runs the Python files that the folder names*, which are printed. A folder from
+*It runs the Python files that the folder names*, and prints which. A folder from
 somebody else is a program from somebody else.
 """)
 
@@ -89,24 +88,24 @@ AFTER_EVALUATE = laid_out("""
   hansa evaluate runs/first --metric loss --worst 3
   hansa evaluate runs/first --on training --json
 
-*It runs the Python files that the folder names*, which are printed. A folder from
+*It runs the Python files that the folder names*, and prints which. A folder from
 somebody else is a program from somebody else.
 """)
 
 AFTER_RUNS = laid_out("""
 *Examples*
-  hansa runs                 those in this folder, three levels deep
+  hansa runs                 the runs in this folder, three levels deep
   hansa runs experiments --json
 
 *States*
-  running    a process is at it
+  running    a process works on it
   finished   all its rounds are done
   stopped    by Ctrl-C, or early for the reason that is shown
-  killed     it did not come to its end: hansa resume goes on with it
-  damaged    run.json or metrics.jsonl is; hansa resume sets that aside, and
-             goes on from the last good checkpoint
+  killed     it did not reach its end: hansa resume goes on with it
+  damaged    run.json or metrics.jsonl is damaged; hansa resume sets the file
+             aside, and goes on from the last good checkpoint
 
-Runs are only looked at: nothing in their folders is changed or locked.
+Nothing in the folders is changed or locked.
 """)
 
 AFTER_REPORT = laid_out("""
@@ -115,8 +114,8 @@ AFTER_REPORT = laid_out("""
   hansa report runs/first --to page.html
 
 The page loads nothing, so it can be opened and sent anywhere. It can be
-written while the run is under way. How a model does at each client is in it
-once hansa evaluate has been run.
+written while the run goes on. After hansa evaluate, it also shows how good the
+model is for each client.
 """)
 
 AFTER_DATA = laid_out("""
@@ -134,7 +133,7 @@ AFTER_EXPLAIN = laid_out("""
 
 AFTER_DOCTOR = laid_out("""
 *States*
-  ok         there, and works
-  missing    something that only some need; the line says how to have it
-  broken     nothing works without it; the exit code is then 1
+  ok         works
+  missing    only some need it; the line says how to install it
+  broken     Hansa does not work without it; the exit code is then 1
 """)

@@ -100,7 +100,7 @@ def set_runtime(runtime: Runtime | None) -> None:
 
 @contextmanager
 def runtime(value: Runtime) -> Iterator[Runtime]:
-    """Execute the calls made in the `with` block with the runtime `value`.
+    """Execute the calls in a `with` block with the runtime `value`.
 
     Examples:
         >>> add = hansa.jax_computation(lambda a, b: a + b, "int32", "int32")

@@ -19,7 +19,7 @@ from hansa.types.mismatch import describe
 @boundaries
 @dataclass(frozen=True)
 class Counted:
-    """Who was counted in a call: all that took part but those that were left out.
+    """Which clients a call has counted, and which it has left out.
 
     Args:
         number: how many clients were counted.

@@ -316,7 +316,7 @@ def federated_aggregate(
 
 
 def federated_client_key(key: Operand) -> Value:
-    """`uint32[2]@SERVER -> {uint32[2]}@CLIENTS`: a random key of each client's own, made of the server's and its id.
+    """`uint32[2]@SERVER -> {uint32[2]}@CLIENTS`: a random key for each client, made of the server's key and its id.
 
     Use it in a local computation as `jax.random.wrap_key_data(key)`. The same client has the same key in every order of
     the cohort; for other draws in another round, give another key, such as one that the round's number is folded into.

@@ -22,7 +22,7 @@ Part: TypeAlias = Literal["initialize", "round", "evaluation", "call"]
 
 @dataclass(frozen=True)
 class Occasion:
-    """What a call of a computation is part of. No two calls have the same one, but for those that are made again.
+    """What a call of a computation is part of. Each call has its own; a call that is made again has the same one.
 
     Attributes:
         run: whose round it is; a text that no other run has, and that a run keeps when it goes on in its folder.
@@ -45,7 +45,7 @@ class Occasion:
 
 
 class AbandonedError(UserError):
-    """A runtime gives a call up, as when too few clients have reported.
+    """A runtime has given up a call, for example because too few clients have reported.
 
     In `hansa.program.train` the state stays as it was, and the round is tried again under the same number, as its next
     attempt; a record is made of the one that ends.
@@ -63,7 +63,7 @@ _current: ContextVar[Occasion | None] = ContextVar("hansa_occasion", default=Non
 
 
 def current_occasion() -> Occasion | None:
-    """What the call is part of that is being executed here; None outside of all calls.
+    """What the running call is part of; None outside of calls.
 
     Examples:
         >>> class Telling:

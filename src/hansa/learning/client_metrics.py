@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @boundaries
 @dataclass(frozen=True)
 class ClientMetrics:
-    """The metrics of each client, as `build_per_client_evaluation` gives them, and what they say together.
+    """The metrics of each client, as `build_per_client_evaluation` gives them, and statistics of them.
 
     Clients without examples, and those whose metric is not finite, are in no statistic of it; each says how many they
     are.

@@ -107,7 +107,7 @@ def _kept(kind: Type, path: tuple[int, ...] = ()) -> list[list[int]]:
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint, state_type: Type) -> None:
-    """Write a file; one that is there is replaced at once.
+    """Write a checkpoint to a file. A file that is there is replaced at once.
 
     What clients keep is written into files in a folder `clients` beside the checkpoint, if it is in none of
     them yet, and is read from there afterwards.

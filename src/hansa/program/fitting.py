@@ -46,7 +46,7 @@ def fit(
     progress: bool | str | Progress = "auto",
     **options: Any,
 ) -> TrainingResult:
-    """Train a model on clients for many rounds. The short way to `hansa.program.train`, which does it.
+    """Train a model on clients for many rounds. The short form of `hansa.program.train`.
 
     Args:
         process: a learning process, such as `hansa.learning.build_federated_averaging_process(model)`.

@@ -24,7 +24,7 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 class PlanError(ValueError):
-    """There is no plan that is data of what a population does with a client's examples.
+    """What a population does with a client's examples cannot be written as data.
 
     Attributes:
         why: in a few words, such as `map calls 'double'`.

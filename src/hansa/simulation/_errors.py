@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 class DatasetError(UserError):
-    """A dataset is not to be had, or is damaged, or does not hold what it should; the message says which file.
+    """A dataset is missing, damaged, or does not hold what it should. The message names the file.
 
     What would be a `ValueError`, a `TypeError` or a `FileNotFoundError` by itself, such as a column that is not there,
     is that too, so either can be caught.

@@ -22,7 +22,7 @@ _ATTEMPTS = 1000
 
 
 def partition_iid(examples: int, clients: int, seed: int = 0) -> ClientOf:
-    """Deals examples out at random, as many to each client, or one more.
+    """Deals examples out at random. The sizes of clients differ by at most one.
 
     Args:
         examples: how many there are.
@@ -91,7 +91,7 @@ def partition_dirichlet(
     min_examples: int = 1,
     equal_sizes: bool = False,
 ) -> ClientOf:
-    """Gives clients other shares of the labels, drawn from a Dirichlet distribution.
+    """Gives clients different shares of the labels, drawn from a Dirichlet distribution.
 
     The smaller `alpha`, the fewer labels a client has: 100 is nearly the same for all, 0.1 leaves most with one or two.
     There are two forms in use:

@@ -22,7 +22,7 @@ Cohort = npt.NDArray[np.int64]
 
 
 class Sampler(Protocol):
-    """What gives the positions of a round's clients.
+    """Gives the positions of a round's clients.
 
     Examples:
         >>> def every_other(round_number):
@@ -39,7 +39,7 @@ class Sampler(Protocol):
 
 @boundaries
 class UniformSampler:
-    """A cohort of a fixed size, every one of that size being as likely.
+    """A cohort of a fixed size. All cohorts of that size are equally likely.
 
     Args:
         clients: how many clients there are, as `len(data)`.
@@ -71,7 +71,7 @@ class UniformSampler:
 
 @boundaries
 class PoissonSampler:
-    """A cohort in which each client is with the same probability, independently of the others.
+    """A cohort of any size: each client is in it with the same probability, independently of the others.
 
     Cohorts so differ in size, and one may be empty. This is the sampling that the privacy of many algorithms with noise
     is accounted for (McMahan et al., "Learning Differentially Private Recurrent Language Models" (2018),
@@ -160,7 +160,7 @@ class WeightedSampler:
 
 @boundaries
 class AvailabilitySampler:
-    """A cohort of those who are available in a round, each client having a window of time.
+    """A cohort of clients that are available in a round. Each client has a window of time.
 
     Round `r` is at time `r * round_length`. Client `i` is available from `opens[i]` until before `closes[i]`; with a
     `period`, such as 24 hours, in each one again, and over its end if `closes[i]` is less than `opens[i]`.

@@ -13,7 +13,7 @@ from hansa.types.dtypes import kind as dtype_kind
 
 @boundaries
 class AggregationProcess(MeasuredProcess):
-    """A measured process whose `next` takes a value of each client, and perhaps its weight, to one at the server.
+    """A measured process whose `next` makes one value at the server of the clients' values, perhaps with weights.
 
     The state is at the server, or, where each client keeps something of its own, a struct of two parts,
     `<server=S@SERVER,clients={E}@CLIENTS>`; `initialize` gives then what all clients have at first, `E@CLIENTS`.

@@ -20,7 +20,7 @@ _LONGEST = 60
 
 @boundaries
 class IterativeProcess(Answering):
-    """A process that has a state: `initialize` makes the first one, `next` takes one to the next.
+    """A process that has a state: `initialize` makes the first one, `next` makes the next one.
 
     Args:
         initialize: `( -> S)`.

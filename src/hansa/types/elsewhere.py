@@ -18,7 +18,7 @@ _MOST_SHOWN = 3
 
 @boundaries
 class Elsewhere:
-    """Clients whose data is elsewhere, such as on their devices: who they are, or how many, and no data.
+    """Clients whose data is elsewhere, such as on their devices: their ids, or how many they are.
 
     It stands where the clients' values would, in a call and in `hansa.program.train`, and goes to the runtime as it is.
     A runtime that reaches such clients says so by an attribute, `reaches_elsewhere = True`; others refuse it.

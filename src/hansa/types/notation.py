@@ -42,7 +42,7 @@ class _Token(NamedTuple):
 
 
 def parse_type(text: str) -> Type:
-    """The type whose notation this is; `parse_type(str(t)) == t`.
+    """Reads the notation of a type; `parse_type(str(t)) == t`.
 
     Raises:
         ValueError: if it is none, with what was expected and a caret under the place.

@@ -9,7 +9,7 @@ import enum
 
 
 class Placement(enum.Enum):
-    """A place where the members of a federated value live; `CLIENTS` and `SERVER` are all there are.
+    """The place of a federated value: `CLIENTS` or `SERVER`.
 
     Examples:
         >>> hansa.to_type("{int32}@CLIENTS").placement is hansa.CLIENTS

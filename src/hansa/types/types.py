@@ -22,7 +22,7 @@ _NAME_LOST = "a field with a name does not go to one without"
 
 @dataclass(frozen=True, init=False, repr=False, slots=True)
 class TensorType(Type):
-    """An array of one dtype, of known rank, with some of its sizes possibly unknown; a scalar is of shape `()`.
+    """An array of one dtype and of known rank. Sizes may be unknown. A scalar has the shape `()`.
 
     Attributes:
         dtype: The type of the elements; strings of any length have `np.dtype('U')`.
@@ -77,7 +77,7 @@ class TensorType(Type):
 
 @dataclass(frozen=True, init=False, repr=False, slots=True)
 class StructType(Type):
-    """An ordered list of fields, each of a type of its own and with or without a name.
+    """An ordered list of fields. Each has a type, and may have a name.
 
     `t[0]` and `t['name']` are the types of fields, iteration goes over the types.
 
@@ -192,7 +192,7 @@ class SequenceType(Type):
 
 @dataclass(frozen=True, init=False, repr=False, slots=True)
 class FunctionType(Type):
-    """A computation from a parameter, or None where it takes none, to a result.
+    """The type of a computation: its parameter, or None where it takes none, and its result.
 
     Examples:
         >>> kind = hansa.FunctionType("float32", "int32")

@@ -104,7 +104,7 @@ def save(
 
 
 def load(path: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Any:
-    """What `save` has written: a computation, a process of the same class, or a `DeviceStage`.
+    """Reads what `save` has written: a computation, a process of the same class, or a `DeviceStage`.
 
     It gives the same results as what was saved, on any of the platforms that it was saved for. Large constants, such as
     weights, stay in the file, which stays open, until the first call that needs them.
@@ -131,7 +131,7 @@ def load(path: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Any:
 def load_client_stage(
     path: str | os.PathLike[str] | bytes | bytearray | memoryview, number: int = 0, computation: str | None = None
 ) -> DeviceStage:
-    """One client stage of what `save` has written, by itself: all that a client's device needs.
+    """Reads one client stage of what `save` has written: all that a client's device needs.
 
     Args:
         path: the file, or its bytes.
@@ -164,7 +164,7 @@ def load_client_stage(
 
 
 def load_ports(path: str | os.PathLike[str] | bytes | bytearray | memoryview, computation: str | None = None) -> Ports:
-    """What goes into the stages of what `save` has written and comes out of them, by name and type.
+    """What goes into the stages of a saved computation and comes out of them, by name and type.
 
     No more than the file's manifest is read for it, so this is quick, however large the file is. Nothing else of it has
     been checked.

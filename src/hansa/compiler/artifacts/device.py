@@ -50,7 +50,7 @@ class Contribution:
 
 @boundaries
 class DeviceStage:
-    """One client stage of a computation: what a client computes of what it is sent and of what it has.
+    """One client stage of a computation: what a client computes from what it is sent and what it has.
 
     It holds no other stage, no aggregate and no initial state. `hansa.load_client_stage` gives one.
 

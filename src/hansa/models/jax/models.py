@@ -40,7 +40,7 @@ def functional_model(
     initial_optimizer_state: Callable[[Any], Any] | None = None,
     name: str | None = None,
 ) -> FunctionalModel:
-    """A model of pure JAX functions, as a model to learn.
+    """Makes a model for `hansa.learning` from pure JAX functions.
 
     The functions get the weights as the pytree that was given, a batch as a struct (`batch.x`, `batch["x"]`,
     `batch[0]`) of the declared type, and a JAX random key (`jax.random.key`) of its own for each client and batch. With

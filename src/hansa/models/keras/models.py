@@ -51,7 +51,7 @@ from hansa.types.samples import of_any_size, sample_type
 def from_compiled_keras_model(
     keras_model: keras.Model, sample_batch: Arrays, metrics: Metrics | None = None
 ) -> FunctionalModel:
-    """A compiled Keras model, with its loss, metrics and optimizer, as a model to learn.
+    """Makes a model for `hansa.learning` from a compiled Keras model, with its loss, metrics and optimizer.
 
     Args:
         keras_model: a Sequential, functional or subclassed model on which `compile` was called.
@@ -90,7 +90,7 @@ def from_keras_model(
     input_spec: object = None,
     loss_weights: Sequence[float] | Mapping[str, float] | None = None,
 ) -> FunctionalModel:
-    """A Keras model that is not compiled, with what `compile` would be given, as a model to learn.
+    """Makes a model for `hansa.learning` from a Keras model that is not compiled, and what `compile` would take.
 
     Args:
         keras_model: a Sequential, functional or subclassed model; it is compiled by this function.

@@ -64,7 +64,7 @@ NOBODY = Cohort({}, None, None)
 
 
 class NeedsWideSums(ArithmeticError):
-    """A sum may not be exact, as some of its numbers are unusually large or small: it is to be made again, widely.
+    """A sum may not be exact, as some of its numbers are unusually large or small. Make it again, with wide sums.
 
     `hansa.Stages` raises it, and says what to do; runtimes make such a call again by themselves.
 

@@ -22,7 +22,7 @@ def from_tf_datasets(
     *,
     names: Sequence[str] = ("x", "y"),
 ) -> ClientData:
-    """The clients whose examples are `tf.data.Dataset`s, which are run through when a client is wanted.
+    """The clients whose examples are `tf.data.Dataset`s. Each is read when its client is wanted.
 
     Args:
         datasets: a dict from client ids to datasets of single examples (not of batches), or a function from a client id
