@@ -12,6 +12,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 
 from hansa.language import intrinsics as on
 from hansa.language.computation import Computation
@@ -19,16 +20,17 @@ from hansa.language.sequences import sequence_reduce
 from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
 from hansa.templates import IterativeProcess
 from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, Struct, StructType, TensorType, Type
+from hansa.types._typing import Arrays
 from hansa.types.dtypes import kind as dtype_kind
 from hansa.types.samples import of_any_size, sample_type
 
 
 def build_k_means(
     num_clusters: int,
-    sample_batch: Any,
+    sample_batch: Arrays,
     *,
     points: str = "x",
-    initial_centroids: Any = None,
+    initial_centroids: npt.ArrayLike | None = None,
     decay: float = 1.0,
     seed: int = 0,
 ) -> IterativeProcess:
