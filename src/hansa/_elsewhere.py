@@ -28,7 +28,7 @@ ROWS = (
     Row(
         "FedAvg FederatedAveraging build_weighted_fed_avg build_fed_avg "
         "build_federated_averaging build_weighted_fed_avg_with_optimizer_schedule DifferentialPrivacyFedAvg FedAvgAPI "
-        "algorithms algorithm strategy strategies aggregator server_aggregator",
+        "algorithm strategy strategies aggregator server_aggregator",
         f"{_AVERAGING})",
         "coming_from_flower.md",
     ),
@@ -39,7 +39,17 @@ ROWS = (
     Row("FedAdagrad", f"{_AVERAGING}, server_optimizer=optax.adagrad(0.01))", "coming_from_flower.md"),
     Row("FedAvgM", f"{_AVERAGING}, server_optimizer=optax.sgd(1.0, momentum=0.9))", "coming_from_flower.md"),
     Row(
-        "FedProx build_weighted_fed_prox build_unweighted_fed_prox Scaffold MimeLite build_weighted_mime_lite "
+        "FedProx build_weighted_fed_prox build_unweighted_fed_prox",
+        "hansa.learning.build_fed_prox(model_fn, proximal_strength=0.1)",
+        "coming_from_tff.md",
+    ),
+    Row(
+        "Scaffold",
+        "hansa.learning.build_scaffold(model_fn, client_learning_rate=0.1, population=100)",
+        "coming_from_flower.md",
+    ),
+    Row(
+        "MimeLite build_weighted_mime_lite "
         "build_mime_lite FedNova QFedAvg aggregate_fit aggregate_train aggregate "
         "configure_fit configure_train",
         "an algorithm that is not here is a computation of your own, with hansa.federated_computation and "
@@ -208,7 +218,7 @@ ROWS = (
     Row("federated_eval_at_clients", "hansa.federated_eval(fn, hansa.CLIENTS)", "language.md"),
     Row("federated_broadcast_at_clients broadcast", "hansa.federated_broadcast(value)", "language.md"),
     Row("federated_sample", "hansa.federated_collect(value)", "language.md"),
-    Row("LearningProcess Process", "hansa.templates.IterativeProcess", "coming_from_tff.md"),
+    Row("Process", "hansa.templates.IterativeProcess", "coming_from_tff.md"),
     Row(
         "EstimationProcess FinalizerProcess DistributionProcess",
         "hansa.templates.MeasuredProcess",

@@ -9,6 +9,8 @@ from typing import Any
 
 from tests.docs.test_docstrings import PACKAGES, public
 
+import hansa
+
 STATE = "what the process at hand passes on"
 VALUE = "arrays, containers of them, or a list of these for each client, as the type says that a computation takes"
 MODEL = "a model of the kind that the process was made of: of a Keras model a Keras model, else its weights"
@@ -38,6 +40,7 @@ ALLOWED = {
     "hansa.learning.TrainableModel.train_on_batch": TENSORFLOW,
     "hansa.learning.ModelWeights.to_pytree": PYTREE,
     "hansa.learning.functional_model": PYTREE,
+    **{f"hansa.learning.arithmetic.{name}": PYTREE for name in hansa.learning.arithmetic.__all__},
     "hansa.learning.with_weights": STATE,
     "hansa.program.BestModel.after_last_evaluation": STATE,
     "hansa.program.BestModel.after_round": STATE,

@@ -30,6 +30,7 @@ PACKAGES = (
     "hansa.aggregators",
     "hansa.analytics",
     "hansa.learning",
+    "hansa.learning.arithmetic",
     "hansa.program",
     "hansa.simulation",
     "hansa.templates",

@@ -5,15 +5,26 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from hansa import _lazy
 
 if _TYPE_CHECKING:
+    from hansa.learning import arithmetic as arithmetic
+    from hansa.learning.algorithms.fed_prox import build_fed_prox as build_fed_prox
+    from hansa.learning.algorithms.scaffold import build_scaffold as build_scaffold
     from hansa.learning.averaging import build_federated_averaging_process as build_federated_averaging_process
     from hansa.learning.client_metrics import ClientMetrics as ClientMetrics
+    from hansa.learning.client_training import local_training as local_training
+    from hansa.learning.client_work import ClientWork as ClientWork
+    from hansa.learning.client_work import LocalWork as LocalWork
     from hansa.learning.continuing import with_weights as with_weights
     from hansa.learning.distributions import ClientMetric as ClientMetric
     from hansa.learning.distributions import Distribution as Distribution
     from hansa.learning.evaluation import build_federated_evaluation as build_federated_evaluation
     from hansa.learning.evaluation import build_per_client_evaluation as build_per_client_evaluation
+    from hansa.learning.finalizers import Finalizer as Finalizer
+    from hansa.learning.finalizers import apply_optimizer as apply_optimizer
     from hansa.learning.metrics import RoundMetrics as RoundMetrics
     from hansa.learning.prediction import build_prediction as build_prediction
+    from hansa.learning.process import LearningProcess as LearningProcess
+    from hansa.learning.process import build_process as build_process
+    from hansa.learning.states import LearningState as LearningState
     from hansa.models.jax.models import functional_model as functional_model
     from hansa.models.keras.models import from_compiled_keras_model as from_compiled_keras_model
     from hansa.models.keras.models import from_keras_model as from_keras_model
@@ -28,7 +39,14 @@ if _TYPE_CHECKING:
     from hansa.models.weights import ModelWeights as ModelWeights
 
 _HOMES = {
+    "hansa.learning.algorithms.fed_prox": ("build_fed_prox",),
+    "hansa.learning.algorithms.scaffold": ("build_scaffold",),
     "hansa.learning.averaging": ("build_federated_averaging_process",),
+    "hansa.learning.client_work": ("ClientWork", "LocalWork"),
+    "hansa.learning.finalizers": ("Finalizer", "apply_optimizer"),
+    "hansa.learning.client_training": ("local_training",),
+    "hansa.learning.process": ("LearningProcess", "build_process"),
+    "hansa.learning.states": ("LearningState",),
     "hansa.learning.client_metrics": ("ClientMetrics",),
     "hansa.learning.distributions": ("ClientMetric", "Distribution"),
     "hansa.learning.continuing": ("with_weights",),
@@ -60,5 +78,7 @@ _HOMES = {
     "hansa.models.weights": ("ModelWeights",),
 }
 
+_PARTS = ("arithmetic",)
+
 if not _TYPE_CHECKING:
-    __getattr__, __dir__, __all__ = _lazy.names_of(__name__, _HOMES)
+    __getattr__, __dir__, __all__ = _lazy.names_of(__name__, _HOMES, _PARTS)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from hansa.learning.states import LearningState
 from hansa.models.accumulators import type_of
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct, Type
@@ -32,6 +33,8 @@ def with_weights(state: Any, weights: ModelWeights | keras.Model) -> Any:
         >>> fresh = process.initialize()
         >>> state = hansa.learning.with_weights(fresh, network)
     """
+    if isinstance(state, LearningState):
+        return state._replace(server=with_weights(state.server, weights))
     if not isinstance(state, Struct) or "model" not in state._fields or not _is_weights(state["model"]):
         raise TypeError(
             "with_weights takes a state with the field `model`, such as process.initialize() of federated averaging "

@@ -12,6 +12,8 @@ from jax import lax
 from hansa.models.model import FunctionalModel
 from hansa.types import FederatedType, Struct, StructType, Type
 
+_LARGE = 1024
+
 
 def counters(has_data: Any, finite: Any) -> Struct:
     """What a client adds to the counters of those that are left out."""
@@ -60,14 +62,25 @@ def finite_difference(after: Any, before: Any) -> Any:
     a finite difference.
     """
     both = [(x, y) for x, y in zip(*map(jax.tree.leaves, (after, before)), strict=True) if is_float(x)]
-    large = [(x, y) for x, y in both if x.size >= 1024 and x.dtype == jnp.float32]
-    exact = all_finite([x - y for x, y in both if x.size < 1024 or x.dtype != jnp.float32])
+    large = [(x, y) for x, y in both if x.size >= _LARGE and x.dtype == jnp.float32]
+    exact = all_finite([x - y for x, y in both if x.size < _LARGE or x.dtype != jnp.float32])
     if not large:
         return exact
     squared = sum(_squared_norm(x) + _squared_norm(y) for x, y in large)
     return exact & lax.cond(
         jnp.isfinite(squared), lambda: jnp.bool_(True), lambda: all_finite([x - y for x, y in large])
     )
+
+
+def finite(tree: Any) -> Any:
+    """Whether no float in a pytree is NaN or infinite: `all_finite`, by the norms of large arrays, which is faster."""
+    floats = [leaf for leaf in jax.tree.leaves(tree) if is_float(leaf)]
+    large = [leaf for leaf in floats if leaf.size >= _LARGE and leaf.dtype == jnp.float32]
+    exact = all_finite([leaf for leaf in floats if leaf.size < _LARGE or leaf.dtype != jnp.float32])
+    if not large:
+        return exact
+    squared = sum(_squared_norm(leaf) for leaf in large)
+    return exact & lax.cond(jnp.isfinite(squared), lambda: jnp.bool_(True), lambda: all_finite(large))
 
 
 def stays_finite(after: Any, before: Any) -> Any:

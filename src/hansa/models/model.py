@@ -23,6 +23,9 @@ from hansa.types import Struct, Type
 ScaleLoss = Callable[[Any], Any] | None
 """What multiplies a loss before gradients are taken of it, or nothing."""
 
+Loss = Callable[[ModelWeights, BatchOutput, Any], Any] | None
+"""What a loss is of a model's weights, its output and the batch, or nothing for the model's own."""
+
 
 class Forward(NamedTuple):
     """A forward pass's output and what it changed.
@@ -131,7 +134,7 @@ class FunctionalModel:
 
         def apply(weights: ModelWeights, local: Struct, slots: Struct, batch: Any, key: Any) -> Trained:
             scale = None if optimizer.scale_loss is None else partial(optimizer.scale_loss, slots, weights.trainable)
-            forward, gradients = (self.gradients or self._by_jax)(weights, local, batch, key, scale)
+            forward, gradients = self.gradients_of(weights, local, batch, key, scale)
             slots, trainable = optimizer.apply(slots, gradients, weights.trainable)
             after = ModelWeights.create(trainable, forward.non_trainable)
             return Trained(forward.output, after, forward.local, slots)
@@ -144,13 +147,44 @@ class FunctionalModel:
         initial = lambda weights: optimizer.initial(weights.trainable)  # noqa: E731
         return TrainingStep(initial, apply, finish if ends else None, optimizer.name)
 
-    def _by_jax(
-        self, weights: ModelWeights, local: Struct, batch: Any, key: Any, scale_loss: ScaleLoss
+    def gradients_of(
+        self,
+        weights: ModelWeights,
+        local: Struct,
+        batch: object,
+        key: jax.Array,
+        scale_loss: ScaleLoss = None,
+        loss: Loss = None,
     ) -> tuple[Forward, Struct]:
-        def loss(trainable: Struct) -> tuple[Any, Forward]:
-            forward = self.forward(ModelWeights.create(trainable, weights.non_trainable), local, batch, True, key)
-            found = forward.output.loss
+        """A forward pass in training, and the gradient of a loss by the trainable weights.
+
+        Args:
+            weights, local, batch, key, scale_loss: as of `gradients`.
+            loss: (weights, output, batch) -> the loss of which the gradient is taken; by default that of the output.
+
+        Raises:
+            ValueError: if another loss is asked for than the model's, and JAX does not differentiate the model.
+
+        Examples:
+            >>> import jax
+            >>> at = model.initial_weights, model.initial_local, hansa.Struct.of(x=x[:2], y=y[:2]), jax.random.key(0)
+            >>> forward, gradients = model.gradients_of(*at)
+            >>> gradients["dense/kernel"].shape
+            (64, 10)
+        """
+        if self.gradients is not None:
+            if loss is not None:
+                raise ValueError(
+                    f"the model {self.name!r} gives the gradient of its own loss only, as JAX does not differentiate "
+                    "it; another loss needs a model in JAX, such as a Keras model on its JAX backend"
+                )
+            return self.gradients(weights, local, batch, key, scale_loss)
+
+        def of(trainable: Struct) -> tuple[Any, Forward]:
+            now = ModelWeights.create(trainable, weights.non_trainable)
+            forward = self.forward(now, local, batch, True, key)
+            found = forward.output.loss if loss is None else loss(now, forward.output, batch)
             return found if scale_loss is None else scale_loss(found), forward
 
-        gradients, forward = jax.grad(loss, has_aux=True)(weights.trainable)
+        gradients, forward = jax.grad(of, has_aux=True)(weights.trainable)
         return forward, gradients

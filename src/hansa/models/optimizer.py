@@ -70,13 +70,13 @@ class TrainedVariables:
         return jax.tree.unflatten(jax.tree.structure(like), [by_position[i] for i in range(len(by_position))])
 
 
-def sgd(learning_rate: float) -> Optimizer:
-    """Stochastic gradient descent without momentum; it has no state."""
+def sgd(learning_rate: Any) -> Optimizer:
+    """Stochastic gradient descent without momentum; it has no state. The rate is a number, or a scalar of JAX."""
     return Optimizer(
         initial=lambda weights: Struct(),
         apply=lambda state, gradients, weights: (
             state,
             jax.tree.map(lambda w, g: w - learning_rate * g, weights, gradients),
         ),
-        name=with_rate("SGD", learning_rate),
+        name=with_rate("SGD", None if isinstance(learning_rate, jax.core.Tracer) else learning_rate),
     )

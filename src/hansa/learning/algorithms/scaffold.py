@@ -1,0 +1,90 @@
+"""SCAFFOLD (Karimireddy et al. 2020, arXiv:1910.06378, Algorithm 1): clients correct their steps for their own drift.
+
+Lines are those of the paper's Algorithm 1. x is the server's model, y a client's, c and c_i their controls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hansa.aggregators import Factory
+from hansa.learning.arithmetic import add, add_scaled, difference, moved, scale, subtract, zeros_like
+from hansa.learning.client_training import local_training
+from hansa.learning.client_work import checked_hparam
+from hansa.learning.finalizers import Finalizer
+from hansa.learning.process import LearningProcess, build_process
+from hansa.models.model import FunctionalModel
+from hansa.models.optimizer import sgd
+from hansa.models.tensorflow.models import Model
+
+
+def build_scaffold(
+    model_fn: Callable[[], FunctionalModel | Model] | FunctionalModel,
+    *,
+    client_learning_rate: float,
+    population: int,
+    server_learning_rate: float = 1.0,
+    aggregator: Factory | None = None,
+    seed: int = 0,
+) -> LearningProcess:
+    """SCAFFOLD, option II: the server and each client keep a control, a mean gradient, and steps follow g - c_i + c.
+
+    Clients take steps of SGD, so there is a rate and no optimizer. Every client that has a part in a round counts the
+    same. A client that has never taken part has the control 0.
+
+    Args:
+        client_learning_rate: eta_l, above 0, of the clients' SGD.
+        population: N, the number of all clients, of which some take part in a round.
+        server_learning_rate: eta_g, above 0, of the server's step.
+        model_fn, aggregator, seed: as of `build_federated_averaging_process`. The aggregator is given updates
+            `<model,control>`.
+
+    Returns:
+        A process with the state `<server=<…>@SERVER,clients={<work=<control=<…>>>}@CLIENTS>`: c is
+        `state.finalizer.control`, c_i `state.clients[client_id].work.control`. All three numbers are hyper-parameters
+        of the state.
+
+    Raises:
+        TypeError, ValueError: if an argument is not what is said above.
+
+    Examples:
+        >>> process = hansa.learning.build_scaffold(model, client_learning_rate=0.1, population=10)
+        >>> state, metrics = process.next(process.initialize(), data.cohort(range(3)))
+        >>> state.finalizer.control["dense/bias"].shape
+        (10,)
+    """
+
+    def direction(gradient: Any, weights: Any, at: Any) -> Any:
+        return add(subtract(gradient, at.own.control), at.sent.control)  # line 10
+
+    def finish(at: Any, y: Any, steps: Any, num_examples: Any) -> Any:
+        x, c, c_i = at.sent.model, at.sent.control, at.own.control
+        mean_gradient = scale(1 / (steps * at.hparams.client_learning_rate), subtract(x.trainable, y.trainable))
+        new = add(subtract(c_i, c), mean_gradient)  # line 12, option II
+        return {"model": difference(y, x), "control": subtract(new, c_i)}, 1.0, {"control": new}  # line 13
+
+    def apply(state: Any, total: Any, num_clients: Any) -> Any:
+        x = moved(state.model, total.model, state.hparams.server_learning_rate)  # lines 16 and 17
+        share = num_clients / state.hparams.population
+        c = add_scaled(state.finalizer.control, share, total.control)
+        return state._replace(model=x, finalizer={"control": c})
+
+    def control(weights: Any) -> Any:
+        return {"control": zeros_like(weights.trainable)}
+
+    rate = {"client_learning_rate": checked_hparam("client_learning_rate", client_learning_rate, above=0)}
+    work = local_training(
+        client_optimizer=lambda hparams: sgd(hparams.client_learning_rate),
+        direction=direction,
+        finish=finish,
+        sent=lambda state: {"model": state.model, "control": state.finalizer.control},  # line 3
+        own=control,
+        hparams=rate,
+    )
+    of_server = {
+        "server_learning_rate": checked_hparam("server_learning_rate", server_learning_rate, above=0),
+        "population": checked_hparam("population", population, least=1),
+    }
+    finalizer = Finalizer(apply, initial=control, hparams=of_server, name=None)
+    return build_process(model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, seed=seed)

@@ -1,0 +1,205 @@
+"""`ClientWork`: what clients do in a round, as a part of a process that is put together with others.
+
+`local_training` makes one; this file says what one is, so that others can be written, and what a client is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias, cast
+
+import numpy as np
+
+from hansa._tracebacks import boundaries
+from hansa.language.computation import Computation
+from hansa.learning.keys import KEY
+from hansa.models.accumulators import type_of
+from hansa.models.model import FunctionalModel
+from hansa.models.weights import ModelWeights
+from hansa.types import SequenceType, Struct, StructType, TensorType, Type
+from hansa.types.members import members
+
+_EMPTY = StructType([])
+
+
+class Given(NamedTuple):
+    """The types of what a client is given in a round, besides its batches.
+
+    Attributes:
+        sent: what the server sends.
+        own: what the client keeps from round to round, `<>` if nothing.
+        hparams: the hyper-parameters, `<>` if there are none.
+        scheduled: whether its steps are multiplied by a factor.
+    """
+
+    sent: Type
+    own: Type = _EMPTY
+    hparams: Type = _EMPTY
+    scheduled: bool = False
+
+    @property
+    def type(self) -> StructType:
+        """`<sent,own,hparams,key,factor>`: `own`, `hparams` and `factor` only where there are any."""
+        parts: list[tuple[str, Type]] = [
+            ("sent", self.sent),
+            ("own", self.own),
+            ("hparams", self.hparams),
+            ("key", KEY),
+        ]
+        if self.scheduled:
+            parts.append(("factor", TensorType("float32")))
+        return StructType([(name, kind) for name, kind in parts if kind != _EMPTY])
+
+
+def whole(at: Any) -> Struct:
+    """What hooks see of what a client is given: `sent`, `own` and `hparams`, also where one is missing."""
+    there = dict(at._items())
+    return Struct.of(
+        sent=there.get("sent", Struct()), own=there.get("own", Struct()), hparams=there.get("hparams", Struct())
+    )
+
+
+@dataclass(frozen=True)
+class LocalWork:
+    """The client work of one model, as a computation.
+
+    Attributes:
+        model: the model that is trained; its batches are the clients' data, and its metrics those of a round.
+        run: `(<at=A,data=B*> -> R)` without placements, where A is `given.type` and B `model.batch_type`. So it may be
+            mapped over clients, after or before other computations, or over data at the server. Its result has the
+            fields
+
+            - `update`: any struct of arrays, for the aggregator; zeros for a client that is left out.
+            - `weight`: a number, 0 for a client that is left out.
+            - `outputs`: what the model's metrics take of a client.
+            - `used`: int64, 1 if the client has a part in the round, else 0.
+            - `counts`: for the counters of clients that are left out (`hansa.learning.screening.counters`).
+            - `own`: what the client keeps, if it keeps anything.
+        given: the types of what it is given.
+        optimizer: what the clients' optimizer is called, for people.
+
+    Examples:
+        >>> process = hansa.learning.build_process(model, client_work=hansa.learning.local_training())
+        >>> work = process.client_work
+        >>> batch = hansa.Struct.of(x=x[:2], y=y[:2])
+        >>> report = work.run({"sent": {"model": model.initial_weights}, "key": np.zeros(2, np.uint32)}, [batch])
+        >>> int(report.used), int(report.weight), report.update.trainable["dense/bias"].shape
+        (1, 2, (10,))
+    """
+
+    model: FunctionalModel
+    run: Computation
+    given: Given
+    optimizer: str = "none"
+
+
+Kept: TypeAlias = Struct | Mapping[str, Any] | Callable[[ModelWeights], Any] | None
+"""What is kept from round to round, as it is at first: a struct, or a function of the model's initial weights."""
+
+
+def first_kept(given: Kept, weights: ModelWeights, what: str) -> Struct:
+    """What is kept at first, as a struct.
+
+    Raises:
+        TypeError: if it is no struct.
+    """
+    return as_struct(given(weights) if callable(given) else given, what)
+
+
+def _model_of(state: Struct) -> Any:
+    return {"model": state.model}
+
+
+@boundaries
+@dataclass(frozen=True)
+class ClientWork:
+    """What clients do in a round.
+
+    Args:
+        create: from the model of the process and the types of what a client is given to the `LocalWork`.
+        sent: from the server's state to what each client is sent, a struct. The state has the fields `model`,
+            `optimizer_state`, and, where there are any, `finalizer` and `hparams`.
+        own: what a client keeps that has never taken part, or a function of the model's initial weights that gives it;
+            by default clients keep nothing.
+        hparams: hyper-parameters that hooks read as `at.hparams`, by name, with their first values.
+        schedule: from the number of a round to the factor of the clients' steps.
+        personal: from `at`, with `sent`, `own` and `hparams`, to the weights that a client is evaluated with; by
+            default those of `state.model`.
+
+    Examples:
+        >>> work = hansa.learning.local_training(client_optimizer="sgd", client_learning_rate=0.1)
+        >>> process = hansa.learning.build_process(model, client_work=work)
+        >>> print(process.client_work.run.type_signature.result["weight"])
+        int32
+    """
+
+    create: Callable[[FunctionalModel, Given], LocalWork]
+    sent: Callable[[Struct], Any] = field(default_factory=lambda: _model_of)
+    own: Kept = None
+    hparams: Mapping[str, float] = field(default_factory=dict)
+    schedule: Callable[[Any], Any] | None = None
+    personal: Callable[[Struct], Any] | None = None
+
+
+def as_struct(value: Any, what: str) -> Struct:
+    """A value as a struct of arrays; None for none.
+
+    Raises:
+        TypeError: if it is no struct.
+    """
+    if value is None:
+        return Struct()
+    found = members(value)
+    if found is None:
+        raise TypeError(f"{what}, must be a struct of arrays by name, such as {{'control': …}}; found {value!r}")
+    return cast(Struct, _struct(value))
+
+
+def _struct(value: Any) -> Any:
+    found = members(value)
+    if found is None:
+        return value
+    pairs = [(name, _struct(part)) for name, part in zip(found.names, found.values, strict=True)]
+    return (type(value) if isinstance(value, Struct) else Struct)(pairs)
+
+
+def hparams_of(hparams: Mapping[str, float]) -> Struct:
+    """Hyper-parameters as float32 scalars; integers and bools stay what they are.
+
+    Raises:
+        TypeError: if one is no number.
+    """
+    found = []
+    for name, value in hparams.items():
+        if not isinstance(value, bool | int | float | np.number | np.bool_):
+            raise TypeError(f"the hyper-parameter {name!r} must be a number, found {value!r}")
+        array = np.asarray(value)
+        kind = {"f": np.float32, "i": np.int32, "u": np.int32}.get(array.dtype.kind, array.dtype)
+        found.append((name, array.astype(kind)[()]))
+    return Struct(found)
+
+
+def checked_hparam(name: str, value: Any, *, above: float | None = None, least: float | None = None) -> float:
+    """A hyper-parameter that is a finite number within a bound.
+
+    Raises:
+        TypeError: if it is no number.
+        ValueError: if it is out of the bound; the message says which.
+    """
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name} must be a number, found {value!r}")
+    if not np.isfinite(value) or (above is not None and value <= above) or (least is not None and value < least):
+        bound = f"above {above:g}" if above is not None else "finite" if least is None else f"at least {least:g}"
+        raise ValueError(f"{name} must be a number {bound}, found {value!r}")
+    return value  # type: ignore[return-value]
+
+
+def batches_of(model: FunctionalModel) -> SequenceType:
+    """The type of a client's data."""
+    return SequenceType(model.batch_type)
+
+
+def type_of_own(own: Struct) -> Type:
+    """The type of what a client keeps."""
+    return type_of(own) if len(own) else _EMPTY

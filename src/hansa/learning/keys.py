@@ -1,0 +1,42 @@
+"""The keys of random draws: of a round by its number, and of a client by its id, all from one seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hansa.language import intrinsics as on
+from hansa.language.computation import Computation
+from hansa.language.tracing import jax_computation
+from hansa.types import TensorType
+
+KEY = TensorType("uint32", (2,))
+"""The type of a key, as data: `jax.random.wrap_key_data` makes one of it."""
+
+_COUNT = TensorType("int64")
+
+
+def round_key(seed: int) -> Computation:
+    """`(int64 -> uint32[2])`: from the number of a round, at the server, to its key."""
+
+    @jax_computation(_COUNT)
+    def round_key(count: Any) -> Any:
+        return _fold_in(jax.random.key_data(jax.random.key(seed)), count)
+
+    return round_key
+
+
+def client_keys(key: Any) -> Any:
+    """Each client's key, `{uint32[2]}@CLIENTS`, from that of a round at the server."""
+    return on.federated_map(_client_key, [on.federated_broadcast(key), on.federated_client_id()])
+
+
+def _fold_in(key: Any, data: Any) -> Any:
+    return jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(key), data.astype(jnp.uint32)))
+
+
+@jax_computation(KEY, TensorType("int32"))
+def _client_key(key: Any, client: Any) -> Any:
+    return _fold_in(key, client)

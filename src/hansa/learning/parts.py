@@ -1,0 +1,216 @@
+"""The parts of a learning process, checked against one another, and the computations that they make.
+
+The graph of a round is here; what it is made of is in the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import jax
+
+from hansa.language import intrinsics as on
+from hansa.language.computation import Computation
+from hansa.language.tracing import federated_computation
+from hansa.language.values import Value
+from hansa.learning.aggregating import Aggregating, unless_unchanged
+from hansa.learning.client_work import ClientWork, Given, as_struct, batches_of, first_kept, type_of_own, whole
+from hansa.learning.finalizers import AnyFinalizer, apply_optimizer, finalizer_of
+from hansa.learning.fixed import together
+from hansa.learning.keys import client_keys, round_key
+from hansa.learning.measuring import build_measuring
+from hansa.learning.reporting import round_metrics
+from hansa.learning.schedules import schedule_of
+from hansa.learning.screening import struct_of
+from hansa.learning.server_step import server_update_of
+from hansa.learning.states import FirstState, LearningState, at_clients, computed, narrow_or_wide, selected
+from hansa.models.model import FunctionalModel
+from hansa.types import CLIENTS, SERVER, FederatedType, Struct, StructType, Type
+from hansa.types.mismatch import describe
+
+_EMPTY = StructType([])
+
+
+class Parts:
+    """The parts of a process, as `build_process` is given them.
+
+    Attributes:
+        model: the model.
+        work: what clients do.
+        aggregating: how their updates become one.
+        finalizer: how the server goes on.
+
+    Raises:
+        TypeError, ValueError: if one is not what it must be, or two do not fit; the message names both.
+    """
+
+    def __init__(
+        self,
+        model: FunctionalModel,
+        client_work: ClientWork,
+        aggregator: object,
+        finalizer: AnyFinalizer | None,
+        seed: int,
+    ) -> None:
+        if not isinstance(client_work, ClientWork):
+            raise TypeError(
+                "client_work must be a hansa.learning.ClientWork, such as hansa.learning.local_training(…), found "
+                f"{describe(client_work)}"
+            )
+        self.model = model
+        self.finalizer = finalizer_of(apply_optimizer() if finalizer is None else finalizer, model)
+        self._first = FirstState(model, self.finalizer, _together(client_work.hparams, self.finalizer.hparams))
+        self._client_work = client_work
+        self._schedule = None if client_work.schedule is None else schedule_of(client_work.schedule)
+        self._own = first_kept(client_work.own, model.initial_weights, "own, what a client keeps at first")
+        self._send = computed(client_work.sent, self._first.type, "sent")
+        kind = self._first.type
+        hparams = kind["hparams"] if "hparams" in kind.names else _EMPTY
+        sent = self._send.type_signature.result
+        self._given = Given(sent, type_of_own(self._own), hparams, self._schedule is not None)
+        self.work = client_work.create(model, self._given)
+        self._report = struct_of(self.work.run.type_signature.result)
+        _check_own(self._report, self._given.own)
+        self.aggregating = Aggregating(aggregator, self._report["update"], self._report["weight"])
+        self._update_server = server_update_of(self.finalizer, kind, self.aggregating.result)
+        after = struct_of(struct_of(self._update_server.type_signature.result)["state"])
+        self._new_weights = struct_of(after["model"])
+        self._round_key = round_key(seed)
+        own_state = [("aggregator", self.aggregating.state)] if self.aggregating.has_state else []
+        self._server = StructType([*kind.fields, *own_state])
+        at_clients = [("work", self._given.own), ("aggregator", self.aggregating.own)]
+        self._clients = StructType([(name, part) for name, part in at_clients if part != _EMPTY])
+
+    def initialize(self) -> Computation:
+        """Makes the first state."""
+        begin = self._first.initialize(self._first.changing(self._report["update"], self._new_weights))
+
+        @federated_computation
+        def initialize() -> Any:
+            server, (own_state, at_each) = begin(), self.aggregating.initialize()
+            if own_state is not None:
+                server = on.federated_zip(_fields(server, self._first.type, aggregator=own_state))
+            mine = at_clients(self._own) if len(self._own) else None
+            return self._state(server, mine, at_each)
+
+        return cast(Computation, initialize)
+
+    def next(self) -> Computation:
+        """A round."""
+        measure = build_measuring(self.work.model.metrics, struct_of(self._report["counts"]))
+        counters = struct_of(struct_of(measure.type_signature.result)["counters"])
+        combine = round_metrics(self.work.model, counters, self.aggregating.measured)
+        apart = bool(len(self._clients))
+
+        @federated_computation(self._state_type(), FederatedType(batches_of(self.work.model), CLIENTS))
+        def next(state: Any, data: Any) -> Any:
+            server, own = (state.server, _named(state.clients)) if apart else (state, {})
+            before = on.federated_zip(_fields(server, self._first.type)) if self.aggregating.has_state else server
+            trained = on.federated_map(self.work.run, [self._at(before, own.get("work")), data])
+            held = server.aggregator if self.aggregating.has_state else None
+            total = self.aggregating.next(held, own.get("aggregator"), trained.update, trained.weight)
+            used = on.federated_sum(trained.used)
+            after = on.federated_map(self._update_server, [before, total.result, used])
+            found = measure(trained.outputs, trained.counts)
+            told = [] if total.measurements is None else [total.measurements]
+            metrics = on.federated_map(combine, [found.metrics, found.counters, after.changed, *told])
+            made = self._server_after(server, after, total.state)
+            kept = trained.own if "work" in self._clients.names else None
+            return Struct([("state", self._state(made, kept, total.own)), ("metrics", metrics)])
+
+        return next
+
+    def weights_of(self) -> Computation:
+        """From the state at the server, and what a client keeps, to the weights that it is evaluated with."""
+        work, known = self._client_work, self._first.type
+        local = narrow_or_wide(self._server)
+
+        def weights(server: Any, own: Any) -> Any:
+            state = Struct([(name, server[name]) for name in known.names])
+            if work.personal is None:
+                return state.model
+            hparams = state["hparams"] if "hparams" in known.names else Struct()
+            sent = as_struct(work.sent(state), "sent, what each client is sent")
+            return work.personal(whole(Struct.of(sent=sent, own=own, hparams=hparams)))
+
+        if self._given.own == _EMPTY:
+            return cast(Computation, local(self._server)(lambda server: weights(server, Struct())))
+        return cast(Computation, local(self._server, self._given.own)(lambda server, own: weights(server, own)))
+
+    def _at(self, server: Any, own: Any) -> Any:
+        """What each client is given, at the clients."""
+        rounds = server.optimizer_state[0]
+        at = {
+            "sent": self._sent(server),
+            "own": own,
+            "key": client_keys(on.federated_map(self._round_key, rounds)),
+        }
+        if self._given.hparams != _EMPTY:
+            at["hparams"] = on.federated_broadcast(server.hparams)
+        if self._schedule is not None:
+            at["factor"] = on.federated_broadcast(on.federated_map(self._schedule, rounds))
+        return on.federated_zip(Struct([(name, at[str(name)]) for name in self._given.type.names]))
+
+    def _sent(self, server: Any) -> Any:
+        """What is sent, at the clients: each part by itself, so that one that never changes is sent once."""
+        return jax.tree.map(
+            on.federated_broadcast, selected(self._send, server), is_leaf=lambda x: isinstance(x, Value)
+        )
+
+    def _server_after(self, server: Any, after: Any, aggregator: Any) -> Any:
+        """The next state at the server: what its step gives, and all else as it was."""
+        made = after.state
+        if made.type_signature.member == self._server:
+            return made
+        names = {str(name): set(struct_of(part).names) for name, part in self._new_weights.fields}
+        new = _named(made)
+        new["model"] = together(self.model.initial_weights, made.model, names, server.model)
+        if self.aggregating.has_state:
+            new["aggregator"] = unless_unchanged(after.changed, aggregator, server.aggregator)
+        return on.federated_zip(_fields(server, self._server, **new))
+
+    def _state(self, server: Any, work: Any, aggregator: Any) -> Any:
+        """The whole state, of that of the server, and what clients keep for their work and for the aggregator."""
+        if not len(self._clients):
+            return server
+        own = {"work": work, "aggregator": aggregator}
+        clients = on.federated_zip(Struct([(name, own[str(name)]) for name in self._clients.names]))
+        return LearningState([("server", server), ("clients", clients)])
+
+    def _state_type(self) -> Type:
+        server = FederatedType(self._server, SERVER)
+        if not len(self._clients):
+            return server
+        return StructType([("server", server), ("clients", FederatedType(self._clients, CLIENTS))], LearningState)
+
+
+def _named(value: Any) -> dict[str, Any]:
+    """The fields of a placed struct, by name."""
+    return {str(name): value[name] for name in value.type_signature.member.names}
+
+
+def _fields(value: Any, kind: StructType, **new: Any) -> Struct:
+    """The fields of a type, of a placed struct or new ones; those that the type has not come after them."""
+    names = [*map(str, kind.names), *(name for name in new if name not in kind.names)]
+    return Struct([(name, new[name] if name in new else value[name]) for name in names])
+
+
+def _together(of_work: Mapping[str, float], of_server: Mapping[str, float]) -> Mapping[str, float]:
+    for name in of_work.keys() & of_server.keys():
+        if of_work[name] != of_server[name]:
+            raise ValueError(
+                f"the hyper-parameter {name!r} is {of_work[name]!r} in client_work and {of_server[name]!r} in "
+                "finalizer; give both the same value, or one of them another name"
+            )
+    return {**of_work, **of_server}
+
+
+def _check_own(report: StructType, own: Type) -> None:
+    if own == _EMPTY:
+        return
+    found = report["own"] if "own" in report.names else _EMPTY
+    if not own.is_assignable_from(found):
+        raise TypeError(
+            f"the client work must give in `own` what clients keep, of type {own.compact()}; it gives {found.compact()}"
+        )

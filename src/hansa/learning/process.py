@@ -1,0 +1,124 @@
+"""`build_process`: a client's work, an aggregator and a finalizer make a learning process.
+
+A round: what `sent` takes of the state goes to the clients. Each does its work on its batches. The aggregator makes one
+value of their updates, whatever these mean. The finalizer takes state and value to the next state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from hansa._tracebacks import boundaries
+from hansa.aggregators import Aggregation, Factory
+from hansa.language.computation import Computation
+from hansa.learning.client_work import ClientWork, LocalWork
+from hansa.learning.finalizers import AnyFinalizer, Finalizer
+from hansa.learning.model_fn import model_of
+from hansa.learning.parts import Parts
+from hansa.models.model import FunctionalModel
+from hansa.models.tensorflow.models import Model
+from hansa.templates import IterativeProcess
+
+
+@boundaries
+class LearningProcess(IterativeProcess):
+    """An iterative process that trains a model, and knows the parts that it is made of.
+
+    Attributes:
+        model: the model of the state.
+        client_work: what clients do; `client_work.run` is a computation without placements.
+        aggregation: the aggregation of their updates; None for their weighted mean.
+        finalizer: how the server goes on.
+
+    Examples:
+        >>> process = hansa.learning.build_process(model, client_work=hansa.learning.local_training())
+        >>> print(process.client_work.run.type_signature.parameter["at"].names)
+        ('sent', 'key')
+        >>> state = process.initialize()
+        >>> process.weights_of(state)["trainable"]["dense/bias"].shape
+        (10,)
+    """
+
+    def __init__(
+        self,
+        initialize: Computation,
+        next: Computation,
+        *,
+        model: FunctionalModel,
+        client_work: LocalWork,
+        aggregation: Aggregation | None,
+        finalizer: Finalizer,
+        weights_of: Computation,
+        settings: Mapping[str, str],
+    ) -> None:
+        known = model.with_weights
+        of_state = None if known is None else lambda state: known(state.model)
+        super().__init__(initialize, next, model_of=of_state, settings=settings)
+        self.model, self.client_work, self.aggregation, self.finalizer = model, client_work, aggregation, finalizer
+        self._weights_of = weights_of
+
+    @property
+    def weights_of(self) -> Computation:
+        """The weights that a client is evaluated with: `(S -> weights)`, of the state at the server.
+
+        Where clients keep something for their work, `(<server=S,own=C> -> weights)`, of the state at the server and of
+        what the client has: `process.weights_of(state.server, state.clients["ann"].work)`.
+        """
+        return self._weights_of
+
+
+def build_process(
+    model_fn: Callable[[], FunctionalModel | Model] | FunctionalModel,
+    *,
+    client_work: ClientWork,
+    aggregator: Factory | Aggregation | None = None,
+    finalizer: AnyFinalizer | None = None,
+    seed: int = 0,
+) -> LearningProcess:
+    """A learning process of its parts.
+
+    Args:
+        model_fn: makes the model, or is it: as for `build_federated_averaging_process`.
+        client_work: what a client does in a round, such as `local_training(…)`.
+        aggregator: how the clients' updates become one value, a rule of `hansa.aggregators`; by default their weighted
+            mean. It does not know what the updates mean, and may have a state of its own, at the clients, too.
+        finalizer: how the server goes on from this value: `apply_optimizer(…)`, or a `Finalizer`; by default SGD with
+            learning rate 1, which adds the mean update.
+        seed: the root of all random draws of clients; the round's number and the client's id are folded into it.
+
+    Returns:
+        A process like that of `build_federated_averaging_process`. Its state at the server is
+        `<model,optimizer_state=<int64,…>>`, with the fields `finalizer`, `hparams` and `aggregator` where there are
+        any; the count of rounds is `optimizer_state[0]`. Where clients keep something, the state is
+        `<server=<…>@SERVER,clients={<…>}@CLIENTS>`, a `LearningState`, and a client has the fields `work` and
+        `aggregator`, where there are any. A client that has no part in a round keeps what it had for its work.
+
+    Raises:
+        TypeError, ValueError: if an argument is not what is said above, or two parts do not fit: the message names the
+            types of both.
+
+    Examples:
+        >>> process = hansa.learning.build_process(
+        ...     model,
+        ...     client_work=hansa.learning.local_training(client_optimizer="sgd", client_learning_rate=0.1),
+        ...     aggregator=hansa.aggregators.median(),
+        ...     finalizer=hansa.learning.apply_optimizer("adam", 0.01),
+        ... )
+        >>> state, metrics = process.next(process.initialize(), data.cohort(range(10)))
+    """
+    parts = Parts(model_of(model_fn), client_work, aggregator, finalizer, seed)
+    settings = {
+        "client optimizer": parts.work.optimizer,
+        "server optimizer": parts.finalizer.name,
+        "aggregator": None if aggregator is None else repr(aggregator),
+    }
+    return LearningProcess(
+        parts.initialize(),
+        parts.next(),
+        model=parts.model,
+        client_work=parts.work,
+        aggregation=parts.aggregating.aggregation,
+        finalizer=parts.finalizer,
+        weights_of=parts.weights_of(),
+        settings={name: value for name, value in settings.items() if value is not None},
+    )

@@ -1,0 +1,45 @@
+"""How much a client's update counts: `client_weighting`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from hansa.models.exact import narrow
+from hansa.types import Struct
+from hansa.types.mismatch import describe
+
+Weighting = Callable[[Struct, Any], Any]
+"""From a client's local outputs and its number of examples to its weight."""
+
+
+def weighting_of(value: str | Callable[[Any], Any]) -> Weighting:
+    """What an argument `client_weighting` says.
+
+    Raises:
+        ValueError: if it is neither a name that is known nor a function.
+    """
+    if value == "num_examples":
+        return lambda outputs, count: count
+    if value == "uniform":
+        return lambda outputs, count: jnp.int32(1)
+    if callable(value):
+        return lambda outputs, count: weight_of(value(narrow(outputs)), "client_weighting must return one number")
+    raise ValueError(
+        f"client_weighting is 'num_examples', 'uniform' or a function of a client's local outputs, found {value!r}"
+    )
+
+
+def weight_of(weight: Any, says: str) -> Any:
+    """A weight as a float32 scalar.
+
+    Raises:
+        TypeError: if it is no number; the message begins with what is `says`.
+    """
+    kind = getattr(weight, "dtype", np.result_type(weight) if isinstance(weight, bool | int | float) else None)
+    if kind is None or np.shape(weight) or not jnp.isdtype(kind, ("bool", "integral", "real floating")):
+        raise TypeError(f"{says}, found {describe(weight)}; reduce it to one")
+    return jnp.asarray(weight, jnp.float32)

@@ -1,0 +1,84 @@
+"""SCAFFOLD beside NumPy with 64 bits: the model, the server's control, and what each client keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hansa
+from tests.learning.algorithms import plain
+
+SERVER_RATE = 0.8
+Kept = dict[int, plain.Weights]
+
+
+def by_hand(cohorts: list[list[int]], population: int, server_rate: float) -> tuple[plain.Weights, plain.Weights, Kept]:
+    """x, c and the c_i after some rounds (Algorithm 1, option II)."""
+    x, c = plain.initial(), plain.zeros()
+    own = {client: plain.zeros() for client in range(len(plain.SIZES))}
+    for cohort in cohorts:
+        moved, controls = [], []
+        for i in cohort:
+            if plain.left_out(i):
+                continue
+            y, steps = x, 0
+            for batch in plain.batches(i):
+                g = plain.gradient(y, batch)
+                y = plain.combine(lambda y, g, mine, all_: y - plain.RATE * (g - mine + all_), y, g, own[i], c)
+                steps += 1
+            k = steps * plain.RATE
+            new = plain.combine(lambda mine, all_, x, y, k=k: mine - all_ + (x - y) / k, own[i], c, x, y)
+            moved.append(plain.combine(np.subtract, y, x))
+            controls.append(plain.combine(np.subtract, new, own[i]))
+            own[i] = new
+        x = plain.combine(lambda x, *each: x + server_rate * np.mean(each, 0), x, *moved)
+        share = len(moved) / population
+        c = plain.combine(lambda c, *each, share=share: c + share * np.mean(each, 0), c, *controls)
+    return x, c, own
+
+
+def rounds(process: Any, cohorts: list[list[int]]) -> Any:
+    state = process.initialize()
+    for cohort in cohorts:
+        state, _ = process.next(state, plain.population().select(cohort))
+    return state
+
+
+@pytest.fixture(scope="module")
+def process() -> Any:
+    return hansa.learning.build_scaffold(
+        plain.model(), client_learning_rate=plain.RATE, population=len(plain.SIZES), server_learning_rate=SERVER_RATE
+    )
+
+
+def test_rounds_are_those_of_the_paper(process: Any) -> None:
+    state = rounds(process, plain.COHORTS)
+    x, c, own = by_hand(plain.COHORTS, len(plain.SIZES), SERVER_RATE)
+    plain.assert_close(state.model.trainable, x)
+    plain.assert_close(state.finalizer.control, c)
+    for client, name in enumerate(plain.IDS):
+        plain.assert_close(state.clients[name].work.control, own[client])
+    assert np.abs(own[3][1]).max() > 0.1 and not np.any(own[4][1])
+
+
+def test_with_one_client_it_is_sgd() -> None:
+    alone = [[3]] * 3
+    state = rounds(hansa.learning.build_scaffold(plain.model(), client_learning_rate=plain.RATE, population=1), alone)
+    sgd = rounds(hansa.learning.build_federated_averaging_process(plain.model()), alone)
+    plain.assert_close(state.model.trainable, plain.as_numpy(sgd.model.trainable), 1e-6)
+
+
+def test_where_nobody_counts_nothing_changes(process: Any) -> None:
+    before = rounds(process, plain.COHORTS[:1])
+    after, metrics = process.next(before, plain.population().select([2, 4]))
+    assert metrics.model_unchanged and after.server == before.server
+    assert all(after.clients[name] == before.clients[name] for name in plain.IDS)
+
+
+def test_numbers_out_of_their_bounds_are_refused() -> None:
+    with pytest.raises(ValueError, match="client_learning_rate must be a number above 0, found 0"):
+        hansa.learning.build_scaffold(plain.model(), client_learning_rate=0.0, population=3)
+    with pytest.raises(ValueError, match="population must be a number at least 1, found 0"):
+        hansa.learning.build_scaffold(plain.model(), client_learning_rate=0.1, population=0)
