@@ -86,8 +86,8 @@ class Rows:
         return Rows(self.blocks, self.block[entries], self.row[entries])
 
     def write(self, out: Sequence[Array]) -> None:
-        """Copies all rows, in order, to the beginnings of arrays."""
-        for number in np.unique(self.block).tolist():
+        """Copies all rows, in order, to the beginnings of arrays. Where entries have none, nothing is written."""
+        for number in np.unique(self.block[self.block >= 0]).tolist():
             places = np.flatnonzero(self.block == number)
             for array, target in zip(self.blocks[number].arrays, out, strict=True):
                 _copy(_readable(array), self.row[places], target, places)

@@ -32,6 +32,7 @@ from hansa.runtimes.stages.ahead import ahead
 from hansa.runtimes.stages.call import Call
 from hansa.runtimes.stages.compiled import Compiled
 from hansa.runtimes.stages.devices import Devices, cohort_of
+from hansa.runtimes.stages.gathered import bytes_of_each
 from hansa.runtimes.stages.schedule import schedule
 
 
@@ -185,9 +186,13 @@ class InProcessRuntime:
             per_chunk = max(len(self.devices), call.size * _AT_ONCE // call.on_disk)
         if each := in_order.contribution_bytes(compiled.program):
             per_chunk = min(per_chunk or call.size, max(len(self.devices), _CONTRIBUTIONS // each))
+        # One program for all stages has what the server holds on every device.
+        held, much = bytes_of_each(compiled.program), False
+        if held * call.size * len(self.devices) > _AT_ONCE:
+            per_chunk, much = min(per_chunk or call.size, max(len(self.devices), _AT_ONCE // held)), True
         if per_chunk is not None and call.size > per_chunk:
             return -(-per_chunk // len(self.devices))
-        return None if meets_in_programs(self.devices) else max(map(len, turns))
+        return None if meets_in_programs(self.devices) and not much else max(map(len, turns))
 
     def _compile(self, computation: Computation) -> Compiled:
         if computation not in self._compiled:
@@ -214,6 +219,7 @@ class InProcessRuntime:
                 self._at_once(compiled),
                 partial(self._on.execute, compiled),
                 partial(self._on.deal, compiled),
+                partial(self._on.spread, compiled),
             )
         packed, static = self._on.pack(compiled, call.argument, call.what, turns=turns)
         self._check_sums(compiled, call.size, packed, static)
@@ -285,7 +291,8 @@ def _devices(devices: tuple[jax.Device, ...]) -> str:
 
 
 _AT_ONCE = 2**28
-"""Bytes of data from disk that are in memory at a time, and as many again that are being read."""
+"""Bytes of data from disk that are in memory at a time, and as many again that are being read; and of what the server
+has of each client, on all devices together."""
 
 _CONTRIBUTIONS = 2**26
 """Bytes of what clients give to aggregates that are folded in the cohort's order, which are in memory at a time."""

@@ -76,6 +76,15 @@ class Devices:
         """Rows on the devices that work for their clients."""
         return rows.deal(turns, _turns(compiled, turns), self._mesh_of(compiled))
 
+    def spread(self, compiled: Compiled, value: Any) -> Any:
+        """A value on every device of which arrays may be on the first only; what is in host memory and small stays."""
+        everywhere = NamedSharding(self._mesh_of(compiled), P())
+        leaves, tree = jax.tree.flatten(value)
+        for i, leaf in enumerate(leaves):
+            if isinstance(leaf, jax.Array) and leaf.sharding != everywhere:
+                (leaves[i],) = self._moved([leaf], everywhere)
+        return jax.tree.unflatten(tree, leaves)
+
     def execute(
         self,
         compiled: Compiled,
@@ -85,6 +94,7 @@ class Devices:
         in_specs: Any,
         out_specs: Any,
         donated: tuple[int, ...] = (),
+        alone: bool = False,
     ) -> Any:
         """The result of a function of the program, known by a key, that runs on every device.
 
@@ -96,12 +106,17 @@ class Devices:
             in_specs: how each lies on the devices.
             out_specs: how the result lies on the devices.
             donated: the positions of arguments that are not used again.
+            alone: whether only the first device runs it.
         """
         if key not in compiled.executables:
-            function.__name__ = f"hansa_{compiled.program.name}"
-            mesh = self._mesh_of(compiled)
+
+            def named(*args: Any) -> Any:
+                return function(*args)
+
+            named.__name__ = f"hansa_{compiled.program.name}"
+            mesh = self._alone if alone else self._mesh_of(compiled)
             compiled.executables[key] = Executable(
-                function, mesh, in_specs, out_specs, self._count_compilation, compiled.at_clients, donated
+                named, mesh, in_specs, out_specs, self._count_compilation, compiled.at_clients, donated
             )
         return compiled.executables[key](*args)
 

@@ -3,12 +3,14 @@
 The stages are programs of their own, and the aggregates' states are carried from chunk to chunk, one per device. Sums
 do not depend on who is folded where; what is no sum is folded in the cohort's order, so chunks are parts of the cohort
 in its order where there is such an aggregate. Devices meet in a program only where all have finished their clients.
-What clients keep lies in host memory between chunks.
+What clients keep lies in host memory between chunks. Where the server has each client's value by itself, the first
+device alone does what the server does, so that these are there once (`gathered`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,16 +19,16 @@ from jax.sharding import PartitionSpec as P
 
 from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import Environment, evaluate, member
-from hansa.compiler.partition import is_stack, is_stacked, within
+from hansa.compiler.partition import is_broadcast, is_stacked, taken_in, within
 from hansa.compiler.program import ClientStage, Program
 from hansa.compiler.sequences import Stack, from_stack
-from hansa.compiler.stacks import StackSize, of_clients
+from hansa.compiler.stacks import StackSize
 from hansa.language.graph import Node
-from hansa.language.local import unflatten
 from hansa.runtimes.arguments import Static
 from hansa.runtimes.dealt import AXIS, Dealt, ToDeal, Turns, rows_of
 from hansa.runtimes.stages import in_order
 from hansa.runtimes.stages import round as rounds
+from hansa.runtimes.stages.gathered import Gathered, has_all
 from hansa.runtimes.stages.states import merge_devices
 from hansa.types.client_values import shaped
 from hansa.types.rows import Block, Rows
@@ -36,7 +38,7 @@ Chunk = tuple[Any, rounds.Cohort, Static, Turns]
 
 Run = Callable[..., Any]
 """Runs a function, known by a key, on arguments with these specs: (key, function, args, in_specs, out_specs), and the
-positions of arguments that are not used again."""
+positions of arguments that are not used again, and whether only the first device is to run it."""
 
 
 def run(
@@ -52,6 +54,7 @@ def run(
     at_once: int,
     run: Run,
     deal: Callable[[ToDeal, Turns], Dealt],
+    spread: Callable[[Any], Any],
 ) -> list[Any]:
     """The values of `outputs`, of nodes at the clients as `Rows`; see `hansa.runtimes.stages.round.whole`.
 
@@ -66,8 +69,9 @@ def run(
         capacity: for how many there is to be room.
         stack_size: how large stacks of all clients' values are, where there are some.
         at_once: how many clients' work is one vectorised computation on a device.
-        run: executes JAX code on every device.
+        run: executes JAX code on every device, or on the first alone.
         deal: puts rows on the devices that work for their clients.
+        spread: puts on every device what is on the first.
 
     Raises:
         rounds.NeedsWideSums: if a sum may not be exact.
@@ -81,74 +85,145 @@ def run(
     for i, stage in enumerate(program.servers):
         jax.block_until_ready(states)  # of all devices: they are merged in the next program, where they must not wait
         wanted = [*stage.outputs, *(node for node in outputs if i == last and not is_stacked(node))]
-        advance = _advance(program, i, wanted, list(server), static, devices, room)
-        args = (packed, list(server.values()), states, progress)
-        specs = (everywhere, everywhere, each, everywhere)
-        after = (everywhere, everywhere, each, everywhere, everywhere)
-        values, reports, states, progress, lost = run(("server", i, static, room), advance, args, specs, after)
-        rounds.check(lost, program.clients[i - 1].aggregates if i else ())
+        now = program.clients[i - 1].aggregates if i else ()
+        known = _needed([*wanted, *_starts(program, i)], server, [fold.node for fold in now])
+        step = _Step(program, i, wanted, list(known), static, devices, room)
+        given = (packed, list(known.values()), states, progress)
+        if has_all(program):
+            values, reports, states, progress, lost = _by_the_first(step, given, run, spread)
+        else:
+            lying, after = (everywhere, everywhere, each, everywhere), (*[everywhere] * 2, each, *[everywhere] * 2)
+            found = run(("server", i, static, room), step.whole, given, lying, after)
+            values, reports, states, progress, lost = found
+        rounds.check(lost, now)
         server.update(zip(wanted, values, strict=True))
-        if i:
-            server.update(
-                {fold.node: value for fold, value in zip(program.clients[i - 1].aggregates, reports, strict=True)}
-            )
+        server.update({fold.node: value for fold, value in zip(now, reports, strict=True)})
         if i == last:
             break
+        del given, known
         clients, ordered = in_order.split(program.clients[i])
         before = {node: kept[node] for node in clients.inputs if node in kept}
+        sent = _needed([source for source, _ in clients.broadcasts], server)
+        at_server, later = spread(list(sent.values())), _read_later(program, i, outputs)
+        gathered = Gathered(clients, size, capacity, stack_size)
         for part, cohort, layout, turns in chunks():
             own = {node: deal(ToDeal(member(node.type), rows), turns) for node, rows in before.items()}
-            given = (part, cohort, packed, list(server.values()), list(own.values()), states)
-            fold = _fold(program, clients, layout, static, list(server), list(own), at_once)
+            work = (part, cohort, packed, at_server, list(own.values()), states)
+            fold = _fold(program, clients, layout, static, list(sent), list(own), at_once)
             jax.block_until_ready(states)  # of the chunk before: no more than this one's data and the next's is there
-            lying = (*[everywhere] * 5, each)
-            states, stacks = run(("fold", i, layout), fold, given, lying, (each, each), donated=(5,))
-            stage_kept = program.clients[i].kept
-            for node, stack in zip(stage_kept, stacks, strict=False):
-                kept[node] = _with_chunk(kept.get(node), stack, turns, size)
+            of_all = (*[everywhere] * 5, each)
+            states, stacks = run(("fold", i, layout), fold, work, of_all, (each, each), donated=(5,))
+            mine = dict(zip(program.clients[i].kept, stacks, strict=False))
+            for node in mine.keys() & later:
+                kept[node] = _with_chunk(kept.get(node), mine[node], turns, size)
+            gathered.add(mine, turns)
             if ordered:
                 jax.block_until_ready(stacks)  # of all devices, which meet in the next program
-                more, further = (progress, stacks[len(stage_kept) :], cohort), _further(ordered)
+                more, further = (progress, stacks[len(mine) :], cohort), _further(ordered)
                 progress = run(("in order", i), further, more, (everywhere, each, everywhere), everywhere, donated=(0,))
-        for source, node in clients.collected:
-            if is_stack(node):
-                assert stack_size is not None
-                arrays = _in_order(kept[source], stack_size.rows)
-                server[node] = of_clients(unflatten(member(source.type), arrays), np.int32(size), stack_size)
-            else:
-                server[node] = rounds.stacked(_in_order(kept[source], capacity), np.int32(size))
-    known = _Known(program, packed, static, server, kept)
-    return [_at_clients(known, node, chunks, size, run, deal) if is_stacked(node) else server[node] for node in outputs]
+            del mine, stacks
+        server.update(gathered.values())
+    there = _Known(program, packed, static, server, kept)
+    return [
+        _at_clients(there, node, chunks, size, run, deal, spread) if is_stacked(node) else server[node]
+        for node in outputs
+    ]
 
 
-def _advance(
-    program: Program, number: int, wanted: list[Node], known: list[Node], static: Static, devices: int, room: int
-) -> Callable[..., Any]:
-    """From the states of one client stage's aggregates to the zeros of the next one's, by way of the server stage.
+def _needed(roots: list[Node], server: Environment, computed: Sequence[Node] = ()) -> Environment:
+    """Of what the server has, what some values are computed of, beside what is computed with them."""
+    found = taken_in(roots, lambda node: node in server or node in computed)
+    return {node: server[node] for node in found if node in server}
 
-    These steps are one program, as they are part of one in `rounds.whole`: apart, they might round differently.
-    """
 
-    def advance(packed: Any, values: list[Any], states: Any, progress: Any) -> tuple[Any, ...]:
-        env = _environment(program, packed, static, known, values)
-        lost, nodes, after, begun = [], [], [], []  # type: list[Any], list[Node], list[Any], list[Any]
-        if number:
-            nodes = [aggregate.node for aggregate in program.clients[number - 1].aggregates]
-            stage, ordered = in_order.split(program.clients[number - 1])
-            states = merge_devices(stage.aggregates, _one(states), devices)
-            for aggregate, merged in zip(stage.aggregates, states, strict=True):
-                env[aggregate.node] = aggregate.report(merged)
-                lost += [] if aggregate.lost is None else [aggregate.lost(merged)]
+def _starts(program: Program, number: int) -> list[Node]:
+    """What the aggregates of a client stage start from, of what the server has; none after the last."""
+    stages = program.clients[number : number + 1]
+    return [fold.start for stage in stages for fold in stage.aggregates if fold.start is not None]
+
+
+def _read_later(program: Program, number: int, outputs: list[Node]) -> set[Node]:
+    """What clients read in the stages after one, or have at the end."""
+    everything = {node for stage in program.clients for node in stage.kept}
+    ends = [part for node in outputs if is_stacked(node) for part in within(node, everything.__contains__)]
+    return {*ends, *(node for stage in program.clients[number + 1 :] for node in stage.inputs)}
+
+
+class _Step(NamedTuple):
+    """What is done between two client stages: from the states of one's aggregates to the zeros of the next one's."""
+
+    program: Program
+    number: int
+    wanted: list[Node]
+    known: list[Node]
+    static: Static
+    devices: int
+    room: int
+
+    def whole(self, packed: Any, values: list[Any], states: Any, progress: Any) -> tuple[Any, ...]:
+        """All of it, on every device.
+
+        It is one program, as it is part of one in `rounds.whole`: apart, it might be rounded differently.
+        """
+        env = _environment(self.program, packed, self.static, self.known, values)
+        merged = self.merged(states) if self.number else []
+        found, reports, lost = self._computed(env, merged, progress)
+        after, begun = self._begun(env)
+        return found, reports, after, begun, lost
+
+    def merged(self, states: Any) -> list[Any]:
+        """The states of all devices. They are exact, so that this may be a program of its own."""
+        stage, _ = in_order.split(self.program.clients[self.number - 1])
+        return merge_devices(stage.aggregates, _one(states), self.devices)
+
+    def computed(self, packed: Any, values: list[Any], merged: list[Any], progress: Any) -> tuple[Any, ...]:
+        """What is wanted, the results of the aggregates, and what these may have lost."""
+        env = _environment(self.program, packed, self.static, self.known, values)
+        return self._computed(env, merged, progress)
+
+    def _computed(self, env: Environment, merged: list[Any], progress: Any) -> tuple[Any, ...]:
+        lost, nodes = [], []
+        if self.number:
+            stage, ordered = in_order.split(self.program.clients[self.number - 1])
+            nodes = [aggregate.node for aggregate in self.program.clients[self.number - 1].aggregates]
+            for aggregate, state in zip(stage.aggregates, merged, strict=True):
+                env[aggregate.node] = aggregate.report(state)
+                lost += [] if aggregate.lost is None else [aggregate.lost(state)]
             for aggregate, done in zip(ordered, progress, strict=True):
                 env[aggregate.node] = aggregate.report(in_order.ended(aggregate, done))
-        found = evaluate(wanted, env)
-        if number < len(program.clients):
-            stage, ordered = in_order.split(program.clients[number])
-            after = rounds.zeros(stage.aggregates, env)
-            begun = [in_order.begun(zero, room) for zero in rounds.zeros(ordered, env)]
-        return found, [env[node] for node in nodes], _each(after), begun, rounds.together(lost)
+        found = evaluate(self.wanted, env)
+        return found, [env[node] for node in nodes], rounds.together(lost)
 
-    return advance
+    def begun(self, packed: Any, values: list[Any], known: list[Node]) -> tuple[Any, Any]:
+        """The states of nobody, and the folds in the cohort's order, given what they start from."""
+        return self._begun(_environment(self.program, packed, self.static, known, values))
+
+    def _begun(self, env: Environment) -> tuple[Any, Any]:
+        if self.number == len(self.program.clients):
+            return [], []
+        stage, ordered = in_order.split(self.program.clients[self.number])
+        after = rounds.zeros(stage.aggregates, env)
+        return _each(after), [in_order.begun(zero, self.room) for zero in rounds.zeros(ordered, env)]
+
+
+def _by_the_first(step: _Step, given: tuple[Any, ...], run: Run, spread: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """`_Step.whole`, in which the first device alone does what the server does."""
+    packed, values, states, progress = given
+    everywhere, each, key = P(), P(AXIS), (step.number, step.static, step.room)
+    merged = run(("merged", *key), step.merged, (states,), (each,), everywhere) if step.number else []
+    mine = _on_first((packed, values, merged, progress))
+    done = run(("server", *key), step.computed, mine, (everywhere,) * 4, everywhere, alone=True)
+    found, reports, lost = _on_first(done)
+    started = {node: value for node, value in zip(step.wanted, found, strict=True) if node in _starts(*step[:2])}
+    starts = (packed, spread(list(started.values())))
+    begun = partial(step.begun, known=list(started))
+    after, begun = run(("begun", *key), begun, starts, (everywhere, everywhere), (each, everywhere))
+    return found, reports, after, begun, lost
+
+
+def _on_first(value: Any) -> Any:
+    """What is on every device, on the first of them."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf, value)
 
 
 def _further(ordered: tuple[Aggregate, ...]) -> Callable[..., Any]:
@@ -188,13 +263,6 @@ def _environment(program: Program, packed: Any, static: Static, known: list[Node
     return {**rounds.server_environment(program, packed, static), **dict(zip(known, opened, strict=True))}
 
 
-def _in_order(values: Rows, capacity: int) -> list[Any]:
-    """The clients' values in arrays with room for more clients than there are."""
-    extended = [np.zeros((capacity, *array.shape[1:]), array.dtype) for array in values.blocks[0].arrays]
-    values.write(extended)
-    return extended
-
-
 def _with_chunk(before: Rows | None, stack: Any, turns: Turns, size: int) -> Rows:
     """What clients keep, with that of a chunk's: the arrays that each device has computed, in host memory."""
     rows = rows_of(stack, turns, size)
@@ -223,13 +291,17 @@ def _at_clients(
     size: int,
     run: Run,
     deal: Callable[[ToDeal, Turns], Dealt],
+    spread: Callable[[Any], Any],
 ) -> Rows:
     """A result with a value for each client."""
     found = _rearranged(node, known.kept)
     if found is not None:
         return found
     program, packed, static, server, kept = known
-    names, mine = list(server), list(kept)
+    parts = within(node, kept.__contains__)
+    needed = _needed([part.inputs[0] for part in parts if is_broadcast(part)], server)
+    kept = {each: rows for each, rows in kept.items() if each in parts}
+    names, mine, values = list(needed), list(kept), spread(list(needed.values()))
     result: Rows | None = None
     for part, cohort, layout, turns in chunks():
 
@@ -241,7 +313,7 @@ def _at_clients(
             return rounds.values_by_turn(program, node, part, cohort, layout, env, lying)
 
         own = [deal(ToDeal(member(each.type), rows), turns) for each, rows in kept.items()]
-        args = (part, cohort, packed, list(server.values()), own)
+        args = (part, cohort, packed, values, own)
         stack = run(("output", node, layout), compute, args, (P(),) * 5, P(AXIS))
         result = _with_chunk(result, stack, turns, size)
     assert result is not None  # there is a chunk where there are clients
