@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 import hansa
+from hansa.language.terms import Terms
+from hansa.runtimes.inprocess import runtime as inprocess
+from hansa.runtimes.stages.devices import Devices
 
 KIND = "<update=<kernel=float32[3,2],bias=float32[3]>,loss=float32>"
 rng = np.random.default_rng(0)
@@ -160,6 +163,119 @@ def test_it_is_said_beforehand_what_the_server_will_hold() -> None:
     assert "holds      the argument of each client: 40 bytes for each" in explanation
     assert "seen         stack: in a deployment the server would see each client's" in explanation
     assert [report.bytes for report in explanation.stages[2].holds] == [40]
+
+
+@hansa.federated_computation("{float32[64]}@CLIENTS", "float32@SERVER")
+def in_two_stages(values, scale):
+    """The median, then who is how far from it, with folds of every kind beside, and one from a computed start."""
+    scaled = hansa.federated_map(hansa.jax_computation(lambda v, s: v * s), [values, hansa.federated_broadcast(scale)])
+    middle = hansa.federated_map(hansa.jax_computation(lambda v: jnp.median(v, 0)), hansa.federated_stack(scaled))
+    away = hansa.jax_computation(lambda v, m: jnp.sqrt(((v - m) ** 2).sum()))
+    apart = hansa.federated_map(away, [scaled, hansa.federated_broadcast(middle)])
+    last = hansa.jax_computation(lambda state, v: state * np.float32(0.9) + v)
+    merge = hansa.jax_computation(lambda a, b: a * np.float32(0.5) + b)
+    least = hansa.federated_map(
+        hansa.jax_computation(lambda v, m: v.min() + m.sum() / 3), [hansa.federated_stack(apart), middle]
+    )
+    return {
+        "middle": middle,
+        "apart": apart,
+        "mean": hansa.federated_mean(scaled),
+        "least": least,
+        "folded": hansa.federated_aggregate(apart, np.float32(1), last, merge, hansa.jax_computation(lambda s: s / 7)),
+        "all": hansa.federated_collect(apart),
+    }
+
+
+def test_what_is_much_lies_once_and_has_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = list(rng.normal(size=(21, 64)).astype("float32"))
+
+    def found(devices: int) -> Any:
+        with hansa.runtime(hansa.InProcessRuntime(jax.devices()[:devices])):
+            return in_two_stages(values, 1.7)
+
+    whole = found(1)
+    scaled = np.array(values) * np.float32(1.7)
+    np.testing.assert_array_equal(whole.middle, np.median(scaled, 0))
+    np.testing.assert_allclose(whole.apart, np.linalg.norm(scaled - np.median(scaled, 0), axis=1), rtol=1e-6)
+    alone, execute = [], Devices.execute
+
+    def watched(self: Devices, compiled: Any, key: Any, function: Any, args: Any, *rest: Any, **named: Any) -> Any:
+        if key[0] in ("server", "fold"):
+            sizes = [np.shape(leaf) for leaf in jax.tree.leaves(args)]
+            alone.append((key[0], named.get("alone", False), any(size[:1] == (24,) for size in sizes)))
+        return execute(self, compiled, key, function, args, *rest, **named)
+
+    monkeypatch.setattr(Devices, "execute", watched)
+    for most in (1 << 11, 1 << 12):  # in chunks of 8 clients, or all at once
+        monkeypatch.setattr(inprocess, "_AT_ONCE", most)
+        for devices in (1, 2):
+            alone.clear()
+            again = found(devices)
+            assert {place for what, place, _ in alone if what == "server"} <= ({True} if alone else set())
+            assert not any(has_all for what, _, has_all in alone if what == "fold")
+            for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(again), strict=True):
+                np.testing.assert_array_equal(one, other)
+    assert any(has_all for what, _, has_all in alone if what == "server")
+
+
+@pytest.mark.parametrize("rule", [lambda v: v.min(0), lambda v: jnp.median(v, 0), lambda v: jnp.sort(v, 0)[0]])
+def test_where_no_client_takes_part_it_is_said_what_to_do(rule: Any) -> None:
+    of_all = hansa.jax_computation(rule)
+    computation = hansa.federated_computation(
+        lambda values: hansa.federated_map(of_all, hansa.federated_stack(values)), "{float32[2]}@CLIENTS"
+    )
+    for runtime in (hansa.InProcessRuntime(), hansa.ReferenceRuntime()):
+        with hansa.runtime(runtime):
+            with pytest.raises(
+                ValueError, match=r"federated_stack at .*test_stack.py.* has no rows, as no client .*min_cohort=1"
+            ):
+                computation([])
+            np.testing.assert_array_equal(computation([[1, 2]]), [1, 2])
+
+
+@hansa.federated_computation("{float32[2]}@CLIENTS")
+def of_two(values):
+    return {
+        "mean": hansa.federated_map(
+            hansa.jax_computation(lambda v: v.mean(0)), hansa.federated_stack(values, min_cohort=2)
+        ),
+        "all": hansa.federated_collect(values, min_cohort=3),
+    }
+
+
+def test_fewer_clients_than_there_must_be_are_refused(tmp_path: Path) -> None:
+    hansa.save(of_two, tmp_path / "of_two.hansa", platforms=["cpu"])
+    loaded = hansa.load(tmp_path / "of_two.hansa")
+    values = rng.normal(size=(3, 2)).astype("float32")
+    for runtime in (hansa.InProcessRuntime(), hansa.ReferenceRuntime()):
+        with hansa.runtime(runtime):
+            for number, least in ((0, "[23]"), (1, "[23]"), (2, 3)):
+                with pytest.raises(
+                    ValueError, match=f"is to be of at least min_cohort={least} clients, and {number} take"
+                ):
+                    of_two(list(values[:number]))
+            assert len(of_two(list(values)).all) == 3
+    with pytest.raises(
+        ValueError, match=r"federated_(stack|collect) is to be of at least min_cohort=. clients, and 1 takes part"
+    ):
+        loaded(list(values[:1]))
+    np.testing.assert_array_equal(loaded(list(values)).all, values)
+    terms = [port.terms for port in hansa.load_ports(tmp_path / "of_two.hansa").clients[0].collected]
+    assert sorted(terms, key=str) == [Terms(min_cohort=2), Terms(min_cohort=3)]
+    text = str(hansa.explain(of_two))
+    assert "stack at the server, of at least 2 clients" in text
+    assert "collect at the server, of at least 3 clients" in text
+    stages = hansa.Stages(of_two)
+    (rows,) = [port.name for port in stages.servers[1].inputs]
+    with pytest.raises(ValueError, match="min_cohort=2 clients, and 1 takes part"):
+        stages.servers[1].run({rows: values[:1]})
+    given = stages.servers[1].run({rows: values[:2]})
+    own = [{port.name: value for port in stages.returned} for value in values[:2]]
+    with pytest.raises(ValueError, match="min_cohort=3 clients, and 2 take part"):
+        stages.result(given, own)
+    with pytest.raises(ValueError, match="the min_cohort of federated_stack must be a positive number"):
+        hansa.federated_computation(lambda v: hansa.federated_stack(v, min_cohort=0), "{float32}@CLIENTS")
 
 
 def test_values_of_no_known_size_are_refused() -> None:

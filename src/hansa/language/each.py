@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from hansa.language import operands
 from hansa.language._typing import Function, Operand
 from hansa.language.computations import concrete
+from hansa.language.excluding import terms_of
 from hansa.language.values import Value
 from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, StructType, TensorType, Type
 
 
-def federated_collect(value: Operand) -> Value:
+def federated_collect(value: Operand, *, min_cohort: int | None = None) -> Value:
     """`{T}@CLIENTS -> T*@SERVER`: the clients' values as a sequence at the server, in the cohort's order.
 
     The server sees each client's value, and holds all of them at a time: aggregate instead wherever that will do. A
     collected sequence may be a result, and is then a list.
+
+    Args:
+        value: what each client has.
+        min_cohort: a call in which fewer clients take part is refused, before it has a result.
+
+    Raises:
+        ValueError: if `min_cohort` is no positive number; and in a call, if fewer clients take part.
 
     Examples:
         >>> @hansa.federated_computation("{int32}@CLIENTS")
@@ -26,23 +36,27 @@ def federated_collect(value: Operand) -> Value:
         >>> all_of([3, 1, 2])
         [array(3, dtype=int32), array(1, dtype=int32), array(2, dtype=int32)]
     """
-    trace = operands.require_trace("federated_collect")
-    node = operands.placed(value, "federated_collect", CLIENTS)
-    operands.known_sizes(operands.member(node), "federated_collect")
-    return operands.recorded(
-        "federated_collect", FederatedType(SequenceType(operands.member(node)), SERVER), trace, node
-    )
+    return _gathered("federated_collect", value, min_cohort, SequenceType)
 
 
-def federated_stack(value: Operand) -> Value:
+def federated_stack(value: Operand, *, min_cohort: int | None = None) -> Value:
     """`{T}@CLIENTS -> T[?,…]@SERVER`: the clients' values in arrays with a row for each, in the cohort's order.
 
     Each tensor of T has a leading axis more, of unknown size: for each client one row. So local computations at the
     server take them like any array, and sort them, take the median of each coordinate, or compare clients. Without
     clients there are no rows.
 
-    The server sees each client's value, and holds all of them at a time, on each device: `hansa.explain` says how many
-    bytes that is for each client. Aggregate instead wherever that will do.
+    The server sees each client's value, and holds all of them at a time: `hansa.explain` says how many bytes that is
+    for each client. What is more than 256 MiB on all devices together lies on one device only, which alone computes
+    what the server does. Aggregate instead wherever that will do.
+
+    Args:
+        value: what each client has.
+        min_cohort: a call in which fewer clients take part is refused, before it has a result.
+
+    Raises:
+        ValueError: if `min_cohort` is no positive number; and in a call, if fewer clients take part, or if none does
+            and what is computed of the rows needs some.
 
     Examples:
         >>> median = hansa.jax_computation(lambda values: jnp.median(values, axis=0))
@@ -52,10 +66,17 @@ def federated_stack(value: Operand) -> Value:
         >>> robust([[1.0, 9.0], [5.0, 2.0], [2.0, 1000.0]])
         Array([2., 9.], dtype=float32)
     """
-    trace = operands.require_trace("federated_stack")
-    node = operands.placed(value, "federated_stack", CLIENTS)
-    operands.known_sizes(operands.member(node), "federated_stack")
-    return operands.recorded("federated_stack", FederatedType(stacked_type(operands.member(node)), SERVER), trace, node)
+    return _gathered("federated_stack", value, min_cohort, stacked_type)
+
+
+def _gathered(name: str, value: Operand, min_cohort: int | None, of_all: Callable[[Type], Type]) -> Value:
+    """All clients' values, of a type that is made of theirs."""
+    trace = operands.require_trace(name)
+    node = operands.placed(value, name, CLIENTS)
+    kind = operands.member(node)
+    operands.known_sizes(kind, name)
+    terms = terms_of(name, min_cohort=min_cohort)
+    return operands.recorded(name, FederatedType(of_all(kind), SERVER), trace, node, terms=terms)
 
 
 def stacked_type(kind: Type) -> Type:

@@ -105,3 +105,19 @@ def check_cohort(name: str, terms: Terms, clients: int, where: str = "") -> None
             f"{name}{f' at {where}' if where else ''} is to be of at least min_cohort={least} clients, and "
             f"{clients} take{'s' if clients == 1 else ''} part: there is no result; let more clients take part"
         )
+
+
+def no_rows(name: str, where: str, error: Exception) -> ValueError:
+    """The error for a function of the rows of all clients, which needs some, in a call without clients.
+
+    Args:
+        name: the operation that makes the rows.
+        where: the user's line.
+        error: what the function, or what has compiled it, says.
+    """
+    said = str(error).strip().splitlines()
+    return ValueError(
+        f"{name}{f' at {where}' if where else ''} has no rows, as no client takes part, and what is computed of them "
+        f"needs some ({type(error).__name__}{f': {said[0]}' if said else ''}); let clients take part, or say "
+        "min_cohort=1 there to refuse such a call before any work"
+    )

@@ -21,7 +21,7 @@ from hansa.language.computations import GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, RuntimeValue, Select, walk
 from hansa.language.local import tensors, type_of_arrays, unflatten
 from hansa.language.protected_sums import check_total
-from hansa.language.terms import check_cohort, too_few
+from hansa.language.terms import check_cohort, no_rows, too_few
 from hansa.runtimes.arguments import pack, settle, survey
 from hansa.runtimes.client_sizes import check_client_sizes
 from hansa.runtimes.columns import Room, elements
@@ -109,6 +109,7 @@ class _Call:
         self.clients = clients
         self.own = own
         self.on_node = on_node
+        self.without_rows: list[Intrinsic] = []
 
     def run(self, computation: Computation, *parts: Any) -> Any:
         """The result of a computation without parameter, of one value, or of a struct of several values."""
@@ -152,8 +153,17 @@ class _Call:
                 return self.run(node.computation, self.listed(inputs[0], argument.type, expected))
             case Intrinsic():
                 check_cohort(node.name, node.terms, self.clients, node.where)
-                return getattr(self, node.name)(node, *inputs)
+                return self.operate(node, *inputs)
         raise AssertionError(f"a node of an unknown kind: {node}")
+
+    def operate(self, node: Intrinsic, *inputs: Any) -> Any:
+        """The value of an operation. Where it fails and there is a stack of no clients, that is why."""
+        try:
+            return getattr(self, node.name)(node, *inputs)
+        except Exception as error:  # whatever a function of no rows raises
+            for stack in self.without_rows:
+                raise no_rows(stack.name, stack.where, error) from error
+            raise
 
     def pointwise(self, node: Node, function: Callable[..., Any], *inputs: Any) -> Any:
         """The function of the inputs; of each client's, if the node has a value for each."""
@@ -210,6 +220,7 @@ class _Call:
 
     def federated_stack(self, node: Intrinsic, value: Any) -> Any:
         """The clients' values, each tensor in one array."""
+        self.without_rows += [] if self.clients else [node]
         kind = node.arguments[0].type
         return _tensorwise(lambda stack: stack, _member(kind), self.at_each(value, kind))
 

@@ -118,7 +118,7 @@ class ProgramDecoder:
             whole = {"federated_collect": SequenceType(own), "federated_stack": stacked_type(own)}[operation]
             if kind != FederatedType(whole, SERVER):
                 raise ValueError(f"{kind} of all {source.type}")
-            self.known["collected", number, i] = Intrinsic(kind, operation, (source,))
+            self.known["collected", number, i] = Intrinsic(kind, operation, (source,), terms=Terms.decode(values))
 
     def _stage(self, name: str, found: dict[str, Any], outputs: list[Any]) -> list[Node]:
         """The outputs of a stage."""

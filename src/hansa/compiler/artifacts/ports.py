@@ -95,6 +95,17 @@ class AggregatePorts:
 
 
 @dataclass(frozen=True)
+class GatheredPort(Input):
+    """What the server has of all clients, each client's value by itself.
+
+    Attributes:
+        terms: what else holds for these values.
+    """
+
+    terms: Terms
+
+
+@dataclass(frozen=True)
 class ClientPorts:
     """A client stage.
 
@@ -103,14 +114,14 @@ class ClientPorts:
         inputs: what each client has: parts of the argument, its id, what it kept in earlier stages.
         aggregates: what becomes of what it gives.
         kept: what stays with it for later stages, or for the result.
-        collected: of what each client has, what the server gets as a sequence.
+        collected: of what each client has, what the server gets as a sequence or in arrays with a row for each.
     """
 
     broadcasts: tuple[Input, ...]
     inputs: tuple[Input, ...]
     aggregates: tuple[AggregatePorts, ...]
     kept: tuple[Port, ...]
-    collected: tuple[Input, ...]
+    collected: tuple[GatheredPort, ...]
 
 
 @dataclass(frozen=True)
@@ -171,7 +182,7 @@ def _client(found: dict[str, Any]) -> ClientPorts:
     for ports in (inputs, broadcasts, [*outputs, *kept], [fold.result for fold in aggregates]):
         _check_names(ports)
     own = tuple(port for port in inputs if port.source[0] != "broadcast")
-    return ClientPorts(broadcasts, own, aggregates, kept, _inputs(found["collected"]))
+    return ClientPorts(broadcasts, own, aggregates, kept, tuple(map(_gathered, found["collected"])))
 
 
 def _check_names(ports: Sequence[Port]) -> None:
@@ -200,6 +211,11 @@ def _inputs(found: Iterable[dict[str, Any]]) -> tuple[Input, ...]:
 def _input(found: dict[str, Any]) -> Input:
     port = decode_port(found)
     return Input(port.name, port.type, source(found["from"]))
+
+
+def _gathered(found: dict[str, Any]) -> GatheredPort:
+    port = _input(found)
+    return GatheredPort(port.name, port.type, port.source, Terms.decode(found))
 
 
 def source(expression: list[Any]) -> Source:

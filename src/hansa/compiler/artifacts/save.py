@@ -106,7 +106,7 @@ class ProgramEncoder:
         self._learn("kept", number, kept, encoded["kept"])
         results = [node for _, node in stage.collected]
         encoded["collected"] = [
-            {**port, "operation": node.name, "from": self._expression(source)}
+            {**port, "operation": node.name, "from": self._expression(source), **node.terms.encode()}
             for (source, node), port in zip(stage.collected, self._ports(results), strict=True)
         ]
         totals = [aggregate.node for aggregate in stage.aggregates]

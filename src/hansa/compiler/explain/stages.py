@@ -63,7 +63,7 @@ def _clients(number: int, program: Program, work: Work) -> AtClients:
     reports = [_report(fold, work) for fold in stage.aggregates]
     for source, whole in stage.collected:
         kind, into = member(source.type), whole.name.removeprefix("federated_")
-        reports.append(Report(into, name_of(source), (kind,), Bytes.of([kind])))
+        reports.append(Report(into, name_of(source), (kind,), Bytes.of([kind]), terms=whole.terms))
     for node in selects:
         receives.append(_slices(node))
         keys = node.arguments[0]

@@ -19,7 +19,7 @@ from hansa.compiler.partition import is_stacked
 from hansa.compiler.sequences import NeedsSizes
 from hansa.compiler.stacks import NeedsNumber
 from hansa.language.computation import Computation
-from hansa.language.terms import check_cohort
+from hansa.language.terms import check_cohort, no_rows
 from hansa.runtimes.arguments import Static
 from hansa.runtimes.columns import without_elements
 from hansa.runtimes.dealt import AXIS, Turns, rows_of
@@ -32,7 +32,7 @@ from hansa.runtimes.stages.ahead import ahead
 from hansa.runtimes.stages.call import Call
 from hansa.runtimes.stages.compiled import Compiled
 from hansa.runtimes.stages.devices import Devices, cohort_of
-from hansa.runtimes.stages.gathered import bytes_of_each
+from hansa.runtimes.stages.gathered import bytes_of_each, check_clients
 from hansa.runtimes.stages.schedule import schedule
 
 
@@ -223,7 +223,14 @@ class InProcessRuntime:
             )
         packed, static = self._on.pack(compiled, call.argument, call.what, turns=turns)
         self._check_sums(compiled, call.size, packed, static)
-        values = self._whole(compiled, call, turns, packed, static)
+        try:
+            values = self._whole(compiled, call, turns, packed, static)
+        except (NeedsSizes, rounds.NeedsWideSums):
+            raise
+        except Exception as error:  # whatever a function of no rows raises
+            if call.size or not compiled.stacks:
+                raise
+            raise no_rows(compiled.stacks[0].name, compiled.stacks[0].where, error) from error
         return [
             rows_of(value, turns, call.size) if is_stacked(node) else value
             for node, value in zip(compiled.outputs, values, strict=True)
@@ -251,6 +258,7 @@ class InProcessRuntime:
     def _check_sums(self, compiled: Compiled, clients: int, packed: Any, static: Static) -> None:
         """Refuses a call of too few clients, or whose protected sums might not fit, before any client works."""
         program, asked = compiled.program, list(compiled.protected.asked)
+        check_clients(program, clients)
         for fold in (fold for stage in program.clients for fold in stage.aggregates):
             check_cohort(fold.node.name, fold.terms, clients, fold.node.where)
 

@@ -16,7 +16,7 @@ from hansa.compiler.program import Program
 from hansa.compiler.stacks import StackSize
 from hansa.compiler.sums.exact import Form, exact
 from hansa.language.computation import Computation
-from hansa.language.graph import Node
+from hansa.language.graph import Intrinsic, Node
 from hansa.language.local import tensors
 from hansa.runtimes.columns import Packed, Room
 from hansa.runtimes.protected_sums import ProtectedSums
@@ -81,11 +81,12 @@ class Compiled:
 
     def stack_size(self, clients: int) -> StackSize | None:
         """How large stacks of so many clients' values are; None if there are none."""
-        return StackSize.of(clients, self.by_number) if self._has_stacks else None
+        return StackSize.of(clients, self.by_number) if self.stacks else None
 
     @cached_property
-    def _has_stacks(self) -> bool:
-        return any(is_stack(node) for stage in self.program.clients for _, node in stage.collected)
+    def stacks(self) -> list[Intrinsic]:
+        """What the server has of all clients in arrays with a row for each."""
+        return [node for stage in self.program.clients for _, node in stage.collected if is_stack(node)]
 
     @cached_property
     def at_clients(self) -> bool:

@@ -26,6 +26,7 @@ from hansa.runtimes.stages import in_order
 from hansa.runtimes.stages import round as rounds
 from hansa.runtimes.stages.compiled import Compiled
 from hansa.runtimes.stages.devices import Devices
+from hansa.runtimes.stages.gathered import check_clients, check_rows
 from hansa.runtimes.stages.place import Place, struct_of, whole_argument
 from hansa.types import Struct, StructType, to_value
 from hansa.types.mismatch import describe
@@ -136,6 +137,7 @@ class Stages:
                 f"cohort's order a dict or a struct of {listing(self.returned)}"
             )
         each = [picked(self.returned, client, f"what client {i} has") for i, client in enumerate(own)]
+        check_clients(program, len(each))
         known |= self._place.returned(values, each)
         named = by_name(values) or {}
         named |= {port.name: [client[i] for client in each] for i, port in enumerate(self.returned)}
@@ -175,7 +177,10 @@ class ServerStage:
 
         Raises:
             TypeError, ValueError: if a value is missing, or is not of its type.
+            ValueError: if there are values of fewer clients than the `min_cohort` of what has all of them.
         """
+        for node, value in zip(self._inputs, picked(self.inputs, values, "the values"), strict=True):
+            check_rows(node, value)
         outputs = list(self._outputs)
         found = self._place.compute(("server", self._number), self._inputs, values, lambda env: evaluate(outputs, env))
         return struct_of(self.outputs, found)

@@ -14,12 +14,13 @@ import numpy as np
 
 from hansa.compiler.evaluate import member
 from hansa.compiler.explain.facts import tensor_sizes
-from hansa.compiler.partition import is_stack
+from hansa.compiler.partition import is_collect, is_gathered, is_stack
 from hansa.compiler.program import ClientStage, Program
 from hansa.compiler.sequences import Stack
 from hansa.compiler.stacks import StackSize, of_clients
 from hansa.language.graph import Node
 from hansa.language.local import unflatten
+from hansa.language.terms import check_cohort
 from hansa.runtimes.dealt import Turns, rows_of
 from hansa.types.aligned import aligned
 
@@ -62,6 +63,29 @@ class Gathered:
             else:
                 found[node] = Stack(tuple(jax.tree.leaves(arrays)), np.int32(self._size))
         return found
+
+
+def check_rows(node: Node, value: Any) -> None:
+    """Checks that a value of all clients, each by itself, is of as many as there must be.
+
+    Raises:
+        ValueError: if it is of fewer.
+    """
+    if is_gathered(node) and node.terms.min_cohort is not None:
+        rows = list(value) if is_collect(node) else jax.tree.leaves(value)
+        if rows:
+            clients = len(rows) if is_collect(node) else np.shape(rows[0])[0]
+            check_cohort(node.name, node.terms, clients, node.where)
+
+
+def check_clients(program: Program, clients: int) -> None:
+    """Checks that so many clients are enough for all that the server has of each.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    for node in (node for stage in program.clients for _, node in stage.collected):
+        check_cohort(node.name, node.terms, clients, node.where)
 
 
 def has_all(program: Program) -> bool:
