@@ -11,7 +11,7 @@ import pytest
 
 import hansa
 
-LAZY = ["hansa", *(f"hansa.{part}" for part in hansa._PARTS), "hansa.models"]
+LAZY = ["hansa", *(f"hansa.{part}" for part in hansa._PARTS), "hansa.aggregators.codecs", "hansa.models"]
 
 
 @pytest.mark.parametrize("package", LAZY)

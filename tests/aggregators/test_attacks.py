@@ -23,6 +23,8 @@ RULES = {
     "trimmed_mean": aggregators.trimmed_mean(0.2),
     "krum": aggregators.krum(1),
     "multi_krum": aggregators.multi_krum(1, 3),
+    "bulyan": aggregators.bulyan(1),
+    "excluding": aggregators.excluding(bound=4.0, quantile=0.9),
 }
 
 
@@ -30,7 +32,12 @@ def of_round(aggregation: Any, values: list[Any], weights: list[float]) -> Any:
     return aggregation.next(aggregation.initialize(), values, weights)
 
 
-@pytest.mark.parametrize("name", RULES)
+QUICK = ("clipping", "bulyan")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in RULES]
+)
 def test_one_client_of_five_does_not_spoil_a_robust_rule(name: str) -> None:
     aggregation = RULES[name]("float32[2]")
     for kind, bad in BAD.items():

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = [
     "hansa",
     "hansa.aggregators",
+    "hansa.aggregators.codecs",
     "hansa.analytics",
     "hansa.learning",
     "hansa.program",

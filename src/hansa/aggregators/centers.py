@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from hansa.aggregators.aggregation import Aggregation
-from hansa.aggregators.factory import Factory, check_floats, check_number, check_whole
+from hansa.aggregators.checks import check_floats, check_number, check_whole
+from hansa.aggregators.factory import Factory
 from hansa.aggregators.norms import at_least_single, norm
 from hansa.aggregators.writing import counted, stateless
 from hansa.language import intrinsics as on

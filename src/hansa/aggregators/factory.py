@@ -1,4 +1,4 @@
-"""`Factory`: a rule that makes an aggregation for each type of value; and checks of what rules are made with."""
+"""`Factory`: a rule that makes an aggregation for each type of value."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 
 from hansa._tracebacks import boundaries
 from hansa.aggregators.aggregation import Aggregation
-from hansa.types import Type, tensor_leaves, to_type
-from hansa.types.dtypes import kind as dtype_kind
+from hansa.types import Type, to_type
 
 
 @boundaries
@@ -70,26 +69,3 @@ def check_factory(inner: object, what: str) -> Factory:
     raise TypeError(
         f"{what} takes in another rule, such as hansa.aggregators.mean(), found {inner!r}; give numbers by name"
     )
-
-
-def check_number(what: str, value: object, *, above: float | None = None, below: float | None = None) -> float:
-    """A finite number strictly between two."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
-    if good and (above is None or value > above) and (below is None or value < below):  # type: ignore[operator]
-        return float(value)  # type: ignore[arg-type]
-    limits = [f"{word} {limit:g}" for word, limit in (("above", above), ("below", below)) if limit is not None]
-    raise ValueError(f"{what} must be a number {' and '.join(limits)}, found {value!r}")
-
-
-def check_whole(what: str, value: object, least: int) -> int:
-    """An integer that is not less than another."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
-        return value
-    raise ValueError(f"{what} must be an integer of at least {least}, found {value!r}")
-
-
-def check_floats(what: str, kind: Type) -> None:
-    """Checks that a type has tensors of a float dtype only."""
-    for leaf in tensor_leaves(kind):
-        if dtype_kind(leaf.dtype) != "float":
-            raise TypeError(f"{what} takes tensors of float dtypes, found {leaf} in {kind}; cast it at the clients")

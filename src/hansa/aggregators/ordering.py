@@ -8,11 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hansa.aggregators.aggregation import Aggregation
-from hansa.aggregators.factory import Factory, check_floats
-from hansa.aggregators.writing import of_all
-from hansa.language.tracing import jax_computation
-from hansa.types import Type
+from hansa.aggregators.factory import Factory
+from hansa.aggregators.rows import OfRows
 
 
 def median() -> Factory:
@@ -72,23 +69,17 @@ def trimmed_mean(share: float = 0.1) -> Factory:
 def _by_rank(name: str, of_ordered: Callable[[Any, Any, Any], Any], settings: dict[str, object]) -> Factory:
     """The rule that is a function of a tensor's values in their order, of their ranks, and of how many count."""
 
-    def create(value: Type, weight: Type) -> Aggregation:
-        check_floats(name, value)
+    def rule(rows: Any) -> Any:
+        there = rows.one > 0
+        number = rows.one.sum()
 
-        @jax_computation
-        def rule(rows: Any) -> Any:
-            there = rows.one > 0
-            number = rows.one.sum()
+        def of_tensor(values: Any) -> Any:
+            ones = (1,) * (values.ndim - 1)
+            # Who is left out is at the end: NaN comes after all numbers.
+            ordered = jnp.sort(jnp.where(there.reshape(-1, *ones), values, jnp.nan), 0)
+            rank = jnp.arange(values.shape[0]).reshape(-1, *ones)
+            return of_ordered(ordered, rank, number).astype(values.dtype)
 
-            def of_tensor(values: Any) -> Any:
-                ones = (1,) * (values.ndim - 1)
-                # Who is left out is at the end: NaN comes after all numbers.
-                ordered = jnp.sort(jnp.where(there.reshape(-1, *ones), values, jnp.nan), 0)
-                rank = jnp.arange(values.shape[0]).reshape(-1, *ones)
-                return of_ordered(ordered, rank, number).astype(values.dtype)
+        return jax.tree.map(of_tensor, rows.value)
 
-            return jax.tree.map(of_tensor, rows.value)
-
-        return of_all(rule, value, weight)
-
-    return Factory(name, create, settings)
+    return OfRows(name, rule, settings)

@@ -13,8 +13,6 @@ from hansa.aggregators.norms import is_finite
 from hansa.aggregators.states import nothing, taken
 from hansa.language import intrinsics as on
 from hansa.language.computation import Computation
-from hansa.language.computations import PolymorphicComputation
-from hansa.language.each import federated_stack
 from hansa.language.tracing import federated_computation, jax_computation
 from hansa.templates import MeasuredOutput
 from hansa.types import CLIENTS, FederatedType, TensorType, Type
@@ -43,17 +41,6 @@ def stateless(step: Callable[[Any, Any], Any], value: Type, weight: Type) -> Agg
     return aggregation(
         none, lambda state, values, weights: MeasuredOutput(state, step(values, weights), nothing()), value, weight
     )
-
-
-def of_all(rule: Computation | PolymorphicComputation, value: Type, weight: Type) -> Aggregation:
-    """An aggregation by a function of all clients' values at once: `<value,one>`, in rows, as `counted` makes them."""
-
-    def step(values: Any, weights: Any) -> Any:
-        of_each = counted(values, weights, any_number=True)
-        rows = federated_stack(on.federated_zip({"value": of_each.value, "one": of_each.one}))
-        return on.federated_map(rule, rows)
-
-    return stateless(step, value, weight)
 
 
 def counted(value: Any, weight: Any, *, any_number: bool = False) -> Any:
