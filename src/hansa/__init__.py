@@ -12,6 +12,7 @@ if _TYPE_CHECKING:
     from hansa import aggregators as aggregators
     from hansa import analytics as analytics
     from hansa import learning as learning
+    from hansa import network as network
     from hansa import program as program
     from hansa import simulation as simulation
     from hansa import templates as templates
@@ -134,7 +135,7 @@ _HOMES = {
     "hansa.types.client_values": ("ClientValues",),
     "hansa.types.elsewhere": ("Elsewhere",),
 }
-_PARTS = ("aggregators", "analytics", "learning", "program", "simulation", "templates", "types", "utils")
+_PARTS = ("aggregators", "analytics", "learning", "network", "program", "simulation", "templates", "types", "utils")
 
 _setup.prepare()
 

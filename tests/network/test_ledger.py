@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sqlite3
+from dataclasses import dataclass
 
 import pytest
 
@@ -17,6 +18,7 @@ from hansa.network.schema import NewerLedgerError
 from hansa.network.spool import Spool
 from hansa.network.tasks import Outcome, PhaseKey, RoundTerms, Selected, Status
 
+D0, D1, D2 = (f"d-{i}" * 1 + f"{i}" * 15 for i in range(3))
 KEY = PhaseKey("run", 1, 1, "round", 0, 0)
 TERMS = RoundTerms(2, 1, 100.0, 10.0)
 
@@ -38,11 +40,18 @@ class DyingDisk(Disk):
             raise Dead(point)
 
 
+@dataclass
+class Certificate:
+    fingerprint: str
+
+
+def enrol(registry, secret, client_id, key):
+    return registry.enrol(secret, client_id, key, lambda name: Certificate(f"of {name}"))[0]
+
+
 def enrolled(ledger, *clients):
     registry = Registry(ledger)
-    return [
-        registry.enrol(registry.invite(client), None, f"d{i}", f"fingerprint {i}") for i, client in enumerate(clients)
-    ]
+    return [enrol(registry, registry.invite(client), None, f"{i}" * 16) for i, client in enumerate(clients)]
 
 
 def cohort_of(devices):
@@ -61,7 +70,7 @@ def test_a_phase_is_found_as_far_as_it_has_got(ledger):
     assert ledger.find_phase(KEY) is None
     opened = ledger.open_phase(KEY, "program", ["sent"], TERMS, cohort).result()
     phase = opened.phase
-    for event in (rounds.Asked("d0"), rounds.Stored("d1", "abc", 3), rounds.Ended("d2", Outcome.CRASHED, "why")):
+    for event in (rounds.Asked(D0), rounds.Stored(D1, "abc", 3), rounds.Ended(D2, Outcome.CRASHED, "why")):
         phase, actions = rounds.step(phase, event)
         for action in actions:
             if (done := ledger.carry_out(opened.id, action, b"xyz")) is not None:
@@ -71,19 +80,19 @@ def test_a_phase_is_found_as_far_as_it_has_got(ledger):
     assert [task.outcome for task in found.phase.tasks.values()] == [None, Outcome.COUNTED, Outcome.CRASHED]
     assert [task.taken for task in found.phase.tasks.values()] == [True, True, True]
     assert [task.selected for task in found.phase.tasks.values()] == cohort
-    assert ledger.contribution(opened.id, "d1") == b"xyz"
-    assert ledger.find_task(KEY.task_id("d2"), "d2").reason == "why"
-    assert ledger.find_task(KEY.task_id("d2"), "d1") is None
+    assert ledger.contribution(opened.id, D1) == b"xyz"
+    assert ledger.find_task(KEY.task_id(D2), D2).reason == "why"
+    assert ledger.find_task(KEY.task_id(D2), D1) is None
 
 
 def test_an_outcome_is_never_written_over(ledger):
     opened = ledger.open_phase(KEY, "p", [], TERMS, cohort_of(enrolled(ledger, "ann"))).result()
-    _, (save, *_) = rounds.step(opened.phase, rounds.Stored("d0", "abc", 3))
+    _, (save, *_) = rounds.step(opened.phase, rounds.Stored(D0, "abc", 3))
     ledger.carry_out(opened.id, save).result()
-    _, (other, *_) = rounds.step(opened.phase, rounds.Ended("d0", Outcome.CRASHED, "late"))
-    with pytest.raises(RuntimeError, match="the task of 'd0' has ended before"):
+    _, (other, *_) = rounds.step(opened.phase, rounds.Ended(D0, Outcome.CRASHED, "late"))
+    with pytest.raises(RuntimeError, match=r"the task of 'd-0+' has ended before"):
         ledger.carry_out(opened.id, other).result()
-    assert ledger.find_phase(KEY).phase.tasks["d0"].outcome is Outcome.COUNTED
+    assert ledger.find_phase(KEY).phase.tasks[D0].outcome is Outcome.COUNTED
 
 
 def test_a_phase_is_begun_once(ledger):
@@ -124,20 +133,20 @@ def test_tokens_are_used_up_expire_and_may_be_of_one_client(ledger):
     now = [1000.0]
     registry = Registry(ledger, clock=lambda: now[0])
     mine, any_two = registry.invite("ann"), registry.invite(uses=2, seconds=60.0)
-    assert registry.enrol(mine, "somebody else", "a", "f").client_id == "ann"
+    assert enrol(registry, mine, "somebody else", "a" * 16).client_id == "ann"
     with pytest.raises(EnrolmentError, match="was used"):
-        registry.enrol(mine, None, "b", "f")
+        enrol(registry, mine, None, "b" * 16)
     with pytest.raises(EnrolmentError, match="unknown"):
-        registry.enrol("guessed", "bo", "b", "f")
+        enrol(registry, "guessed", "bo", "b" * 16)
     with pytest.raises(EnrolmentError, match="does not say whose device"):
-        registry.enrol(any_two, None, "b", "f")
-    with pytest.raises(EnrolmentError, match="client 'ann' has a device already, 'a'"):
-        registry.enrol(any_two, "ann", "b", "f")
-    assert registry.enrol(any_two, 7, "b", "f").number == 7
+        enrol(registry, any_two, None, "b" * 16)
+    with pytest.raises(EnrolmentError, match="client 'ann' has a device already, 'd-aaaa"):
+        enrol(registry, any_two, "ann", "b" * 16)
+    assert enrol(registry, any_two, 7, "b" * 16).number == 7
     now[0] += 61
     with pytest.raises(EnrolmentError, match="has expired"):
-        registry.enrol(any_two, "7", "c", "f")
-    assert [device.name for device in registry.devices()] == ["a", "b"]
+        enrol(registry, any_two, "7", "c" * 16)
+    assert [device.name for device in registry.devices()] == [f"d-{letter * 16}" for letter in "ab"]
 
 
 def test_three_invalid_contributions_one_after_another_put_a_device_in_quarantine(ledger):
@@ -146,7 +155,7 @@ def test_three_invalid_contributions_one_after_another_put_a_device_in_quarantin
     for number, kind in enumerate(outcomes):
         key = PhaseKey("run", number, 1, "round", 0, 0)
         opened = ledger.open_phase(key, "p", [], TERMS, cohort).result()
-        event = rounds.Stored("d0", "x", 1) if kind == "good" else rounds.Ended("d0", Outcome.INVALID, "NaN")
+        event = rounds.Stored(D0, "x", 1) if kind == "good" else rounds.Ended(D0, Outcome.INVALID, "NaN")
         assert not registry.devices()[0].quarantined
         ledger.carry_out(opened.id, rounds.step(opened.phase, event)[1][0]).result()
     assert registry.devices()[0].quarantined
@@ -189,7 +198,7 @@ def contribute(folder, disk, acknowledged):
             found = ledger.open_phase(KEY, "p", [], TERMS, cohort_of(devices)).result()
         spool.open_phase(KEY)
         phase, _ = rounds.step(found.phase, rounds.Passed(0))
-        for device, data in (("d0", b"large" * 1000), ("d1", b"small"), ("d2", b"other" * 1000)):
+        for device, data in ((D0, b"large" * 1000), (D1, b"small"), (D2, b"other" * 1000)):
             digest = hashlib.sha256(data).hexdigest()
             small = len(data) < 100
             if phase.tasks[device].outcome is None and not small:
@@ -219,7 +228,7 @@ def test_a_death_at_any_durable_step_loses_and_repeats_nothing(tmp_path):
     disk = DyingDisk(10**9)
     shutil.copytree(whole, tmp_path / "undisturbed")
     expected, phase = contribute(tmp_path / "undisturbed", disk, {})
-    assert phase.status is Status.CLOSING and sorted(expected) == ["d0", "d1"]
+    assert phase.status is Status.CLOSING and sorted(expected) == [D0, D1]
     steps = disk.steps
     assert steps >= 15
     for step in range(steps):
@@ -230,5 +239,5 @@ def test_a_death_at_any_durable_step_loses_and_repeats_nothing(tmp_path):
         found, phase = contribute(folder, Disk(), acknowledged)
         assert found == expected
         assert {device: task.outcome for device, task in phase.tasks.items()} == {
-            "d0": Outcome.COUNTED, "d1": Outcome.COUNTED, "d2": Outcome.OFFLINE
+            D0: Outcome.COUNTED, D1: Outcome.COUNTED, D2: Outcome.OFFLINE
         }  # fmt: skip

@@ -184,6 +184,38 @@ class Ledger:
         task: Task | None = self.ask(question)
         return task
 
+    def outcomes(self, run: str | None, round_number: int | None) -> list[dict[str, Any]]:
+        """How tasks have ended, the oldest phase first; of one run and of one round, if these are given."""
+        names = [
+            "run",
+            "round",
+            "attempt",
+            "part",
+            "call",
+            "stage",
+            "phase",
+            "device",
+            "client_id",
+            "outcome",
+            "reason",
+            "bytes",
+            "digest",
+            "seconds",
+        ]
+
+        def question(database: sqlite3.Connection) -> list[dict[str, Any]]:
+            found = database.execute(
+                "SELECT run, round, attempt, part, call, stage, phase, device, client_id, outcome, reason, bytes,"
+                " digest, at - opened FROM phases JOIN tasks ON phase_id = id"
+                " WHERE (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR round = ?2) ORDER BY id, position",
+                (run, round_number),
+            )
+            rows = [dict(zip(names, row, strict=True)) for row in found]
+            return [{**row, "client_id": decode_client(row["client_id"])} for row in rows]
+
+        rows: list[dict[str, Any]] = self.ask(question)
+        return rows
+
     def forget_before(self, key: PhaseKey) -> list[PhaseKey]:
         """Drops the contributions of a run's earlier rounds and attempts, whose results are in a checkpoint by then.
 

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from hansa.network.ledger import Ledger, noted
 from hansa.network.tasks import decode_client, encode_client
@@ -15,6 +16,18 @@ from hansa.types.identities import ClientId, distinct, number_among
 
 MOST_STRIKES = 3
 """Invalid contributions one after another, with which a device is not asked any more."""
+
+
+class Certified(Protocol):
+    """What a device is given."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate, in hexadecimal digits."""
+        ...
+
+
+T = TypeVar("T", bound=Certified)
 
 
 class EnrolmentError(Exception):
@@ -30,6 +43,7 @@ class Device:
         client_id: whose data it has.
         number: that client's number.
         fingerprint: SHA-256 of its certificate, in hexadecimal digits.
+        next_fingerprint: of the one that it was given last, until it comes with it; either is right.
         revoked: whether it may not come any more.
         strikes: its invalid contributions, one after another.
         quarantined: whether it is not asked any more.
@@ -39,9 +53,15 @@ class Device:
     client_id: ClientId
     number: int
     fingerprint: str
+    next_fingerprint: str | None = None
     revoked: bool = False
     strikes: int = 0
     quarantined: bool = False
+
+    @property
+    def may_be_asked(self) -> bool:
+        """Whether it is given tasks."""
+        return not (self.revoked or self.quarantined)
 
 
 class Registry:
@@ -89,22 +109,32 @@ class Registry:
         self._ledger.writer.write(change).result()
         return secret
 
-    def enrol(self, secret: str, client_id: ClientId | None, name: str, fingerprint: str) -> Device:
-        """Enrols a device that has a token, which is used up by it.
+    def enrol(self, secret: str, client_id: ClientId | None, key: str, sign: Callable[[str], T]) -> tuple[Device, T]:
+        """Enrols a device that has a token, which is used up by it. It may ask again, with the same key.
 
         Args:
             secret: the token's secret.
             client_id: whose data it has, where the token does not say it.
-            name: what it is called.
-            fingerprint: of the certificate that it is given.
+            key: SHA-256 of its public key, in hexadecimal digits.
+            sign: makes a certificate for a name, with an attribute `fingerprint`.
+
+        Returns:
+            The device, and its certificate.
 
         Raises:
             EnrolmentError: if there is no such token, it is used up or has expired, or the client has a device.
         """
 
-        def change(database: sqlite3.Connection) -> Device:
+        token = _digest(secret)
+
+        def change(database: sqlite3.Connection) -> tuple[Device, T]:
+            again = database.execute(
+                "SELECT name FROM devices WHERE token=? AND key=? AND revoked IS NULL", (token, key)
+            ).fetchone()
+            if again is not None:
+                return _again(database, again[0], sign)
             row = database.execute(
-                "SELECT client_id, uses_left, expires FROM tokens WHERE digest=?", (_digest(secret),)
+                "SELECT client_id, uses_left, expires FROM tokens WHERE digest=?", (token,)
             ).fetchone()
             if row is None or row[1] < 1:
                 raise EnrolmentError("the token is unknown, or was used: ask the operator for another one")
@@ -119,29 +149,44 @@ class Registry:
                 if other.client_id == owner and type(other.client_id) is type(owner):
                     raise EnrolmentError(f"client {owner!r} has a device already, {other.name!r}")
             number = number_among(owner, {other.number for other in known})
-            now = self._clock()
-            database.execute("UPDATE tokens SET uses_left=uses_left-1 WHERE digest=?", (_digest(secret),))
+            now, name = self._clock(), f"d-{key[:16]}"
+            if any(other.name == name for other in known):
+                raise EnrolmentError("a device with this key is enrolled: a device has a key of its own")
+            certificate = sign(name)
+            database.execute("UPDATE tokens SET uses_left=uses_left-1 WHERE digest=?", (token,))
             database.execute(
-                "INSERT INTO devices (name, client_id, number, fingerprint, enrolled) VALUES (?,?,?,?,?)",
-                (name, encode_client(owner), number, fingerprint, now),
+                "INSERT INTO devices (name, client_id, number, fingerprint, token, key, enrolled)"
+                " VALUES (?,?,?,?,?,?,?)",
+                (name, encode_client(owner), number, certificate.fingerprint, token, key, now),
             )
-            noted(database, now, name, f"enrolled for client {owner!r} with certificate {fingerprint}")
-            return Device(name, owner, number, fingerprint)
+            noted(database, now, name, f"enrolled for client {owner!r} with certificate {certificate.fingerprint}")
+            return Device(name, owner, number, certificate.fingerprint), certificate
 
         return self._ledger.writer.write(change).result()
 
     def renew(self, name: str, fingerprint: str) -> None:
-        """From now on the device has another certificate, and the one before is of no use."""
+        """The device is given another certificate; the one before is right until it comes with the new one.
 
-        def change(database: sqlite3.Connection) -> None:
-            done = database.execute(
-                "UPDATE devices SET fingerprint=? WHERE name=? AND revoked IS NULL", (fingerprint, name)
+        Raises:
+            EnrolmentError: if there is no such device, or it was revoked.
+        """
+        self._of_certificate(name, "next_fingerprint=?", (fingerprint,), f"was given the certificate {fingerprint}")
+
+    def came_with_next(self, name: str) -> None:
+        """The device has come with its new certificate, and the one before is of no use any more."""
+        change = "fingerprint=next_fingerprint, next_fingerprint=NULL"
+        self._of_certificate(name, change, (), "uses its new certificate")
+
+    def _of_certificate(self, name: str, change: str, values: tuple[str, ...], what: str) -> None:
+        def write(database: sqlite3.Connection) -> None:
+            found = database.execute(
+                f"UPDATE devices SET {change} WHERE name=? AND revoked IS NULL", (*values, name)
             ).rowcount
-            if not done:
+            if not found:
                 raise EnrolmentError(f"there is no device {name!r}, or it was revoked")
-            noted(database, self._clock(), name, f"renewed its certificate: {fingerprint}")
+            noted(database, self._clock(), name, what)
 
-        self._ledger.writer.write(change).result()
+        self._ledger.writer.write(write).result()
 
     def revoke(self, name: str) -> None:
         """The device may not come any more. Its client's number is never given to another.
@@ -169,9 +214,17 @@ class Registry:
         self._ledger.writer.write(change).result()
 
 
+def _again(database: sqlite3.Connection, name: str, sign: Callable[[str], T]) -> tuple[Device, T]:
+    """Another certificate for a device that has not had the answer."""
+    certificate = sign(name)
+    database.execute("UPDATE devices SET fingerprint=? WHERE name=?", (certificate.fingerprint, name))
+    return next(device for device in _devices(database) if device.name == name), certificate
+
+
 def _devices(database: sqlite3.Connection) -> list[Device]:
     rows = database.execute(
-        "SELECT name, client_id, number, fingerprint, revoked, strikes, quarantined FROM devices ORDER BY rowid"
+        "SELECT name, client_id, number, fingerprint, next_fingerprint, revoked, strikes, quarantined FROM devices"
+        " ORDER BY rowid"
     )
     return [
         Device(
@@ -179,11 +232,12 @@ def _devices(database: sqlite3.Connection) -> list[Device]:
             decode_client(client),
             number,
             fingerprint,
+            coming,
             revoked is not None,
             strikes,
             quarantined is not None or strikes >= MOST_STRIKES,
         )
-        for name, client, number, fingerprint, revoked, strikes, quarantined in rows
+        for name, client, number, fingerprint, coming, revoked, strikes, quarantined in rows
     ]
 
 

@@ -13,6 +13,9 @@ CREATE TABLE devices (
     client_id TEXT NOT NULL UNIQUE,          -- as JSON: a string and an integer are two clients
     number INTEGER NOT NULL UNIQUE,          -- of the client; never given to another
     fingerprint TEXT NOT NULL,               -- SHA-256 of the certificate that it has now
+    next_fingerprint TEXT,                   -- of the one that it was given, and has not used yet
+    token TEXT NOT NULL,                     -- digest of the token that it was enrolled with
+    key TEXT NOT NULL,                       -- SHA-256 of its public key then
     enrolled REAL NOT NULL,                  -- times are seconds since 1970
     revoked REAL,
     quarantined REAL,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from hansa._tracebacks import boundaries
 from hansa.simulation import _cohorts
 from hansa.simulation._columns import joined
+from hansa.simulation._given import given
 from hansa.simulation._identities import IdentityIndex
 from hansa.simulation._sources import Source
 from hansa.simulation._steps import Arrays, Sizes
@@ -184,6 +185,19 @@ class Population:
         """
         epochs = self._source.epochs(self._index[client_id], _round(round_number), self._epochs)
         return dict(epochs[0]) if self._epochs == 1 else joined(epochs, [client_id] * len(epochs), self.example_type)
+
+    def own_arrays(self, client_id: ClientId) -> Arrays:
+        """One client's arrays as the population was given them, before all steps: what `DataPlan.batches` takes.
+
+        Raises:
+            KeyError: if there is no such client.
+
+        Examples:
+            >>> first = data.take(2)
+            >>> first.client(3)["y"].shape, first.own_arrays(3)["y"].shape
+            ((2,), (180,))
+        """
+        return dict(given(self._source, self._index[client_id]))
 
     def centralized(self) -> Arrays:
         """All clients' examples, each once, one client after another, as for evaluation; `repeat` takes no part.

@@ -60,6 +60,8 @@ class DeviceStage:
         inputs: what the client has: parts of the argument, its id, what it kept in earlier stages.
         contributions: what it gives, by aggregate.
         kept: what stays with it for later stages.
+        computation: from a struct of `broadcasts` and `values` to one of `contributions` and `kept`, for whoever runs
+            it in another way than `work`.
 
     Examples:
         >>> @hansa.federated_computation("{float32}@CLIENTS", "float32@SERVER")
@@ -92,7 +94,7 @@ class DeviceStage:
             for part in parts
         )
         self.kept = tuple(given)
-        self._computation = self._graph()
+        self.computation = self._graph()
         self._functions.looked_at()
 
     def _graph(self) -> GraphComputation:
@@ -132,7 +134,7 @@ class DeviceStage:
             TypeError, ValueError: if a value is missing, or is not of the type.
         """
         with runtime(default_runtime()):
-            result: Struct = self._computation(self._argument(broadcasts, values))
+            result: Struct = self.computation(self._argument(broadcasts, values))
         return result
 
     def _argument(self, broadcasts: Any, values: Any) -> Struct:
@@ -188,7 +190,7 @@ class DeviceStage:
         sent = [_stand_in(port, broadcasts or {}) for port in self.broadcasts]
         prepare = getattr(default_runtime(), "prepare", None)
         if prepare is not None:
-            prepare(self._computation, self._argument(sent, own))
+            prepare(self.computation, self._argument(sent, own))
 
     def _own(self, data: Any) -> Mapping[str, Any]:
         """What is given to prepare for, by the names of inputs."""
@@ -213,7 +215,7 @@ class DeviceStage:
         return {"kind": KIND, "stage": {**self._found, "function": {"entry": entry, "constants": constants}}}
 
     def __repr__(self) -> str:
-        return f"<DeviceStage {self.name}: {self._computation.type_signature}>"
+        return f"<DeviceStage {self.name}: {self.computation.type_signature}>"
 
 
 def client_stage(program: dict[str, Any], number: int, reader: Reader) -> DeviceStage:

@@ -1,0 +1,372 @@
+"""The coordinator without its sockets: who is there, which phases are open, and what is told to whom.
+
+It carries out what the state machine says (`hansa.network.rounds`), in its order. All of its methods that are
+coroutines run in one event loop; the caller of a computation has a thread of its own, and is shown phases, which never
+change, by `Watched`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hansa.network import rounds
+from hansa.network.blobs import Blobs
+from hansa.network.boundary import Boundary
+from hansa.network.durable import Bytes, Disk
+from hansa.network.ledger import Ledger, OpenedPhase
+from hansa.network.orders import Order, Sent
+from hansa.network.registry import MOST_STRIKES, Device, Registry
+from hansa.network.spool import Spool
+from hansa.network.tasks import Outcome, PhaseKey, RoundTerms, Selected, Status, Task
+
+_LONGEST_TICK = 2.0
+"""Seconds that a phase's time goes on at once: who was stopped for longer was down."""
+
+WINDOW = 60.0
+"""Seconds after its last poll in which a device is there."""
+
+
+class CoordinatorError(Exception):
+    """The coordinator cannot go on. The message says why."""
+
+
+@dataclass(frozen=True)
+class PhaseWork:
+    """What devices do in a phase, which is the same for all of them.
+
+    Attributes:
+        computation: the computation's name.
+        program: the digest of the stage's file.
+        program_size: its bytes.
+        sent: what devices are sent.
+        inputs: see `Order`.
+        plan: see `Order`.
+        boundary: the checks of what they give.
+        unprotected: see `Order`.
+    """
+
+    computation: str
+    program: str
+    program_size: int
+    sent: tuple[Sent, ...]
+    inputs: tuple[tuple[Any, ...], ...]
+    plan: Mapping[str, Any] | None
+    boundary: Boundary
+    unprotected: bool
+
+
+class Watched:
+    """A phase as one thread shows it to another: whoever waits for the next one sees the newest.
+
+    Args:
+        phase: the first.
+    """
+
+    def __init__(self, phase: rounds.Phase) -> None:
+        self._phase, self._changed = phase, threading.Condition()
+        self._error: BaseException | None = None
+
+    def show(self, phase: rounds.Phase) -> None:
+        """Another phase is the newest."""
+        with self._changed:
+            self._phase = phase
+            self._changed.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Whoever waits has an error."""
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
+
+    def after(self, seen: rounds.Phase | None, seconds: float = 0.5) -> rounds.Phase:
+        """The newest phase, if it is another than was seen last; else the same after some seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._phase is not seen or self._error is not None, seconds)
+            if self._error is not None:
+                raise CoordinatorError(f"the coordinator cannot go on: {self._error}") from self._error
+            return self._phase
+
+
+@dataclass
+class Running:
+    """A phase that is open, or was cut and is not yet committed.
+
+    Attributes:
+        opened: as it is in the ledger.
+        work: what devices do in it.
+        phase: as far as it has got.
+        watched: where the caller sees it.
+        small: small contributions, by device; larger ones are in the spool.
+        busy: who is sending something right now.
+    """
+
+    opened: OpenedPhase
+    work: PhaseWork
+    phase: rounds.Phase
+    watched: Watched
+    small: dict[str, bytes] = field(default_factory=dict)
+    busy: set[str] = field(default_factory=set)
+
+    @property
+    def key(self) -> PhaseKey:
+        """Which phase it is."""
+        return self.opened.key
+
+
+class Coordinator:
+    """The coordinator of a folder.
+
+    Args:
+        folder: where its ledger, spool and blobs lie.
+        disk: the disk.
+        clock: seconds that only grow.
+
+    Attributes:
+        ledger: what it must not forget.
+        registry: who is enrolled.
+        blobs: what it sends.
+        spool: what it was sent.
+        failed: why it cannot go on; None as long as it can.
+    """
+
+    def __init__(self, folder: Path, disk: Disk | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        disk = disk or Disk()
+        self.ledger = Ledger(folder, disk)
+        self.registry = Registry(self.ledger)
+        self.blobs, self.spool = Blobs(folder / "blobs", disk), Spool(folder / "spool", disk)
+        self.failed: BaseException | None = None
+        self._clock, self._ticked = clock, clock()
+        self._devices = {device.name: device for device in self.registry.devices()}
+        self._seen: dict[str, float] = {}
+        self._waiting: dict[str, asyncio.Event] = {}
+        self._running: dict[PhaseKey, Running] = {}
+        self._tasks: dict[str, Running] = {}
+
+    def close(self) -> None:
+        """Writes what waits, and gives the folder up."""
+        self.ledger.close()
+
+    # Who is there: called from any thread.
+
+    def devices(self) -> list[Device]:
+        """All devices that are enrolled, in order."""
+        return list(self._devices.values())
+
+    def refresh(self) -> None:
+        """Takes who is enrolled from the ledger."""
+        self._devices = {device.name: device for device in self.registry.devices()}
+
+    def there(self) -> list[Device]:
+        """The devices that may be asked and were heard of lately, in order."""
+        since = self._clock() - WINDOW
+        seen = dict(self._seen)
+        return [device for device in self.devices() if device.may_be_asked and seen.get(device.name, since) > since]
+
+    def known(self, name: str, fingerprint: str) -> Device | None:
+        """The device of a certificate; None if it is none's, or the device was revoked."""
+        device = self._devices.get(name)
+        if device is None or device.revoked or fingerprint not in (device.fingerprint, device.next_fingerprint):
+            return None
+        return device
+
+    def publish(self, program: bytes, values: Sequence[tuple[str, Sequence[Bytes]]]) -> tuple[str, tuple[Sent, ...]]:
+        """Makes blobs of a stage and of what is sent with it, and removes those that no phase needs any more.
+
+        Returns:
+            The digest of the stage, and what is sent.
+        """
+        digest = self.blobs.put([program])
+        sent = tuple(Sent(name, self.blobs.put(pieces), sum(map(len, pieces))) for name, pieces in values)
+        works = [running.work for running in list(self._running.values())]
+        needed = {digest, *(each.digest for each in sent), *(work.program for work in works)}
+        self.blobs.keep(needed | {each.digest for work in works for each in work.sent})
+        return digest, sent
+
+    # Phases: called in the event loop.
+
+    async def open(self, key: PhaseKey, work: PhaseWork, terms: RoundTerms, cohort: Sequence[Selected]) -> Running:
+        """Begins a phase, or goes on with it if it is in the ledger.
+
+        Raises:
+            CoordinatorError: if it was begun with another program or other values.
+        """
+        sent = tuple(each.digest for each in work.sent)
+        found = await self._in_thread(self.ledger.find_phase, key)
+        if found is None:
+            await self._in_thread(self.spool.open_phase, key)
+            found = await asyncio.wrap_future(self.ledger.open_phase(key, work.program, sent, terms, cohort))
+        elif found.program != work.program or found.sent != sent:
+            raise CoordinatorError(
+                f"the phase {key.text} was begun with another program, or other values: what they are made of is not "
+                "reproducible, or has changed; begin another run"
+            )
+        else:
+            await self._in_thread(self.spool.open_phase, key)
+        running = Running(found, work, found.phase, Watched(found.phase))
+        self._running[key] = running
+        self._tasks.update({key.task_id(device): running for device in found.phase.tasks})
+        await self.happened(running, rounds.Passed(0.0))
+        for device in found.phase.tasks:
+            self._wake(device)
+        return running
+
+    async def end(self, running: Running) -> None:
+        """The result was given."""
+        await self.happened(running, rounds.Committed())
+        self._forget(running)
+
+    async def leave(self, running: Running, for_ever: bool) -> None:
+        """The caller has gone.
+
+        Args:
+            running: the phase.
+            for_ever: whether nobody comes to go on with it.
+        """
+        if for_ever and self.failed is None:
+            await self.happened(running, rounds.GivenUp("the caller has gone"))
+        self._forget(running)
+
+    def _forget(self, running: Running) -> None:
+        self._running.pop(running.key, None)
+        for device in running.phase.tasks:
+            self._tasks.pop(running.key.task_id(device), None)
+
+    async def happened(
+        self, running: Running, event: rounds.Event, data: bytes | None = None
+    ) -> rounds.Give | rounds.Answer | None:
+        """Tells the machine, and carries out what it says; gives what the device is told, when that may be told."""
+        if self.failed is not None:
+            raise CoordinatorError(f"the coordinator cannot go on: {self.failed}")
+        phase, actions = rounds.step(running.phase, event)
+        running.phase = phase
+        saves: list[Future[None]] = []
+        told: rounds.Give | rounds.Answer | None = None
+        for action in actions:
+            if (saving := self.ledger.carry_out(running.opened.id, action, data)) is not None:
+                saves.append(saving)
+            match action:
+                case rounds.SaveTask(task):
+                    self._count_strikes(task)
+                    if data is not None and task.outcome is Outcome.COUNTED:
+                        running.small[task.selected.device] = data
+                case rounds.Give() | rounds.Answer():
+                    told = action
+        if isinstance(told, rounds.Answer) and told.outcome is not None and not saves:
+            saves.append(self.ledger.writer.flushed())  # of the request before, which had no answer
+        if phase is not running.watched.after(None, 0.0):
+            running.watched.show(phase)
+        if isinstance(told, rounds.Give):
+            return told  # whether it has come for its task need not be on the disk
+        try:
+            await asyncio.gather(*map(asyncio.wrap_future, saves))
+        except Exception as error:
+            self._fail(error)
+            raise CoordinatorError(f"the ledger cannot be written: {error}") from error
+        return told
+
+    async def tick(self) -> None:
+        """Time passes for all phases."""
+        now = self._clock()
+        seconds, self._ticked = min(_LONGEST_TICK, max(0.0, now - self._ticked)), now
+        for running in list(self._running.values()):
+            if running.phase.status is Status.OPEN:
+                await self.happened(running, rounds.Passed(seconds))
+
+    async def poll(self, device: Device, wait: float) -> Order | None:
+        """The order of a device that has a task; None if there is none after some seconds."""
+        until = self._clock() + wait
+        while True:
+            self._seen[device.name] = self._clock()
+            for running in list(self._running.values()):
+                if device.name in running.phase.tasks:
+                    told = await self.happened(running, rounds.Asked(device.name))
+                    if isinstance(told, rounds.Give) and told.task is not None:
+                        return self._order(running, told.task, told.seconds_left)
+            left = until - self._clock()
+            if left <= 0 or self.failed is not None:
+                return None
+            event = self._waiting[device.name] = asyncio.Event()
+            try:
+                await asyncio.wait_for(event.wait(), left)
+            except TimeoutError:
+                pass
+            finally:
+                if self._waiting.get(device.name) is event:
+                    del self._waiting[device.name]
+
+    def running(self, task_id: str, device: Device) -> Running | None:
+        """The phase of a task that is open or not yet committed, if the task is this device's."""
+        running = self._tasks.get(task_id)
+        if running is None or running.key.task_id(device.name) != task_id:
+            return None
+        return running
+
+    async def ended(self, task_id: str, device: Device) -> Task | None:
+        """How a task of earlier has ended; None if the device had none of this name."""
+        found: Task | None = await self._in_thread(self.ledger.find_task, task_id, device.name)
+        return found
+
+    def seen(self, device: Device) -> None:
+        """The device was heard of."""
+        self._seen[device.name] = self._clock()
+
+    def contribution(self, running: Running, selected: Selected) -> bytes | Path:
+        """A contribution that counts: its bytes, or the file in which they are. Called from any thread."""
+        small = running.small.get(selected.device)
+        if small is None:
+            path = self.spool.path(running.key, selected.device)
+            if path.exists():
+                return path
+            small = self.ledger.contribution(running.opened.id, selected.device)
+        if small is None:
+            raise CoordinatorError(
+                f"the contribution of {selected.device!r} to {running.key.text} is not here any more: the run has gone "
+                "on beyond this round; go on from its newest checkpoint, or begin another run"
+            )
+        return small
+
+    def _order(self, running: Running, task: Task, seconds_left: float) -> Order:
+        work, selected = running.work, task.selected
+        return Order(
+            running.key.task_id(selected.device),
+            running.key,
+            work.computation,
+            work.program,
+            work.program_size,
+            work.sent,
+            work.inputs,
+            selected.client_id,
+            selected.number,
+            work.plan,
+            work.boundary.most_bytes,
+            running.phase.terms.lease,
+            seconds_left,
+            work.unprotected,
+        )
+
+    def _count_strikes(self, task: Task) -> None:
+        device = self._devices.get(task.selected.device)
+        if device is not None and task.outcome in (Outcome.COUNTED, Outcome.INVALID):
+            strikes = device.strikes + 1 if task.outcome is Outcome.INVALID else 0
+            quarantined = device.quarantined or strikes >= MOST_STRIKES
+            self._devices[device.name] = replace(device, strikes=strikes, quarantined=quarantined)
+
+    def _wake(self, device: str) -> None:
+        if (event := self._waiting.get(device)) is not None:
+            event.set()
+
+    def _fail(self, error: BaseException) -> None:
+        self.failed = self.failed or error
+        for running in self._running.values():
+            running.watched.fail(self.failed)
+
+    @staticmethod
+    async def _in_thread(function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(None, function, *args)

@@ -1,0 +1,243 @@
+"""A device: it asks for tasks, computes them on its own data, and sends what they give.
+
+    1. Ask for a task, and wait.
+    2. Fetch the stage and what is sent with it, by digest; what is here is not fetched again.
+    3. Look whether it may be done, and compute it.
+    4. Put the contribution on the disk, send it, and go on with that until the coordinator has it.
+
+Whenever it dies, it is given the same task again, and sends the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hansa.network.blobs import Blobs
+from hansa.network.durable import Disk
+from hansa.network.holdings import Holdings, RefusedError
+from hansa.network.link import Link, TurnedAwayError, UnreachableError, waiting
+from hansa.network.membership import Membership
+from hansa.network.orders import Order, OrderError
+from hansa.network.outbox import Outbox
+from hansa.network.tasks import Outcome
+from hansa.network.worker import Worker
+
+_MOST_TRACEBACK = 10_000
+_RENEWAL = 3600.0
+"""Seconds between looks at the certificate."""
+
+
+class Device:
+    """A device that has joined a network.
+
+    Args:
+        member: what it is there.
+        holdings: the data of its client.
+        worker: what computes; several devices of one process may share it.
+        unprotected: whether it gives what nobody but itself is to see. There is no secure aggregation yet, so the
+            coordinator sees it.
+        disk: the disk.
+        poll_seconds: for how long it waits for a task at a time.
+        stopped: what stops it when it is set; by default `stop` alone does.
+    """
+
+    def __init__(
+        self,
+        member: Membership,
+        holdings: Holdings,
+        worker: Worker | None = None,
+        unprotected: bool = False,
+        disk: Disk | None = None,
+        poll_seconds: float = 25.0,
+        stopped: threading.Event | None = None,
+    ) -> None:
+        self._member, self._holdings, self._worker = member, holdings, worker or Worker()
+        self._unprotected, self._disk, self._poll_seconds = unprotected, disk or Disk(), poll_seconds
+        self._blobs = Blobs(member.folder / "blobs", self._disk)
+        self._outbox = Outbox(member.folder, self._disk)
+        self._link = Link(member.url, member.context)
+        self._stopped = stopped or threading.Event()
+        self._looked = -_RENEWAL
+
+    def stop(self) -> None:
+        """It asks for no more tasks; called from any thread."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        """Does what it is asked for, until it is stopped.
+
+        Raises:
+            TurnedAwayError: if the coordinator does not want it, as after it was revoked.
+        """
+        failed = 0
+        try:
+            while not self._stopped.is_set():
+                try:
+                    self._renew()
+                    self.once()
+                    failed = 0
+                except UnreachableError as error:
+                    self._stopped.wait(waiting(failed, error.seconds))
+                    failed += 1
+        finally:
+            self._link.close()
+
+    def once(self) -> Outcome | None:
+        """Asks for one task, and does it; gives how it has ended, or None if there was none.
+
+        Raises:
+            UnreachableError: if the coordinator was not reached.
+            TurnedAwayError: if it does not want this device.
+        """
+        answer = self._link.send("GET", f"/v1/poll?wait={self._poll_seconds:g}", seconds=self._poll_seconds + 30.0)
+        if answer.status == 204:
+            return None
+        if answer.status != 200:
+            raise UnreachableError(f"a poll is answered with status {answer.status}", 5.0)
+        try:
+            order = Order.from_json(answer.json)
+        except OrderError as error:
+            raise UnreachableError(str(error), 60.0) from None
+        return self._do(order)
+
+    def _do(self, order: Order) -> Outcome:
+        started = time.time()
+        try:
+            if self._outbox.find(order.task) is None:
+                self._compute(order)
+            told = self._send(order)
+        except RefusedError as error:
+            told = self._tell(order, Outcome.REFUSED, str(error))
+        except (UnreachableError, TurnedAwayError):
+            raise
+        except Exception:
+            told = self._tell(order, Outcome.CRASHED, traceback.format_exc()[-_MOST_TRACEBACK:])
+        outcome = Outcome(told["outcome"])
+        self._note(order, started, outcome, told.get("reason"))
+        self._outbox.remove(order.task)
+        self._blobs.keep([order.program, *(each.digest for each in order.sent)])
+        return outcome
+
+    def _compute(self, order: Order) -> None:
+        with _Progress(self._member, order):
+            self._link.fetch(order.program, order.program_size, self._blobs)
+            for each in order.sent:
+                self._link.fetch(each.digest, each.size, self._blobs)
+            program = self._blobs.path(order.program)
+            stage = self._worker.stage(order, program)
+            if any(part.protected for part in stage.contributions) and not (self._unprotected and order.unprotected):
+                raise RefusedError(
+                    "it asks for contributions that nobody else is to see, and there is no secure aggregation yet; "
+                    "both sides may allow them to be seen by the coordinator, with unprotected"
+                )
+
+            sent = [self._blobs.path(each.digest) for each in order.sent]
+            done = self._worker.work(order, program, sent, self._holdings, self._kept(order))
+            self._outbox.keep(order.key, done.stage.kept, done.kept)
+            self._outbox.put(order.task, done.contribution)
+
+    def _kept(self, order: Order) -> Callable[[int, int], Any]:
+        def kept(stage: int, index: int) -> Any:
+            values = self._outbox.kept(order.key, stage)
+            if values is None:
+                raise RefusedError("what this client kept of an earlier stage of the call is not here any more")
+            return values[index]
+
+        return kept
+
+    def _send(self, order: Order) -> dict[str, Any]:
+        """Sends a contribution, and goes on with that until the coordinator has said how the task has ended."""
+        failed = 0
+        while True:
+            found = self._outbox.find(order.task)
+            assert found is not None
+            digest, path = found
+            try:
+                return self._link.upload(order.task, digest, path)
+            except UnreachableError as error:
+                if self._stopped.wait(waiting(failed, error.seconds)):
+                    raise
+                failed += 1
+
+    def _tell(self, order: Order, outcome: Outcome, reason: str) -> dict[str, Any]:
+        """Tells how a task has ended without a contribution."""
+        failed = 0
+        while True:
+            try:
+                answer = self._link.send(
+                    "POST", f"/v1/tasks/{order.task}/outcome", {"outcome": outcome, "reason": reason}
+                )
+                if answer.status == 403:
+                    return {"outcome": Outcome.REFUSED, "reason": "the task is none of this device"}
+                if answer.status != 200:
+                    raise UnreachableError(f"the outcome was not taken: status {answer.status}")
+                told: dict[str, Any] = answer.json
+                return told
+            except UnreachableError as error:
+                if self._stopped.wait(waiting(failed, error.seconds)):
+                    raise
+                failed += 1
+
+    def _renew(self) -> None:
+        if time.monotonic() - self._looked >= _RENEWAL:
+            self._member.renew(self._link, self._disk)
+            self._looked = time.monotonic()
+
+    def _note(self, order: Order, started: float, outcome: Outcome, reason: str | None) -> None:
+        """A line in the device's own log, for its owner: what was done, and what has left."""
+        found = self._outbox.find(order.task)
+        line = {
+            "at": started,
+            "seconds": round(time.time() - started, 3),
+            "phase": order.key.text,
+            "computation": order.computation,
+            "program": order.program,
+            "digest": None if found is None else found[0],
+            "bytes": 0 if found is None else found[1].stat().st_size,
+            "outcome": outcome,
+            "reason": reason,
+        }
+        with (self._member.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class _Progress:
+    """Tells the coordinator, from a thread of its own, that a task goes on, as long as the process computes."""
+
+    def __init__(self, member: Membership, order: Order) -> None:
+        self._member, self._order = member, order
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="hansa-progress", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self._done.set()
+
+    def _run(self) -> None:
+        link, every = None, max(1.0, min(10.0, self._order.lease / 3))
+        while not self._done.wait(every):
+            try:
+                link = link or Link(self._member.url, self._member.context)
+                link.send(
+                    "POST", f"/v1/tasks/{self._order.task}/progress", {"figure": time.process_time()}, seconds=10.0
+                )
+            except (UnreachableError, TurnedAwayError, OSError):
+                continue
+        if link is not None:
+            link.close()
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a device's log: each task that it did, how it ended, and the digest and size of what has left."""
+    try:
+        return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,161 @@
+"""How a device joins a network: an invitation, a key that it makes, and the certificate that it gets for that.
+
+All of it lies in the device's folder, which only its owner reads.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hansa.network import identity, tls
+from hansa.network.durable import Disk
+from hansa.network.link import Link, TurnedAwayError, UnreachableError
+from hansa.types.identities import ClientId
+
+_PREFIX = "hansa1."
+_FILE = "device.json"
+
+
+class InvitationError(ValueError):
+    """A text is no invitation, or the coordinator does not take it. The message says why."""
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """What a device needs to join: where the coordinator is, whom to believe, and a secret.
+
+    Attributes:
+        url: of the coordinator.
+        authority: the certificate of the network's authority, PEM.
+        secret: which the coordinator takes once, or as often as it was made for.
+
+    Examples:
+        >>> invitation = hansa.network.Invitation("https://127.0.0.1:8443", "-----BEGIN CERTIFICATE-----...", "secret")
+        >>> hansa.network.Invitation.from_text(invitation.to_text()) == invitation
+        True
+    """
+
+    url: str
+    authority: str
+    secret: str
+
+    def to_text(self) -> str:
+        """It in a line, to be passed on in a way that nobody else reads."""
+        text = json.dumps([self.url, self.authority, self.secret])
+        return _PREFIX + base64.urlsafe_b64encode(text.encode()).decode()
+
+    @classmethod
+    def from_text(cls, text: str) -> Invitation:
+        """The invitation of `to_text`.
+
+        Raises:
+            InvitationError: if the text is none.
+        """
+        try:
+            if not text.strip().startswith(_PREFIX):
+                raise ValueError(f"it does not begin with {_PREFIX}")
+            url, authority, secret = json.loads(base64.urlsafe_b64decode(text.strip().removeprefix(_PREFIX)))
+            return cls(str(url), str(authority), str(secret))
+        except (ValueError, TypeError) as error:
+            raise InvitationError(f"this is no invitation of a network: {error}") from None
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What a device is in a network.
+
+    Attributes:
+        folder: the device's.
+        url: of the coordinator.
+        authority: see `Invitation`.
+        name: what the coordinator calls it.
+        client_id: whose data it has.
+    """
+
+    folder: Path
+    url: str
+    authority: str
+    name: str
+    client_id: ClientId
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """TLS with the device's certificate."""
+        return tls.device_context(self.authority, self.folder / "device.pem", self.folder / "device.key")
+
+    def renew(self, link: Link, disk: Disk) -> bool:
+        """Gets another certificate, if two thirds of the life of this one are over; says whether it did."""
+        if not identity.is_to_be_renewed(self.folder / "device.pem"):
+            return False
+        key = identity.private_key(self.folder / "device.key", disk)
+        answer = link.send("POST", "/v1/renew", {"request": identity.request(key)})
+        if answer.status != 200:
+            raise UnreachableError(f"the certificate was not renewed: status {answer.status}")
+        disk.write(self.folder / "device.pem", [answer.json["certificate"].encode()])
+        link.trust(self.context)
+        return True
+
+
+def membership(folder: Path) -> Membership | None:
+    """What the device of a folder is; None if it has not joined.
+
+    Raises:
+        InvitationError: if the folder is damaged.
+    """
+    try:
+        found = json.loads((folder / _FILE).read_text())
+        return Membership(folder, found["url"], found["authority"], found["name"], found["client_id"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvitationError(f"{folder / _FILE} is damaged: {error!r}; join anew in another folder") from None
+
+
+def join(
+    folder: Path, invitation: Invitation, client_id: ClientId | None = None, disk: Disk | None = None
+) -> Membership:
+    """Enrols the device of a folder, unless it is; asking again after a failure is of no harm.
+
+    Args:
+        folder: the device's; made if it is not there.
+        invitation: what the operator has given.
+        client_id: whose data the device has, where the invitation does not say it.
+        disk: the disk.
+
+    Raises:
+        InvitationError: if the coordinator does not take the invitation.
+        UnreachableError: if it was not reached.
+    """
+    disk = disk or Disk()
+    folder.mkdir(parents=True, exist_ok=True)
+    if (found := membership(folder)) is not None:
+        return found
+    folder.chmod(0o700)
+    key = identity.private_key(folder / "device.key", disk)
+    asked: dict[str, Any] = {"token": invitation.secret, "request": identity.request(key), "client_id": client_id}
+    link = Link(invitation.url, tls.device_context(invitation.authority))
+    try:
+        answer = link.send("POST", "/v1/enrol", asked)
+    except TurnedAwayError as error:
+        raise InvitationError(str(error)) from None
+    finally:
+        link.close()
+    if answer.status != 200:
+        raise InvitationError(f"the coordinator does not take the invitation: {answer.body[:200]!r}")
+    told = answer.json
+    disk.write(folder / "device.pem", [told["certificate"].encode()])
+    made = {
+        "url": invitation.url,
+        "authority": invitation.authority,
+        "name": told["name"],
+        "client_id": told["client_id"],
+    }
+    disk.write(folder / _FILE, [json.dumps(made).encode()])
+    joined = membership(folder)
+    assert joined is not None
+    return joined

@@ -1,0 +1,336 @@
+"""The coordinator's port: HTTP over TLS 1.3, of which devices are the callers. Every request may be repeated.
+
+POST /v1/enrol                     token, request for a certificate -> certificate, authority, client; no certificate
+POST /v1/renew                     request -> certificate
+GET  /v1/poll?wait=25              -> an order, or 204
+GET  /v1/blobs/DIGEST              -> bytes; Range
+POST /v1/tasks/TASK/progress       figure -> lease, or how the task has ended
+HEAD /v1/tasks/TASK/DIGEST         -> Upload-Offset
+PUT  /v1/tasks/TASK/DIGEST         bytes from Upload-Offset on, of Upload-Length in all -> outcome
+POST /v1/tasks/TASK/outcome        crashed or refused, and why -> outcome
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import ssl
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hansa._extras import require
+from hansa.network import rounds, tls
+from hansa.network.authority import Authority
+from hansa.network.blobs import is_digest
+from hansa.network.coordinator import Coordinator, CoordinatorError, Running
+from hansa.network.registry import Device, EnrolmentError
+from hansa.network.tasks import TOLD, Outcome
+from hansa.network.uploads import Told, Uploads, told_before
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+T = TypeVar("T")
+
+_log = logging.getLogger("hansa.network")
+
+_LONGEST_POLL = 25.0
+_LONGEST_SILENCE = 60.0
+"""Seconds in which a byte of a body must come."""
+_MOST_TEXT = 20_000
+_MOST_JSON = 2**20
+
+
+class Server:
+    """The port of a coordinator, in a thread of its own.
+
+    Args:
+        coordinator: whose it is.
+        authority: who makes certificates.
+        context: TLS.
+        host: the address to listen at.
+        port: the port; 0 for any that is free.
+        most_held: how many polls are held at a time.
+
+    Attributes:
+        port: the port.
+
+    Raises:
+        OSError: if it is in use.
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        authority: Authority,
+        context: ssl.SSLContext,
+        host: str,
+        port: int,
+        most_held: int = 5000,
+    ) -> None:
+        self._web: Any = require("aiohttp.web", "network", "the coordinator of devices")
+        self._coordinator, self._authority, self._context = coordinator, authority, context
+        self._uploads, self._held, self._most_held = Uploads(coordinator), 0, most_held
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="hansa-network", daemon=True)
+        self._thread.start()
+        try:
+            self.port = self.run(self._start(host, port)).result()
+        except BaseException:
+            self._end()
+            raise
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Runs a coroutine in the server's loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def close(self) -> None:
+        """Answers nobody any more."""
+        self.run(self._stop()).result()
+        self._end()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.close()
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    async def _start(self, host: str, port: int) -> int:
+        @self._web.middleware  # type: ignore[untyped-decorator, unused-ignore]
+        async def guarded(request: web.Request, handler: Any) -> web.StreamResponse:
+            return await self._guarded(request, handler)
+
+        app = self._web.Application(client_max_size=_MOST_JSON, middlewares=[guarded])
+        app.router.add_post("/v1/enrol", self._enrol)
+        app.router.add_post("/v1/renew", self._renew)
+        app.router.add_get("/v1/poll", self._poll)
+        app.router.add_get("/v1/blobs/{digest}", self._blob)
+        app.router.add_post("/v1/tasks/{task}/progress", self._progress)
+        app.router.add_post("/v1/tasks/{task}/outcome", self._outcome)
+        app.router.add_route("HEAD", "/v1/tasks/{task}/{digest}", self._offset)
+        app.router.add_put("/v1/tasks/{task}/{digest}", self._contribute)
+        self._runner = self._web.AppRunner(app, access_log=None, keepalive_timeout=75.0, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = self._web.TCPSite(
+            self._runner, host, port, ssl_context=self._context, backlog=2048, shutdown_timeout=1.0
+        )
+        await site.start()
+        self._ticking = asyncio.create_task(self._tick())
+        return int(self._runner.addresses[0][1])
+
+    async def _stop(self) -> None:
+        self._ticking.cancel()
+        await self._runner.cleanup()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(0.25)
+            try:
+                await self._coordinator.tick()
+            except CoordinatorError:
+                return  # those who wait have been told
+
+    async def _guarded(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Answers what is no request of ours, and what cannot be done now, without a trace of why it is so inside."""
+        try:
+            if request.path != "/v1/enrol":
+                request["device"] = self._caller(request)
+            return await handler(request)
+        except EnrolmentError as error:
+            return self._json({"error": str(error)}, 401)
+        except CoordinatorError as error:
+            return self._json({"error": str(error)}, 503, random.randint(5, 30))
+        except (ValueError, KeyError, TypeError) as error:
+            return self._json({"error": f"this is no such request: {error!r:.200}"}, 400)
+        except OSError as error:
+            _log.error("%s %s: %s", request.method, request.path, error)
+            return self._json({"error": "the coordinator cannot do it now"}, 503, random.randint(5, 30))
+
+    def _caller(self, request: web.Request) -> Device:
+        transport = request.transport
+        connection: Any = None if transport is None else transport.get_extra_info("ssl_object")
+        der = None if connection is None else connection.getpeercert(True)
+        if der is None:
+            raise EnrolmentError("a device shows its certificate; it gets one by enrolling")
+        subject = {key: value for part in connection.getpeercert()["subject"] for key, value in part}
+        name, fingerprint = str(subject.get("commonName")), tls.fingerprint(der)
+        device = self._coordinator.known(name, fingerprint)
+        if device is None:
+            raise EnrolmentError("this certificate is no device's, or the device was revoked")
+        return device
+
+    async def _enrol(self, request: web.Request) -> web.Response:
+        asked = await self._asked(request)
+        secret, csr, client = _text(asked, "token"), _text(asked, "request"), asked.get("client_id")
+        if client is not None and type(client) not in (int, str):
+            raise TypeError("client_id is a text or an integer")
+
+        def enrol() -> Any:
+            key = self._authority.key_of(csr)
+            found = self._coordinator.registry.enrol(
+                secret, client, key, lambda name: self._authority.device(csr, name)
+            )
+            self._coordinator.refresh()
+            return found
+
+        device, certificate = await asyncio.get_running_loop().run_in_executor(None, enrol)
+        return self._json({"name": device.name, "client_id": device.client_id, "certificate": certificate.pem})
+
+    async def _renew(self, request: web.Request) -> web.Response:
+        device, csr = request["device"], _text(await self._asked(request), "request")
+
+        def renew() -> str:
+            certificate = self._authority.device(csr, device.name)
+            self._coordinator.registry.renew(device.name, certificate.fingerprint)
+            self._coordinator.refresh()
+            return certificate.pem
+
+        return self._json({"certificate": await asyncio.get_running_loop().run_in_executor(None, renew)})
+
+    async def _poll(self, request: web.Request) -> web.StreamResponse:
+        device: Device = request["device"]
+        wait = min(_LONGEST_POLL, max(0.0, float(request.query.get("wait", _LONGEST_POLL))))
+        if self._held >= self._most_held:
+            return self._json({"error": "too many devices wait"}, 503, random.randint(10, 60))
+        await self._confirm(request, device)
+        self._held += 1
+        try:
+            order = await self._coordinator.poll(device, wait)
+        finally:
+            self._held -= 1
+        return self._web.Response(status=204) if order is None else self._json(order.to_json())
+
+    async def _confirm(self, request: web.Request, device: Device) -> None:
+        """A device that comes with its new certificate needs the one before no more."""
+        assert request.transport is not None
+        der = request.transport.get_extra_info("ssl_object").getpeercert(True)
+        if device.next_fingerprint is not None and tls.fingerprint(der) == device.next_fingerprint:
+
+            def confirm() -> None:
+                self._coordinator.registry.came_with_next(device.name)
+                self._coordinator.refresh()
+
+            await asyncio.get_running_loop().run_in_executor(None, confirm)
+
+    async def _blob(self, request: web.Request) -> web.StreamResponse:
+        digest = request.match_info["digest"]
+        if not is_digest(digest) or not self._coordinator.blobs.has(digest):
+            return self._json({"error": "there is no such blob"}, 404)
+        response: web.StreamResponse = self._web.FileResponse(self._coordinator.blobs.path(digest))
+        return response
+
+    async def _progress(self, request: web.Request) -> web.Response:
+        running, device, over = await self._task(request)
+        if running is None:
+            return over
+        figure = (await self._asked(request)).get("figure")
+        if isinstance(figure, bool) or not isinstance(figure, int | float) or not 0 <= figure < float("inf"):
+            raise ValueError("figure is a number that only grows")
+        answer = await self._coordinator.happened(running, rounds.Progressed(device.name, float(figure)))
+        assert isinstance(answer, rounds.Answer)
+        return self._json({"outcome": answer.outcome, "lease": running.phase.terms.lease})
+
+    async def _outcome(self, request: web.Request) -> web.Response:
+        running, device, over = await self._task(request)
+        if running is None:
+            return over
+        asked = await self._asked(request)
+        outcome, reason = Outcome(asked["outcome"]), _text(asked, "reason")[:_MOST_TEXT]
+        if outcome not in TOLD:
+            raise ValueError(f"a device says itself that it has {' or '.join(TOLD)}")
+        answer = await self._coordinator.happened(running, rounds.Ended(device.name, outcome, reason))
+        assert isinstance(answer, rounds.Answer)
+        return self._json({"outcome": answer.outcome, "reason": answer.reason})
+
+    async def _offset(self, request: web.Request) -> web.Response:
+        running, device, over = await self._task(request)
+        digest = _digest(request)
+        if running is None:
+            return over
+        offset = await asyncio.get_running_loop().run_in_executor(None, self._uploads.offset, running, device, digest)
+        headers = {"Upload-Offset": str(offset)}
+        if (outcome := running.phase.tasks[device.name].outcome) is not None:
+            headers["Hansa-Outcome"] = str(outcome)
+        response: web.Response = self._web.Response(headers=headers)
+        return response
+
+    async def _contribute(self, request: web.Request) -> web.Response:
+        running, device, over = await self._task(request)
+        digest = _digest(request)
+        if running is None:
+            return over
+        offset, total = int(request.headers.get("Upload-Offset", 0)), int(request.headers["Upload-Length"])
+        if not 0 <= offset <= total:
+            raise ValueError("Upload-Offset is of 0 to Upload-Length")
+        told = await self._uploads.take(running, device, digest, offset, total, _pieces(request))
+        return self._json(told.body, told.status, told.seconds)
+
+    async def _task(self, request: web.Request) -> tuple[Running | None, Device, web.Response]:
+        """The phase of the device's task; where it is over, or was never its own, what is answered."""
+        device: Device = request["device"]
+        self._coordinator.seen(device)
+        name = request.match_info["task"]
+        running = self._coordinator.running(name, device)
+        if running is not None:
+            return running, device, self._json({})
+        task = await self._coordinator.ended(name, device)
+        if task is None:
+            told = Told(403, {"error": "this was not asked of this device"})
+        elif task.outcome is None:
+            told = Told(503, {"error": "not now"}, random.randint(1, 5))  # the coordinator is on its way there
+        else:
+            told = told_before(task.outcome, task.reason, task.digest, request.match_info.get("digest", ""))
+        response = self._json(told.body, told.status, told.seconds)
+        if told.status == 200:
+            response.headers["Hansa-Outcome"] = str(told.body["outcome"])
+        return None, device, response
+
+    async def _asked(self, request: web.Request) -> dict[str, Any]:
+        try:
+            text = await asyncio.wait_for(request.read(), _LONGEST_SILENCE)
+            asked = json.loads(text)
+        except (RecursionError, TimeoutError) as error:
+            raise ValueError(str(error)) from None
+        if not isinstance(asked, dict):
+            raise TypeError("a JSON object is asked for")
+        return asked
+
+    def _json(self, body: Any, status: int = 200, seconds: int | None = None) -> web.Response:
+        headers = {} if seconds is None else {"Retry-After": str(seconds)}
+        response: web.Response = self._web.json_response(body, status=status, headers=headers)
+        return response
+
+
+async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
+    """The bytes of a body, as they come; what was sent before a connection broke is there, too."""
+    while True:
+        try:
+            piece = await asyncio.wait_for(request.content.readany(), _LONGEST_SILENCE)
+        except (TimeoutError, OSError):
+            return
+        if not piece:
+            return
+        yield piece
+
+
+def _text(asked: dict[str, Any], name: str) -> str:
+    value = asked[name]
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is a text")
+    return value
+
+
+def _digest(request: web.Request) -> str:
+    digest = request.match_info["digest"]
+    if not is_digest(digest):
+        raise ValueError("a digest is 64 hexadecimal digits")
+    return digest
