@@ -24,8 +24,8 @@ def population(clients: int = 10) -> ClientData:
     return ClientData.from_arrays(arrays, np.arange(len(labels)) % clients).batch(30)
 
 
-def averaging(rate: float = 0.5, features: int = 64, server_optimizer: Any = MOMENTUM) -> templates.IterativeProcess:
-    """Federated averaging, by default with momentum at the server, whose state so has more than the model."""
+def softmax(rate: float = 0.5, features: int = 64) -> Any:
+    """The model."""
 
     def forward(weights: Any, batch: Any, training: bool, rng: Any) -> BatchOutput:
         logits = batch.x @ weights["kernel"] + weights["bias"]
@@ -33,10 +33,14 @@ def averaging(rate: float = 0.5, features: int = 64, server_optimizer: Any = MOM
         return BatchOutput(loss, logits)
 
     zero = {"kernel": np.zeros((features, 10), np.float32), "bias": np.zeros(10, np.float32)}
-    model = functional_model(
+    return functional_model(
         zero, forward, input_spec=f"<x=float32[?,{features}],y=int32[?]>", optimizer=optax.sgd(rate)
     )
-    return build_federated_averaging_process(model, server_optimizer=server_optimizer, seed=3)
+
+
+def averaging(rate: float = 0.5, features: int = 64, server_optimizer: Any = MOMENTUM) -> templates.IterativeProcess:
+    """Federated averaging, by default with momentum at the server, whose state so has more than the model."""
+    return build_federated_averaging_process(softmax(rate, features), server_optimizer=server_optimizer, seed=3)
 
 
 class Evaluation:
