@@ -58,6 +58,7 @@ if _TYPE_CHECKING:
     from hansa.language.values import Value as Value
     from hansa.program.fitting import fit as fit
     from hansa.runtimes.inprocess.runtime import InProcessRuntime as InProcessRuntime
+    from hansa.runtimes.ray.runtime import RayRuntime as RayRuntime
     from hansa.runtimes.reference import ReferenceRuntime as ReferenceRuntime
     from hansa.runtimes.stages.executor import Stages as Stages
     from hansa.runtimes.stages.round import NeedsWideSums as NeedsWideSums
@@ -112,6 +113,7 @@ _HOMES = {
     "hansa.language.values": ("Value",),
     "hansa.program.fitting": ("fit",),
     "hansa.runtimes.inprocess.runtime": ("InProcessRuntime",),
+    "hansa.runtimes.ray.runtime": ("RayRuntime",),
     "hansa.runtimes.reference": ("ReferenceRuntime",),
     "hansa.runtimes.stages.executor": ("Stages",),
     "hansa.runtimes.stages.round": ("NeedsWideSums",),

@@ -25,6 +25,7 @@ ALLOWED = {
     "hansa.InProcessRuntime.invoke": VALUE,
     "hansa.InProcessRuntime.prepare": VALUE,
     "hansa.Stages.result": VALUE,
+    "hansa.RayRuntime.invoke": VALUE,
     "hansa.ReferenceRuntime.invoke": VALUE,
     "hansa.Value.__call__": VALUE,
     "hansa.federated_computation": DECORATOR,

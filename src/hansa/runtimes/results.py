@@ -60,11 +60,11 @@ def _assemble(node: Node, kind: Type, argument: Any, values: dict[Node, Any], cl
     inner = member(kind)
     if is_stacked(node):
         if is_passed(node):
-            passed = _pick(node, argument)
+            passed = pick(node, argument)
             return passed if isinstance(passed, ClientValues) else list(passed)
         return ClientValues(inner, values[node], clients)
     if is_passed(node):
-        passed = _pick(node, argument)
+        passed = pick(node, argument)
         value = passed if contains_sequence(inner) else _finish(to_value(passed, inner, "the argument"), inner)
     else:
         value = _finish(jax.tree.map(_fetch, values[node]), inner)
@@ -93,16 +93,16 @@ def _finish(value: Any, kind: Type) -> Any:
     return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
-def _pick(node: Node, argument: Any) -> Any:
+def pick(node: Node, argument: Any) -> Any:
     """A part of the argument, or of a literal, as it was passed."""
     if isinstance(node, Parameter):
         return argument
     if isinstance(node, Literal):
         return node.value
     if is_sent(node):
-        return _pick(node.inputs[0], argument)
+        return pick(node.inputs[0], argument)
     assert isinstance(node, Select)
-    source, kind = _pick(node.source, argument), node.source.type
+    source, kind = pick(node.source, argument), node.source.type
     member = kind.member if isinstance(kind, FederatedType) else kind
     assert isinstance(member, StructType)
 

@@ -48,6 +48,12 @@ class Block:
         self.row_bytes = sum(math.prod(array.shape[1:]) * array.dtype.itemsize for array in self.arrays)
         self.in_file = any(isinstance(array, ReadRows) for array in self.arrays)
 
+    def together(self, rows: Rows) -> Rows:
+        """Rows of this block and others in one block that holds no others."""
+        arrays = [np.empty((len(rows), *array.shape[1:]), array.dtype) for array in self.arrays]
+        rows.write(arrays)
+        return Rows.of(arrays, len(rows))
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -139,10 +145,8 @@ class Rows:
 
     def copied(self) -> Rows:
         """The same rows in one block that holds no others. There must be one."""
-        first = next(self.blocks[number] for number in self.block)
-        arrays = [np.empty((len(self), *array.shape[1:]), array.dtype) for array in first.arrays]
-        self.write(arrays)
-        return Rows.of(arrays, len(self))
+        first: Block = next(self.blocks[number] for number in self.block)
+        return first.together(self)
 
 
 def _readable(array: Any) -> Any:

@@ -14,12 +14,11 @@ import numpy.typing as npt
 from jax.sharding import PartitionSpec as P
 
 from hansa._tracebacks import boundaries
-from hansa.compiler.evaluate import evaluate
 from hansa.compiler.partition import is_stacked
 from hansa.compiler.sequences import NeedsSizes
 from hansa.compiler.stacks import NeedsNumber
 from hansa.language.computation import Computation
-from hansa.language.terms import check_cohort, no_rows
+from hansa.language.terms import no_rows
 from hansa.runtimes.arguments import Static
 from hansa.runtimes.columns import without_elements
 from hansa.runtimes.dealt import AXIS, Turns, rows_of
@@ -30,10 +29,12 @@ from hansa.runtimes.stages import in_order, loop
 from hansa.runtimes.stages import round as rounds
 from hansa.runtimes.stages.ahead import ahead
 from hansa.runtimes.stages.call import Call
+from hansa.runtimes.stages.chunks import Chunk, Chunks
 from hansa.runtimes.stages.compiled import Compiled
 from hansa.runtimes.stages.devices import Devices, cohort_of
-from hansa.runtimes.stages.gathered import bytes_of_each, check_clients
+from hansa.runtimes.stages.gathered import bytes_of_each
 from hansa.runtimes.stages.schedule import schedule
+from hansa.runtimes.stages.sums import check_sums
 
 
 @boundaries
@@ -140,16 +141,8 @@ class InProcessRuntime:
         """The call's values; the program is compiled in another form where the first is not enough."""
         try:
             return self._run(compiled, call)
-        except NeedsSizes:
-            if compiled.sizes is not None:
-                raise
-            compiled.sizes = set()
-        except NeedsNumber:
-            if compiled.by_number:
-                raise
-            compiled.compile_by_number()
-        except rounds.NeedsWideSums as error:
-            compiled.widen(error.forms)
+        except (NeedsSizes, NeedsNumber, rounds.NeedsWideSums) as error:
+            compiled.otherwise(error)
         return self._run_as_it_needs(compiled, call)
 
     def prepare(self, computation: Computation, argument: Any) -> None:
@@ -205,24 +198,21 @@ class InProcessRuntime:
         per_chunk = self._turns_per_chunk(compiled, call, turns)
         if per_chunk is not None:
             packed, static = self._on.pack(compiled, call.argument, call.what, np.zeros(0, np.int64))
-            self._check_sums(compiled, call.size, packed, static)
-            return loop.run(
-                program,
-                packed,
-                static,
+            check_sums(self._on, compiled, call.size, packed, static)
+            run, deal, spread = (partial(each, compiled) for each in (self._on.execute, self._on.deal, self._on.spread))
+            clients = Chunks(
                 lambda: ahead(self._chunks(compiled, call, turns, per_chunk)),
-                compiled.outputs,
                 len(self.devices),
                 call.size,
-                compiled.room.clients("collected", call.size),
-                compiled.stack_size(call.size),
                 self._at_once(compiled),
-                partial(self._on.execute, compiled),
-                partial(self._on.deal, compiled),
-                partial(self._on.spread, compiled),
+                run,
+                deal,
+                spread,
             )
+            room, stack = compiled.room.clients("collected", call.size), compiled.stack_size(call.size)
+            return loop.run(program, packed, static, compiled.outputs, clients, call.size, room, stack, run, spread)
         packed, static = self._on.pack(compiled, call.argument, call.what, turns=turns)
-        self._check_sums(compiled, call.size, packed, static)
+        check_sums(self._on, compiled, call.size, packed, static)
         try:
             values = self._whole(compiled, call, turns, packed, static)
         except (NeedsSizes, rounds.NeedsWideSums):
@@ -255,22 +245,7 @@ class InProcessRuntime:
         rounds.check(lost, [fold for stage in program.clients for fold in stage.aggregates])
         return list(values)
 
-    def _check_sums(self, compiled: Compiled, clients: int, packed: Any, static: Static) -> None:
-        """Refuses a call of too few clients, or whose protected sums might not fit, before any client works."""
-        program, asked = compiled.program, list(compiled.protected.asked)
-        check_clients(program, clients)
-        for fold in (fold for stage in program.clients for fold in stage.aggregates):
-            check_cohort(fold.node.name, fold.terms, clients, fold.node.where)
-
-        def bounds(packed: Any) -> list[Any]:
-            return evaluate(asked, rounds.server_environment(program, packed, static))
-
-        values = self._on.execute(compiled, ("bounds", static), bounds, (packed,), (P(),), P()) if asked else []
-        compiled.protected.check(clients, values)
-
-    def _chunks(
-        self, compiled: Compiled, call: Call, turns: list[npt.NDArray[np.int64]], each: int
-    ) -> Iterator[loop.Chunk]:
+    def _chunks(self, compiled: Compiled, call: Call, turns: list[npt.NDArray[np.int64]], each: int) -> Iterator[Chunk]:
         for own in self._shares(compiled, call, turns, each):
             positions = np.sort(np.concatenate(own))
             packed, static = self._on.pack(compiled, call.argument, call.what, positions, turns=own)

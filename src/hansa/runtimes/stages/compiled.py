@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,8 @@ from hansa.compiler.handed_on import handed_on
 from hansa.compiler.narrowing import Path, narrowed
 from hansa.compiler.partition import compile_computation, is_argument, is_stack, is_stacked, path_of, taken_in
 from hansa.compiler.program import Program
-from hansa.compiler.stacks import StackSize
+from hansa.compiler.sequences import NeedsSizes
+from hansa.compiler.stacks import NeedsNumber, StackSize
 from hansa.compiler.sums.exact import Form, exact
 from hansa.language.computation import Computation
 from hansa.language.graph import Intrinsic, Node
@@ -23,6 +24,8 @@ from hansa.runtimes.protected_sums import ProtectedSums
 from hansa.runtimes.results import computed_parts
 from hansa.runtimes.stages.counting import counted
 from hansa.runtimes.stages.executable import Executable
+from hansa.runtimes.stages.round import NeedsWideSums
+from hansa.types import FunctionType
 
 
 @dataclass
@@ -52,17 +55,42 @@ class Compiled:
     counts: bool = False
 
     @classmethod
-    def of(cls, computation: Computation, sums: str = "exact", counts: bool = False) -> Compiled:
+    def of(
+        cls,
+        computation: Computation,
+        sums: str = "exact",
+        counts: bool = False,
+        signature: FunctionType | None = None,
+    ) -> Compiled:
         """The program of a computation.
 
         Args:
             computation: the computation.
             sums: how floats are added up: "exact", "wide", which is exact for any numbers, or "fast".
             counts: whether nobody knows beforehand how many clients take part in a fold.
+            signature: its type with the classes of structs that results are to have, if it has lost them in a file.
         """
         written = compile_computation(computation)
+        if signature is not None:
+            written = replace(written, signature=signature)
         program = written if sums == "fast" else exact(written, "wide" if sums == "wide" else "usual")
         return cls(counted(program, counts), computed_parts(written), written=written, counts=counts)
+
+    def otherwise(self, error: NeedsSizes | NeedsNumber | NeedsWideSums) -> None:
+        """From now on compiled in another form, as an attempt has found that this one is not enough.
+
+        Raises:
+            NeedsSizes, NeedsNumber: if it is in that form already.
+        """
+        if isinstance(error, NeedsWideSums):
+            self.widen(error.forms)
+        elif isinstance(error, NeedsSizes) and self.sizes is None:
+            self.sizes = set()
+        elif isinstance(error, NeedsNumber) and not self.by_number:
+            self.by_number = True
+            self.executables.clear()
+        else:
+            raise error
 
     def widen(self, forms: Mapping[Node, Form]) -> None:
         """From now on with sums that hold more: where some values were beyond the usual, the next ones may well be.
@@ -72,11 +100,6 @@ class Compiled:
         """
         self.forms = {**self.forms, **forms}
         self.program = counted(exact(self.written or self.program, "usual", self.forms), self.counts)
-        self.executables.clear()
-
-    def compile_by_number(self) -> None:
-        """From now on with a program for each number of clients."""
-        self.by_number = True
         self.executables.clear()
 
     def stack_size(self, clients: int) -> StackSize | None:

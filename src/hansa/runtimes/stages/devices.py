@@ -67,14 +67,15 @@ class Devices:
         static = tuple((packed.capacity, sizes) for packed in arguments.sequences)
 
         def deal(rows: ToDeal) -> Dealt | None:
-            return self.deal(compiled, rows, turns) if turns is not None and compiled.reads(rows.path) else None
+            is_read = of is not None or compiled.reads(rows.path)
+            return self.deal(compiled, rows, turns) if turns is not None and is_read else None
 
         fixed = frozenset() if of is not None else compiled.handed_on
         return self._put(arguments, self._mesh_of(compiled), deal, fixed), static
 
     def deal(self, compiled: Compiled, rows: ToDeal, turns: Turns) -> Dealt:
         """Rows on the devices that work for their clients."""
-        return rows.deal(turns, _turns(compiled, turns), self._mesh_of(compiled))
+        return rows.deal(turns, turns_of(compiled, turns), self._mesh_of(compiled))
 
     def spread(self, compiled: Compiled, value: Any) -> Any:
         """A value on every device of which arrays may be on the first only; what is in host memory and small stays."""
@@ -208,7 +209,7 @@ def cohort_of(
         turns: each device's clients in order, by position in the whole cohort.
         positions: where in the whole cohort these clients are, in order.
     """
-    room = _turns(compiled, turns)
+    room = turns_of(compiled, turns)
     capacity = len(turns) * room
     padded = {name: np.zeros((capacity, *values.shape[1:]), values.dtype) for name, values in own.items()}
     for name, values in own.items():
@@ -219,7 +220,7 @@ def cohort_of(
     return Cohort(padded, order, np.array([len(clients) for clients in turns], np.int32))
 
 
-def _turns(compiled: Compiled, turns: Turns) -> int:
+def turns_of(compiled: Compiled, turns: Turns) -> int:
     """For how many clients a device has room."""
     capacity = compiled.room.turns if compiled.keeps_much else compiled.room.clients
     return capacity("turns", max(map(len, turns)))

@@ -23,6 +23,7 @@ from hansa.language.local import unflatten
 from hansa.language.terms import check_cohort
 from hansa.runtimes.dealt import Turns, rows_of
 from hansa.types.aligned import aligned
+from hansa.types.rows import Rows
 
 
 class Gathered:
@@ -45,8 +46,12 @@ class Gathered:
 
     def add(self, kept: Mapping[Node, Any], turns: Turns) -> None:
         """Puts what the clients of a chunk keep, as the devices have computed it, where it is in the cohort."""
+        self.take({source: rows_of(kept[source], turns, self._size) for source, _ in self._collected})
+
+    def take(self, kept: Mapping[Node, Rows]) -> None:
+        """Puts what some clients keep where it is in the cohort."""
         for source, node in self._collected:
-            found = rows_of(kept[source], turns, self._size)
+            found = kept[source]
             if node not in self._arrays:
                 like = found.blocks[0].arrays
                 self._arrays[node] = [aligned((self._rows[node], *one.shape[1:]), one.dtype) for one in like]

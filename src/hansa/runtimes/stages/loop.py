@@ -1,31 +1,28 @@
-"""A call whose cohort is worked through in chunks: only one chunk's data is packed and on the devices at a time.
+"""The stages of a call one after another, as programs of their own: server stages here, clients wherever they are.
 
-The stages are programs of their own, and the aggregates' states are carried from chunk to chunk, one per device. Sums
-do not depend on who is folded where; what is no sum is folded in the cohort's order, so chunks are parts of the cohort
-in its order where there is such an aggregate. Devices meet in a program only where all have finished their clients.
-What clients keep lies in host memory between chunks. Where the server has each client's value by itself, the first
-device alone does what the server does, so that these are there once (`gathered`).
+What the server does is the same for every engine. How clients are worked on is a `Clients`: in chunks on this process's
+devices (`hansa.runtimes.stages.chunks`), or by workers elsewhere. Where the server has each client's value by itself,
+the first device alone does what the server does, so that these are there once (`gathered`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
-import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import Environment, evaluate, member
-from hansa.compiler.partition import is_broadcast, is_stacked, taken_in, within
-from hansa.compiler.program import ClientStage, Program
+from hansa.compiler.partition import is_stacked, taken_in, within
+from hansa.compiler.program import Program
 from hansa.compiler.sequences import Stack, from_stack
 from hansa.compiler.stacks import StackSize
 from hansa.language.graph import Node
 from hansa.runtimes.arguments import Static
-from hansa.runtimes.dealt import AXIS, Dealt, ToDeal, Turns, rows_of
+from hansa.runtimes.dealt import AXIS
 from hansa.runtimes.stages import in_order
 from hansa.runtimes.stages import round as rounds
 from hansa.runtimes.stages.gathered import Gathered, has_all
@@ -33,27 +30,89 @@ from hansa.runtimes.stages.states import merge_devices
 from hansa.types.client_values import shaped
 from hansa.types.rows import Block, Rows
 
-Chunk = tuple[Any, rounds.Cohort, Static, Turns]
-"""A chunk's packed argument, its cohort, its layout, and who works for whom, by position in the whole cohort."""
-
 Run = Callable[..., Any]
 """Runs a function, known by a key, on arguments with these specs: (key, function, args, in_specs, out_specs), and the
 positions of arguments that are not used again, and whether only the first device is to run it."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What there is at the server at some time, and what clients have kept by then.
+
+    Attributes:
+        program: the program.
+        packed: the argument without any client.
+        static: its layout.
+        server: the values of nodes at the server.
+        kept: what clients have kept.
+    """
+
+    program: Program
+    packed: Any
+    static: Static
+    server: dict[Node, Any]
+    kept: dict[Node, Rows]
+
+
+class Folds(NamedTuple):
+    """The aggregates of a client stage before any client, or after all of them.
+
+    Attributes:
+        states: of sums and the like; arrays `[devices, ...]`, each device's with it.
+        progress: of folds in the cohort's order.
+    """
+
+    states: Any
+    progress: Any
+
+
+class Clients(Protocol):
+    """How the clients of a call are worked on.
+
+    Attributes:
+        devices: on how many devices there are states of sums and the like.
+        begins: whether folds begin with the states of nobody that the server's program makes.
+    """
+
+    devices: int
+    begins: bool
+
+    def wanted(self, number: int) -> Sequence[Node]:
+        """What the server is to compute for a client stage besides the outputs of the stage before it."""
+        ...
+
+    def work(
+        self, number: int, known: Known, folds: Folds, gathered: Gathered, later: set[Node]
+    ) -> tuple[Folds, dict[Node, Rows]]:
+        """All clients' work of a stage.
+
+        Args:
+            number: of the stage.
+            known: what there is before it.
+            folds: before any client.
+            gathered: takes what the server has of each client.
+            later: what clients read in later stages, or have at the end.
+
+        Returns:
+            What has become of the folds; and what clients have kept, of `later`.
+        """
+        ...
+
+    def values(self, node: Node, known: Known) -> Rows:
+        """A value at the clients that is computed of what they and the server have after the last stage."""
+        ...
 
 
 def run(
     program: Program,
     packed: Any,
     static: Static,
-    chunks: Callable[[], Iterator[Chunk]],
     outputs: list[Node],
-    devices: int,
+    clients: Clients,
     size: int,
     capacity: int,
     stack_size: StackSize | None,
-    at_once: int,
     run: Run,
-    deal: Callable[[ToDeal, Turns], Dealt],
     spread: Callable[[Any], Any],
 ) -> list[Any]:
     """The values of `outputs`, of nodes at the clients as `Rows`; see `hansa.runtimes.stages.round.whole`.
@@ -62,75 +121,50 @@ def run(
         program: the program.
         packed: the argument without any client.
         static: its layout.
-        chunks: goes through the cohort's chunks; called once per client stage.
         outputs: nodes at the server or at the clients.
-        devices: how many there are.
+        clients: works for them.
         size: how many clients take part.
         capacity: for how many there is to be room.
         stack_size: how large stacks of all clients' values are, where there are some.
-        at_once: how many clients' work is one vectorised computation on a device.
-        run: executes JAX code on every device, or on the first alone.
-        deal: puts rows on the devices that work for their clients.
+        run: executes JAX code on every device of the server, or on the first alone.
         spread: puts on every device what is on the first.
 
     Raises:
         rounds.NeedsWideSums: if a sum may not be exact.
     """
-    server: dict[Node, Any] = {}
-    kept: dict[Node, Rows] = {}
-    states: Any = []
-    progress: Any = []
+    known = Known(program, packed, static, {}, {})
+    server, folds = known.server, Folds([], [])
     everywhere, each = P(), P(AXIS)
     last, room = len(program.clients), capacity if in_order.is_needed(program) else 0
     for i, stage in enumerate(program.servers):
-        jax.block_until_ready(states)  # of all devices: they are merged in the next program, where they must not wait
-        wanted = [*stage.outputs, *(node for node in outputs if i == last and not is_stacked(node))]
+        jax.block_until_ready(folds.states)  # of all devices: merged in the next program, where they must not wait
+        more = clients.wanted(i) if i < last else [node for node in outputs if not is_stacked(node)]
+        wanted = list(dict.fromkeys(node for node in (*stage.outputs, *more) if node not in server))
         now = program.clients[i - 1].aggregates if i else ()
-        known = _needed([*wanted, *_starts(program, i)], server, [fold.node for fold in now])
-        step = _Step(program, i, wanted, list(known), static, devices, room)
-        given = (packed, list(known.values()), states, progress)
+        given = needed([*wanted, *_starts(program, i)], server, [fold.node for fold in now])
+        step = _Step(program, i, wanted, list(given), static, clients.devices, room, clients.begins and i < last)
+        args = (packed, list(given.values()), *folds)
         if has_all(program):
-            values, reports, states, progress, lost = _by_the_first(step, given, run, spread)
+            values, reports, states, progress, lost = _by_the_first(step, args, run, spread)
         else:
             lying, after = (everywhere, everywhere, each, everywhere), (*[everywhere] * 2, each, *[everywhere] * 2)
-            found = run(("server", i, static, room), step.whole, given, lying, after)
+            found = run(("server", i, static, room), step.whole, args, lying, after)
             values, reports, states, progress, lost = found
         rounds.check(lost, now)
         server.update(zip(wanted, values, strict=True))
         server.update({fold.node: value for fold, value in zip(now, reports, strict=True)})
         if i == last:
             break
-        del given, known
-        clients, ordered = in_order.split(program.clients[i])
-        before = {node: kept[node] for node in clients.inputs if node in kept}
-        sent = _needed([source for source, _ in clients.broadcasts], server)
-        at_server, later = spread(list(sent.values())), _read_later(program, i, outputs)
-        gathered = Gathered(clients, size, capacity, stack_size)
-        for part, cohort, layout, turns in chunks():
-            own = {node: deal(ToDeal(member(node.type), rows), turns) for node, rows in before.items()}
-            work = (part, cohort, packed, at_server, list(own.values()), states)
-            fold = _fold(program, clients, layout, static, list(sent), list(own), at_once)
-            jax.block_until_ready(states)  # of the chunk before: no more than this one's data and the next's is there
-            of_all = (*[everywhere] * 5, each)
-            states, stacks = run(("fold", i, layout), fold, work, of_all, (each, each), donated=(5,))
-            mine = dict(zip(program.clients[i].kept, stacks, strict=False))
-            for node in mine.keys() & later:
-                kept[node] = _with_chunk(kept.get(node), mine[node], turns, size)
-            gathered.add(mine, turns)
-            if ordered:
-                jax.block_until_ready(stacks)  # of all devices, which meet in the next program
-                more, further = (progress, stacks[len(mine) :], cohort), _further(ordered)
-                progress = run(("in order", i), further, more, (everywhere, each, everywhere), everywhere, donated=(0,))
-            del mine, stacks
+        del given, args
+        gathered = Gathered(program.clients[i], size, capacity, stack_size)
+        begun = Folds(states, progress)
+        folds, kept = clients.work(i, known, begun, gathered, _read_later(program, i, outputs))
+        known.kept.update(kept)
         server.update(gathered.values())
-    there = _Known(program, packed, static, server, kept)
-    return [
-        _at_clients(there, node, chunks, size, run, deal, spread) if is_stacked(node) else server[node]
-        for node in outputs
-    ]
+    return [_at_clients(node, known, clients) if is_stacked(node) else server[node] for node in outputs]
 
 
-def _needed(roots: list[Node], server: Environment, computed: Sequence[Node] = ()) -> Environment:
+def needed(roots: list[Node], server: Environment, computed: Sequence[Node] = ()) -> Environment:
     """Of what the server has, what some values are computed of, beside what is computed with them."""
     found = taken_in(roots, lambda node: node in server or node in computed)
     return {node: server[node] for node in found if node in server}
@@ -159,13 +193,14 @@ class _Step(NamedTuple):
     static: Static
     devices: int
     room: int
+    begins: bool
 
     def whole(self, packed: Any, values: list[Any], states: Any, progress: Any) -> tuple[Any, ...]:
         """All of it, on every device.
 
         It is one program, as it is part of one in `rounds.whole`: apart, it might be rounded differently.
         """
-        env = _environment(self.program, packed, self.static, self.known, values)
+        env = environment(self.program, packed, self.static, self.known, values)
         merged = self.merged(states) if self.number else []
         found, reports, lost = self._computed(env, merged, progress)
         after, begun = self._begun(env)
@@ -174,11 +209,11 @@ class _Step(NamedTuple):
     def merged(self, states: Any) -> list[Any]:
         """The states of all devices. They are exact, so that this may be a program of its own."""
         stage, _ = in_order.split(self.program.clients[self.number - 1])
-        return merge_devices(stage.aggregates, _one(states), self.devices)
+        return merge_devices(stage.aggregates, one(states), self.devices)
 
     def computed(self, packed: Any, values: list[Any], merged: list[Any], progress: Any) -> tuple[Any, ...]:
         """What is wanted, the results of the aggregates, and what these may have lost."""
-        env = _environment(self.program, packed, self.static, self.known, values)
+        env = environment(self.program, packed, self.static, self.known, values)
         return self._computed(env, merged, progress)
 
     def _computed(self, env: Environment, merged: list[Any], progress: Any) -> tuple[Any, ...]:
@@ -196,14 +231,14 @@ class _Step(NamedTuple):
 
     def begun(self, packed: Any, values: list[Any], known: list[Node]) -> tuple[Any, Any]:
         """The states of nobody, and the folds in the cohort's order, given what they start from."""
-        return self._begun(_environment(self.program, packed, self.static, known, values))
+        return self._begun(environment(self.program, packed, self.static, known, values))
 
     def _begun(self, env: Environment) -> tuple[Any, Any]:
-        if self.number == len(self.program.clients):
+        if not self.begins:
             return [], []
         stage, ordered = in_order.split(self.program.clients[self.number])
         after = rounds.zeros(stage.aggregates, env)
-        return _each(after), [in_order.begun(zero, self.room) for zero in rounds.zeros(ordered, env)]
+        return each(after), [in_order.begun(zero, self.room) for zero in rounds.zeros(ordered, env)]
 
 
 def _by_the_first(step: _Step, given: tuple[Any, ...], run: Run, spread: Callable[[Any], Any]) -> tuple[Any, ...]:
@@ -214,6 +249,8 @@ def _by_the_first(step: _Step, given: tuple[Any, ...], run: Run, spread: Callabl
     mine = _on_first((packed, values, merged, progress))
     done = run(("server", *key), step.computed, mine, (everywhere,) * 4, everywhere, alone=True)
     found, reports, lost = _on_first(done)
+    if not step.begins:
+        return found, reports, [], [], lost
     started = {node: value for node, value in zip(step.wanted, found, strict=True) if node in _starts(*step[:2])}
     starts = (packed, spread(list(started.values())))
     begun = partial(step.begun, known=list(started))
@@ -226,98 +263,16 @@ def _on_first(value: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf, value)
 
 
-def _further(ordered: tuple[Aggregate, ...]) -> Callable[..., Any]:
-    """The folds in the cohort's order with the clients of a chunk."""
-
-    def further(progress: list[Any], stacks: list[Any], cohort: rounds.Cohort) -> list[Any]:
-        given = rounds.given_by_all(ordered, stacks, cohort)
-        return [in_order.further(*each) for each in zip(ordered, progress, given, strict=True)]
-
-    return further
-
-
-def _fold(
-    program: Program,
-    stage: ClientStage,
-    layout: Static,
-    static: Static,
-    known: list[Node],
-    own: list[Node],
-    at_once: int,
-) -> Callable[..., Any]:
-    def fold(
-        part: Any, cohort: rounds.Cohort, packed: Any, at_server: list[Any], values: list[Any], states: Any
-    ) -> tuple[Any, Any]:
-        env = _environment(program, packed, static, known, at_server)
-        broadcasts: Environment = {node: evaluate([source], env)[0] for source, node in stage.broadcasts}
-        kept: Environment = {node: value.arrays for node, value in zip(own, values, strict=True)}
-        after, stacks = rounds.fold(program, stage, part, cohort, layout, broadcasts, kept, _one(states), at_once)
-        return _each(after), stacks
-
-    return fold
-
-
-def _environment(program: Program, packed: Any, static: Static, known: list[Node], values: list[Any]) -> Environment:
+def environment(program: Program, packed: Any, static: Static, known: list[Node], values: list[Any]) -> Environment:
     """What the server has: its part of the argument, and these nodes."""
     opened = (from_stack(value) if isinstance(value, Stack) else value for value in values)
     return {**rounds.server_environment(program, packed, static), **dict(zip(known, opened, strict=True))}
 
 
-def _with_chunk(before: Rows | None, stack: Any, turns: Turns, size: int) -> Rows:
-    """What clients keep, with that of a chunk's: the arrays that each device has computed, in host memory."""
-    rows = rows_of(stack, turns, size)
-    blocks = tuple(Block([np.asarray(array) for array in block.arrays]) for block in rows.blocks)
-    found = Rows(blocks, rows.block, rows.row)
-    if before is None:
-        return found
-    positions = np.concatenate([np.asarray(clients, np.int64) for clients in turns])
-    return before.replaced(positions, found.select(positions))
-
-
-class _Known(NamedTuple):
-    """What there is after the last stage."""
-
-    program: Program
-    packed: Any
-    static: Static
-    server: dict[Node, Any]
-    kept: dict[Node, Rows]
-
-
-def _at_clients(
-    known: _Known,
-    node: Node,
-    chunks: Callable[[], Iterator[Chunk]],
-    size: int,
-    run: Run,
-    deal: Callable[[ToDeal, Turns], Dealt],
-    spread: Callable[[Any], Any],
-) -> Rows:
+def _at_clients(node: Node, known: Known, clients: Clients) -> Rows:
     """A result with a value for each client."""
     found = _rearranged(node, known.kept)
-    if found is not None:
-        return found
-    program, packed, static, server, kept = known
-    parts = within(node, kept.__contains__)
-    needed = _needed([part.inputs[0] for part in parts if is_broadcast(part)], server)
-    kept = {each: rows for each, rows in kept.items() if each in parts}
-    names, mine, values = list(needed), list(kept), spread(list(needed.values()))
-    result: Rows | None = None
-    for part, cohort, layout, turns in chunks():
-
-        def compute(
-            part: Any, cohort: Any, packed: Any, values: list[Any], own: list[Dealt], layout: Static = layout
-        ) -> Any:
-            env = _environment(program, packed, static, names, values)
-            lying = {node: value.arrays for node, value in zip(mine, own, strict=True)}
-            return rounds.values_by_turn(program, node, part, cohort, layout, env, lying)
-
-        own = [deal(ToDeal(member(each.type), rows), turns) for each, rows in kept.items()]
-        args = (part, cohort, packed, values, own)
-        stack = run(("output", node, layout), compute, args, (P(),) * 5, P(AXIS))
-        result = _with_chunk(result, stack, turns, size)
-    assert result is not None  # there is a chunk where there are clients
-    return result
+    return clients.values(node, known) if found is None else found
 
 
 def _rearranged(node: Node, kept: dict[Node, Rows]) -> Rows | None:
@@ -338,11 +293,11 @@ def _rearranged(node: Node, kept: dict[Node, Rows]) -> Rows | None:
     return Rows(tuple(blocks), first.block, first.row)
 
 
-def _each(tree: Any) -> Any:
+def each(tree: Any) -> Any:
     """Arrays with a leading axis for the device."""
     return jax.tree.map(lambda leaf: leaf[None], tree)
 
 
-def _one(tree: Any) -> Any:
+def one(tree: Any) -> Any:
     """This device's arrays, without that axis."""
     return jax.tree.map(lambda leaf: leaf[0], tree)

@@ -25,9 +25,12 @@ from hansa.runtimes.columns import Capacity, Room, exactly
 from hansa.runtimes.stages import in_order
 from hansa.runtimes.stages import round as rounds
 from hansa.runtimes.stages.compiled import Compiled
-from hansa.runtimes.stages.devices import Devices
+from hansa.runtimes.stages.devices import Devices, turns_of
 from hansa.types import Struct, StructType, Type, to_value
 from hansa.types.rows import Rows
+
+BatchRows = int | tuple[tuple[Path, int], ...] | None
+"""To how many rows batches are padded: all, or those of each sequence, by the number of the input and the way in it."""
 
 
 class Place:
@@ -73,28 +76,76 @@ class Place:
         """
         if batch_rows is not None and (type(batch_rows) is not int or batch_rows < 1):
             raise ValueError(f"batch_rows must be a positive number of rows, or None; found {batch_rows!r}")
-        key = ("fold" if stage.aggregates else "work", number, batch_rows)
+        key = ("fold" if stage.aggregates else "work", number)
         compiled, nodes = self._of(key, batch_rows), self.connections.clients[number]
-        ports = [self.connections.port(node) for node in nodes.broadcasts]
-        both = StructType([("sent", self._typed(nodes.broadcasts)[0]), ("own", self._typed(nodes.inputs)[0])])
-        narrow = frozenset((1, *path) for path in self._typed(nodes.inputs)[1])
         inputs = list(map(self.connections.port, nodes.inputs))
         each = [picked(inputs, values, "what the client has") for values in own]
         columns = list(zip(*each, strict=True)) if each else [()] * len(inputs)
         mine = [
             list(values) if is_stacked(node) else values[0] for node, values in zip(nodes.inputs, columns, strict=True)
         ]
-        given = Struct.of(sent=struct_of(ports, picked(ports, sent, "what is sent")), own=struct_of(inputs, mine))
-        call = (compiled, stage, nodes, (both, narrow), given, states, len(own))
+        after, kept = self._fold(compiled, stage, nodes, states, sent, mine, len(own), len(own) == 1)
+        if len(own) == 1:
+            return after, [kept]
+        kept = jax.tree.map(np.asarray, kept)
+        return after, [[_at(stack, client) for stack in kept] for client in range(len(own))]
+
+    def fold_cohort(
+        self,
+        number: int,
+        stage: ClientStage,
+        states: list[Any],
+        sent: Any,
+        columns: list[Any],
+        clients: int,
+        batch_rows: BatchRows,
+    ) -> tuple[list[Any], list[Any]]:
+        """The states with some clients more, in their order, and arrays of what all of them keep, with room for more.
+
+        Args:
+            number: which client stage it is.
+            stage: that stage.
+            states: one for each of its aggregates; they may be used up.
+            sent: what the clients are sent.
+            columns: for each input of the stage, that of all clients: what an argument `{T}@CLIENTS` may be.
+            clients: how many they are.
+            batch_rows: to how many rows batches are padded.
+        """
+        # Leaves are of a few clients, whose contributions are kept.
+        room = (
+            Room(clients=Capacity(slack=1.0, waste=2.0, least=1))
+            if any(map(in_order.in_order, stage.aggregates))
+            else Room()
+        )
+        compiled = self._of(("cohort", number), batch_rows, room)
+        return self._fold(compiled, stage, self.connections.clients[number], states, sent, columns, clients, False)
+
+    def _fold(
+        self,
+        compiled: Compiled,
+        stage: ClientStage,
+        nodes: AtClient,
+        states: list[Any],
+        sent: Any,
+        columns: list[Any],
+        clients: int,
+        alone: bool,
+    ) -> tuple[list[Any], list[Any]]:
+        ports = [self.connections.port(node) for node in nodes.broadcasts]
+        both = StructType([("sent", self._typed(nodes.broadcasts)[0]), ("own", self._typed(nodes.inputs)[0])])
+        narrow = frozenset((1, *path) for path in self._typed(nodes.inputs)[1])
+        inputs = list(map(self.connections.port, nodes.inputs))
+        given = Struct.of(sent=struct_of(ports, picked(ports, sent, "what is sent")), own=struct_of(inputs, columns))
+        call = (compiled, stage, nodes, (both, narrow), given, states, clients, alone)
         try:
-            return self._fold(*call)
+            return self._run_fold(*call)
         except NeedsSizes:
             if compiled.sizes is not None:
                 raise
             compiled.sizes = set()
-            return self._fold(*call)
+            return self._run_fold(*call)
 
-    def _fold(
+    def _run_fold(
         self,
         compiled: Compiled,
         stage: ClientStage,
@@ -103,16 +154,18 @@ class Place:
         given: Any,
         states: list[Any],
         clients: int,
+        alone: bool,
     ) -> tuple[list[Any], list[Any]]:
         kind, _ = of
-        packed, static = self._devices.pack(compiled, given, "the client" if clients == 1 else "the clients", of=of)
+        what, turns = "the client" if clients == 1 else "the clients", [np.arange(clients)]
+        packed, static = self._devices.pack(compiled, given, what, of=of, turns=turns)
         part, ordered = in_order.split(stage)
 
         def run(packed: Any, cohort: rounds.Cohort, states: list[Any]) -> tuple[list[Any], list[Any]]:
             server = self.environment(nodes.broadcasts, unpack(kind, packed, static, None).sent)
 
             def read(client: Any) -> Environment:
-                env = self.environment(nodes.inputs, unpack(kind, packed, static, client).own)
+                env = self.environment(nodes.inputs, unpack(kind, packed, static, client, client).own)
                 env.update((node, evaluate([source], server)[0]) for source, node in stage.broadcasts)
                 return env
 
@@ -128,16 +181,12 @@ class Place:
             kept = stacks[: len(stage.kept)]
             return in_order.together(stage, summed, others), [_at(stack, 0) for stack in kept] if alone else kept
 
-        alone = clients == 1
-        capacity = 1 if alone else compiled.room.clients("cohort", clients)
+        capacity = 1 if alone else turns_of(compiled, turns)
         order = np.arange(capacity, dtype=np.int32)[None]
         cohort = rounds.Cohort({}, order, np.array([clients], np.int32))
         args = (packed, cohort, states)
         after, kept = self._devices.execute(compiled, (static, alone), run, args, (P(),) * 3, P(), donated=(2,))
-        if alone:
-            return after, [kept]
-        kept = jax.tree.map(np.asarray, kept)
-        return after, [[_at(stack, client) for stack in kept] for client in range(clients)]
+        return after, kept
 
     def returned(self, values: Any, own: Sequence[Sequence[Any]]) -> dict[Node, Rows]:
         """The parts of the result that are made of what clients have.
@@ -205,13 +254,18 @@ class Place:
         """The result of a function of arrays, which is known by a key."""
         return self._devices.execute(self._of(key), (), function, args, (P(),) * len(args), P(), donated)
 
-    def _of(self, key: Any, batch_rows: int | None = None) -> Compiled:
+    def _of(self, key: Any, batch_rows: BatchRows = None, room: Room | None = None) -> Compiled:
         """The room and the compiled programs of one function of a stage."""
+        key = (key, batch_rows)
         if key not in self._apart:
             # What a client has may be large, so there is not much more room than for those that there are.
-            room = Room(clients=Capacity(slack=1.25, waste=2.0, least=1))
-            if batch_rows is not None:
+            little = Capacity(slack=1.25, waste=2.0, least=1)
+            room = room or Room(clients=little, turns=little)
+            if isinstance(batch_rows, int):
                 room.batch = exactly(batch_rows)
+            elif batch_rows is not None:
+                others, each = room.batch, {(1, *path): exactly(rows) for path, rows in batch_rows}
+                room.batch = lambda key, size: each.get(key[0], others)(key, size)
             self._apart[key] = replace(self.compiled, room=room, executables={}, sizes=None)
         return self._apart[key]
 

@@ -1,0 +1,212 @@
+"""The same computations in process and on Ray: prints, as JSON, where the bits differ, and what became of the workers.
+
+`test_ray` runs it in a process of its own, as users compile:
+
+    python -m tests.runtimes.ray.session WORKERS KILLS SEED PART...
+
+Of the calls on Ray so many, drawn at random with the seed, lose a worker while they are under way. Without parts, all
+are computed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import ray
+
+import hansa
+from tests.learning.scaffold import scaffold
+
+CLIENTS, FEATURES, CLASSES, BATCH = 40, 64, 10, 16
+
+
+def population() -> hansa.ClientBatches:
+    """Clients with 0 to 60 examples."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(0, 60, CLIENTS)
+    x = rng.normal(size=(sizes.sum(), FEATURES)).astype(np.float32)
+    y = rng.integers(0, CLASSES, sizes.sum()).astype(np.int32)
+    ids = [f"client {i}" for i in range(CLIENTS)]
+    return hansa.ClientBatches({"x": x, "y": y}, np.cumsum([0, *sizes]), BATCH, ids)
+
+
+def loss(weights: Any, batch: Any) -> Any:
+    scores = jax.nn.log_softmax(batch.x @ weights.w + weights.b)
+    return -jnp.mean(jnp.take_along_axis(scores, batch.y[:, None], 1))
+
+
+def model() -> hansa.learning.FunctionalModel:
+    def forward(weights: Any, batch: Any, training: bool, rng: Any) -> hansa.learning.BatchOutput:
+        hidden = jax.nn.relu(batch.x @ weights["w"] + weights["b"])
+        scores = hidden @ weights["v"]
+        losses = optax.softmax_cross_entropy_with_integer_labels(scores, batch.y)
+        return hansa.learning.BatchOutput(losses.mean(), scores)
+
+    rng = np.random.default_rng(1)
+    weights = {"w": rng.normal(0, 0.1, (FEATURES, 32)), "b": np.zeros(32), "v": rng.normal(0, 0.1, (32, CLASSES))}
+    return hansa.learning.functional_model(
+        weights,
+        forward,
+        input_spec="<x=float32[?,64],y=int32[?]>",
+        metrics={"accuracy": lambda labels, scores, sample_weight: scores.argmax(-1) == labels},
+        optimizer=optax.sgd(0.1),
+    )
+
+
+def two_stages() -> Any:
+    """The mean of what clients have, how far each is from it, which it keeps, and a fold in the cohort's order."""
+    away = hansa.jax_computation(lambda own, mean: jnp.sum(own * jnp.sin(mean)), "float32[5]", "float32[5]")
+    fading = hansa.jax_computation(lambda a, b: 0.7 * a + b, "float32", "float32")
+    same = hansa.jax_computation(lambda a: a, "float32")
+
+    @hansa.federated_computation("{float32[5]}@CLIENTS")
+    def spread(values: Any) -> Any:
+        mean = hansa.federated_mean(values)
+        far = hansa.federated_map(away, [values, hansa.federated_broadcast(mean)])
+        last = hansa.federated_aggregate(far, 0.0, fading, fading, same)
+        return {"mean": mean, "far": hansa.federated_max(far), "each": far, "last": last}
+
+    return spread
+
+
+Rounds = Generator[tuple[str, Any], Any, None]
+"""What is computed, one after another: a name, and a call, whose result is sent back."""
+
+COHORTS = [np.random.default_rng(2).choice(CLIENTS, size, replace=False) for size in (7, 11, 5)]
+
+
+def averaging_rounds(data: hansa.ClientBatches) -> Rounds:
+    process = hansa.learning.build_federated_averaging_process(model())
+    state = process.initialize()
+    for i, cohort in enumerate(COHORTS[:2]):
+        state, _ = yield f"averaging {i}", lambda s=state, c=cohort: process.next(s, data.select(c))
+    evaluation = hansa.learning.build_federated_evaluation(model())
+    yield "evaluation", lambda: evaluation(state.model, data)
+
+
+def robust_round(data: hansa.ClientBatches) -> Rounds:
+    process = hansa.learning.build_federated_averaging_process(model(), aggregator=hansa.aggregators.median())
+    state = process.initialize()
+    yield "median", lambda: process.next(state, data.select(COHORTS[1]))
+
+
+def scaffold_rounds(data: hansa.ClientBatches) -> Rounds:
+    weights = hansa.Struct.of(w=np.zeros((FEATURES, CLASSES), np.float32), b=np.zeros(CLASSES, np.float32))
+    process = scaffold(weights, loss, hansa.to_type("<x=float32[?,64],y=int32[?]>"), 0.1, CLIENTS)
+    state = process.initialize()
+    for i, cohort in enumerate(COHORTS):
+        result = yield f"scaffold {i}", lambda s=state, c=cohort: process.next(s, data.select(c))
+        state = result.state
+
+
+def two_stage_calls(data: hansa.ClientBatches) -> Rounds:
+    spread = two_stages()
+    values = list(np.random.default_rng(3).normal(size=(83, 5)).astype(np.float32))
+    yield "two stages", lambda: spread(values)
+
+
+def wide_call(data: hansa.ClientBatches) -> Rounds:
+    @hansa.federated_computation("{float32[1000]}@CLIENTS")
+    def total(values: Any) -> Any:
+        return hansa.federated_sum(values)
+
+    # More than the usual form of a sum holds.
+    values = [np.full(1000, value, np.float32) for value in (1e30, 1.0, -1e30)]
+    yield "wide", lambda: total(values)
+
+
+PARTS = {
+    "averaging": averaging_rounds,
+    "robust": robust_round,
+    "scaffold": scaffold_rounds,
+    "two stages": two_stage_calls,
+    "wide": wide_call,
+}
+
+
+def bits(value: Any) -> list[bytes]:
+    """All numbers of a result."""
+    if isinstance(value, hansa.ClientStates):
+        return [str(value.client_ids).encode(), *bits(list(value.select(value.client_ids)))]
+    if isinstance(value, hansa.ClientValues | hansa.Struct | list | tuple):
+        return [part for each in value for part in bits(each)]
+    return [np.asarray(value).tobytes()]
+
+
+@contextmanager
+def killing(runtime: hansa.RayRuntime, yes: bool) -> Iterator[None]:
+    """Kills a worker that is at work, within the block."""
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.wait(0.002):
+            for member in runtime._pool.members:
+                if member.busy is not None and member.described:
+                    os.kill(member.described["pid"], signal.SIGKILL)
+                    return
+
+    thread = threading.Thread(target=kill)
+    if yes:
+        thread.start()
+    yield
+    over.set()
+    if yes:
+        thread.join()
+
+
+def follow(parts: list[str], runtime: Any, doomed: set[str], seconds: dict[str, float]) -> dict[str, list[bytes]]:
+    """The bits of all results."""
+    found = {}
+    for part in parts:
+        going = PARTS[part](population())
+        name, call = next(going)
+        while name is not None:
+            begun = time.perf_counter()
+            with hansa.runtime(runtime), killing(runtime, name in doomed):
+                result = call()
+            found[name], seconds[name] = bits(result), time.perf_counter() - begun
+            try:
+                name, call = going.send(result)
+            except StopIteration:
+                name = None
+    return found
+
+
+def main(workers: int, kills: int, seed: int, parts: list[str]) -> dict[str, Any]:
+    times: dict[str, Any] = {"in process": {}, "ray": {}}
+    expected = follow(parts, hansa.InProcessRuntime(), set(), times["in process"])
+    doomed = set(random.Random(seed).sample(list(expected), kills))
+    begun = time.perf_counter()
+    with hansa.RayRuntime(workers) as runtime:
+        pids = [each["pid"] for each in runtime.describe()]
+        times["start"] = time.perf_counter() - begun
+        found = follow(parts, runtime, doomed, times["ray"])
+        pids += [each["pid"] for each in runtime.describe()]
+        lost, folder = runtime.lost, ray.worker.global_worker.node.get_session_dir_path()
+    differing = [name for name in expected if found[name] != expected[name]]
+    return {
+        "differing": differing,
+        "lost": lost,
+        "pids": pids,
+        "folder": folder,
+        "times": times,
+        "computed": len(found),
+    }
+
+
+if __name__ == "__main__":
+    given = list(map(int, sys.argv[1:4]))
+    print(json.dumps(main(*given, sys.argv[4:] or list(PARTS))))

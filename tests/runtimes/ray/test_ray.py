@@ -1,0 +1,71 @@
+"""On Ray a computation has the bits of one process, whoever works for it or is killed; and nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+
+def session(*arguments: object) -> dict[str, Any]:
+    """What `tests.runtimes.ray.session` prints, run as users compile."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "RAY_ADDRESS")}
+    command = [sys.executable, "-m", "tests.runtimes.ray.session", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.fixture(scope="module")
+def quick() -> dict[str, Any]:
+    """Two workers, of whom one is killed while it works."""
+    return session(2, 1, 0, "scaffold", "two stages")
+
+
+@pytest.mark.xdist_group("ray")
+def test_states_of_clients_two_stages_and_folds_in_order_have_the_bits_of_one_process(quick):
+    assert quick["computed"] == 4
+    assert quick["differing"] == []
+
+
+@pytest.mark.xdist_group("ray")
+def test_who_is_killed_is_replaced(quick):
+    assert quick["lost"] == 1
+    before, after = quick["pids"][:2], quick["pids"][2:]
+    assert len(after) == 2
+    assert len(set(before) & set(after)) == 1
+
+
+@pytest.mark.xdist_group("ray")
+def test_no_process_stays_behind(quick):
+    def running() -> list[str]:
+        found = [str(pid) for pid in quick["pids"] if Path(f"/proc/{pid}").exists()]
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                found += [path.parent.name] if quick["folder"] in path.read_text() else []
+            except OSError:
+                continue  # It has ended by now.
+        return found
+
+    end = time.monotonic() + 30
+    while running() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert running() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_everything_has_the_bits_of_one_process_with_any_number_of_workers_and_half_of_the_calls_losing_one(workers):
+    found = session(workers, 5, workers)
+    assert found["computed"] == 9
+    assert found["differing"] == []
+    assert found["lost"] >= 5
