@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hansa._lock import Lock
 from hansa.network.blobs import Blobs
 from hansa.network.durable import Disk
 from hansa.network.holdings import Holdings, RefusedError
@@ -45,6 +46,9 @@ class Device:
         disk: the disk.
         poll_seconds: for how long it waits for a task at a time.
         stopped: what stops it when it is set; by default `stop` alone does.
+
+    Raises:
+        hansa._lock.InUseError: if another process is this device.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Device:
     ) -> None:
         self._member, self._holdings, self._worker = member, holdings, worker or Worker()
         self._unprotected, self._disk, self._poll_seconds = unprotected, disk or Disk(), poll_seconds
+        self._lock = Lock(member.folder)
         self._blobs = Blobs(member.folder / "blobs", self._disk)
         self._outbox = Outbox(member.folder, self._disk)
         self._link = Link(member.url, member.context)
@@ -86,7 +91,12 @@ class Device:
                     self._stopped.wait(waiting(failed, error.seconds))
                     failed += 1
         finally:
-            self._link.close()
+            self.close()
+
+    def close(self) -> None:
+        """Gives its connection and its folder up."""
+        self._link.close()
+        self._lock.release()
 
     def once(self) -> Outcome | None:
         """Asks for one task, and does it; gives how it has ended, or None if there was none.

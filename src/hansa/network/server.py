@@ -118,9 +118,7 @@ class Server:
         app.router.add_put("/v1/tasks/{task}/{digest}", self._contribute)
         self._runner = self._web.AppRunner(app, access_log=None, keepalive_timeout=75.0, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = self._web.TCPSite(
-            self._runner, host, port, ssl_context=self._context, backlog=2048, shutdown_timeout=1.0
-        )
+        site = self._web.TCPSite(self._runner, host, port, ssl_context=self._context, backlog=2048)
         await site.start()
         self._ticking = asyncio.create_task(self._tick())
         return int(self._runner.addresses[0][1])

@@ -35,6 +35,7 @@ from hansa.program.sinks import Sink, to_sinks
 from hansa.program.step import Step
 from hansa.templates import IterativeProcess
 from hansa.templates.keeping import keeps_at_clients
+from hansa.types.elsewhere import Elsewhere
 
 if TYPE_CHECKING:
     from hansa.simulation import ClientData
@@ -179,7 +180,8 @@ def train(
         allow_changes: whether a run goes on though it is asked for something else than it was, such as another seed or
             `config`. It is then the run that it was up to its last checkpoint, and goes on as another; `run.json` notes
             what has changed, and after which round. The number of clients and the type of the state must be the same.
-        checkpoint_every: how many rounds may be lost at most, if the process is killed.
+        checkpoint_every: how many rounds may be lost at most, if the process is killed. Where clients are elsewhere
+            (`hansa.Elsewhere`) there is a checkpoint after each round: what they have given is not asked for again.
         keep_checkpoints: how many, the newest.
         keep_every: the checkpoints of rounds that are multiples of this are kept, too; a multiple of
             `checkpoint_every`.
@@ -227,7 +229,7 @@ def train(
         to_evaluation(evaluate, step.state_type),
         count("evaluate_every", evaluate_every, 1),
         to_callbacks(callbacks),
-        count("checkpoint_every", checkpoint_every, 1),
+        1 if isinstance(data, Elsewhere) else count("checkpoint_every", checkpoint_every, 1),
         None if keep_every is None else count("keep_every", keep_every, 1),
         evaluate_initial,
         Arguments(step.arguments, arguments, cohorts.clients),
