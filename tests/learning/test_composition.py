@@ -139,16 +139,28 @@ def test_the_work_of_a_client_is_a_computation_of_its_own() -> None:
     assert (report.used, report.weight) == (1, plain.SIZES[1])
 
 
-def test_weights_of_a_client() -> None:
-    own = lambda weights: {"bias": weights.trainable.bias + 1}  # noqa: E731
-    personal = lambda at: at.sent.model._replace(  # noqa: E731
-        trainable=at.sent.model.trainable._replace(bias=at.own.bias)
-    )
-    process = build_process(MODEL, client_work=local_training(own=own, personal=personal))
-    state = process.initialize()
-    weights = process.weights_of(state.server, state.clients.work)
-    np.testing.assert_array_equal(weights.trainable.bias, np.ones(plain.CLASSES, np.float32))
-    np.testing.assert_array_equal(weights.trainable.kernel, state.model.trainable.kernel)
+def test_each_client_is_evaluated_with_its_own_weights() -> None:
+    def finish(at: Any, weights: Any, steps: Any, n: Any) -> Any:
+        shared = arithmetic.difference(weights, at.sent.model)
+        return shared, n, {"bias": weights.trainable.bias + 1, "seen": jnp.bool_(True)}
+
+    def personal(at: Any) -> Any:
+        trained = at.sent.model.trainable
+        return at.sent.model._replace(
+            trainable=trained._replace(bias=jnp.where(at.own.seen, at.own.bias, trained.bias))
+        )
+
+    own = lambda weights: {"bias": weights.trainable.bias, "seen": np.bool_(False)}  # noqa: E731
+    process = build_process(MODEL, client_work=local_training(own=own, finish=finish, personal=personal))
+    evaluation = hansa.learning.build_per_client_evaluation(process)
+    state = rounds(process, [[0]])
+    for each in (process.initialize(), state):
+        for client in (0, 1):
+            kernel, bias = np.float64(each.model.trainable.kernel), np.float64(each.model.trainable.bias)
+            if client == 0 and each is state:
+                bias = np.float64(each.clients["ann"].work.bias)
+            found = evaluation(each, plain.population().select([client]))[0]
+            assert found.metrics.loss == pytest.approx(plain.loss((bias, kernel), plain.all_of(client)), rel=1e-5)
 
 
 def untrained() -> Any:

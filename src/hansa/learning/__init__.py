@@ -21,6 +21,8 @@ if _TYPE_CHECKING:
     from hansa.learning.finalizers import Finalizer as Finalizer
     from hansa.learning.finalizers import apply_optimizer as apply_optimizer
     from hansa.learning.metrics import RoundMetrics as RoundMetrics
+    from hansa.learning.passes import mean_gradient as mean_gradient
+    from hansa.learning.passes import mean_loss as mean_loss
     from hansa.learning.prediction import build_prediction as build_prediction
     from hansa.learning.process import LearningProcess as LearningProcess
     from hansa.learning.process import build_process as build_process
@@ -55,6 +57,7 @@ _HOMES = {
         "build_per_client_evaluation",
     ),
     "hansa.learning.metrics": ("RoundMetrics",),
+    "hansa.learning.passes": ("mean_gradient", "mean_loss"),
     "hansa.learning.prediction": ("build_prediction",),
     "hansa.models.jax.models": ("functional_model",),
     "hansa.models.keras.models": (

@@ -15,19 +15,20 @@ from hansa.language.local import tensors, to_struct, unflatten
 from hansa.language.sequences import sequence_reduce
 from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
 from hansa.learning import arithmetic
-from hansa.learning.client_work import ClientWork, Given, Kept, LocalWork, batches_of, hparams_of, whole
+from hansa.learning.client_work import ClientWork, Given, Kept, LocalWork, alike, batches_of, hparams_of, whole
 from hansa.learning.fixed import Names, differing, only, together
+from hansa.learning.passes import FirstPass
 from hansa.learning.schedules import part_of_step
 from hansa.learning.screening import counters, finite, finite_difference, int64, zero_unless
 from hansa.learning.training_steps import ClientOptimizer
-from hansa.learning.weighting import weight_of, weighting_of
+from hansa.learning.weighting import Weighting, weight_of, weighting_of
 from hansa.models._typing import AnyOptimizer
 from hansa.models.batch_types import leading_size
 from hansa.models.model import Forward, FunctionalModel, TrainingStep
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.optimizer import Optimizer
 from hansa.models.weights import ModelWeights
-from hansa.types import Struct, infer_type
+from hansa.types import Struct, StructType
 from hansa.types.mismatch import describe
 
 
@@ -37,6 +38,7 @@ def local_training(
     client_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: str | Callable[[Struct], Any] = "num_examples",
+    first_pass: FirstPass | None = None,
     begin: Callable[[Struct], ModelWeights] | None = None,
     gradient: Callable[[Callable[..., tuple[Forward, Struct]], ModelWeights, Any, Struct], Any] | None = None,
     direction: Callable[[Struct, Struct, Struct], Any] | None = None,
@@ -50,12 +52,17 @@ def local_training(
     """The client work that trains the model on the client's batches, one step for each batch.
 
     Without hooks it is that of federated averaging. Hooks are functions of JAX. `at` is what a client has in a round: a
-    struct of `sent`, what the server sent; `own`, what the client keeps from round to round; and `hparams`.
+    struct of `sent`, what the server sent; `own`, what the client keeps from round to round; `hparams`; and `seen`,
+    what a first pass over the data has found.
 
     Args:
         client_optimizer, client_learning_rate, client_schedule, client_weighting: as of
             `build_federated_averaging_process`. Or `client_optimizer` is a function of the hyper-parameters that gives
             an optimizer, such as `lambda hparams: optax.sgd(hparams.client_learning_rate)`.
+        first_pass: what the client finds out about its data before it trains: `mean_gradient()`, `mean_loss()`, or a
+            function of the model and of the types of what a client is given (`given`) to a computation
+            `(<at=A,data=B*> -> S)` without placements, where A is `given.type` and S a struct, which hooks see as
+            `at.seen`.
         begin: `begin(at)` gives the weights that the client starts from, a `ModelWeights`; by default `at.sent.model`.
         gradient: `gradient(take, weights, batch, at)` gives the pair of what the forward pass gave and the gradient by
             the trainable weights, such as `take(weights, batch)` gives it: of the mean loss, at whatever weights and
@@ -109,7 +116,8 @@ def local_training(
         optimizer = ClientOptimizer(
             trained, client_optimizer, client_learning_rate, given.scheduled, hooks.of_steps(), numbers
         )
-        return _Training(trained, optimizer, weighting, hooks, given).work()
+        seen = None if first_pass is None else first_pass(trained, given)
+        return _Training(trained, optimizer, weighting, hooks, given, seen).work()
 
     return ClientWork(
         create,
@@ -139,12 +147,23 @@ class _Hooks:
 class _Training:
     """The local training of one model, in three computations: what it starts from, a step, what it reports."""
 
-    def __init__(self, model: FunctionalModel, optimizer: Any, weighting: Any, hooks: _Hooks, given: Given) -> None:
+    def __init__(
+        self,
+        model: FunctionalModel,
+        optimizer: ClientOptimizer,
+        weighting: Weighting,
+        hooks: _Hooks,
+        given: Given,
+        first_pass: Computation | None,
+    ) -> None:
         self.model, self.optimizer, self.weighting, self.hooks, self.given = model, optimizer, weighting, hooks, given
+        self.first_pass = first_pass
+        seen = [] if first_pass is None else [("seen", first_pass.type_signature.result)]
+        self.at = StructType([*given.type.fields, *seen])
         self.local = wide_computation if model.wide else narrow_computation
         # What each step is given: all that the client has, if a hook looks at it, or else the key and the factor alone.
         looks = bool(hooks.of_steps()) or optimizer.of_hparams
-        self.names = [name for name in given.type.names if looks or name in ("key", "factor")]
+        self.names = [name for name in self.at.names if looks or name in ("key", "factor")]
 
     def work(self) -> LocalWork:
         start = self._start()
@@ -153,13 +172,16 @@ class _Training:
 
         @federated_computation(self.given.type, batches_of(self.model))
         def client_work(at: Any, data: Any) -> Any:
+            if self.first_pass is not None:
+                found = self.first_pass(at, data)
+                at = Struct([*((name, at[str(name)]) for name in self.given.type.names), ("seen", found)])
             given = {str(name): at[name] for name in self.names}
             return report(at, sequence_reduce(data, start(at), step, given=given))
 
         return LocalWork(self.model, client_work, self.given, self.optimizer.name)
 
     def _start(self) -> Any:
-        @self.local(self.given.type)
+        @self.local(self.at)
         def start(at: Any) -> Any:
             at = whole(at)
             weights = self._begun(at)
@@ -175,11 +197,11 @@ class _Training:
 
     def _begun(self, at: Any) -> ModelWeights:
         initial = self.model.initial_weights
-        found = _alike(self.hooks.begin(at), initial, f"`begin` must give the weights of the model {self.model.name!r}")
+        found = alike(self.hooks.begin(at), initial, f"`begin` must give the weights of the model {self.model.name!r}")
         return cast(ModelWeights, found)
 
     def _step(self, start: Any) -> Computation:
-        given_type = type(self.given.type)([(n, k) for n, k in self.given.type.fields if n in self.names])
+        given_type = StructType([(name, kind) for name, kind in self.at.fields if name in self.names])
 
         @self.local(start.type_signature.result, self.model.batch_type, given_type)
         def step(carry: Any, batch: Any, given: Any) -> Any:
@@ -205,11 +227,11 @@ class _Training:
         """How the model trains on a batch, with the hooks."""
         direct = None if self.hooks.direction is None else partial(self._direction, at)
         gradients = None if self.hooks.gradient is None else partial(self._gradient, at)
-        return cast(TrainingStep, self.optimizer.step(at.hparams, direct, gradients))
+        return self.optimizer.step(at.hparams, direct, gradients)
 
     def _direction(self, at: Any, gradients: Any, weights: Any) -> Any:
         found = self.hooks.direction(gradients, weights, at)
-        return _alike(to_struct(found, "direction"), gradients, "`direction` must give a struct like the gradient")
+        return alike(to_struct(found, "direction"), gradients, "`direction` must give a struct like the gradient")
 
     def _gradient(self, at: Any, weights: Any, local: Any, batch: Any, key: Any, scale: Any) -> tuple[Forward, Any]:
         def take(weights: Any, batch: Any, loss: Any = None) -> tuple[Forward, Struct]:
@@ -222,12 +244,12 @@ class _Training:
                 f"{describe(found)}"
             )
         gradients = to_struct(found[1], "gradient")
-        return found[0], _alike(gradients, weights.trainable, "`gradient` must give the gradient by trainable weights")
+        return found[0], alike(gradients, weights.trainable, "`gradient` must give the gradient by trainable weights")
 
     def _report(self, start: Any, step: Computation) -> Any:
         changing = _changing(step, ends=self.optimizer.ends)
 
-        @self.local(self.given.type, start.type_signature.result)
+        @self.local(self.at, start.type_signature.result)
         def report(at: Any, carry: Any) -> Any:
             at = whole(at)
             training = self.optimizer.step(at.hparams)
@@ -266,23 +288,10 @@ class _Training:
             )
         update, weight = to_struct(found[0], "finish"), found[1]
         kept = at.own if found[2] is None else to_struct(found[2], "finish")
-        kept = _alike(kept, at.own, "`finish` must give what a client keeps, like `own`")
+        kept = alike(kept, at.own, "`finish` must give what a client keeps, like `own`")
         if weight is not None:
             weight = weight_of(weight, "`finish` must give one number as the weight")
         return update, weight, kept, finite((update, kept))
-
-
-def _alike(found: Any, like: Any, says: str) -> Any:
-    """A struct of arrays, if it has the names, shapes and dtypes of another."""
-    kinds = [[(leaf.shape, leaf.dtype) for leaf in map(jnp.asarray, jax.tree.leaves(each))] for each in (found, like)]
-    names = [_names(each) for each in (found, like)]
-    if kinds[0] != kinds[1] or names[0] != names[1]:
-        raise TypeError(f"{says}, of type {infer_type(like).compact()}; found {infer_type(found).compact()}")
-    return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(found))
-
-
-def _names(value: Any) -> Any:
-    return [(name, _names(part)) for name, part in value._items()] if isinstance(value, Struct) else None
 
 
 def _changing(step: Computation, ends: bool) -> Names:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, cast
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hansa._tracebacks import boundaries
@@ -17,8 +19,9 @@ from hansa.learning.keys import KEY
 from hansa.models.accumulators import type_of
 from hansa.models.model import FunctionalModel
 from hansa.models.weights import ModelWeights
-from hansa.types import SequenceType, Struct, StructType, TensorType, Type
+from hansa.types import SequenceType, Struct, StructType, TensorType, Type, infer_type
 from hansa.types.members import members
+from hansa.types.names import unknown
 
 _EMPTY = StructType([])
 
@@ -53,11 +56,9 @@ class Given(NamedTuple):
 
 
 def whole(at: Any) -> Struct:
-    """What hooks see of what a client is given: `sent`, `own` and `hparams`, also where one is missing."""
+    """What hooks see of what a client is given: `sent`, `own`, `hparams` and `seen`, also where one is missing."""
     there = dict(at._items())
-    return Struct.of(
-        sent=there.get("sent", Struct()), own=there.get("own", Struct()), hparams=there.get("hparams", Struct())
-    )
+    return Struct([(name, there.get(name, Struct())) for name in ("sent", "own", "hparams", "seen")])
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,24 @@ def hparams_of(hparams: Mapping[str, float]) -> Struct:
     return Struct(found)
 
 
+def changed_hparams(known: Struct, new: Mapping[str, Any]) -> Struct:
+    """Hyper-parameters with some others in their places, each of the dtype that it had.
+
+    Raises:
+        ValueError: if there is none of a name, or a number is not finite.
+        TypeError: if one is no number of the dtype.
+    """
+    for name in new:
+        if name not in known._fields:
+            have = unknown(name, known._fields).replace("field", "hyper-parameter")
+            raise ValueError(have if len(known) else f"there is no hyper-parameter {name!r}, as this process has none")
+    found = {name: checked_hparam(name, value) for name, value in new.items()}
+    for name, value in found.items():
+        if known[name].dtype.kind == "i" and not float(value).is_integer():
+            raise TypeError(f"the hyper-parameter {name!r} is an integer, found {value!r}")
+    return known._replace(**{name: np.asarray(value, known[name].dtype)[()] for name, value in found.items()})
+
+
 def checked_hparam(name: str, value: Any, *, above: float | None = None, least: float | None = None) -> float:
     """A hyper-parameter that is a finite number within a bound.
 
@@ -190,9 +209,28 @@ def checked_hparam(name: str, value: Any, *, above: float | None = None, least: 
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
         raise TypeError(f"{name} must be a number, found {value!r}")
     if not np.isfinite(value) or (above is not None and value <= above) or (least is not None and value < least):
-        bound = f"above {above:g}" if above is not None else "finite" if least is None else f"at least {least:g}"
-        raise ValueError(f"{name} must be a number {bound}, found {value!r}")
+        bound = (
+            f"a number above {above:g}"
+            if above is not None
+            else "finite"
+            if least is None
+            else f"a number at least {least:g}"
+        )
+        raise ValueError(f"{name} must be {bound}, found {value!r}")
     return value  # type: ignore[return-value]
+
+
+def alike(found: Any, like: Any, says: str) -> Any:
+    """A struct of arrays, if it has the names, shapes and dtypes of another."""
+    kinds = [[(leaf.shape, leaf.dtype) for leaf in map(jnp.asarray, jax.tree.leaves(each))] for each in (found, like)]
+    names = [_names(each) for each in (found, like)]
+    if kinds[0] != kinds[1] or names[0] != names[1]:
+        raise TypeError(f"{says}, of type {infer_type(like).compact()}; found {infer_type(found).compact()}")
+    return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(found))
+
+
+def _names(value: Any) -> Any:
+    return [(name, _names(part)) for name, part in value._items()] if isinstance(value, Struct) else None
 
 
 def batches_of(model: FunctionalModel) -> SequenceType:

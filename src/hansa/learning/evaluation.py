@@ -20,11 +20,13 @@ from hansa.learning.measuring import build_measuring
 from hansa.learning.metrics import RoundMetrics
 from hansa.learning.model_fn import model_of
 from hansa.learning.one_client import of_one_client
+from hansa.learning.process import LearningProcess
 from hansa.learning.screening import counters, int64, reported_metrics, struct_of, zero_unless
 from hansa.models.accumulators import type_of
 from hansa.models.batch_types import leading_size
 from hansa.models.model import FunctionalModel
 from hansa.models.tensorflow.models import Model
+from hansa.templates.keeping import reading
 from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, Struct, StructType, TensorType
 
 _ID = TensorType("int32")
@@ -79,7 +81,7 @@ def build_federated_evaluation(
 
 
 def build_per_client_evaluation(
-    model_fn: Callable[[], FunctionalModel | Model] | FunctionalModel, *, seed: int = 0
+    model_fn: Callable[[], FunctionalModel | Model] | FunctionalModel | LearningProcess, *, seed: int = 0
 ) -> Computation:
     """The evaluation of a model on each client's data by itself; `ClientMetrics` tells how the results are distributed.
 
@@ -87,13 +89,15 @@ def build_per_client_evaluation(
     clients.
 
     Args:
-        model_fn: makes the model, or is it: as for `build_federated_averaging_process`.
+        model_fn: makes the model, or is it: as for `build_federated_averaging_process`. Or a learning process, whose
+            clients may have weights of their own.
         seed: as for `build_federated_evaluation`.
 
     Returns:
         A computation `(<weights@SERVER,{batches*}@CLIENTS> ->
         {<client_id=int32,num_examples=int64,metrics=<…>>}@CLIENTS)`. The metrics are those that the federated
-        evaluation of this one client would give; no client is left out, so they may be NaN.
+        evaluation of this one client would give; no client is left out, so they may be NaN. Of a learning process it
+        takes the whole state instead of weights, and a client is evaluated with its own.
 
     Raises:
         TypeError, ValueError: if `model_fn` is no model and makes none, it has no metrics, or their aggregation has no
@@ -107,7 +111,8 @@ def build_per_client_evaluation(
         >>> hansa.learning.ClientMetrics.of(results).worst("accuracy", 1)
         [ClientMetric(client_id=..., value=..., num_examples=...)]
     """
-    model = model_of(model_fn)
+    process = model_fn if isinstance(model_fn, LearningProcess) else None
+    model = model_of(model_fn) if process is None else process.model
     work = _client_work(model, seed)
     report = struct_of(work.type_signature.result)
     reported_metrics(model, ())
@@ -119,13 +124,22 @@ def build_per_client_evaluation(
     def result(report: Any, client: Any) -> Any:
         return Struct.of(client_id=client, num_examples=report.num_examples, metrics=finish(report.outputs))
 
+    def of_each(weights: Any, data: Any) -> Any:
+        clients = on.federated_client_id()
+        return on.federated_map(result, [on.federated_map(work, [weights, data, clients]), clients])
+
     @federated_computation(weights_type, batches)
     def evaluate_each(weights: Any, data: Any) -> Any:
-        clients = on.federated_client_id()
-        reports = on.federated_map(work, [on.federated_broadcast(weights), data, clients])
-        return on.federated_map(result, [reports, clients])
+        return of_each(on.federated_broadcast(weights), data)
 
-    return evaluate_each
+    if process is None:
+        return evaluate_each
+
+    @federated_computation(process.state_type, batches)
+    def evaluate_personal(state: Any, data: Any) -> Any:
+        return of_each(process.weights_of(state), data)
+
+    return reading(evaluate_personal, process.state_type)
 
 
 def _client_work(model: FunctionalModel, seed: int) -> Computation:

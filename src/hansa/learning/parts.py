@@ -12,10 +12,10 @@ import jax
 
 from hansa.language import intrinsics as on
 from hansa.language.computation import Computation
-from hansa.language.tracing import federated_computation
+from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
 from hansa.language.values import Value
 from hansa.learning.aggregating import Aggregating, unless_unchanged
-from hansa.learning.client_work import ClientWork, Given, as_struct, batches_of, first_kept, type_of_own, whole
+from hansa.learning.client_work import ClientWork, Given, alike, batches_of, first_kept, type_of_own, whole
 from hansa.learning.finalizers import AnyFinalizer, apply_optimizer, finalizer_of
 from hansa.learning.fixed import together
 from hansa.learning.keys import client_keys, round_key
@@ -24,7 +24,7 @@ from hansa.learning.reporting import round_metrics
 from hansa.learning.schedules import schedule_of
 from hansa.learning.screening import struct_of
 from hansa.learning.server_step import server_update_of
-from hansa.learning.states import FirstState, LearningState, at_clients, computed, narrow_or_wide, selected
+from hansa.learning.states import FirstState, LearningState, at_clients, computed, selected
 from hansa.models.model import FunctionalModel
 from hansa.types import CLIENTS, SERVER, FederatedType, Struct, StructType, Type
 from hansa.types.mismatch import describe
@@ -101,11 +101,10 @@ class Parts:
         measure = build_measuring(self.work.model.metrics, struct_of(self._report["counts"]))
         counters = struct_of(struct_of(measure.type_signature.result)["counters"])
         combine = round_metrics(self.work.model, counters, self.aggregating.measured)
-        apart = bool(len(self._clients))
 
-        @federated_computation(self._state_type(), FederatedType(batches_of(self.work.model), CLIENTS))
+        @federated_computation(self.state_type, FederatedType(batches_of(self.work.model), CLIENTS))
         def next(state: Any, data: Any) -> Any:
-            server, own = (state.server, _named(state.clients)) if apart else (state, {})
+            server, own = self._split(state)
             before = on.federated_zip(_fields(server, self._first.type)) if self.aggregating.has_state else server
             trained = on.federated_map(self.work.run, [self._at(before, own.get("work")), data])
             held = server.aggregator if self.aggregating.has_state else None
@@ -121,22 +120,36 @@ class Parts:
 
         return next
 
-    def weights_of(self) -> Computation:
-        """From the state at the server, and what a client keeps, to the weights that it is evaluated with."""
-        work, known = self._client_work, self._first.type
-        local = narrow_or_wide(self._server)
+    @property
+    def state_type(self) -> Type:
+        """The type of the whole state."""
+        server = FederatedType(self._server, SERVER)
+        if not len(self._clients):
+            return server
+        return StructType([("server", server), ("clients", FederatedType(self._clients, CLIENTS))], LearningState)
 
-        def weights(server: Any, own: Any) -> Any:
-            state = Struct([(name, server[name]) for name in known.names])
-            if work.personal is None:
-                return state.model
-            hparams = state["hparams"] if "hparams" in known.names else Struct()
-            sent = as_struct(work.sent(state), "sent, what each client is sent")
-            return work.personal(whole(Struct.of(sent=sent, own=own, hparams=hparams)))
+    def weights_of(self, state: Any) -> Any:
+        """The weights that each client is evaluated with, at the clients, of the whole state."""
+        server, own = self._split(state)
+        personal = self._client_work.personal
+        if personal is None:
+            return on.federated_broadcast(server.model)
+        at: dict[str, Any] = {"sent": self._sent(server), "own": own.get("work")}
+        if self._given.hparams != _EMPTY:
+            at["hparams"] = on.federated_broadcast(server.hparams)
+        names = [name for name in self._given.type.names if name in at]
+        kind = StructType([(name, self._given.type[str(name)]) for name in names])
+        local = wide_computation if self.model.wide else narrow_computation
+        found = local(kind)(
+            lambda at: alike(
+                personal(whole(at)), self.model.initial_weights, "`personal` must give weights of the model"
+            )
+        )
+        return on.federated_map(found, on.federated_zip(Struct([(name, at[str(name)]) for name in names])))
 
-        if self._given.own == _EMPTY:
-            return cast(Computation, local(self._server)(lambda server: weights(server, Struct())))
-        return cast(Computation, local(self._server, self._given.own)(lambda server, own: weights(server, own)))
+    def _split(self, state: Any) -> tuple[Any, dict[str, Any]]:
+        """The state at the server, and by name what clients keep."""
+        return (state.server, _named(state.clients)) if len(self._clients) else (state, {})
 
     def _at(self, server: Any, own: Any) -> Any:
         """What each client is given, at the clients."""
@@ -177,12 +190,6 @@ class Parts:
         own = {"work": work, "aggregator": aggregator}
         clients = on.federated_zip(Struct([(name, own[str(name)]) for name in self._clients.names]))
         return LearningState([("server", server), ("clients", clients)])
-
-    def _state_type(self) -> Type:
-        server = FederatedType(self._server, SERVER)
-        if not len(self._clients):
-            return server
-        return StructType([("server", server), ("clients", FederatedType(self._clients, CLIENTS))], LearningState)
 
 
 def _named(value: Any) -> dict[str, Any]:

@@ -7,17 +7,23 @@ value of their updates, whatever these mean. The finalizer takes state and value
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 from hansa._tracebacks import boundaries
 from hansa.aggregators import Aggregation, Factory
 from hansa.language.computation import Computation
-from hansa.learning.client_work import ClientWork, LocalWork
+from hansa.language.values import Value
+from hansa.learning.client_work import ClientWork, LocalWork, changed_hparams
 from hansa.learning.finalizers import AnyFinalizer, Finalizer
 from hansa.learning.model_fn import model_of
 from hansa.learning.parts import Parts
+from hansa.learning.states import LearningState
 from hansa.models.model import FunctionalModel
 from hansa.models.tensorflow.models import Model
 from hansa.templates import IterativeProcess
+from hansa.types import Struct
+
+S = TypeVar("S", bound=Struct)
 
 
 @boundaries
@@ -34,9 +40,10 @@ class LearningProcess(IterativeProcess):
         >>> process = hansa.learning.build_process(model, client_work=hansa.learning.local_training())
         >>> print(process.client_work.run.type_signature.parameter["at"].names)
         ('sent', 'key')
-        >>> state = process.initialize()
-        >>> process.weights_of(state)["trainable"]["dense/bias"].shape
-        (10,)
+        >>> prox = hansa.learning.build_fed_prox(model, proximal_strength=0.1)
+        >>> state = prox.with_hparams(prox.initialize(), proximal_strength=0.5)
+        >>> state.hparams
+        <proximal_strength=0.5>
     """
 
     def __init__(
@@ -48,7 +55,7 @@ class LearningProcess(IterativeProcess):
         client_work: LocalWork,
         aggregation: Aggregation | None,
         finalizer: Finalizer,
-        weights_of: Computation,
+        weights_of: Callable[[Any], Any],
         settings: Mapping[str, str],
     ) -> None:
         known = model.with_weights
@@ -57,14 +64,35 @@ class LearningProcess(IterativeProcess):
         self.model, self.client_work, self.aggregation, self.finalizer = model, client_work, aggregation, finalizer
         self._weights_of = weights_of
 
-    @property
-    def weights_of(self) -> Computation:
-        """The weights that a client is evaluated with: `(S -> weights)`, of the state at the server.
+    def weights_of(self, state: Value) -> Value:
+        """The weights that each client is evaluated with, `{weights}@CLIENTS`: its own, where an algorithm has such.
 
-        Where clients keep something for their work, `(<server=S,own=C> -> weights)`, of the state at the server and of
-        what the client has: `process.weights_of(state.server, state.clients["ann"].work)`.
+        It is called within a federated computation, with the state of this process.
+
+        Examples:
+            >>> @hansa.federated_computation(process.state_type)
+            ... def weights(state):
+            ...     return process.weights_of(state)
+            >>> print(weights.type_signature.result.member["trainable"]["dense/bias"])
+            float32[10]
         """
-        return self._weights_of
+        return cast(Value, self._weights_of(state))
+
+    def with_hparams(self, state: S, **hparams: float) -> S:
+        """A state with other hyper-parameters, so that a sweep over them runs one compiled program.
+
+        Args:
+            state: a state of this process.
+            hparams: numbers by the names that `state.hparams` has.
+
+        Raises:
+            ValueError: if there is no such hyper-parameter, or the number is not finite.
+            TypeError: if one is no number, or not an integer where it must be one.
+        """
+        at_server: Any = state["server"] if isinstance(state, LearningState) else state
+        known = at_server["hparams"] if "hparams" in at_server._fields else Struct()
+        after = at_server._replace(hparams=changed_hparams(known, hparams)) if hparams else at_server
+        return cast(S, state._replace(server=after) if isinstance(state, LearningState) else after)
 
 
 def build_process(
@@ -119,6 +147,6 @@ def build_process(
         client_work=parts.work,
         aggregation=parts.aggregating.aggregation,
         finalizer=parts.finalizer,
-        weights_of=parts.weights_of(),
+        weights_of=parts.weights_of,
         settings={name: value for name, value in settings.items() if value is not None},
     )

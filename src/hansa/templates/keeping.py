@@ -25,6 +25,13 @@ def keeping(next: Computation, state: Type) -> Computation:
     return Keeping(next, state) if isinstance(next, GraphComputation) and keeps_at_clients(state) else next
 
 
+def reading(computation: Computation, state: Type) -> Computation:
+    """A computation whose first parameter is a state, of which clients keep a part, and which gives no state."""
+    if isinstance(computation, GraphComputation) and keeps_at_clients(state):
+        return Keeping(computation, state, gives=False)
+    return computation
+
+
 class Keeping(GraphComputation):
     """A computation whose first parameter is a state, of which clients keep a part, and whose first result is the next.
 
@@ -34,12 +41,13 @@ class Keeping(GraphComputation):
     Args:
         next: the computation.
         state: the type of the state.
+        gives: whether its first result is a state, too.
     """
 
-    def __init__(self, next: GraphComputation, state: Type) -> None:
+    def __init__(self, next: GraphComputation, state: Type, gives: bool = True) -> None:
         super().__init__(next.name, next.parameter, next.result, next.where)
         self.__doc__ = next.__doc__
-        self._state = state
+        self._state, self._gives = state, gives
 
     def called_with(self, argument: Any) -> Any:
         """Runs it, or records the call, with the one argument that it takes."""
@@ -55,6 +63,8 @@ class Keeping(GraphComputation):
             state = with_states(self._state, given[0], "the state")
             argument = Struct(zip(kind.names, (state, *given[1:]), strict=True))
         after = super().called_with(argument)
+        if not self._gives:
+            return after
         if self._state.is_assignable_from(result):
             return _after(result, state, after)
         assert isinstance(result, StructType)

@@ -63,6 +63,12 @@ def batches(client: int) -> list[tuple[Array, Any]]:
     return [(x[cut].astype(np.float64), y[cut]) for cut in cuts]
 
 
+def all_of(client: int) -> tuple[Array, Any]:
+    """The examples of one client, as one batch."""
+    x, y = zip(*batches(client), strict=True)
+    return np.concatenate(x), np.concatenate(y)
+
+
 def left_out(client: int) -> bool:
     """Whether a client has no part in any round."""
     return client in (2, 4)

@@ -36,16 +36,20 @@ def by_hand(mu: float) -> plain.Weights:
     return model
 
 
-def rounds(process: Any) -> Any:
-    state = process.initialize()
+def rounds(process: Any, state: Any) -> Any:
     for cohort in plain.COHORTS:
         state, _ = process.next(state, plain.population().select(cohort))
     return state
 
 
 def test_rounds_are_those_of_the_paper() -> None:
-    state = rounds(hansa.learning.build_fed_prox(plain.model(), proximal_strength=MU))
-    plain.assert_close(state.model.trainable, by_hand(MU))
+    process, runtime = hansa.learning.build_fed_prox(plain.model(), proximal_strength=MU), hansa.InProcessRuntime()
+    with hansa.runtime(runtime):
+        plain.assert_close(rounds(process, process.initialize()).model.trainable, by_hand(MU))
+        before = runtime.compilations
+        other = process.with_hparams(process.initialize(), proximal_strength=2)
+        plain.assert_close(rounds(process, other).model.trainable, by_hand(2))
+        assert runtime.compilations == before
     assert np.abs(by_hand(MU)[1] - by_hand(0)[1]).max() > 1e-3
 
 
@@ -54,6 +58,23 @@ def test_without_the_term_it_is_averaging_to_the_bit() -> None:
     average = hansa.learning.build_federated_averaging_process(model)
     prox = hansa.learning.build_fed_prox(model, proximal_strength=0.0)
     assert_same_bits(*(process.next(process.initialize(), clients)[0].model for process in (average, prox)))
+
+
+def test_a_hyper_parameter_that_is_not_there_or_no_number_is_refused() -> None:
+    process = hansa.learning.build_scaffold(plain.model(), client_learning_rate=0.1, population=5)
+    state = process.initialize()
+    assert process.with_hparams(state, population=7).server.hparams.population == 7
+    for wrong, message in (
+        ({"client_learning_rates": 0.3}, "there is no hyper-parameter .* did you mean 'client_learning_rate'"),
+        ({"population": 7.5}, "'population' is an integer, found 7.5"),
+        ({"client_learning_rate": np.inf}, "client_learning_rate must be finite"),
+        ({"client_learning_rate": "fast"}, "client_learning_rate must be a number, found 'fast'"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            process.with_hparams(state, **wrong)
+    averaging = hansa.learning.build_federated_averaging_process(plain.model())
+    with pytest.raises(ValueError, match="there is no hyper-parameter 'mu', as this process has none"):
+        averaging.with_hparams(averaging.initialize(), mu=1)
 
 
 def test_a_strength_that_is_none_is_refused() -> None:

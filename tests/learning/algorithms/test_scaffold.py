@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -14,11 +15,11 @@ SERVER_RATE = 0.8
 Kept = dict[int, plain.Weights]
 
 
-def by_hand(cohorts: list[list[int]], population: int, server_rate: float) -> tuple[plain.Weights, plain.Weights, Kept]:
-    """x, c and the c_i after some rounds (Algorithm 1, option II)."""
+def by_hand(option: str) -> tuple[plain.Weights, plain.Weights, Kept]:
+    """x, c and the c_i after all rounds (Algorithm 1)."""
     x, c = plain.initial(), plain.zeros()
     own = {client: plain.zeros() for client in range(len(plain.SIZES))}
-    for cohort in cohorts:
+    for cohort in plain.COHORTS:
         moved, controls = [], []
         for i in cohort:
             if plain.left_out(i):
@@ -29,12 +30,17 @@ def by_hand(cohorts: list[list[int]], population: int, server_rate: float) -> tu
                 y = plain.combine(lambda y, g, mine, all_: y - plain.RATE * (g - mine + all_), y, g, own[i], c)
                 steps += 1
             k = steps * plain.RATE
-            new = plain.combine(lambda mine, all_, x, y, k=k: mine - all_ + (x - y) / k, own[i], c, x, y)
+            whole = plain.gradient(x, plain.all_of(i))
+            new = (
+                whole
+                if option == "I"
+                else plain.combine(lambda mine, all_, x, y, k=k: mine - all_ + (x - y) / k, own[i], c, x, y)
+            )
             moved.append(plain.combine(np.subtract, y, x))
             controls.append(plain.combine(np.subtract, new, own[i]))
             own[i] = new
-        x = plain.combine(lambda x, *each: x + server_rate * np.mean(each, 0), x, *moved)
-        share = len(moved) / population
+        x = plain.combine(lambda x, *each: x + SERVER_RATE * np.mean(each, 0), x, *moved)
+        share = len(moved) / len(plain.SIZES)
         c = plain.combine(lambda c, *each, share=share: c + share * np.mean(each, 0), c, *controls)
     return x, c, own
 
@@ -46,16 +52,36 @@ def rounds(process: Any, cohorts: list[list[int]]) -> Any:
     return state
 
 
+def build(option: Any) -> Any:
+    rates = {"client_learning_rate": plain.RATE, "server_learning_rate": SERVER_RATE}
+    return hansa.learning.build_scaffold(plain.model(), population=len(plain.SIZES), option=option, **rates)
+
+
 @pytest.fixture(scope="module")
 def process() -> Any:
-    return hansa.learning.build_scaffold(
-        plain.model(), client_learning_rate=plain.RATE, population=len(plain.SIZES), server_learning_rate=SERVER_RATE
-    )
+    return build("II")
 
 
-def test_rounds_are_those_of_the_paper(process: Any) -> None:
-    state = rounds(process, plain.COHORTS)
-    x, c, own = by_hand(plain.COHORTS, len(plain.SIZES), SERVER_RATE)
+RUNTIMES = {
+    "whole": hansa.InProcessRuntime,
+    "in chunks": lambda: hansa.InProcessRuntime(clients_per_chunk=1),
+    "several at once on one device": lambda: hansa.InProcessRuntime(jax.devices()[:1], clients_at_once=2),
+    "reference": hansa.ReferenceRuntime,
+}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_rounds_are_those_of_the_paper(process: Any, runtime: str) -> None:
+    with hansa.runtime(RUNTIMES[runtime]()):
+        check(rounds(process, plain.COHORTS), "II")
+
+
+def test_rounds_of_option_one_are_those_of_the_paper() -> None:
+    check(rounds(build("I"), plain.COHORTS), "I")
+
+
+def check(state: Any, option: str) -> None:
+    x, c, own = by_hand(option)
     plain.assert_close(state.model.trainable, x)
     plain.assert_close(state.finalizer.control, c)
     for client, name in enumerate(plain.IDS):
@@ -80,5 +106,7 @@ def test_where_nobody_counts_nothing_changes(process: Any) -> None:
 def test_numbers_out_of_their_bounds_are_refused() -> None:
     with pytest.raises(ValueError, match="client_learning_rate must be a number above 0, found 0"):
         hansa.learning.build_scaffold(plain.model(), client_learning_rate=0.0, population=3)
+    with pytest.raises(ValueError, match="option is 'I' or 'II', found 'both'"):
+        build("both")
     with pytest.raises(ValueError, match="population must be a number at least 1, found 0"):
         hansa.learning.build_scaffold(plain.model(), client_learning_rate=0.1, population=0)

@@ -6,13 +6,14 @@ Lines are those of the paper's Algorithm 1. x is the server's model, y a client'
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from hansa.aggregators import Factory
 from hansa.learning.arithmetic import add, add_scaled, difference, moved, scale, subtract, zeros_like
 from hansa.learning.client_training import local_training
 from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import Finalizer
+from hansa.learning.passes import mean_gradient
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models.model import FunctionalModel
 from hansa.models.optimizer import sgd
@@ -25,10 +26,11 @@ def build_scaffold(
     client_learning_rate: float,
     population: int,
     server_learning_rate: float = 1.0,
+    option: Literal["I", "II"] = "II",
     aggregator: Factory | None = None,
     seed: int = 0,
 ) -> LearningProcess:
-    """SCAFFOLD, option II: the server and each client keep a control, a mean gradient, and steps follow g - c_i + c.
+    """SCAFFOLD: the server and each client keep a control, a mean gradient, and the clients' steps follow g - c_i + c.
 
     Clients take steps of SGD, so there is a rate and no optimizer. Every client that has a part in a round counts the
     same. A client that has never taken part has the control 0.
@@ -37,6 +39,8 @@ def build_scaffold(
         client_learning_rate: eta_l, above 0, of the clients' SGD.
         population: N, the number of all clients, of which some take part in a round.
         server_learning_rate: eta_g, above 0, of the server's step.
+        option: how a client's control comes of a round (line 12): with "I" it is the gradient of all its examples at
+            the server's model, which takes another pass over them; with "II" the mean of the gradients of its steps.
         model_fn, aggregator, seed: as of `build_federated_averaging_process`. The aggregator is given updates
             `<model,control>`.
 
@@ -60,8 +64,11 @@ def build_scaffold(
 
     def finish(at: Any, y: Any, steps: Any, num_examples: Any) -> Any:
         x, c, c_i = at.sent.model, at.sent.control, at.own.control
-        mean_gradient = scale(1 / (steps * at.hparams.client_learning_rate), subtract(x.trainable, y.trainable))
-        new = add(subtract(c_i, c), mean_gradient)  # line 12, option II
+        if option == "I":
+            new = at.seen.gradient  # line 12
+        else:
+            followed = scale(1 / (steps * at.hparams.client_learning_rate), subtract(x.trainable, y.trainable))
+            new = add(subtract(c_i, c), followed)
         return {"model": difference(y, x), "control": subtract(new, c_i)}, 1.0, {"control": new}  # line 13
 
     def apply(state: Any, total: Any, num_clients: Any) -> Any:
@@ -73,9 +80,12 @@ def build_scaffold(
     def control(weights: Any) -> Any:
         return {"control": zeros_like(weights.trainable)}
 
+    if option not in ("I", "II"):
+        raise ValueError(f"option is 'I' or 'II', found {option!r}")
     rate = {"client_learning_rate": checked_hparam("client_learning_rate", client_learning_rate, above=0)}
     work = local_training(
         client_optimizer=lambda hparams: sgd(hparams.client_learning_rate),
+        first_pass=mean_gradient() if option == "I" else None,
         direction=direction,
         finish=finish,
         sent=lambda state: {"model": state.model, "control": state.finalizer.control},  # line 3
@@ -86,5 +96,5 @@ def build_scaffold(
         "server_learning_rate": checked_hparam("server_learning_rate", server_learning_rate, above=0),
         "population": checked_hparam("population", population, least=1),
     }
-    finalizer = Finalizer(apply, initial=control, hparams=of_server, name=None)
+    finalizer = Finalizer(apply, initial=control, hparams=of_server)
     return build_process(model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, seed=seed)
