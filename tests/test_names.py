@@ -76,7 +76,7 @@ def test_each_name_of_others_has_one_answer_and_is_no_name_here():
         ),
         ("hansa.learning.build_weighted_fed_avg", "hansa.learning.build_federated_averaging_process(model_fn)"),
         ("hansa.learning.models", "hansa.learning.from_compiled_keras_model"),
-        ("hansa.learning.from_torch", "PyTorch cannot be used"),
+        ("hansa.learning.from_pytorch", "hansa.learning.from_torch("),
         ("hansa.simulation.FederatedDataset", "hansa.simulation.ClientData.from_arrays(arrays, clients)"),
         ("hansa.DataLoader", "hansa.simulation.ClientData.from_arrays(arrays, clients)"),
         ("hansa.ClientApp", "a client is its data"),

@@ -91,10 +91,13 @@ ROWS = (
         "models.md",
     ),
     Row(
-        "from_torch from_pytorch torch pytorch from_torch_module from_lightning LightningModule Module "
-        "from_tf_function TorchModel nn",
-        "a model is in Keras, JAX or TensorFlow: hansa.learning.from_compiled_keras_model, "
-        "hansa.learning.functional_model or hansa.learning.TrainableModel; PyTorch cannot be used",
+        "from_pytorch torch pytorch from_torch_module from_lightning LightningModule Module TorchModel nn",
+        "hansa.learning.from_torch(module, sample_batch, loss=…, optimizer=…)",
+        "coming_from_pytorch.md",
+    ),
+    Row(
+        "from_tf_function",
+        "hansa.learning.Model or hansa.learning.TrainableModel",
         "models.md",
     ),
     Row(

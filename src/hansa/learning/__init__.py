@@ -36,6 +36,8 @@ if _TYPE_CHECKING:
     from hansa.models.outputs import BatchOutput as BatchOutput
     from hansa.models.tensorflow.models import Model as Model
     from hansa.models.tensorflow.models import TrainableModel as TrainableModel
+    from hansa.models.torch.frontend import from_torch as from_torch
+    from hansa.models.torch.frontend import state_dict as state_dict
     from hansa.models.weight_files import load_weights as load_weights
     from hansa.models.weight_files import save_weights as save_weights
     from hansa.models.weights import ModelWeights as ModelWeights
@@ -73,6 +75,10 @@ _HOMES = {
     "hansa.models.tensorflow.models": (
         "Model",
         "TrainableModel",
+    ),
+    "hansa.models.torch.frontend": (
+        "from_torch",
+        "state_dict",
     ),
     "hansa.models.weight_files": (
         "load_weights",

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from hansa.learning.states import LearningState
+from hansa.models import frontends
 from hansa.models.accumulators import type_of
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct, Type
@@ -16,18 +17,21 @@ from hansa.types.mismatch import describe
 
 if TYPE_CHECKING:
     import keras
+    import torch
 
 
-def with_weights(state: Any, weights: ModelWeights | keras.Model) -> Any:
+def with_weights(state: Any, weights: ModelWeights | keras.Model | torch.nn.Module | Any) -> Any:
     """A state of a learning process with other weights; the optimizer's state and the count of rounds stay.
 
     Args:
         state: of a process whose states have the field `model`, such as federated averaging's.
-        weights: the `ModelWeights` of another state, or of a file (`load_weights`); or a Keras model that has them.
+        weights: the `ModelWeights` of another state, or of a file (`load_weights`); or a Keras model or PyTorch module
+            that has them; or, for a model in plain JAX, a pytree like its `initial_weights`, the pair of that and of
+            `non_trainable` if it has such.
 
     Raises:
         TypeError: if the state is none, or the weights have another type than those in it.
-        ValueError: if a Keras model is another model.
+        ValueError: if a model is another one, or a pytree has other leaves.
 
     Examples:
         >>> fresh = process.initialize()
@@ -40,10 +44,9 @@ def with_weights(state: Any, weights: ModelWeights | keras.Model) -> Any:
             "with_weights takes a state with the field `model`, such as process.initialize() of federated averaging "
             f"gives; found {describe(state)}"
         )
-    if hasattr(weights, "stateless_call"):
-        from hansa.models.keras.weights import read
-
-        weights = ModelWeights.create(*read(weights, state["model"]))
+    if not _is_weights(weights):
+        read = frontends.read(weights, state["model"])
+        weights = weights if read is None else ModelWeights.create(*read)
     found = checked_weights(weights, type_of(state["model"]), "the state")
     given = (weights["trainable"], weights["non_trainable"])
     return state._replace(model=ModelWeights.create(*jax.tree.map(_on_device, tuple(found), given)))

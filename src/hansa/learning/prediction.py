@@ -103,4 +103,5 @@ def _zeros(kind: Type, rows: Any) -> Any:
         parts = [(name, _zeros(member, rows)) for name, member in kind.fields]
         return (kind.container or Struct)(parts)
     assert isinstance(kind, TensorType)
-    return jnp.zeros([rows if n is None else n for n in kind.shape], kind.dtype)
+    dtype = jax.dtypes.canonicalize_dtype(kind.dtype)  # in 32-bit JAX its own
+    return jnp.zeros([rows if n is None else n for n in kind.shape], dtype)

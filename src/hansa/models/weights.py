@@ -10,6 +10,7 @@ from hansa.types import Struct
 
 if TYPE_CHECKING:
     import keras
+    import torch
 
 
 @boundaries
@@ -38,13 +39,15 @@ class ModelWeights(Struct):
         """
         return cls([("trainable", trainable), ("non_trainable", non_trainable)])
 
-    def assign_weights_to(self, keras_model: keras.Model) -> None:
-        """Sets the weights of a Keras model to these.
+    def assign_weights_to(self, model: keras.Model | torch.nn.Module) -> None:
+        """Sets the weights of a Keras model, or of a PyTorch module, to these.
 
-        The model must be built and have the same architecture; where its layers have other automatic names
-        (`dense_2` for `dense`), as a second model in one process has, they are matched in the order of their numbers.
+        The model must have the same architecture. A Keras model must be built; where its layers have other automatic
+        names (`dense_2` for `dense`), as a second model in one process has, they are matched in the order of their
+        numbers. A PyTorch module keeps its device and dtypes.
 
         Raises:
+            TypeError: if it is neither.
             ValueError: if a weight has no counterpart in the model, or another shape. The model is then unchanged.
 
         Examples:
@@ -52,9 +55,9 @@ class ModelWeights(Struct):
             >>> network.predict(x[:2], verbose=0).shape
             (2, 10)
         """
-        from hansa.models.keras.weights import assign
+        from hansa.models import frontends
 
-        assign((self.trainable, self.non_trainable), keras_model)
+        frontends.assign(self, model)
 
     def save_keras(self, keras_model: keras.Model, path: str | os.PathLike[str]) -> None:
         """Writes a Keras model with these weights to a `.keras` file, which `keras.models.load_model` reads.

@@ -97,6 +97,32 @@ def like_tree(tree: Any, values: Struct, what: str) -> Any:
     return jax.tree.unflatten(jax.tree.structure(tree), [values[name] for name, _ in pairs])
 
 
+def read(tree: Any, like: Any) -> tuple[Struct, Struct]:
+    """The weights in a pytree, the trainable ones and the others, by the names of others.
+
+    Args:
+        tree: of the trainable ones; the pair of that and of one of the others where there are such.
+        like: a struct of both parts.
+
+    Raises:
+        TypeError: if a leaf is no array.
+        ValueError: if a pytree has other leaves.
+    """
+    both = len(like["non_trainable"]) > 0
+    if both and (not isinstance(tree, tuple | list) or len(tree) != 2):
+        raise ValueError("the weights have non-trainable ones among them: give the pair (weights, non_trainable)")
+    parts = []
+    for found, of in zip(tree if both else (tree, ()), (like["trainable"], like["non_trainable"]), strict=True):
+        _, values = named(found, "the weights")
+        if set(values._fields) != set(of._fields):
+            raise ValueError(
+                f"the pytree has the leaves {', '.join(map(str, values._fields)) or 'none'}, and the weights are "
+                f"{', '.join(map(str, of._fields)) or 'none'}"
+            )
+        parts.append(Struct([(name, values[str(name)]) for name in of._fields]))
+    return parts[0], parts[1]
+
+
 def leaves(tree: Any) -> Struct:
     """The leaves of a pytree of arrays, without names."""
     return Struct([(None, jnp.asarray(leaf)) for leaf in jax.tree.leaves(tree)])

@@ -1,0 +1,76 @@
+"""Rounds of PyTorch modules against plain loops of PyTorch, with clients whose last batches are short."""
+
+from __future__ import annotations
+
+import copy
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+import hansa
+from hansa.learning import build_federated_averaging_process, build_prediction, from_torch, state_dict
+from tests.models.torch.loops import SIZES, averaged, batches_of, loss_of, tensors, train
+from tests.models.torch.zoo import QUICK, ZOO
+
+TOLERANCE = 1e-5
+RATE = 0.1
+
+
+def sgd(module):
+    return torch.optim.SGD(module.parameters(), lr=RATE)
+
+
+def check(name, tmp_path):
+    animal = ZOO[name]
+    torch.manual_seed(0)
+    module = animal.make()
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    clients = [batches_of(animal.batch), batches_of(animal.batch, (*SIZES[:1], 5))]
+    model = from_torch(
+        module, clients[0][0], loss=animal.loss, forward=animal.forward, optimizer=sgd(module), name="it"
+    )
+    process = build_federated_averaging_process(model)
+    state, metrics = process.next(process.initialize(), clients)
+    results = [train(module, batches, animal.loss, animal.forward, sgd) for batches in clients]
+    counts = [sum(SIZES), SIZES[0] + 5]
+    expected = averaged(results, counts)
+    found = state_dict(state.model, module)
+    assert list(found) == list(module.state_dict())
+    for key, value in found.items():
+        if not key.endswith("num_batches_tracked"):
+            np.testing.assert_allclose(value.numpy(), expected[key], atol=TOLERANCE, rtol=TOLERANCE, err_msg=key)
+    assert int(metrics.num_examples) == sum(counts)
+    # The module is as it was, and takes the weights.
+    assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
+    after = copy.deepcopy(module)
+    state.model.assign_weights_to(after)
+    # In inference it says the same, of any number of examples.
+    batch = animal.batch(3)
+    said = build_prediction(model, state.model)(batch["x"])
+    with torch.no_grad():
+        given = tensors(batch)
+        after.eval()
+        whole = after(**given["x"]) if isinstance(given["x"], dict) else after(given["x"])
+    for mine, theirs in zip(jax.tree.leaves(said), jax.tree.leaves(_plain(whole)), strict=True):
+        np.testing.assert_allclose(mine, theirs.numpy(), atol=TOLERANCE, rtol=TOLERANCE)
+    # A file of the process has the same rounds, and needs neither PyTorch nor the module.
+    if not animal.sized:
+        hansa.save(process, tmp_path / "process.hansa")
+    return process, state, clients, loss_of
+
+
+def _plain(value):
+    return dict(value) if isinstance(value, dict) else value
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_an_epoch_of_two_clients_with_ragged_batches(name, tmp_path):
+    check(name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ZOO if name not in QUICK])
+def test_the_rest_of_the_zoo(name, tmp_path):
+    check(name, tmp_path)
