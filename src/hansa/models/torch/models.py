@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from hansa.models._typing import AnyOptimizer
-from hansa.models.batch_types import of_any_size, sample_type
 from hansa.models.jax.models import functional_model
 from hansa.models.metrics import MetricSums
 from hansa.models.model import FunctionalModel
@@ -28,6 +27,7 @@ from hansa.models.weights import ModelWeights
 from hansa.types import StructType, Type
 from hansa.types._typing import Arrays
 from hansa.types.mismatch import describe
+from hansa.types.samples import of_any_size, sample_type
 
 
 def model_of_module(
@@ -44,7 +44,7 @@ def model_of_module(
     """See `hansa.learning.from_torch`."""
     _check(module)
     name = str(name or type(module).__name__)
-    kind = of_any_size(sample_type(sample_batch), name)
+    kind = of_any_size(sample_type(sample_batch), f"the model {name!r}")
     call = _call_of(forward, loss, kind, name)
     function = ModuleFunction(module, call, kind, name)
     for training in (True, False):
