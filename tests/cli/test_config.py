@@ -200,6 +200,12 @@ def test_the_reference_has_every_key_as_it_is():
     rows = [
         line
         for line in page.splitlines()
-        if re.match(r"\| `(model|data|training|output)\.\S+ \|", line) and line.count("|") == 5
+        if re.match(r"\| `(model|data|training|output|runtime)\.\S+ \|", line) and line.count("|") == 5
     ]
     assert rows == [f"| {' | '.join(row)} |" for row in documented_keys(RunConfig)]
+
+
+def test_keys_of_a_cluster_are_refused_without_one(tmp_path: Path):
+    said = 'runtime.workers is of Ray, and runtime.kind is not; write runtime.kind = "ray"'
+    assert said in problems(tmp_path, DIGITS, "runtime.workers=8")
+    assert read_config(written(tmp_path, DIGITS), ['runtime.kind="ray"', "runtime.workers=8"]).runtime.workers == 8

@@ -263,12 +263,13 @@ def explain(config: Path, svg: Path | None, overrides: tuple[str, ...], json: bo
 
 
 @app.command(epilog=_help.AFTER_DOCTOR, short_help="Check whether Hansa works here, and what is missing.")
+@click.option("--ray", is_flag=True, help="Start Ray, or join the cluster of RAY_ADDRESS, and look at its workers.")
 @_json
-def doctor(json: bool) -> None:
+def doctor(ray: bool, json: bool) -> None:
     """Check whether Hansa works here: Python, JAX and its devices, Keras, what can be installed, data, and a round."""
     from hansa.cli import _doctor
 
-    if not _doctor.doctor(json):
+    if not _doctor.doctor(json, ray):
         raise click.exceptions.Exit(FAILED)
 
 

@@ -28,6 +28,7 @@ _EXTRAS = {
     "tensorboard": "tensorboardX",
     "mlflow": "mlflow",
     "wandb": "wandb",
+    "ray": "ray",
 }
 """The extras of Hansa, and the module that shows that one is there."""
 
@@ -47,11 +48,16 @@ class Finding:
     detail: str
 
 
-def doctor(as_json: bool) -> bool:
-    """Look at everything, print it, and say whether what is essential works."""
+def doctor(as_json: bool, ray: bool = False) -> bool:
+    """Look at everything, print it, and say whether what is essential works.
+
+    Args:
+        as_json: whether to print JSON.
+        ray: whether to start Ray, or join the cluster of `RAY_ADDRESS`, and look at a worker for each node.
+    """
     distributions = metadata.packages_distributions()
     extras = [_extra(name, distributions) for name in _EXTRAS]
-    found = [_python(), _jax(), _keras(), *extras, _data(), _cache(), _round()]
+    found = [_python(), _jax(), _keras(), *extras, _data(), _cache(), _round(), *(_workers() if ray else [])]
     works = all(finding.state != "broken" for finding in found)
     if as_json:
         print_json({"works": works, "findings": [asdict(finding) for finding in found]})
@@ -127,6 +133,32 @@ def _round() -> Finding:
     if total != 9.0:
         return Finding("round", "broken", f"a sum at two clients is {total}, and should be 9")
     return Finding("round", "ok", f"two clients, compiled and run in {seconds:.2f} s")
+
+
+def _workers() -> list[Finding]:
+    """Ray's start, and for each node of the cluster a worker, which is to be like this process, and a round."""
+    import hansa
+    from hansa.runtimes.ray.session import nodes
+
+    try:
+        begin = time.perf_counter()
+        count = nodes()
+        started = Finding("ray", "ok", f"{count} node{'s' * (count > 1)}, in {time.perf_counter() - begin:.1f} s")
+        with hansa.RayRuntime(count, mixed="warn", patience=120) as runtime, hansa.runtime(runtime):
+            found = [Finding("worker", *_like_here(worker)) for worker in runtime.describe()]
+            total = _two_clients()
+    except Exception as error:  # whatever is wrong with it is to be told
+        return [Finding("ray", "broken", f"{type(error).__name__}: {error}")]
+    state: Literal["ok", "broken"] = "ok" if total == 9.0 else "broken"
+    return [started, *found, Finding("round on ray", state, f"a sum at two clients is {total:g}, and should be 9")]
+
+
+def _like_here(worker: Mapping[str, Any]) -> tuple[Literal["ok", "broken"], str]:
+    from hansa.runtimes.ray import machine
+
+    differing = machine.differences(machine.described(), worker)
+    has = ", ".join(f"{name} {worker[name]}" for name in ("node", "hansa", "jax", "python", "device"))
+    return ("broken", f"{has}; {'; '.join(differing)}") if differing else ("ok", has)
 
 
 def _two_clients() -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+import hansa
 from hansa import learning, program, simulation
 from hansa._tracebacks import users_lines
 from hansa.cli import _code, _populations, _user_code
@@ -98,6 +100,20 @@ class Experiment:
                         "data.held_out = 0.1"
                     )
         cohort_size, sampler = self._sampling()
+        with self._runtime():
+            return self._train(folder, config, rounds, progress, allow_changes, cohort_size, sampler)
+
+    def _train(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        rounds: int,
+        progress: Any,
+        allow_changes: bool,
+        cohort_size: int | float | None,
+        sampler: Callable[[int], Any] | None,
+    ) -> program.TrainingResult:
+        training = self.config.training
         return program.train(
             self.process,
             self.populations.training,
@@ -156,6 +172,19 @@ class Experiment:
             return None, simulation.PoissonSampler(len(data), share, seed=training.seed)
         return None, simulation.WeightedSampler(data.sizes, count, seed=training.seed, replace=again)
 
+    @contextlib.contextmanager
+    def _runtime(self) -> Iterator[None]:
+        """Has clients worked for where the configuration says, in the block."""
+        chosen = self.config.runtime
+        if chosen.kind == "in-process":
+            yield
+            return
+        with (
+            hansa.RayRuntime(chosen.workers, chosen.resources, chosen.address, mixed=chosen.mixed) as workers,
+            hansa.runtime(workers),
+        ):
+            yield
+
     def _sinks(self, folder: Path) -> list[Any]:
         output = self.config.output
         makers: dict[str, Callable[[], Any]] = {
@@ -185,9 +214,10 @@ def everyone(population: ClientData) -> Any:
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """What a run that goes on must have the same: all but its length and its folder, and the user's files."""
+    """What a run that goes on must have the same: all but length, folder and runtime; and the user's files."""
     values = stored(config)
     del values["training"]["rounds"]
+    del values["runtime"]
     values["output"].pop("folder", None)
     return {**values, "files": _code.kept(config)}
 

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from hansa.cli.config.checking import Function
-from hansa.cli.config.schema import DataTable, ModelTable, PartitionTable, RunConfig, ScaleTable, TrainingTable
+from hansa.cli.config.schema import (
+    DataTable,
+    ModelTable,
+    PartitionTable,
+    RunConfig,
+    RuntimeTable,
+    ScaleTable,
+    TrainingTable,
+)
 from hansa.program.run_file import MOST_COUNT
 
 FORMATS = {
@@ -30,7 +38,18 @@ WITH_CLIENTS = ("cifar100", "emnist", "shakespeare", "tiny_shakespeare")
 
 def rules(config: RunConfig) -> list[str]:
     """What is wrong with a configuration whose keys are each of the right type, a sentence for each thing."""
-    return [*_model(config.model), *_data(config.data), *_training(config)]
+    return [*_model(config.model), *_data(config.data), *_training(config), *_runtime(config.runtime)]
+
+
+def _runtime(runtime: RuntimeTable) -> list[str]:
+    if runtime.kind == "ray":
+        return []
+    names = ("workers", "resources", "address", "mixed")
+    return [
+        f'runtime.{name} is of Ray, and runtime.kind is not; write runtime.kind = "ray"'
+        for name in names
+        if getattr(runtime, name) != getattr(RuntimeTable(), name)
+    ]
 
 
 def format_of(data: DataTable) -> str | None:

@@ -181,6 +181,23 @@ class OutputTable:
 
 
 @dataclass(frozen=True)
+class RuntimeTable:
+    """Where the clients of a round are worked for. The results do not depend on it."""
+
+    kind: Literal["in-process", "ray"] = key(
+        "by this process, or by the workers of a Ray cluster (`hansa.RayRuntime`)", "in-process"
+    )
+    workers: int = key("of `ray`: how many", 2, least=1)
+    resources: dict[str, Any] = key("of `ray`: what each worker asks Ray for, such as `{ num_gpus = 1 }`", {})
+    address: str | None = key(
+        'of `ray`: the cluster, such as `"auto"`; by default that of `RAY_ADDRESS`, or one of this machine alone', None
+    )
+    mixed: Literal["refuse", "warn"] = key(
+        "of `ray`: what is done about workers with other versions, or another kind of device", "refuse"
+    )
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A run."""
 
@@ -188,3 +205,4 @@ class RunConfig:
     data: DataTable = key("whose data")
     training: TrainingTable = key("how")
     output: OutputTable = key("where results go", OutputTable())
+    runtime: RuntimeTable = key("where clients are worked for", RuntimeTable())

@@ -37,6 +37,13 @@ def connect(address: str | None, cpus: int) -> bool:
     return True
 
 
+def nodes() -> int:
+    """How many nodes the cluster has; starts Ray, or joins it, if that has not been done."""
+    connect(None, 1)
+    ray: Any = require("ray", "ray", "hansa.RayRuntime")
+    return sum(node["Alive"] for node in ray.nodes())
+
+
 def environment() -> dict[str, str]:
     """The variables of workers: how this process's programs are compiled, and one CPU device for each worker."""
     names = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_DEFAULT_MATMUL_PRECISION", "HANSA_CACHE_DIR", "HANSA_DATA_DIR")
