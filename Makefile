@@ -21,7 +21,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint bench bench-quick notebooks docs clean
+.PHONY: help demo test test-slow test-all lint bench bench-quick notebooks docs clean
 
 help: ## show these targets
 	@echo "Hansa: federated learning as typed programs."
@@ -34,10 +34,13 @@ demo: $(VENV)/.base ## train a model on ten clients and draw the curves; needs n
 	@$(BIN)/hansa demo $(ARGS)
 
 test: $(VENV)/.dev ## run the tests on WORKERS processes, but for those that take longest
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow' $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow and not whole' $(ARGS)
 
 test-slow: $(VENV)/.dev ## run the tests that take longest: kills, the tutorial, other backends
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'slow and not whole' $(ARGS)
+
+test-all: $(VENV)/.dev ## run all tests, also those that take hours: the whole table of PyTorch's operations, often
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.dev ## check style, format, types and the direction of imports
 	$(BIN)/ruff check .

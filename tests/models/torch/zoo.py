@@ -23,14 +23,12 @@ class Animal:
         batch: from a number of examples to a batch.
         loss: its loss, or None.
         forward: in place of the loss.
-        sized: whether there is a graph for each size of a batch only.
     """
 
     make: Callable[[], nn.Module]
     batch: Callable[[int], dict[str, Any]]
     loss: Any = CROSS_ENTROPY
     forward: Any = None
-    sized: bool = False
 
 
 def images(*shape: int, classes: int = 10) -> Callable[[int], dict[str, Any]]:
