@@ -231,15 +231,16 @@ def _without_fast_paths() -> Iterator[None]:
 def _noticing_functions() -> Iterator[set[str]]:
     """The names of the `torch.autograd.Function`s that are called."""
     found: set[str] = set()
-    plain = torch.autograd.Function.__dict__["apply"]
+    # What `apply` calls, which may be a bound method from before.
+    base = torch.autograd.function._SingleLevelFunction
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         if not cls.__module__.startswith("torch."):
             found.add(cls.__name__)
-        return plain.__func__(cls, *args, **kwargs)
+        return super(base, cls).apply(*args, **kwargs)
 
-    torch.autograd.Function.apply = classmethod(apply)
+    base.apply = classmethod(apply)
     try:
         yield found
     finally:
-        torch.autograd.Function.apply = plain
+        del base.apply

@@ -104,7 +104,7 @@ def test_others_are_refused_with_the_nearest():
     class Mine(torch.optim.SGD):
         pass
 
-    with pytest.raises(TypeError, match="the optimizer Mine is none .* and all of Optax"):
+    with pytest.raises(TypeError, match=r"the optimizer Mine is none .* and all of Optax"):
         from_torch_optimizer(Mine(module.parameters(), lr=0.1), parameters(module), set())
     with pytest.raises(ValueError, match=r"has a parameter of the shape \[2, 2\] that the module does not have"):
         from_torch_optimizer(torch.optim.SGD(copy.deepcopy(module).parameters(), lr=0.1), parameters(module), set())
