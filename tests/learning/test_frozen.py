@@ -136,3 +136,19 @@ def test_a_saved_process_has_it_in_its_first_state_alone(tmp_path: Path) -> None
     state = loaded.initialize()
     assert all(map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(PROCESS.initialize())))
     assert hansa.explain(loaded).bytes_once == hansa.explain(PROCESS).bytes_once
+    first, folder = state.model.non_trainable["kernel"], tmp_path / "run"
+    assert loaded.next(state, CLIENTS).state.model.non_trainable["kernel"] is first
+    train(loaded, lambda number: CLIENTS, 1, run_dir=folder, progress=False)
+    (constants,) = (folder / "checkpoints" / "constants").iterdir()
+    assert constants.stat().st_size > 2 * 4 * SIZE * SIZE
+
+
+def test_what_a_user_puts_into_a_state_is_handed_on_as_it_was() -> None:
+    kernel = BASE["kernel"] * 2
+    state = PROCESS.initialize()
+    model = state.model._replace(non_trainable={**BASE, "kernel": kernel})
+    after, _ = PROCESS.next(state._replace(model=model), CLIENTS)
+    kernel[:] = 0
+    again, _ = PROCESS.next(after, CLIENTS)
+    np.testing.assert_array_equal(after.model.non_trainable["kernel"], BASE["kernel"] * 2)
+    assert again.model.non_trainable["kernel"] is after.model.non_trainable["kernel"]

@@ -17,6 +17,7 @@ from hansa.compiler.stacks import ClientRows
 from hansa.language.graph import Literal, Node, Parameter, Select
 from hansa.runtimes.replicas import first_part
 from hansa.types import CLIENTS, SERVER, FederatedType, Struct, StructType, Type, to_value
+from hansa.types.aligned import settled
 from hansa.types.client_values import ClientValues
 from hansa.types.values import field_values
 
@@ -65,7 +66,9 @@ def _assemble(node: Node, kind: Type, argument: Any, values: dict[Node, Any], cl
         return ClientValues(inner, values[node], clients)
     if is_passed(node):
         passed = pick(node, argument)
-        value = passed if contains_sequence(inner) else _finish(to_value(passed, inner, "the argument"), inner)
+        value = passed
+        if not contains_sequence(inner):
+            value = _finish(jax.tree.map(_own, to_value(passed, inner, "the argument")), inner)
     else:
         value = _finish(jax.tree.map(_fetch, values[node]), inner)
     return [value] * len(clients) if _is_listed(kind) else value
@@ -81,6 +84,13 @@ def _fetch(leaf: Any) -> Any:
     if leaf.ndim == 0 or leaf.dtype.itemsize > 4:
         return np.asarray(leaf if alone else leaf.addressable_data(0))
     return leaf if alone else first_part(leaf)
+
+
+def _own(leaf: Any) -> Any:
+    """What is passed on, where what is computed would be (`_fetch`), and not in memory that the caller may write to."""
+    if isinstance(leaf, np.ndarray) and leaf.ndim and leaf.dtype.kind != "U" and leaf.dtype.itemsize <= 4:
+        return jax.device_put(settled(leaf) if leaf.flags.writeable else leaf)
+    return leaf
 
 
 def _finish(value: Any, kind: Type) -> Any:
