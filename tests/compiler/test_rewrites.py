@@ -16,6 +16,7 @@ from jax.extend.core import jaxpr_as_fun
 from jax.sharding import PartitionSpec as P
 
 from hansa.compiler.rewrites import faster
+from hansa.compiler.rewrites.sorting import network
 
 
 def primitives(jaxpr):
@@ -392,3 +393,32 @@ def test_what_nothing_needs_is_not_computed_for_an_updates_sake():
         return w - 0.1 * jnp.tanh(w)
 
     assert unchanged(lambda w, count: lax.fori_loop(0, count, step, w), np.ones((200, 200), "float32"), 3)
+
+
+def test_networks_sort_whatever_there_is():
+    """Of zeros and ones, so of anything (Knuth 5.3.4, theorem Z)."""
+    rng = np.random.default_rng(0)
+    for number in range(1, 33):
+        values = (
+            rng.integers(0, 2, (number, 400)) if number > 8 else np.array([*itertools.product((0, 1), repeat=number)]).T
+        )
+        for low, high in network(number):
+            values[low], values[high] = np.minimum(values[low], values[high]), np.maximum(values[low], values[high])
+        assert (np.diff(values, axis=0) >= 0).all()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_few_long_rows_are_sorted_row_by_row(axis):
+    values = np.random.default_rng(1).normal(size=(5, 5000)).astype("float32")
+    values[:, :3] = [[np.nan, -np.inf, 1e-40]] * 5
+    values[2, :50], values[3, 50:60] = np.nan, -0.0
+    values = np.moveaxis(values[:, None], 0, axis)
+    (expected,), (found,), equations = both(lambda x: (jnp.sort(x, axis),), values)
+    np.testing.assert_array_equal(found, expected)
+    assert "sort" not in {eqn.primitive.name for eqn in equations}
+
+
+@pytest.mark.parametrize("shape", [(33, 5000), (5, 100), (1, 5000)])
+def test_other_sorts_stay(shape):
+    _, _, equations = both(lambda x: (jnp.sort(x, 0),), np.ones(shape, "float32"))
+    assert "sort" in {eqn.primitive.name for eqn in equations}

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from hansa.aggregators.factory import Factory
 from hansa.aggregators.rows import OfRows
@@ -28,9 +29,9 @@ def median() -> Factory:
     """
 
     def of_ordered(ordered: Any, rank: Any, number: Any) -> Any:
-        places = ((number - 1) // 2, jnp.where(number > 0, number // 2, -1))
-        low, high = (jnp.where(rank == place, ordered, 0).sum(0) for place in places)
-        return low * 0.5 + high * 0.5
+        places = (jnp.maximum(number - 1, 0) // 2, number // 2)
+        low, high = (lax.dynamic_index_in_dim(ordered, place, 0, keepdims=False) for place in places)
+        return jnp.where(number > 0, low * 0.5 + high * 0.5, 0)
 
     return _by_rank("median", of_ordered, {})
 
@@ -74,6 +75,8 @@ def _by_rank(name: str, of_ordered: Callable[[Any, Any, Any], Any], settings: di
         number = rows.one.sum()
 
         def of_tensor(values: Any) -> Any:
+            if values.shape[0] == 0:  # Nobody is there, of whom a row could be read.
+                return jnp.zeros(values.shape[1:], values.dtype)
             ones = (1,) * (values.ndim - 1)
             # Who is left out is at the end: NaN comes after all numbers.
             ordered = jnp.sort(jnp.where(there.reshape(-1, *ones), values, jnp.nan), 0)

@@ -22,7 +22,7 @@ from hansa.compiler.rewrites.in_place import updated_in_place
 from hansa.compiler.rewrites.loops import products_outside
 from hansa.compiler.rewrites.narrow import transposed_in_loops
 from hansa.compiler.rewrites.pooling import maximum_gradient
-from hansa.compiler.rewrites.sorting import stable_sort
+from hansa.compiler.rewrites.sorting import few_long_rows, stable_sort
 
 Rule = Callable[[Any], Callable[..., Any] | None]
 """From an equation to a function of its operands that gives its result."""
@@ -32,6 +32,7 @@ _RULES: dict[str, Rule] = {
     "dot_general": contraction,
     "select_and_scatter_add": maximum_gradient,
     "scan": products_outside,
+    "sort": few_long_rows,
 }
 
 
