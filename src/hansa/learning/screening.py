@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,8 +11,6 @@ from jax import lax
 
 from hansa.models.model import FunctionalModel
 from hansa.types import FederatedType, Struct, StructType, Type
-
-_LARGE = 1024
 
 
 def counters(has_data: Any, finite: Any) -> Struct:
@@ -51,36 +49,18 @@ def is_float(leaf: Any) -> bool:
 
 def all_finite(tree: Any) -> Any:
     """Whether no float in a pytree is NaN or infinite."""
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if is_float(leaf)] or [True]).all()
-
-
-def finite_difference(after: Any, before: Any) -> Any:
-    """Whether no float in `after - before` is NaN or infinite.
-
-    The squared norm of a large array is finite only if the array is, and costs a tenth of looking at each element; only
-    where it is not, which may be for an overflow, is each element looked at. Two arrays with finite squared norms have
-    a finite difference.
-    """
-    both = [(x, y) for x, y in zip(*map(jax.tree.leaves, (after, before)), strict=True) if is_float(x)]
-    large = [(x, y) for x, y in both if x.size >= _LARGE and x.dtype == jnp.float32]
-    exact = all_finite([x - y for x, y in both if x.size < _LARGE or x.dtype != jnp.float32])
-    if not large:
-        return exact
-    squared = sum(_squared_norm(x) + _squared_norm(y) for x, y in large)
-    return exact & lax.cond(
-        jnp.isfinite(squared), lambda: jnp.bool_(True), lambda: all_finite([x - y for x, y in large])
-    )
+    return jnp.stack([_all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if is_float(leaf)] or [True]).all()
 
 
 def finite(tree: Any) -> Any:
     """Whether no float in a pytree is NaN or infinite: `all_finite`, by the norms of large arrays, which is faster."""
-    floats = [leaf for leaf in jax.tree.leaves(tree) if is_float(leaf)]
-    large = [leaf for leaf in floats if leaf.size >= _LARGE and leaf.dtype == jnp.float32]
-    exact = all_finite([leaf for leaf in floats if leaf.size < _LARGE or leaf.dtype != jnp.float32])
-    if not large:
-        return exact
-    squared = sum(_squared_norm(leaf) for leaf in large)
-    return exact & lax.cond(jnp.isfinite(squared), lambda: jnp.bool_(True), lambda: all_finite(large))
+    return _finite(lambda x: x, _squared_norm, tree)
+
+
+def finite_difference(after: Any, before: Any) -> Any:
+    """Whether no float in `after - before` is NaN or infinite."""
+    # Two arrays with finite squared norms have a finite difference.
+    return _finite(lambda x, y: x - y, lambda x, y: _squared_norm(x) + _squared_norm(y), after, before)
 
 
 def stays_finite(after: Any, before: Any) -> Any:
@@ -88,20 +68,48 @@ def stays_finite(after: Any, before: Any) -> Any:
 
     What was not finite may stay so: an optimizer's state may begin with an infinite loss, to be the least so far.
     """
-    both = [(x, y) for x, y in zip(*map(jax.tree.leaves, (after, before)), strict=True) if is_float(x)]
-    if not both:
-        return jnp.bool_(True)
-    squared = sum(_squared_norm(x) for x, _ in both)
-    return lax.cond(
-        jnp.isfinite(squared),
-        lambda: jnp.bool_(True),
-        lambda: jnp.stack([(jnp.isfinite(x) | ~jnp.isfinite(y)).all() for x, y in both]).all(),
-    )
+    return _finite(lambda x, y: jnp.where(jnp.isfinite(y), x, 0), lambda x, _: _squared_norm(x), after, before)
+
+
+def _finite(looked_at: Callable[..., Any], squared: Callable[..., Any], *trees: Any) -> Any:
+    """Whether what is to be looked at of the floats in pytrees, an array for those in each place, is finite.
+
+    The squared norm of a large array is finite only if the array is. It is one product, which costs a tenth of looking
+    at each element, and takes no time to compile. Only where some `squared` norm of what was given is not finite, which
+    may be for an overflow, that of what is to be looked at tells, made so small that it cannot overflow.
+    """
+    places = [place for place in zip(*map(jax.tree.leaves, trees), strict=True) if is_float(place[0])]
+    large = [place for place in places if place[0].size >= _LARGE and place[0].dtype == jnp.float32]
+    exact = all_finite([looked_at(*x) for x in places if x[0].size < _LARGE or x[0].dtype != jnp.float32])
+    if not large:
+        return exact
+
+    def small() -> Any:
+        return jnp.isfinite(sum(_squared_norm(looked_at(*place) * jnp.float32(2.0**-96)) for place in large))
+
+    return exact & lax.cond(jnp.isfinite(sum(squared(*place) for place in large)), lambda: jnp.bool_(True), small)
+
+
+_LARGE = 4096
+"""Elements, from which on XLA has a library multiply two arrays."""
 
 
 def _squared_norm(x: Any) -> Any:
     axes = tuple(range(x.ndim))
     return lax.dot_general(x, x, ((axes, axes), ((), ())))
+
+
+def _all(flags: Any) -> Any:
+    """Whether all of some flags are set.
+
+    XLA takes a reduction along more than 32 elements apart, into programs that take a tenth of a second to compile: so
+    those of an array that is not large lie along several dimensions.
+    """
+    if not isinstance(flags.size, int) or not 32 < flags.size < _LARGE:
+        return flags.all()
+    blocks = -(-flags.size // 1024)
+    filled = lax.pad(flags.reshape(-1), True, [(0, 1024 * blocks - flags.size, 0)])
+    return filled.reshape(blocks, 32, 32).all()
 
 
 def zero_unless(condition: Any, tree: Any) -> Any:

@@ -5,11 +5,12 @@ All are total functions of a type; none looks at a value.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from hansa.types.base import Type
 from hansa.types.dtypes import kind
-from hansa.types.types import FederatedType, StructType, TensorType
+from hansa.types.types import FederatedType, SequenceType, StructType, TensorType
 
 
 def contains(type_: Type, predicate: Callable[[Type], bool]) -> bool:
@@ -93,6 +94,19 @@ def is_fully_defined(type_: Type) -> bool:
         False
     """
     return all(None not in leaf.shape for leaf in tensor_leaves(type_))
+
+
+def tensor_sizes(type_: Type) -> list[int | None]:
+    """The size in bytes of each tensor in an unplaced type; None where it is not known."""
+    if isinstance(type_, StructType):
+        return [size for field in type_ for size in tensor_sizes(field)]
+    if isinstance(type_, SequenceType):
+        return [None]
+    assert isinstance(type_, TensorType)
+    known = [dim for dim in type_.shape if dim is not None]
+    if len(known) < len(type_.shape) or type_.dtype.kind == "U":
+        return [None]
+    return [math.prod(known) * type_.dtype.itemsize]
 
 
 def _all_of_kind(type_: Type, *kinds: str) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from hansa.compiler.explain.flops import Flops, amount
 from hansa.language.terms import NO_TERMS, Terms
-from hansa.types import SequenceType, StructType, TensorType, Type
+from hansa.types import Type
+from hansa.types.queries import tensor_sizes
 
 
 class Bytes(int):
@@ -194,18 +194,3 @@ def down(stages: Iterable[AtClients], write: Callable[[Bytes], str] = str) -> st
 def sliced(sent: Broadcast) -> str:
     """How many slices a client gets of what."""
     return f"{'one slice' if sent.slices == 1 else f'{sent.slices} slices'} of {sent.name}"
-
-
-def tensor_sizes(kind: Type) -> list[int | None]:
-    """The size in bytes of each tensor in an unplaced type; None where it is not known."""
-    if isinstance(kind, StructType):
-        return [size for field in kind for size in tensor_sizes(field)]
-    if isinstance(kind, SequenceType):
-        return [None]
-    assert isinstance(kind, TensorType)
-    size: Any = kind.dtype.itemsize
-    if None in kind.shape or kind.dtype.kind == "U":
-        return [None]
-    for dim in kind.shape:
-        size *= dim
-    return [size]

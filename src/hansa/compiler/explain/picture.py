@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 from hansa.compiler.explain.arrows import Arrow, arrows_down, arrows_up, few
 from hansa.compiler.explain.canvas import Canvas, Font
-from hansa.compiler.explain.facts import AtClients, AtServer, Bytes, Held, Operation, down, tensor_sizes
+from hansa.compiler.explain.facts import AtClients, AtServer, Bytes, Held, Operation, down
 from hansa.compiler.explain.flops import Flops
 from hansa.compiler.explain.stages import is_local
 from hansa.compiler.explain.text import headline
 from hansa.compiler.program import Program
 from hansa.types import CLIENTS, FederatedType, StructType, TensorType, Type, is_federated
+from hansa.types.queries import tensor_sizes
 
 _WIDTH = 800
 _MARGIN = 20

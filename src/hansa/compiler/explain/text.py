@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hansa.compiler.evaluate import member
-from hansa.compiler.explain.facts import AtClients, AtServer, Bytes, Operation, Report, down, sliced, tensor_sizes
+from hansa.compiler.explain.facts import AtClients, AtServer, Bytes, Operation, Report, down, sliced
 from hansa.compiler.explain.flops import Flops
 from hansa.compiler.explain.stages import is_local
 from hansa.compiler.program import Program
 from hansa.types import Type
 from hansa.types.layout import WIDTH, lay_out
+from hansa.types.queries import tensor_sizes
 
 _LONGEST = 100
 """Characters of a type that are printed in full."""

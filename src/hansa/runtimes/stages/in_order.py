@@ -18,9 +18,9 @@ from jax import lax
 
 from hansa.compiler.aggregates import Aggregate
 from hansa.compiler.evaluate import member
-from hansa.compiler.explain.facts import tensor_sizes
 from hansa.compiler.program import ClientStage, Program
 from hansa.runtimes.leaves import LEAF
+from hansa.types.queries import tensor_sizes
 
 
 class Progress(NamedTuple):
