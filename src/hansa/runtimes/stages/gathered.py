@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from hansa.compiler.evaluate import member
-from hansa.compiler.explain.facts import tensor_sizes
 from hansa.compiler.partition import is_collect, is_gathered, is_stack
 from hansa.compiler.program import ClientStage, Program
 from hansa.compiler.sequences import Stack
@@ -23,6 +22,7 @@ from hansa.language.local import unflatten
 from hansa.language.terms import check_cohort
 from hansa.runtimes.dealt import Turns, rows_of
 from hansa.types.aligned import aligned
+from hansa.types.queries import tensor_sizes
 from hansa.types.rows import Rows
 
 
