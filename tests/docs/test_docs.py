@@ -82,7 +82,7 @@ def run(page: Path) -> None:
 
 
 # Pages that train for ten seconds and more.
-SLOW = ("cluster.md", "images_by_folder.md", "table.md", "text.md")
+SLOW = ("cluster.md", "images_by_folder.md", "network.md", "table.md", "text.md")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ PACKAGES = (
     "hansa.analytics",
     "hansa.learning",
     "hansa.learning.arithmetic",
+    "hansa.network",
     "hansa.program",
     "hansa.simulation",
     "hansa.templates",

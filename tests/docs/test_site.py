@@ -20,6 +20,7 @@ PACKAGES = [
     "hansa.aggregators.codecs",
     "hansa.analytics",
     "hansa.learning",
+    "hansa.network",
     "hansa.program",
     "hansa.simulation",
     "hansa.templates",

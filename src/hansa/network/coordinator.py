@@ -142,7 +142,7 @@ class Coordinator:
         self.registry = Registry(self.ledger)
         self.blobs, self.spool = Blobs(folder / "blobs", disk), Spool(folder / "spool", disk)
         self.failed: BaseException | None = None
-        self._clock, self._ticked = clock, clock()
+        self._clock, self._ticked, self._is_closing = clock, clock(), False
         self._devices = {device.name: device for device in self.registry.devices()}
         self._seen: dict[str, float] = {}
         self._waiting: dict[str, asyncio.Event] = {}
@@ -290,7 +290,7 @@ class Coordinator:
                     if isinstance(told, rounds.Give) and told.task is not None:
                         return self._order(running, told.task, told.seconds_left)
             left = until - self._clock()
-            if left <= 0 or self.failed is not None:
+            if left <= 0 or self.failed is not None or self._is_closing:
                 return None
             event = self._waiting[device.name] = asyncio.Event()
             try:
@@ -300,6 +300,12 @@ class Coordinator:
             finally:
                 if self._waiting.get(device.name) is event:
                     del self._waiting[device.name]
+
+    def release(self) -> None:
+        """Whoever waits for a task is told that there is none: the coordinator ends."""
+        self._is_closing = True
+        for device in list(self._waiting):
+            self._wake(device)
 
     def running(self, task_id: str, device: Device) -> Running | None:
         """The phase of a task that is open or not yet committed, if the task is this device's."""

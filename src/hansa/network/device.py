@@ -49,6 +49,17 @@ class Device:
 
     Raises:
         hansa._lock.InUseError: if another process is this device.
+
+    Examples:
+        >>> from hansa.network.holdings import Holdings
+        >>> with hansa.network.serve("coordinator", port=0) as network:
+        ...     member = hansa.network.join("ann", network.invite("ann"))
+        ...     device = hansa.network.Device(member, Holdings({"reading": np.float32(18.5)}), poll_seconds=0.1)
+        ...     print(device.once())  # nobody asks
+        ...     device.stop()
+        ...     device.run()
+        ...     device.close()
+        None
     """
 
     def __init__(

@@ -40,7 +40,7 @@ class Holdings:
 
         Args:
             port: its name and type. A sequence is made of the examples, by the order's plan. Anything else is the array
-                of that name, or a struct of those of its fields' names.
+                of that name, a struct of those of its fields' names, or the one array that there is.
             order: the task.
 
         Raises:
@@ -71,6 +71,8 @@ class Holdings:
     def _of(self, name: str, kind: Type) -> Any:
         if isinstance(kind, StructType) and name not in self._arrays:
             return Struct((field, self._of(str(field), part)) for field, part in kind.fields)
+        if name not in self._arrays and len(self._arrays) == 1:
+            return next(iter(self._arrays.values()))
         if name not in self._arrays:
             have = ", ".join(map(repr, self._arrays)) or "nothing"
             raise ValueError(f"there is no {name!r}; the client has {have}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,16 @@ class Membership:
         authority: see `Invitation`.
         name: what the coordinator calls it.
         client_id: whose data it has.
+
+    Examples:
+        >>> from hansa.network.durable import Disk
+        >>> from hansa.network.link import Link
+        >>> with hansa.network.serve("coordinator", port=0) as network:
+        ...     member = hansa.network.join("ann", network.invite("ann"))
+        ...     print(member.client_id, member.context.minimum_version.name)
+        ...     print(member.renew(Link(member.url, member.context), Disk()))  # which it need not be yet
+        ann TLSv1_3
+        False
     """
 
     folder: Path
@@ -117,7 +128,7 @@ def membership(folder: Path) -> Membership | None:
 
 
 def join(
-    folder: Path, invitation: Invitation, client_id: ClientId | None = None, disk: Disk | None = None
+    folder: str | os.PathLike[str], invitation: Invitation, client_id: ClientId | None = None, disk: Disk | None = None
 ) -> Membership:
     """Enrols the device of a folder, unless it is; asking again after a failure is of no harm.
 
@@ -130,13 +141,19 @@ def join(
     Raises:
         InvitationError: if the coordinator does not take the invitation.
         UnreachableError: if it was not reached.
+
+    Examples:
+        >>> with hansa.network.serve("coordinator", port=0) as network:
+        ...     member = hansa.network.join("ann", network.invite("ann"))
+        >>> hansa.network.join("ann", hansa.network.Invitation("", "", "")) == member  # who has joined needs none
+        True
     """
-    disk = disk or Disk()
-    folder.mkdir(parents=True, exist_ok=True)
-    if (found := membership(folder)) is not None:
+    disk, where = disk or Disk(), Path(folder)
+    where.mkdir(parents=True, exist_ok=True)
+    if (found := membership(where)) is not None:
         return found
-    folder.chmod(0o700)
-    key = identity.private_key(folder / "device.key", disk)
+    where.chmod(0o700)
+    key = identity.private_key(where / "device.key", disk)
     asked: dict[str, Any] = {"token": invitation.secret, "request": identity.request(key), "client_id": client_id}
     link = Link(invitation.url, tls.device_context(invitation.authority))
     try:
@@ -148,14 +165,14 @@ def join(
     if answer.status != 200:
         raise InvitationError(f"the coordinator does not take the invitation: {answer.body[:200]!r}")
     told = answer.json
-    disk.write(folder / "device.pem", [told["certificate"].encode()])
+    disk.write(where / "device.pem", [told["certificate"].encode()])
     made = {
         "url": invitation.url,
         "authority": invitation.authority,
         "name": told["name"],
         "client_id": told["client_id"],
     }
-    disk.write(folder / _FILE, [json.dumps(made).encode()])
-    joined = membership(folder)
+    disk.write(where / _FILE, [json.dumps(made).encode()])
+    joined = membership(where)
     assert joined is not None
     return joined

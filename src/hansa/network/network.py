@@ -38,13 +38,28 @@ class Network(NetworkRuntime):
 
     Attributes:
         url: see above.
+
+    Examples:
+        >>> with hansa.network.serve("coordinator", port=0) as network:
+        ...     invitation = network.invite("ann")
+        ...     member = hansa.network.join("ann", invitation)
+        ...     print([device.client_id for device in network.enrolled()], network.there())
+        ...     print(network.devices(least=1), network.outcomes(round_number=1))
+        ...     network.revoke(member.name)
+        ['ann'] []
+        Devices(1 client) []
+        >>> square = hansa.jax_computation(lambda x: x * x, "float32")
+        >>> with hansa.network.serve("coordinator", port=0) as network:
+        ...     print(network.invoke(square, 3.0))  # what has no devices runs in this process
+        9.0
+        >>> network.close()  # twice is no matter
     """
 
     def __init__(
         self, coordinator: Coordinator, server: Server, authority: Authority, url: str, unprotected: bool = False
     ) -> None:
         super().__init__(coordinator, server, unprotected)
-        self._authority, self.url = authority, url
+        self._authority, self.url, self._is_closed = authority, url, False
 
     def devices(
         self,
@@ -128,8 +143,10 @@ class Network(NetworkRuntime):
 
     def close(self) -> None:
         """Serves no more. What was acknowledged is in the folder, and `serve` goes on with it."""
-        self._server.close()
-        self._coordinator.close()
+        if not self._is_closed:
+            self._is_closed = True
+            self._server.close()
+            self._coordinator.close()
 
     def __enter__(self) -> Network:
         return self
@@ -167,6 +184,12 @@ def serve(
         ModuleNotFoundError: if what `hansa[network]` installs is not there.
         hansa._lock.InUseError: if another process has the folder.
         OSError: if the port is in use, or the folder cannot be used.
+
+    Examples:
+        >>> network = hansa.network.serve("coordinator", port=0)
+        >>> network
+        Network(https://127.0.0.1:..., 0 devices enrolled, 0 there)
+        >>> network.close()
     """
     disk, where = disk or Disk(), Path(folder)
     coordinator = Coordinator(where, disk)

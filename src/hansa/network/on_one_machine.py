@@ -37,6 +37,18 @@ class LocalNetwork:
         network: the coordinator: a runtime.
         data: the plan of the clients' data; None if they have single values.
         processes: the processes of the devices.
+
+    Examples:
+        >>> @hansa.federated_computation("{float32}@CLIENTS")
+        ... def average(readings):
+        ...     return hansa.federated_mean(readings)
+        >>> network = hansa.network.local(average, {"ann": {"readings": 18.5}, "bo": {"readings": 20.5}}, processes=1)
+        >>> with hansa.runtime(network):  # which calls network.invoke
+        ...     print(average(network.devices()))
+        19.5
+        >>> network.reaches_elsewhere, network.counted(hansa.Occasion("another", 1))
+        (True, None)
+        >>> network.close()
     """
 
     def __init__(self, network: Network, data: DataPlan | None, folder: Path, is_own: bool) -> None:
@@ -61,7 +73,7 @@ class LocalNetwork:
         """Devices as a value for `{T}@CLIENTS`; see `hansa.network.Network.devices`. Their plan is that of the data."""
         return self.network.devices(clients, **{"data": self.data, **options})
 
-    def start(self, settings: list[dict[str, Any]]) -> None:
+    def _start(self, settings: list[dict[str, Any]]) -> None:
         """One more process, with these devices."""
         path = self._folder / f"process-{len(self.processes)}.json"
         path.write_text(json.dumps(settings))
@@ -70,7 +82,7 @@ class LocalNetwork:
         with log:
             self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
 
-    def wait(self, devices: int, seconds: float = _PATIENCE) -> None:
+    def _wait(self, devices: int, seconds: float = _PATIENCE) -> None:
         """Waits until so many devices are there.
 
         Raises:
@@ -140,6 +152,12 @@ def local(
         TypeError, ValueError: if the clients are no such thing, or something of the process does not travel.
         hansa.simulation.PlanError: if the population's steps call functions.
         RuntimeError: if the devices do not come.
+
+    Examples:
+        >>> hansa.network.local(process, {})
+        Traceback (most recent call last):
+            ...
+        TypeError: clients must be a hansa.simulation.ClientData in batches, or a dict from each client's id to its ...
     """
     computation = process.next if isinstance(process, IterativeProcess) else process
     if not isinstance(computation, Computation):
@@ -155,8 +173,8 @@ def local(
         network.prepare(computation)
         settings = [_settings(network, where, i, *each, unprotected) for i, each in enumerate(arrays.items())]
         for number in range(min(processes, len(settings))):
-            made.start(settings[number::processes])
-        made.wait(len(settings))
+            made._start(settings[number::processes])
+        made._wait(len(settings))
     except BaseException:
         made.close()
         raise
@@ -168,13 +186,22 @@ def _data(clients: Any) -> tuple[DataPlan | None, dict[ClientId, dict[str, npt.N
     if isinstance(clients, ClientData):
         return clients.plan(), {each: clients.own_arrays(each) for each in clients.client_ids}
     if isinstance(clients, Mapping) and clients and all(isinstance(each, Mapping) for each in clients.values()):
-        found = {
-            client: {name: np.asarray(value) for name, value in values.items()} for client, values in clients.items()
-        }
+        found = {client: {name: _array(value) for name, value in values.items()} for client, values in clients.items()}
         return None, found
     raise TypeError(
         "clients must be a hansa.simulation.ClientData in batches, or a dict from each client's id to its values by "
         f"name, {{'ann': {{'reading': 18.5}}}}; found {describe(clients)}"
+    )
+
+
+def _array(value: Any) -> npt.NDArray[Any]:
+    """A value as an array; numbers of Python are of 32 bits, as everywhere."""
+    array = np.asarray(value)
+    narrow = {"float64": np.float32, "int64": np.int32}
+    return (
+        array.astype(narrow[array.dtype.name])
+        if isinstance(value, int | float) and array.dtype.name in narrow
+        else array
     )
 
 

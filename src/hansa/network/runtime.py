@@ -89,6 +89,15 @@ class NetworkRuntime:
 
         Raises:
             TypeError: as `invoke`.
+
+        Examples:
+            >>> @hansa.federated_computation("{float32}@CLIENTS")
+            ... def average(readings):
+            ...     return hansa.federated_mean(readings)
+            >>> with hansa.network.serve("coordinator", port=0) as network:
+            ...     (work,) = network.prepare(average).clients
+            >>> work.boundary.ports
+            (Port(name='the argument', type=to_type('float32')),)
         """
         if computation not in self._programs:
             program = NetworkProgram(computation)
@@ -103,7 +112,13 @@ class NetworkRuntime:
         return self._programs[computation]
 
     def counted(self, occasion: Occasion) -> Counted | None:
-        """Who was counted in the last call, if it was this one."""
+        """Who was counted in the last call, if it was this one.
+
+        Examples:
+            >>> with hansa.network.serve("coordinator", port=0) as network:
+            ...     print(network.counted(hansa.Occasion("run", round=1)))
+            None
+        """
         return self._last[1] if self._last is not None and self._last[0] == occasion else None
 
 

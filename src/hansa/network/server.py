@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 _log = logging.getLogger("hansa.network")
 
+_DEVICE = "hansa.device"
+"""Where a request has who its caller is."""
 _LONGEST_POLL = 25.0
 _LONGEST_SILENCE = 60.0
 """Seconds in which a byte of a body must come."""
@@ -125,7 +127,12 @@ class Server:
 
     async def _stop(self) -> None:
         self._ticking.cancel()
+        self._coordinator.release()
         await self._runner.cleanup()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _tick(self) -> None:
         while True:
@@ -141,7 +148,7 @@ class Server:
         """Answers what is no request of ours, and what cannot be done now, without a trace of why it is so inside."""
         try:
             if request.path != "/v1/enrol":
-                request["device"] = self._caller(request)
+                request[_DEVICE] = self._caller(request)
             return await handler(request)
         except EnrolmentError as error:
             return self._json({"error": str(error)}, 401)
@@ -184,7 +191,7 @@ class Server:
         return self._json({"name": device.name, "client_id": device.client_id, "certificate": certificate.pem})
 
     async def _renew(self, request: web.Request) -> web.Response:
-        device, csr = request["device"], _text(await self._asked(request), "request")
+        device, csr = request[_DEVICE], _text(await self._asked(request), "request")
 
         def renew() -> str:
             certificate = self._authority.device(csr, device.name)
@@ -195,7 +202,7 @@ class Server:
         return self._json({"certificate": await asyncio.get_running_loop().run_in_executor(None, renew)})
 
     async def _poll(self, request: web.Request) -> web.StreamResponse:
-        device: Device = request["device"]
+        device: Device = request[_DEVICE]
         wait = min(_LONGEST_POLL, max(0.0, float(request.query.get("wait", _LONGEST_POLL))))
         if self._held >= self._most_held:
             return self._json({"error": "too many devices wait"}, 503, random.randint(10, 60))
@@ -274,7 +281,7 @@ class Server:
 
     async def _task(self, request: web.Request) -> tuple[Running | None, Device, web.Response]:
         """The phase of the device's task; where it is over, or was never its own, what is answered."""
-        device: Device = request["device"]
+        device: Device = request[_DEVICE]
         self._coordinator.seen(device)
         name = request.match_info["task"]
         running = self._coordinator.running(name, device)
