@@ -52,9 +52,14 @@ ROWS = (
         "MimeLite build_weighted_mime_lite "
         "build_mime_lite FedNova QFedAvg aggregate_fit aggregate_train aggregate "
         "configure_fit configure_train",
-        "an algorithm that is not here is a computation of your own, with hansa.federated_computation and "
-        "hansa.federated_aggregate",
-        "coming_from_flower.md#a-strategy-as-a-process",
+        "an algorithm that is not here is made of parts of your own, with hansa.learning.build_process and "
+        "hansa.learning.local_training",
+        "composition.md",
+    ),
+    Row(
+        "compose_learning_process ClientWorkProcess FinalizerProcess DistributionProcess",
+        "hansa.learning.build_process(model_fn, client_work=hansa.learning.local_training(…), finalizer=…)",
+        "composition.md",
     ),
     Row("FedMedian", f"{_AVERAGING}, aggregator=hansa.aggregators.median())", "aggregators.md"),
     Row("FedTrimmedAvg", f"{_AVERAGING}, aggregator=hansa.aggregators.trimmed_mean(0.1))", "aggregators.md"),
@@ -223,7 +228,7 @@ ROWS = (
     Row("federated_sample", "hansa.federated_collect(value)", "language.md"),
     Row("Process", "hansa.templates.IterativeProcess", "coming_from_tff.md"),
     Row(
-        "EstimationProcess FinalizerProcess DistributionProcess",
+        "EstimationProcess",
         "hansa.templates.MeasuredProcess",
         "coming_from_tff.md",
     ),
