@@ -87,3 +87,28 @@ def test_a_run_goes_on_with_the_same_bits_and_records_the_bound(tmp_path: Path) 
 def test_what_is_no_rule_or_makes_no_update_is_refused_by_name() -> None:
     with pytest.raises(TypeError, match=r"aggregator must be a rule of hansa.aggregators, .* found 'median'"):
         build(model(), aggregator="median")  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_a_run_with_error_feedback_goes_on_with_the_same_bits_whoever_comes_first(tmp_path: Path) -> None:
+    rule = aggregators.clipping(aggregators.eden(bits=2, error_feedback=True), bound=1.0)
+    process = build(model(), aggregator=rule)
+    rng = np.random.default_rng(1)
+    data = {"x": rng.normal(size=(40, 6)).astype("float32"), "y": rng.integers(0, 3, (40, 1)).astype("int32")}
+    population = hansa.simulation.ClientData.from_arrays(data, np.arange(40) % 8).batch(5)
+
+    def train(folder: str, rounds: int) -> Any:
+        return hansa.program.train(process, population, rounds, cohort_size=4, run_dir=tmp_path / folder)
+
+    whole = train("whole", 3)
+    train("other", 1)
+    resumed = train("other", 3)
+    for one, other in zip(resumed.state, whole.state, strict=True):
+        if isinstance(one, hansa.ClientStates):
+            assert one == other and len(one) > 4
+        else:
+            assert_same_bits(one, other)
+    state = process.initialize()
+    one, other = (process.next(state, population.cohort(ids))[0] for ids in ([0, 3, 5], [5, 0, 3]))
+    for a, b in zip(jax.tree.leaves(one.model), jax.tree.leaves(other.model), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)  # folded in another order, of the same draws
