@@ -261,4 +261,4 @@ def test_federated_averaging_of_a_dense_network(weighting: str) -> None:
     # The update, and whether it is finite, also where its square overflows.
     assert number < text.client_flops.terms[0].amount < 10 * number
     assert 2 * number < text.adding_flops.at() < 2 * number + 100
-    assert "(start, step per batch, finish)" in text
+    assert "(start, step per batch, report)" in text
