@@ -33,11 +33,13 @@ ROWS = (
         "coming_from_flower.md",
     ),
     Row("build_unweighted_fed_avg", f'{_AVERAGING}, client_weighting="uniform")', "coming_from_tff.md"),
-    Row("FedSGD build_fed_sgd", f"{_AVERAGING}) and data.batch(size, steps=1)", "coming_from_tff.md"),
-    Row("FedAdam FedOpt", f"{_AVERAGING}, server_optimizer=optax.adam(0.01))", "coming_from_flower.md"),
-    Row("FedYogi", f"{_AVERAGING}, server_optimizer=optax.yogi(0.01))", "coming_from_flower.md"),
-    Row("FedAdagrad", f"{_AVERAGING}, server_optimizer=optax.adagrad(0.01))", "coming_from_flower.md"),
-    Row("FedAvgM", f"{_AVERAGING}, server_optimizer=optax.sgd(1.0, momentum=0.9))", "coming_from_flower.md"),
+    Row("FedSGD", "hansa.learning.build_fed_sgd(model_fn)", "coming_from_tff.md"),
+    Row("FedOpt", f"{_AVERAGING}, server_optimizer=optax.adam(0.01))", "coming_from_flower.md"),
+    Row("FedAdam", "hansa.learning.build_fed_adam(model_fn, server_learning_rate=0.01)", "coming_from_flower.md"),
+    Row("FedYogi", "hansa.learning.build_fed_yogi(model_fn, server_learning_rate=0.01)", "coming_from_flower.md"),
+    Row("FedAdagrad", "hansa.learning.build_fed_adagrad(model_fn, server_learning_rate=0.01)", "coming_from_flower.md"),
+    Row("FedAvgM", "hansa.learning.build_fed_avgm(model_fn)", "coming_from_flower.md"),
+    Row("FedNova", "hansa.learning.build_fed_nova(model_fn, client_learning_rate=0.1)", "coming_from_flower.md"),
     Row(
         "FedProx build_weighted_fed_prox build_unweighted_fed_prox",
         "hansa.learning.build_fed_prox(model_fn, proximal_strength=0.1)",
@@ -50,7 +52,7 @@ ROWS = (
     ),
     Row(
         "MimeLite build_weighted_mime_lite "
-        "build_mime_lite FedNova QFedAvg aggregate_fit aggregate_train aggregate "
+        "build_mime_lite QFedAvg aggregate_fit aggregate_train aggregate "
         "configure_fit configure_train",
         "an algorithm that is not here is made of parts of your own, with hansa.learning.build_process and "
         "hansa.learning.local_training",

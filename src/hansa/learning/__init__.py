@@ -6,7 +6,15 @@ from hansa import _lazy
 
 if _TYPE_CHECKING:
     from hansa.learning import arithmetic as arithmetic
+    from hansa.learning.algorithms.fed_dyn import build_fed_dyn as build_fed_dyn
+    from hansa.learning.algorithms.fed_exp import build_fed_exp as build_fed_exp
+    from hansa.learning.algorithms.fed_nova import build_fed_nova as build_fed_nova
+    from hansa.learning.algorithms.fed_opt import build_fed_adagrad as build_fed_adagrad
+    from hansa.learning.algorithms.fed_opt import build_fed_adam as build_fed_adam
+    from hansa.learning.algorithms.fed_opt import build_fed_avgm as build_fed_avgm
+    from hansa.learning.algorithms.fed_opt import build_fed_yogi as build_fed_yogi
     from hansa.learning.algorithms.fed_prox import build_fed_prox as build_fed_prox
+    from hansa.learning.algorithms.fed_sgd import build_fed_sgd as build_fed_sgd
     from hansa.learning.algorithms.scaffold import build_scaffold as build_scaffold
     from hansa.learning.averaging import build_federated_averaging_process as build_federated_averaging_process
     from hansa.learning.client_metrics import ClientMetrics as ClientMetrics
@@ -43,6 +51,11 @@ if _TYPE_CHECKING:
     from hansa.models.weights import ModelWeights as ModelWeights
 
 _HOMES = {
+    "hansa.learning.algorithms.fed_dyn": ("build_fed_dyn",),
+    "hansa.learning.algorithms.fed_exp": ("build_fed_exp",),
+    "hansa.learning.algorithms.fed_nova": ("build_fed_nova",),
+    "hansa.learning.algorithms.fed_opt": ("build_fed_adagrad", "build_fed_adam", "build_fed_avgm", "build_fed_yogi"),
+    "hansa.learning.algorithms.fed_sgd": ("build_fed_sgd",),
     "hansa.learning.algorithms.fed_prox": ("build_fed_prox",),
     "hansa.learning.algorithms.scaffold": ("build_scaffold",),
     "hansa.learning.averaging": ("build_federated_averaging_process",),

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 from hansa._tracebacks import boundaries
 from hansa.learning import arithmetic
-from hansa.learning.client_work import Kept
+from hansa.learning.client_work import Kept, hparams_of
 from hansa.learning.training_steps import server_optimizer as optimizer_of
+from hansa.learning.training_steps import takes_hparams
 from hansa.models._typing import AnyOptimizer
 from hansa.models.model import FunctionalModel
 from hansa.models.named_optimizers import LearningRate
@@ -79,16 +80,23 @@ def apply_optimizer(
     server_optimizer: AnyOptimizer | Optimizer | None = None,
     server_learning_rate: LearningRate | None = None,
     non_trainable: str = "mean",
+    *,
+    update: Callable[[Struct, Any, Any], Any] | None = None,
+    hparams: Mapping[str, float] | None = None,
 ) -> Callable[[FunctionalModel], Finalizer]:
     """The server's optimizer takes minus the mean update as a gradient (Reddi et al. 2021, arXiv:2003.00295,
     Algorithm 1): FedAvg, FedAvgM, FedAdagrad, FedAdam, FedYogi.
 
     Args:
-        server_optimizer, server_learning_rate, non_trainable: as of `build_federated_averaging_process`.
+        server_optimizer, server_learning_rate, non_trainable: as of `build_federated_averaging_process`. Or
+            `server_optimizer` is a function of the hyper-parameters that gives an optimizer.
+        update: `update(state, total, num_clients)`, as `apply` of a `Finalizer` is given them, gives the update of the
+            model's weights; by default it is `total`.
+        hparams: hyper-parameters, by name, with their first values: `state.hparams`.
 
     Returns:
         A finalizer for updates of the model's weights, `<trainable=<…>,non_trainable=<…>>`, as `local_training` makes
-        them without a hook `finish`.
+        them without a hook `finish`, or for what `update` makes one of.
 
     Raises:
         TypeError, ValueError: if the arguments are not what is said above; or, where a process is built of it, what the
@@ -106,20 +114,27 @@ def apply_optimizer(
     if non_trainable not in ("mean", "server"):
         raise ValueError(f"non_trainable is 'mean' or 'server', found {non_trainable!r}")
 
+    numbers, of_hparams = hparams_of(hparams or {}), takes_hparams(server_optimizer)
+    make: Callable[[Struct], Any] = server_optimizer if of_hparams else lambda hparams: server_optimizer  # type: ignore[assignment]
+
     def of(model: FunctionalModel) -> Finalizer:
-        optimizer = optimizer_of(model, server_optimizer, server_learning_rate)
+        optimizer = optimizer_of(model, make(numbers), server_learning_rate)
 
         def apply(state: Struct, total: Any, num_clients: Any) -> Struct:
+            total = total if update is None else update(state, total, num_clients)
             check_update(total, state.model)
             weights = state.model
             gradients = {name: jnp.negative(leaf) for name, leaf in total.trainable._items()}
             every = [(name, gradients.get(name, jnp.zeros_like(leaf))) for name, leaf in weights.trainable._items()]
-            slots, trainable = optimizer.apply(state.slots, Struct(every), weights.trainable)
+            now = optimizer_of(model, make(state.hparams), server_learning_rate) if of_hparams else optimizer
+            slots, trainable = now.apply(state.slots, Struct(every), weights.trainable)
             changes = total.non_trainable if non_trainable == "mean" else Struct()
             rest = arithmetic.moved(weights, {"trainable": Struct(), "non_trainable": changes}).non_trainable
             return state._replace(model=ModelWeights.create(trainable, rest), slots=slots)
 
-        return Finalizer(apply, slots=optimizer.initial, wide=optimizer.wide, name=optimizer.name)
+        return Finalizer(
+            apply, hparams=dict(hparams or {}), slots=optimizer.initial, wide=optimizer.wide, name=optimizer.name
+        )
 
     return of
 

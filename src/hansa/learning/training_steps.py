@@ -72,7 +72,7 @@ class ClientOptimizer:
                 "client_learning_rate is the rate of an optimizer by name: write client_optimizer='sgd', for example"
             )
         self._model, self._given = model, given is not None
-        self.of_hparams = _takes_hparams(given)
+        self.of_hparams = takes_hparams(given)
         self._make: Callable[[Struct], Any] = given if self.of_hparams else lambda hparams: given
         self._learning_rate = learning_rate
         self._own = model.train_on_batch if given is None else None
@@ -131,7 +131,7 @@ class ClientOptimizer:
                 )
 
 
-def _takes_hparams(given: Any) -> bool:
+def takes_hparams(given: Any) -> bool:
     """Whether an optimizer is given as a function of the hyper-parameters: one that needs an argument."""
     if not inspect.isfunction(given):
         return False
