@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import jax
@@ -28,7 +28,6 @@ import optax
 import ray
 
 import hansa
-from tests.learning.scaffold import scaffold
 
 CLIENTS, FEATURES, CLASSES, BATCH = 40, 64, 10, 16
 
@@ -41,11 +40,6 @@ def population() -> hansa.ClientBatches:
     y = rng.integers(0, CLASSES, sizes.sum()).astype(np.int32)
     ids = [f"client {i}" for i in range(CLIENTS)]
     return hansa.ClientBatches({"x": x, "y": y}, np.cumsum([0, *sizes]), BATCH, ids)
-
-
-def loss(weights: Any, batch: Any) -> Any:
-    scores = jax.nn.log_softmax(batch.x @ weights.w + weights.b)
-    return -jnp.mean(jnp.take_along_axis(scores, batch.y[:, None], 1))
 
 
 def model() -> hansa.learning.FunctionalModel:
@@ -104,12 +98,10 @@ def robust_round(data: hansa.ClientBatches) -> Rounds:
 
 
 def scaffold_rounds(data: hansa.ClientBatches) -> Rounds:
-    weights = hansa.Struct.of(w=np.zeros((FEATURES, CLASSES), np.float32), b=np.zeros(CLASSES, np.float32))
-    process = scaffold(weights, loss, hansa.to_type("<x=float32[?,64],y=int32[?]>"), 0.1, CLIENTS)
+    process = hansa.learning.build_scaffold(model(), client_learning_rate=0.1, population=CLIENTS)
     state = process.initialize()
     for i, cohort in enumerate(COHORTS):
-        result = yield f"scaffold {i}", lambda s=state, c=cohort: process.next(s, data.select(c))
-        state = result.state
+        state, _ = yield f"scaffold {i}", lambda s=state, c=cohort: process.next(s, data.select(c))
 
 
 def two_stage_calls(data: hansa.ClientBatches) -> Rounds:
@@ -147,16 +139,18 @@ def bits(value: Any) -> list[bytes]:
 
 
 @contextmanager
-def killing(runtime: hansa.RayRuntime, yes: bool) -> Iterator[None]:
-    """Kills a worker that is at work, within the block."""
+def killing(runtime: hansa.RayRuntime, yes: bool, again: bool = False) -> Iterator[None]:
+    """Kills a worker that is at work, or each one, within the block."""
     over = threading.Event()
 
     def kill() -> None:
         while not over.wait(0.002):
             for member in runtime._pool.members:
                 if member.busy is not None and member.described:
-                    os.kill(member.described["pid"], signal.SIGKILL)
-                    return
+                    with suppress(ProcessLookupError):  # which is known to be lost in a moment
+                        os.kill(member.described["pid"], signal.SIGKILL)
+                    if not again:
+                        return
 
     thread = threading.Thread(target=kill)
     if yes:
@@ -207,6 +201,32 @@ def main(workers: int, kills: int, seed: int, parts: list[str]) -> dict[str, Any
     }
 
 
+def on_disk(folder: str) -> dict[str, Any]:
+    """Clients whose examples are in files, and in lists; then one whose workers end whenever they work for it."""
+    data, spread = population(), two_stages()
+    for name, array in data.examples.rows._items():
+        np.save(f"{folder}/{name}.npy", array)
+    mapped = {name: np.load(f"{folder}/{name}.npy", mmap_mode="r") for name in ("x", "y")}
+    filed = hansa.ClientBatches(mapped, np.append(data.starts, data.examples.size), BATCH, data.client_ids)
+    evaluation = hansa.learning.build_federated_evaluation(model())
+    weights = hansa.learning.build_federated_averaging_process(model()).initialize().model
+    forms = {"in memory": data, "in files": filed, "lists": [list(client) for client in data]}
+    with hansa.RayRuntime(1) as runtime, hansa.runtime(runtime):
+        found = {name: bits(evaluation(weights, clients)) for name, clients in forms.items()}
+        stored = [name for name, _ in runtime._store._populations.values()]
+        said = []
+        try:
+            with killing(runtime, True, again=True):
+                spread([np.zeros(5, np.float32)])
+        except RuntimeError as error:
+            said.append(str(error))
+    same = [name for name, each in found.items() if each == found["in memory"]]
+    return {"same": same, "populations": len(stored), "said": said}
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "on disk":
+        print(json.dumps(on_disk(sys.argv[2])))
+        sys.exit()
     given = list(map(int, sys.argv[1:4]))
     print(json.dumps(main(*given, sys.argv[4:] or list(PARTS))))

@@ -69,3 +69,12 @@ def test_everything_has_the_bits_of_one_process_with_any_number_of_workers_and_h
     assert found["computed"] == 9
     assert found["differing"] == []
     assert found["lost"] >= 5
+
+
+@pytest.mark.slow
+def test_files_are_read_where_they_are_used_and_who_ends_three_workers_is_named(tmp_path):
+    found = session("on disk", tmp_path)
+    assert found["same"] == ["in memory", "in files", "lists"]
+    assert found["populations"] == 2
+    (killed,) = found["said"]
+    assert killed.startswith("3 workers have ended, one after another, while they worked for client 0")
