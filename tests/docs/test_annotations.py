@@ -41,7 +41,11 @@ ALLOWED = {
     "hansa.learning.TrainableModel.train_on_batch": TENSORFLOW,
     "hansa.learning.ModelWeights.to_pytree": PYTREE,
     "hansa.learning.functional_model": PYTREE,
-    **{f"hansa.learning.arithmetic.{name}": PYTREE for name in hansa.learning.arithmetic.__all__},
+    **{
+        f"hansa.learning.arithmetic.{name}": PYTREE
+        for name in hansa.learning.arithmetic.__all__
+        if name != "difference"
+    },
     "hansa.learning.with_weights": STATE,
     "hansa.program.BestModel.after_last_evaluation": STATE,
     "hansa.program.BestModel.after_round": STATE,
