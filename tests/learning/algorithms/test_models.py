@@ -90,7 +90,7 @@ def test_tensorflows_gradients_are_directed_too() -> None:
     kernel, bias = averaged(data, 2, proximal)
     np.testing.assert_allclose(state.model.trainable.weights, kernel, atol=1e-5)
     np.testing.assert_allclose(state.model.trainable.bias, bias, atol=1e-5)
-    with pytest.raises(ValueError, match="`direction` changes the gradient .* trains itself .* client_optimizer"):
+    with pytest.raises(ValueError, match=r"`direction` changes the gradient .* trains itself .* client_optimizer"):
         hansa.learning.build_fed_prox(MnistTrainableModel, proximal_strength=mu)
 
 
@@ -102,5 +102,5 @@ def test_a_loss_that_is_scaled_is_refused_where_a_hook_would_see_its_gradient() 
         model = deep()
     finally:
         keras.config.set_dtype_policy(before)
-    with pytest.raises(ValueError, match="`gradient` cannot be used .* scaled for float16"):
+    with pytest.raises(ValueError, match=r"`gradient` cannot be used .* scaled for float16"):
         hansa.learning.build_process(model, client_work=work)

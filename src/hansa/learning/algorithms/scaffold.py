@@ -60,7 +60,7 @@ def build_scaffold(
     """
 
     def direction(gradient: Any, weights: Any, at: Any) -> Any:
-        return add(subtract(gradient, at.own.control), at.sent.control)  # line 10
+        return add(gradient, subtract(at.sent.control, at.own.control))  # line 10
 
     def finish(at: Any, y: Any, steps: Any, num_examples: Any) -> Any:
         x, c, c_i = at.sent.model, at.sent.control, at.own.control
