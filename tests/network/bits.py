@@ -96,5 +96,18 @@ def evaluation(processes: int) -> list[Any]:
         return [differing(evaluate(weights, network.devices()), expected)]
 
 
+def client_state(processes: int) -> list[Any]:
+    """SCAFFOLD, whose clients keep a control from round to round; not all take part in each."""
+    process = hansa.learning.build_scaffold(softmax(), client_learning_rate=0.1, population=3)
+    data, cohorts = population(3).shuffle(seed=5), {1: [0, 1, 2], 2: [1, 2], 3: [0, 2], 4: [0, 1]}
+    alone = hansa.program.train(process, lambda number: data.cohort(cohorts[number], number), 4, progress=False)
+    with hansa.network.local(process, data, processes) as network, hansa.runtime(network):
+        found = hansa.program.train(process, lambda number: network.devices(cohorts[number]), 4, progress=False)
+        kept = sorted(path.name for path in network.folder.glob("device-*/states/*/*"))
+    assert len(kept) == 6, kept  # of each client, that after the last round that it was in, and the one before
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(found.state.server))
+    return [differing(found.state.server, alone.state.server), [] if len(found.state.clients) == 0 else ["clients"]]
+
+
 if __name__ == "__main__":
     print(sys.argv[1], globals()[sys.argv[1]](int(sys.argv[2])))

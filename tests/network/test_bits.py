@@ -13,6 +13,7 @@ WAYS = [
     pytest.param("training", 10, marks=pytest.mark.slow),
     pytest.param("stages", 3, marks=pytest.mark.slow),
     pytest.param("evaluation", 2, marks=pytest.mark.slow),
+    pytest.param("client_state", 2, marks=pytest.mark.slow),
 ]
 
 

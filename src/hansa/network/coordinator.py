@@ -21,7 +21,7 @@ from hansa.network.blobs import Blobs
 from hansa.network.boundary import Boundary
 from hansa.network.durable import Bytes, Disk
 from hansa.network.ledger import Ledger, OpenedPhase
-from hansa.network.orders import Order, Sent
+from hansa.network.orders import Order, Sent, StateOrder
 from hansa.network.registry import MOST_STRIKES, Device, Registry
 from hansa.network.spool import Spool
 from hansa.network.tasks import Outcome, PhaseKey, RoundTerms, Selected, Status, Task
@@ -50,6 +50,8 @@ class PhaseWork:
         plan: see `Order`.
         boundary: the checks of what they give.
         unprotected: see `Order`.
+        state: see `Order`; its version is that of each device.
+        last_stage: the number of the last client stage.
     """
 
     computation: str
@@ -60,6 +62,8 @@ class PhaseWork:
     plan: Mapping[str, Any] | None
     boundary: Boundary
     unprotected: bool
+    state: StateOrder | None = None
+    last_stage: int = 0
 
 
 class Watched:
@@ -104,6 +108,7 @@ class Running:
         phase: as far as it has got.
         watched: where the caller sees it.
         small: small contributions, by device; larger ones are in the spool.
+        versions: of what clients keep from round to round, by device.
         busy: who is sending something right now.
     """
 
@@ -112,6 +117,7 @@ class Running:
     phase: rounds.Phase
     watched: Watched
     small: dict[str, bytes] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
     busy: set[str] = field(default_factory=set)
 
     @property
@@ -186,7 +192,8 @@ class Coordinator:
         sent = tuple(Sent(name, self.blobs.put(pieces), sum(map(len, pieces))) for name, pieces in values)
         works = [running.work for running in list(self._running.values())]
         needed = {digest, *(each.digest for each in sent), *(work.program for work in works)}
-        self.blobs.keep(needed | {each.digest for work in works for each in work.sent})
+        needed |= {each.digest for work in works for each in work.sent}
+        self.blobs.keep(needed | {work.state.first.digest for work in works if work.state is not None})
         return digest, sent
 
     # Phases: called in the event loop.
@@ -210,6 +217,9 @@ class Coordinator:
         else:
             await self._in_thread(self.spool.open_phase, key)
         running = Running(found, work, found.phase, Watched(found.phase))
+        if work.state is not None:
+            last = await self._in_thread(self.ledger.last_counted, replace(key, stage=work.last_stage))
+            running.versions = {device: each.call_id for device, each in last.items()}
         self._running[key] = running
         self._tasks.update({key.task_id(device): running for device in found.phase.tasks})
         await self.happened(running, rounds.Passed(0.0))
@@ -355,6 +365,7 @@ class Coordinator:
             running.phase.terms.lease,
             seconds_left,
             work.unprotected,
+            None if work.state is None else replace(work.state, version=running.versions.get(selected.device)),
         )
 
     def _count_strikes(self, task: Task) -> None:

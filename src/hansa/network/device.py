@@ -20,6 +20,7 @@ from typing import Any
 
 from hansa._lock import Lock
 from hansa.network.blobs import Blobs
+from hansa.network.device_states import DeviceStates
 from hansa.network.durable import Disk
 from hansa.network.holdings import Holdings, RefusedError
 from hansa.network.link import Link, TurnedAwayError, UnreachableError, waiting
@@ -77,6 +78,7 @@ class Device:
         self._lock = Lock(member.folder)
         self._blobs = Blobs(member.folder / "blobs", self._disk)
         self._outbox = Outbox(member.folder, self._disk)
+        self._states = DeviceStates(member.folder, self._disk)
         self._link = Link(member.url, member.context)
         self._stopped = stopped or threading.Event()
         self._looked = -_RENEWAL
@@ -142,7 +144,8 @@ class Device:
         outcome = Outcome(told["outcome"])
         self._note(order, started, outcome, told.get("reason"))
         self._outbox.remove(order.task)
-        self._blobs.keep([order.program, *(each.digest for each in order.sent)])
+        sent = [*order.sent, *([] if order.state is None else [order.state.first])]
+        self._blobs.keep([order.program, *(each.digest for each in sent)])
         return outcome
 
     def _compute(self, order: Order) -> None:
@@ -159,8 +162,14 @@ class Device:
                 )
 
             sent = [self._blobs.path(each.digest) for each in order.sent]
-            done = self._worker.work(order, program, sent, self._holdings, self._kept(order))
+            kept, state = self._kept(order), ()  # type: Any, Any
+            if order.state is not None:
+                self._link.fetch(order.state.first.digest, order.state.first.size, self._blobs)
+                state = self._states.read(order.state, self._blobs)
+            done = self._worker.work(order, program, sent, self._holdings, kept, state)
             self._outbox.keep(order.key, done.stage.kept, done.kept)
+            if order.state is not None:
+                self._states.write(order.state, kept)
             self._outbox.put(order.task, done.contribution)
 
     def _kept(self, order: Order) -> Callable[[int, int], Any]:

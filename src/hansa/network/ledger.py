@@ -155,6 +155,20 @@ class Ledger:
         saves = rounds.SaveTask | rounds.SaveCut | rounds.SaveStatus | rounds.SaveElapsed
         return self.writer.write(change) if isinstance(action, saves) else None
 
+    def last_counted(self, key: PhaseKey) -> dict[str, PhaseKey]:
+        """For each device that was counted in such a phase of an earlier round of the run, the last of these phases."""
+
+        def question(database: sqlite3.Connection) -> dict[str, PhaseKey]:
+            found = database.execute(
+                "SELECT device, run, round, attempt, part, call, stage, phase FROM phases JOIN tasks ON phase_id = id"
+                " WHERE run=? AND part=? AND call=? AND stage=? AND round<? AND status=? AND outcome=? ORDER BY id",
+                (key.run, key.part, key.call, key.stage, key.round, Status.COMMITTED, Outcome.COUNTED),
+            )
+            return {device: PhaseKey(*rest) for device, *rest in found}
+
+        found: dict[str, PhaseKey] = self.ask(question)
+        return found
+
     def contribution(self, phase_id: int, device: str) -> bytes | None:
         """A small contribution; None if there is none in the ledger."""
         (found,) = self.ask(

@@ -37,6 +37,7 @@ class LocalNetwork:
         network: the coordinator: a runtime.
         data: the plan of the clients' data; None if they have single values.
         processes: the processes of the devices.
+        folder: where all of it lies.
 
     Examples:
         >>> @hansa.federated_computation("{float32}@CLIENTS")
@@ -54,7 +55,7 @@ class LocalNetwork:
     def __init__(self, network: Network, data: DataPlan | None, folder: Path, is_own: bool) -> None:
         self.network, self.data = network, data
         self.processes: list[subprocess.Popen[bytes]] = []
-        self._folder, self._is_own = folder, is_own
+        self.folder, self._is_own = folder, is_own
 
     @property
     def reaches_elsewhere(self) -> bool:
@@ -75,7 +76,7 @@ class LocalNetwork:
 
     def _start(self, settings: list[dict[str, Any]]) -> None:
         """One more process, with these devices."""
-        path = self._folder / f"process-{len(self.processes)}.json"
+        path = self.folder / f"process-{len(self.processes)}.json"
         path.write_text(json.dumps(settings))
         log = path.with_suffix(".log").open("ab")
         command = [sys.executable, "-m", "hansa.network.hosting", str(path)]
@@ -109,7 +110,7 @@ class LocalNetwork:
                 process.wait()
         self.network.close()
         if self._is_own:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> LocalNetwork:
         return self
@@ -123,7 +124,7 @@ class LocalNetwork:
         return f"LocalNetwork({len(self.processes)} processes of devices, {self.network!r})"
 
     def _log(self, number: int) -> str:
-        return (self._folder / f"process-{number}.log").read_text(errors="replace")[-2000:] or "it has said nothing"
+        return (self.folder / f"process-{number}.log").read_text(errors="replace")[-2000:] or "it has said nothing"
 
 
 def local(

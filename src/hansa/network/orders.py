@@ -33,6 +33,46 @@ class Sent:
 
 
 @dataclass(frozen=True)
+class StateOrder:
+    """What a client keeps from round to round, for the device: it stays there, and only its versions are told.
+
+    Attributes:
+        run: whose state it is.
+        version: what it was after the last round in which the client was counted; None if there was none.
+        becomes: the version that the client's work makes of it; None as long as a later stage makes it.
+        first: the blob of what a client has at first.
+        types: of its parts, in the notation.
+        sources: where each part of the next one comes from: `["kept", stage, index]`, or a struct of such.
+    """
+
+    run: str
+    version: str | None
+    becomes: str | None
+    first: Sent
+    types: tuple[str, ...]
+    sources: tuple[Any, ...]
+
+    def to_json(self) -> list[Any]:
+        """It as values that JSON has."""
+        first = [self.first.name, self.first.digest, self.first.size]
+        return [self.run, self.version, self.becomes, first, list(self.types), list(self.sources)]
+
+    @classmethod
+    def from_json(cls, value: Any) -> StateOrder:
+        """What `to_json` gave.
+
+        Raises:
+            TypeError, ValueError: if it is none.
+        """
+        run, version, becomes, (name, digest, size), types, sources = value
+        for each in (version, becomes):
+            if each is not None and not _text(each).isalnum():
+                raise ValueError(f"{each!r:.80} is no version")
+        first = Sent(_text(name), _digest(digest), _number(size))
+        return cls(_text(run), version, becomes, first, tuple(map(_text, types)), tuple(sources))
+
+
+@dataclass(frozen=True)
 class Order:
     """A task, for the device.
 
@@ -53,6 +93,7 @@ class Order:
         lease: seconds in which the coordinator wants to hear of it.
         seconds_left: until the phase is cut.
         unprotected: whether the coordinator says that contributions may travel of which nobody is to see one.
+        state: what the client keeps from round to round; None if that is nothing.
     """
 
     task: str
@@ -69,6 +110,7 @@ class Order:
     lease: float
     seconds_left: float
     unprotected: bool
+    state: StateOrder | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The order as values that JSON has."""
@@ -87,6 +129,7 @@ class Order:
             "lease": self.lease,
             "seconds_left": self.seconds_left,
             "unprotected": self.unprotected,
+            "state": None if self.state is None else self.state.to_json(),
         }
 
     @classmethod
@@ -118,6 +161,7 @@ class Order:
                 float(value["lease"]),
                 float(value["seconds_left"]),
                 value["unprotected"] is True,
+                None if value.get("state") is None else StateOrder.from_json(value["state"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise OrderError(f"the coordinator has given what is no order: {error!r:.200}") from None

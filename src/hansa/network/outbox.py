@@ -9,7 +9,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -80,5 +79,4 @@ class Outbox:
             return None
 
     def _of(self, key: PhaseKey) -> Path:
-        occasion = json.dumps(asdict(key.occasion), sort_keys=True)
-        return self._kept / hashlib.sha256(occasion.encode()).hexdigest()[:32]
+        return self._kept / key.call_id

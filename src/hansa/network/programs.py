@@ -7,12 +7,12 @@ own. Here is which of them are which of `hansa.Stages`.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hansa.compiler.artifacts.artifact import load_client_stage, load_ports, save
 from hansa.compiler.artifacts.device import DeviceStage
-from hansa.compiler.artifacts.ports import Input, Port
+from hansa.compiler.artifacts.ports import Input, Port, Ports
 from hansa.compiler.connections import Connections, is_at_clients
 from hansa.compiler.partition import compile_computation, path_of
 from hansa.compiler.program import Program
@@ -20,13 +20,12 @@ from hansa.language.computation import Computation
 from hansa.language.graph import Intrinsic, Literal
 from hansa.network import wire
 from hansa.network.boundary import Boundary
+from hansa.network.client_state import KEPT, STATE, first_values, rewritten, state_parts
 from hansa.runtimes.stages import in_order
 from hansa.runtimes.stages.executor import ClientStage, Stages
 from hansa.types import StructType, Type
 from hansa.types.elsewhere import Elsewhere
 from hansa.types.values import field_values
-
-_RUNTIME = "runtime"
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,7 @@ class NetworkProgram:
     Attributes:
         stages: its stages, with exact sums.
         current: those that fold.
+        state: the parts of a process's state that clients keep.
         clients: its client stages.
 
     Raises:
@@ -81,20 +81,36 @@ class NetworkProgram:
         self._computation = computation
         self._connections = connections = Connections(compile_computation(computation))
         self.current = self.stages = Stages(computation)
-        if self.stages.returned:
+        buffer = io.BytesIO()
+        save(computation, buffer, platforms=["cpu", "cuda"])
+        whole = buffer.getvalue()
+        ports = load_ports(whole)
+        parts = state_parts(computation.type_signature, ports)
+        if self.stages.returned and not parts:
             names = ", ".join(repr(port.name) for port in self.stages.returned)
             raise TypeError(
                 f"a part of the result of {computation.name!r} is what each client has, or is collected of them "
                 f"({names}); devices keep what they have: aggregate it, such as with hansa.federated_sum"
             )
-        buffer = io.BytesIO()
-        save(computation, buffer, platforms=["cpu", "cuda"])
-        whole = buffer.getvalue()
-        ports = load_ports(whole)
+        self.state = parts or ()
         self.clients = tuple(
-            _work(i, load_client_stage(whole, i), ports.clients[i].inputs, self.stages.clients[i], connections)
+            _work(i, load_client_stage(whole, i), self._inputs(ports, i), self.stages.clients[i], connections)
             for i in range(len(self.stages.clients))
         )
+
+    def _inputs(self, ports: Ports, number: int) -> tuple[Input, ...]:
+        return tuple(replace(port, source=rewritten(port.source, self.state)) for port in ports.clients[number].inputs)
+
+    def first_states(self, argument: Any) -> tuple[list[Port], list[Any]]:
+        """What a client has at first of the state, of what was passed for it.
+
+        Raises:
+            TypeError: if that is a simulation's.
+        """
+        parameter = self._computation.type_signature.parameter
+        assert parameter is not None
+        given = [_part(parameter, argument, part.path) for part in self.state]
+        return first_values(self.state, given, self.name)
 
     @property
     def name(self) -> str:
@@ -118,13 +134,15 @@ class NetworkProgram:
         return found
 
     def at_clients(self, argument: Any) -> dict[str, Any]:
-        """What was passed for the parts of the argument that clients have, by the names of `hansa.Stages`."""
+        """What was passed for the parts of the argument that clients have, but for the state, by these names."""
         parameter = self._computation.type_signature.parameter
         found = {}
         for node in self._connections.arguments:
             if is_at_clients(node.type):
                 assert parameter is not None
-                found[self._connections.port(node).name] = _part(parameter, argument, path_of(node))
+                path = path_of(node)
+                if not any(path[: len(part.path)] == part.path for part in self.state):
+                    found[self._connections.port(node).name] = _part(parameter, argument, path)
         return found
 
 
@@ -139,7 +157,8 @@ def _work(
     names = [connections.port(source).name for source, _ in pairs if not isinstance(source, Literal)]
     for port in inputs:
         source = port.source
-        if source[0] not in ("argument", "kept", _RUNTIME) or (source[0] == _RUNTIME and source[1] != "client_id"):
+        is_known = source[0] in ("argument", KEPT, STATE) or source == ("runtime", "client_id")
+        if not is_known:
             raise TypeError(f"{program.name!r} asks devices for {port.name!r}, which they do not know: {source!r}")
     wire.declared(stage.broadcasts)  # that it travels
     wire.declared(stage.kept)

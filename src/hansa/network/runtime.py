@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from hansa._tracebacks import boundaries
+from hansa.compiler.artifacts.ports import Port
 from hansa.language.computation import Computation
 from hansa.language.counted import Counted
 from hansa.language.occasions import AbandonedError, Occasion, current_occasion, new_run
@@ -28,6 +29,7 @@ from hansa.network import rounds, wire
 from hansa.network.coordinator import Coordinator, PhaseWork, Running
 from hansa.network.devices import Devices, devices_of
 from hansa.network.folding import Fold
+from hansa.network.orders import Sent, StateOrder
 from hansa.network.programs import ClientWork, NetworkProgram, described
 from hansa.network.registry import Device
 from hansa.network.server import Server
@@ -145,10 +147,16 @@ class _Call:
     def run(self, argument: Any, devices: Devices) -> Any:
         """The result."""
         program, known = self._program, self._program.known(argument)
+        if program.state and self._is_alone:
+            raise TypeError(
+                f"clients keep a part of the state of {program.name!r}, and on devices that goes from round to round "
+                "of a run: hansa.program.train(process, network.devices(), rounds=…)"
+            )
+        first = program.first_states(argument)
         cohort: list[Selected] | None = None
         for work in program.clients:
             known |= program.stages.servers[work.number].run(known)._asdict()
-            running = self._open(work, known, devices, cohort)
+            running = self._open(work, known, devices, cohort, first)
             try:
                 known |= self._folded(running, work, known)
             except BaseException:
@@ -162,30 +170,39 @@ class _Call:
         if self._is_alone:  # nobody makes this call again
             for work in program.clients:
                 self._coordinator.spool.remove(PhaseKey.of(self._occasion, work.number))
-        return program.stages.result(known)
+        return program.stages.result(known, [] if program.state else None)
 
     @property
     def _is_alone(self) -> bool:
         return self._occasion.part == "call"
 
     def _open(
-        self, work: ClientWork, known: dict[str, Any], devices: Devices, before: list[Selected] | None
+        self,
+        work: ClientWork,
+        known: dict[str, Any],
+        devices: Devices,
+        before: list[Selected] | None,
+        first: tuple[list[Port], list[Any]],
     ) -> Running:
         key = PhaseKey.of(self._occasion, work.number)
         for old in self._coordinator.ledger.forget_before(key):
             self._coordinator.spool.remove(old)
         values = [(port.name, wire.encoded([port], [known[name]])) for port, name in work.sent]
+        if self._program.state:
+            values.append(("the state at first", wire.encoded(*first)))
         program, sent = self._coordinator.publish(work.file, values)
         plan = None if devices.data is None else devices.data.to_json()
         task = PhaseWork(
             self._program.name,
             program,
             len(work.file),
-            sent,
+            sent[: len(work.sent)],
             tuple(map(tuple, described(work.inputs))),
             plan,
             work.boundary,
             self._unprotected,
+            self._state(key, sent[-1]) if self._program.state else None,
+            len(self._program.clients) - 1,
         )
         found = self._coordinator.ledger.find_phase(key)
         if found is not None:
@@ -198,6 +215,12 @@ class _Call:
                 raise AbandonedError(f"{target} devices can be asked, and contributions of {least} are needed")
             terms = RoundTerms(target, least, devices.deadline, devices.lease)
         return self._server.run(self._coordinator.open(key, task, terms, cohort)).result()
+
+    def _state(self, key: PhaseKey, first: Sent) -> StateOrder:
+        parts, is_last = self._program.state, key.stage == len(self._program.clients) - 1
+        types = tuple(part.type.compact() for part in parts)
+        becomes = key.call_id if is_last else None
+        return StateOrder(key.run, None, becomes, first, types, tuple(part.source for part in parts))
 
     def _cohort(self, key: PhaseKey, devices: Devices) -> list[Selected]:
         """Who is asked: those that are named, or drawn of those that are there."""

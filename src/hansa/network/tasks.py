@@ -88,6 +88,12 @@ class PhaseKey:
         return Occasion(self.run, self.round, self.attempt, self.part, self.call)  # type: ignore[arg-type]
 
     @property
+    def call_id(self) -> str:
+        """What the call is known by in files: 32 hexadecimal digits."""
+        text = json.dumps([self.run, self.round, self.attempt, self.part, self.call])
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    @property
     def text(self) -> str:
         """It in a line, as logs and folders of devices have it."""
         return f"{self.run}/{self.round}/{self.attempt}/{self.part}/{self.call}/{self.stage}/{self.phase}"

@@ -60,7 +60,13 @@ class Worker:
         return self._of(order, program).stage
 
     def work(
-        self, order: Order, program: Path, sent: Sequence[Path], holdings: Holdings, kept: Callable[[int, int], Any]
+        self,
+        order: Order,
+        program: Path,
+        sent: Sequence[Path],
+        holdings: Holdings,
+        kept: Callable[[int, int], Any],
+        state: Sequence[Any] = (),
     ) -> Done:
         """What the client gives for an order.
 
@@ -70,6 +76,7 @@ class Worker:
             sent: the files of what the coordinator sent, in the order's order.
             holdings: the client's data.
             kept: gives what was kept in an earlier stage, by the number of that and a number in it.
+            state: what the client has of the process's state, part by part.
 
         Raises:
             RefusedError: if the order asks for what this client does not have.
@@ -80,7 +87,7 @@ class Worker:
             stage = loaded.stage
             given = [_sent(port, path) for port, path in zip(stage.broadcasts, sent, strict=True)]
             own = [
-                self._own(port, source, order, holdings, kept)
+                self._own(port, source, order, holdings, kept, state)
                 for port, source in zip(stage.inputs, order.inputs, strict=True)
             ]
             result = loaded.run(given, own, batch_rows(order))
@@ -105,16 +112,20 @@ class Worker:
 
     @staticmethod
     def _own(
-        port: Any, source: tuple[Any, ...], order: Order, holdings: Holdings, kept: Callable[[int, int], Any]
+        port: Any,
+        source: tuple[Any, ...],
+        order: Order,
+        holdings: Holdings,
+        kept: Callable[[int, int], Any],
+        state: Sequence[Any],
     ) -> Any:
         match source:
             case ("runtime", "client_id"):
                 return np.int32(order.number)
             case ("kept", int(stage), int(index), *fields):
-                value = kept(stage, index)
-                for field in fields:
-                    value = value[field]
-                return value
+                return _field(kept(stage, index), fields)
+            case ("state", int(part), *fields) if part < len(state):
+                return _field(state[part], fields)
             case ("argument", *_):
                 return holdings.value(port, order)
         raise RefusedError(f"the stage takes {port.name!r} from {source!r}, which no device has")
@@ -141,6 +152,12 @@ class _Loaded:
         return work.work(
             [names[port.name] for port in work.broadcasts], [names[port.name] for port in work.inputs], rows
         ).kept[0]
+
+
+def _field(value: Any, fields: Sequence[Any]) -> Any:
+    for field in fields:
+        value = value[field]
+    return value
 
 
 def _sent(port: Any, path: Path) -> Any:

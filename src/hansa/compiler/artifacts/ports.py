@@ -239,6 +239,10 @@ def source(expression: list[Any]) -> Source:
             return ("runtime", name)
         case ["operation", "federated_client_id", _, []]:  # of older files
             return ("runtime", "client_id")
+        case ["operation", "federated_zip", _, [["struct", *_] as inner]]:  # of older files
+            return source(inner)
+        case ["operation", "federated_zip", _, [_, *_] as parts]:  # of a struct's fields
+            return ("struct", *map(source, parts))
         case ["operation", _, _, [inner]]:
             return source(inner)
         case [str(what), int(stage), int(index)]:
