@@ -316,13 +316,6 @@ class TestPrograms:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_result_that_is_put_together_at_one_place_is_a_struct_of_its_parts(count, tmp_path):
-    @hansa.federated_computation("{int32}@CLIENTS")
-    def computation(readings):
-        total = hansa.federated_sum(readings)
-        return hansa.federated_zip({f"part {i}": total for i in range(count)}), readings
-
-    hansa.save(computation, tmp_path / "zipped.hansa", platforms=["cpu"])
-    together, own = hansa.load_ports(tmp_path / "zipped.hansa").result[1:]
-    assert together == ("struct", *[("aggregate", 0, 0)] * count)
-    assert own == ("argument",)
+def test_what_is_zipped_of_values_is_a_struct_of_them(count):
+    parts = [["server", 1, i] for i in range(count)]
+    assert source(["operation", "federated_zip", {}, parts]) == ("struct", *map(tuple, parts))
