@@ -83,6 +83,18 @@ def test_a_new_project_trains_to_a_good_model(project: Path):
     assert np.array_equal(model.layers[0].kernel, state.model.trainable["dense/kernel"])
 
 
+@pytest.mark.slow
+def test_a_new_project_with_a_pytorch_module_trains_to_a_good_model(tmp_path: Path):
+    folder = tmp_path / "second"
+    succeeded("new", folder, "--framework", "torch")
+    lines = objects("train", folder / "run.toml")
+    assert sorted(lines[-1]["files"]) == ["curves.png", "metrics.csv", "model.safetensors"]
+    with (folder / "runs" / "first" / "metrics.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert float(table[-1]["evaluation/accuracy"]) > 0.7
+    assert "accuracy" in succeeded("evaluate", folder / "runs" / "first")
+
+
 def test_nothing_of_a_project_is_overwritten(project: Path):
     assert "is there already" in refused(2, "new", project)
 

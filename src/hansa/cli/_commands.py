@@ -120,15 +120,22 @@ def demo(data: str, rounds: int | None, run_dir: Path | None, seed: int, json: b
 
 @app.command(epilog=_help.AFTER_NEW, short_help="Write a small project to begin with.")
 @click.argument("folder", metavar="DIR", type=_PATH)
+@click.option(
+    "--framework",
+    type=click.Choice(["keras", "torch"]),
+    default="keras",
+    show_default=True,
+    help="What the model is written in.",
+)
 @_json
-def new(folder: Path, json: bool) -> None:
-    """Write a small project to begin with: a Keras model, and a file that says how clients train it.
+def new(folder: Path, framework: str, json: bool) -> None:
+    """Write a small project to begin with: a model, and a file that says how clients train it.
 
     It runs as it is, offline, on the digits that come with Hansa. Nothing is overwritten.
     """
     from hansa.cli import _new
 
-    files = _new.new(folder)
+    files = _new.new(folder, framework)
     if json:
         print_json({"folder": folder, "files": files})
     else:

@@ -54,6 +54,7 @@ AFTER_NEW = laid_out("""
 *Examples*
   hansa new first              writes model.py, run.toml, data.py, README.md
   hansa train first/run.toml   runs it at once, offline
+  hansa new second --framework torch   the same, with a PyTorch module
 """)
 
 AFTER_TRAIN = laid_out("""

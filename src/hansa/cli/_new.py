@@ -8,10 +8,15 @@ from pathlib import Path
 from hansa.cli.config import ConfigError
 
 _FILES = ("README.md", "data.py", "model.py", "run.toml")
+_MODELS = {"keras": "model.py", "torch": "model_torch.py"}
 
 
-def new(folder: Path) -> list[Path]:
+def new(folder: Path, framework: str = "keras") -> list[Path]:
     """Write the project.
+
+    Args:
+        folder: where.
+        framework: what the model is written in, "keras" or "torch".
 
     Returns:
         Its files.
@@ -29,6 +34,7 @@ def new(folder: Path) -> list[Path]:
     project = files("hansa.cli").joinpath("project")
     for target in targets:
         # Under another ending, so that no tool takes them for modules of Hansa.
-        text = project.joinpath(target.name + ".txt").read_text("utf-8")
+        source = _MODELS[framework] if target.name == "model.py" else target.name
+        text = project.joinpath(source + ".txt").read_text("utf-8")
         target.write_text(text.replace("PROJECT", folder.resolve().name), "utf-8")
     return targets

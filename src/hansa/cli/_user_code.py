@@ -91,13 +91,15 @@ def check_options(function: Callable[..., Any], options: Mapping[str, Any], wher
 
 
 def seeded(make: Callable[[], Any], seed: int) -> Any:
-    """What a function makes, where the weights that Keras draws, and what is drawn with `random` or NumPy, are those
-    of a seed.
+    """What a function makes, where the weights that Keras and PyTorch draw, and what is drawn with `random` or NumPy,
+    are those of a seed.
 
     `keras.utils.set_random_seed` does the same, but imports TensorFlow where it is installed, which takes seconds.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 (what the user's code may draw from)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
     return make()
 
 

@@ -6,6 +6,7 @@ import inspect
 import sys
 from typing import Any
 
+from hansa.models.frontends import is_keras, is_torch
 from hansa.models.model import FunctionalModel
 from hansa.models.tensorflow.models import Model, from_variables
 
@@ -18,7 +19,7 @@ def model_of(model_fn: Any) -> FunctionalModel:
     """
     if isinstance(model_fn, FunctionalModel):
         return model_fn
-    if isinstance(model_fn, Model) or not callable(model_fn) or hasattr(model_fn, "stateless_call"):
+    if isinstance(model_fn, Model) or not callable(model_fn) or is_keras(model_fn) or is_torch(model_fn):
         raise _not_a_model(model_fn)
     if _needs_arguments(model_fn):
         name = getattr(model_fn, "__name__", "model_fn")
@@ -72,6 +73,11 @@ def _not_a_model(value: Any, returned: bool = False) -> TypeError:
             f"{what} the Keras model {value.name!r} itself, which does not say what a batch of its clients looks like; "
             f"{compiled}return hansa.learning.from_compiled_keras_model(keras_model, sample_batch), or pass its "
             "result; a sample_batch is data.client(client_id), for one"
+        )
+    if is_torch(value):
+        return TypeError(
+            f"{what} the PyTorch module {type(value).__name__} itself, which does not say what a batch of its clients "
+            "looks like, nor its loss; return hansa.learning.from_torch(module, sample_batch, loss=…, optimizer=…)"
         )
     return TypeError(
         f"{what} {value!r}; it must be a function without parameters that returns a model, such as "

@@ -58,7 +58,8 @@ def load_weights(path: str | os.PathLike[str], like: ModelWeights | Type | None 
     """Reads weights from a safetensors file.
 
     Args:
-        path: a file that `save_weights` wrote, or one with tensors of the same names.
+        path: a file that `save_weights` wrote, or one with tensors of the same names. With `like`, tensors may also be
+            called without the part, as in a file of the `state_dict` of a PyTorch module.
         like: what the weights must be like: others, such as `state.model`, or their type; by default they may be any.
 
     Raises:
@@ -80,6 +81,8 @@ def load_weights(path: str | os.PathLike[str], like: ModelWeights | Type | None 
     except Exception as error:
         raise ValueError(f"{os.fspath(path)} is no safetensors file, or is damaged: {error}") from error
     expected = None if like is None else _expected(like)
+    if expected is not None and not any(name.split("/")[0] in _PARTS for name in found):
+        found = _by_parts(found, expected)
     for name in found:
         if expected is not None and name not in expected:
             raise ValueError(
@@ -105,6 +108,17 @@ def load_weights(path: str | os.PathLike[str], like: ModelWeights | Type | None 
         for part in _PARTS
     ]
     return ModelWeights.create(*parts)
+
+
+def _by_parts(found: dict[str, Any], expected: Mapping[str, TensorType]) -> dict[str, Any]:
+    """Tensors of plain names, as those of a PyTorch `state_dict`, by the names here; integers of 64 bits become those
+    that are expected."""
+    part_of = {name.partition("/")[2]: name for name in expected}
+    named = {part_of.get(name, name): value for name, value in found.items()}
+    return {
+        name: value.astype(expected[name].dtype) if value.dtype == np.int64 and name in expected else value
+        for name, value in named.items()
+    }
 
 
 def _expected(like: Any) -> dict[str, TensorType]:
