@@ -29,7 +29,7 @@ class Module(nn.Module):
         self.quiet = nn.BatchNorm1d(6).eval()
         self.quiet.requires_grad_(False)
         self.register_buffer("seen", torch.zeros(()))
-        self.register_buffer("half", torch.tensor(0.5), persistent=False)
+        self.register_buffer("part", torch.tensor(0.5), persistent=False)
         self.unused = nn.Linear(2, 2)
 
     def forward(self, x):
@@ -38,7 +38,7 @@ class Module(nn.Module):
             stopped = h * 2
         if self.training:
             self.seen = self.seen + 1
-        return self.fc(self.quiet(self.frozen(h)) * self.half + stopped + (h * h).detach())
+        return self.fc(self.quiet(self.frozen(h)) * self.part + stopped + (h * h).detach())
 
 
 def clients():

@@ -141,7 +141,9 @@ class _Step(nn.Module):  # type: ignore[misc] # which mypy does not look at
     def forward(self, *leaves: Any) -> list[Any]:
         """The loss, and the tensors of the predictions."""
         given = leaves[0] if len(leaves) == 1 and isinstance(leaves[0], tuple | list) else leaves
+        before = dict(self.module.named_buffers())
         found = self._call(self.module, structured(self._kind, iter(given)))
+        _assign_in_place(self.module, before)
         loss, predictions = found if isinstance(found, tuple | list) and len(found) == 2 else (found, None)
         self._check(loss)
         flat, tree = jax.tree.flatten(_plain(predictions))
@@ -159,6 +161,16 @@ class _Step(nn.Module):  # type: ignore[misc] # which mypy does not look at
                 f"{self._name!r} has a loss with {loss.ndim} axes; take the mean over the examples, as with "
                 "reduction='mean' or loss.mean()"
             )
+
+
+def _assign_in_place(module: nn.Module, before: Mapping[str, torch.Tensor]) -> None:
+    """Lets what a forward pass has put in the place of a buffer be a value of that buffer, which an export notices."""
+    for name, buffer in list(module.named_buffers()):
+        old = before.get(name)
+        if old is not None and old is not buffer:
+            path, _, own = name.rpartition(".")
+            old.copy_(buffer.detach())
+            module.get_submodule(path)._buffers[own] = old
 
 
 def structured(kind: Type, leaves: Iterator[Any]) -> Any:
