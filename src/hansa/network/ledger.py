@@ -34,6 +34,9 @@ from hansa.network.writer import Writer
 
 LEDGER = "ledger.db"
 
+_NEWEST = 1000
+"""Tasks of a device of which it may still ask how they have ended."""
+
 
 @dataclass(frozen=True)
 class OpenedPhase:
@@ -181,14 +184,14 @@ class Ledger:
     def find_task(self, task_id: str, device: str) -> Task | None:
         """How a task of a device has ended, by what it is called in requests; None if there was none.
 
-        Of the tasks of the device the newest are looked at first.
+        Of the tasks of the device the newest are looked at.
         """
 
         def question(database: sqlite3.Connection) -> Task | None:
             found = database.execute(
                 "SELECT p.id, run, round, attempt, part, call, stage, phase FROM phases p JOIN tasks t"
-                " ON t.phase_id = p.id WHERE t.device=? ORDER BY p.id DESC",
-                (device,),
+                " ON t.phase_id = p.id WHERE t.device=? ORDER BY p.id DESC LIMIT ?",
+                (device, _NEWEST),
             )
             for row, *key in found:
                 if PhaseKey(*key).task_id(device) == task_id:
@@ -240,12 +243,13 @@ class Ledger:
         def change(database: sqlite3.Connection) -> list[PhaseKey]:
             found = database.execute(
                 "SELECT id, run, round, attempt, part, call, stage, phase FROM phases"
-                " WHERE run=? AND (round<? OR (round=? AND attempt<?))",
+                " WHERE run=? AND NOT dropped AND (round<? OR (round=? AND attempt<?))",
                 (key.run, key.round, key.round, key.attempt),
             ).fetchall()
             database.executemany(
                 "UPDATE tasks SET data=NULL WHERE phase_id=? AND data IS NOT NULL", [(row,) for row, *_ in found]
             )
+            database.executemany("UPDATE phases SET dropped=1 WHERE id=?", [(row,) for row, *_ in found])
             return [PhaseKey(*rest) for _, *rest in found]
 
         return self.writer.write(change).result()

@@ -49,6 +49,7 @@ CREATE TABLE phases (
     elapsed REAL NOT NULL,                   -- seconds that it was open with the coordinator up
     opened REAL NOT NULL,
     closed REAL,
+    dropped INTEGER NOT NULL DEFAULT 0,      -- whether its contributions are not here any more
     UNIQUE (run, round, attempt, part, call, stage, phase)
 ) STRICT;
 
@@ -68,13 +69,6 @@ CREATE TABLE tasks (
     PRIMARY KEY (phase_id, device),
     UNIQUE (phase_id, position)
 ) STRICT, WITHOUT ROWID;
-
-CREATE TABLE snapshots (
-    phase_id INTEGER PRIMARY KEY REFERENCES phases (id),
-    digest TEXT NOT NULL,                    -- of the file with the sums
-    folded TEXT NOT NULL,                    -- the positions of whom they are, as JSON
-    at REAL NOT NULL
-) STRICT;
 
 CREATE TABLE audit (
     id INTEGER PRIMARY KEY,
