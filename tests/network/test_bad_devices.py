@@ -197,6 +197,8 @@ def test_without_a_certificate_there_is_no_answer_but_to_enrolment(network, call
     stranger = Link(network.url, tls.device_context(caller.member.authority))
     with pytest.raises(TurnedAwayError, match="a device shows its certificate"):
         stranger.send("GET", "/v1/poll?wait=0")
+    with pytest.raises(TurnedAwayError, match="a device shows its certificate"):
+        stranger.send("GET", f"/v1/blobs/{'0' * 64}")
     with pytest.raises(TurnedAwayError, match="unknown, or was used"):
         stranger.send("POST", "/v1/enrol", {"token": "guessed", "request": _request(caller)})
 

@@ -57,7 +57,7 @@ SOME = hansa.network.Devices(["nobody"])
         (lambda: doubled(SOME), TypeError, "is what each client has, or is collected of them"),
         (lambda: collected(SOME), TypeError, "devices keep what they have: aggregate it"),
         (lambda: difference(SOME, [1.0]), TypeError, "this call runs on devices, which have values of their own"),
-        (lambda: difference(SOME, hansa.network.Devices(["other"])), TypeError, "is of other devices, .* pass the same"),
+        (lambda: difference(SOME, hansa.network.Devices(["other"])), TypeError, "other devices, .* pass the same"),
         (lambda: average(SOME), ValueError, "no device of client 'nobody' is enrolled; 0 others are"),
         (lambda: average(hansa.network.Devices(2, patience=0.1)), hansa.AbandonedError, "0 devices can be asked"),
         (lambda: hansa.network.Devices(2, over_select=0.5), ValueError, "over_select must be a number of 1 or more"),

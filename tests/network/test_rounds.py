@@ -199,7 +199,7 @@ def check(history):
         }
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(histories())
 def test_no_death_between_any_two_actions_loses_or_repeats_anything(history):
     check(history)

@@ -11,7 +11,7 @@ import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hansa
@@ -34,6 +34,7 @@ def joined(ports, values):
 
 
 @pytest.mark.parametrize("dtype", SORTS)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_values_of_every_dtype_come_back_with_their_bits(dtype, data):
     shape = data.draw(hnp.array_shapes(min_dims=0, min_side=0, max_side=4))

@@ -38,8 +38,6 @@ T = TypeVar("T")
 
 _log = logging.getLogger("hansa.network")
 
-_DEVICE = "hansa.device"
-"""Where a request has who its caller is."""
 _LONGEST_POLL = 25.0
 _LONGEST_SILENCE = 60.0
 """Seconds in which a byte of a body must come."""
@@ -147,8 +145,6 @@ class Server:
     ) -> web.StreamResponse:
         """Answers what is no request of ours, and what cannot be done now, without a trace of why it is so inside."""
         try:
-            if request.path != "/v1/enrol":
-                request[_DEVICE] = self._caller(request)
             return await handler(request)
         except EnrolmentError as error:
             return self._json({"error": str(error)}, 401)
@@ -191,7 +187,7 @@ class Server:
         return self._json({"name": device.name, "client_id": device.client_id, "certificate": certificate.pem})
 
     async def _renew(self, request: web.Request) -> web.Response:
-        device, csr = request[_DEVICE], _text(await self._asked(request), "request")
+        device, csr = self._caller(request), _text(await self._asked(request), "request")
 
         def renew() -> str:
             certificate = self._authority.device(csr, device.name)
@@ -202,7 +198,7 @@ class Server:
         return self._json({"certificate": await asyncio.get_running_loop().run_in_executor(None, renew)})
 
     async def _poll(self, request: web.Request) -> web.StreamResponse:
-        device: Device = request[_DEVICE]
+        device: Device = self._caller(request)
         wait = min(_LONGEST_POLL, max(0.0, float(request.query.get("wait", _LONGEST_POLL))))
         if self._held >= self._most_held:
             return self._json({"error": "too many devices wait"}, 503, random.randint(10, 60))
@@ -227,6 +223,7 @@ class Server:
             await asyncio.get_running_loop().run_in_executor(None, confirm)
 
     async def _blob(self, request: web.Request) -> web.StreamResponse:
+        self._caller(request)
         digest = request.match_info["digest"]
         if not is_digest(digest) or not self._coordinator.blobs.has(digest):
             return self._json({"error": "there is no such blob"}, 404)
@@ -281,7 +278,7 @@ class Server:
 
     async def _task(self, request: web.Request) -> tuple[Running | None, Device, web.Response]:
         """The phase of the device's task; where it is over, or was never its own, what is answered."""
-        device: Device = request[_DEVICE]
+        device: Device = self._caller(request)
         self._coordinator.seen(device)
         name = request.match_info["task"]
         running = self._coordinator.running(name, device)
