@@ -15,6 +15,7 @@ if _TYPE_CHECKING:
     from hansa.learning.algorithms.fed_opt import build_fed_yogi as build_fed_yogi
     from hansa.learning.algorithms.fed_prox import build_fed_prox as build_fed_prox
     from hansa.learning.algorithms.fed_sgd import build_fed_sgd as build_fed_sgd
+    from hansa.learning.algorithms.fl_trust import build_fl_trust as build_fl_trust
     from hansa.learning.algorithms.scaffold import build_scaffold as build_scaffold
     from hansa.learning.averaging import build_federated_averaging_process as build_federated_averaging_process
     from hansa.learning.client_metrics import ClientMetrics as ClientMetrics
@@ -34,6 +35,7 @@ if _TYPE_CHECKING:
     from hansa.learning.prediction import build_prediction as build_prediction
     from hansa.learning.process import LearningProcess as LearningProcess
     from hansa.learning.process import build_process as build_process
+    from hansa.learning.server_data import ServerData as ServerData
     from hansa.learning.states import LearningState as LearningState
     from hansa.models.jax.models import functional_model as functional_model
     from hansa.models.keras.models import from_compiled_keras_model as from_compiled_keras_model
@@ -57,12 +59,14 @@ _HOMES = {
     "hansa.learning.algorithms.fed_opt": ("build_fed_adagrad", "build_fed_adam", "build_fed_avgm", "build_fed_yogi"),
     "hansa.learning.algorithms.fed_sgd": ("build_fed_sgd",),
     "hansa.learning.algorithms.fed_prox": ("build_fed_prox",),
+    "hansa.learning.algorithms.fl_trust": ("build_fl_trust",),
     "hansa.learning.algorithms.scaffold": ("build_scaffold",),
     "hansa.learning.averaging": ("build_federated_averaging_process",),
     "hansa.learning.client_work": ("ClientWork", "LocalWork"),
     "hansa.learning.finalizers": ("Finalizer", "apply_optimizer"),
     "hansa.learning.client_training": ("local_training",),
     "hansa.learning.process": ("LearningProcess", "build_process"),
+    "hansa.learning.server_data": ("ServerData",),
     "hansa.learning.states": ("LearningState",),
     "hansa.learning.client_metrics": ("ClientMetrics",),
     "hansa.learning.distributions": ("ClientMetric", "Distribution"),

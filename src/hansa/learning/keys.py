@@ -40,3 +40,9 @@ def _fold_in(key: Any, data: Any) -> Any:
 @jax_computation(KEY, TensorType("int32"))
 def _client_key(key: Any, client: Any) -> Any:
     return _fold_in(key, client)
+
+
+@jax_computation(KEY)
+def key_of_server(key: Any) -> Any:
+    """The key of the server's own work in a round; clients' ids are at least 0."""
+    return _fold_in(key, jnp.int32(-1))

@@ -5,7 +5,7 @@ The graph of a round is here; what it is made of is in the parts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import jax
@@ -18,11 +18,12 @@ from hansa.learning.aggregating import Aggregating, unless_unchanged
 from hansa.learning.client_work import ClientWork, Given, alike, batches_of, first_kept, type_of_own, whole
 from hansa.learning.finalizers import AnyFinalizer, apply_optimizer, finalizer_of
 from hansa.learning.fixed import together
-from hansa.learning.keys import client_keys, round_key
+from hansa.learning.keys import client_keys, key_of_server, round_key
 from hansa.learning.measuring import build_measuring
 from hansa.learning.reporting import round_metrics
 from hansa.learning.schedules import schedule_of
 from hansa.learning.screening import struct_of
+from hansa.learning.server_data import Comparing
 from hansa.learning.server_step import server_update_of
 from hansa.learning.states import FirstState, LearningState, at_clients, computed, selected
 from hansa.models.model import FunctionalModel
@@ -52,6 +53,7 @@ class Parts:
         aggregator: object,
         finalizer: AnyFinalizer | None,
         seed: int,
+        server_data: object = None,
     ) -> None:
         if not isinstance(client_work, ClientWork):
             raise TypeError(
@@ -72,7 +74,11 @@ class Parts:
         self.work = client_work.create(model, self._given)
         self._report = struct_of(self.work.run.type_signature.result)
         _check_own(self._report, self._given.own)
-        self.aggregating = Aggregating(aggregator, self._report["update"], self._report["weight"])
+        self._comparing = None if server_data is None else Comparing(server_data, self._report, self.work.model.wide)
+        reported = [self._report[name] for name in ("update", "weight")]
+        if self._comparing is not None:
+            reported = [self._comparing.update, self._comparing.weight]
+        self.aggregating = Aggregating(aggregator, *reported)
         self._update_server = server_update_of(self.finalizer, kind, self.aggregating.result)
         after = struct_of(struct_of(self._update_server.type_signature.result)["state"])
         self._new_weights = struct_of(after["model"])
@@ -100,25 +106,48 @@ class Parts:
         """A round."""
         measure = build_measuring(self.work.model.metrics, struct_of(self._report["counts"]))
         counters = struct_of(struct_of(measure.type_signature.result)["counters"])
-        combine = round_metrics(self.work.model, counters, self.aggregating.measured)
+        more = {"aggregator": self.aggregating.measured} if self.aggregating.measured is not None else {}
+        if self._comparing is not None:
+            more["server_data"] = self._comparing.measured
+        combine = round_metrics(self.work.model, counters, more)
 
-        @federated_computation(self.state_type, FederatedType(batches_of(self.work.model), CLIENTS))
-        def next(state: Any, data: Any) -> Any:
+        def one_round(state: Any, data: Any, server_data: Any = None) -> Any:
             server, own = self._split(state)
             before = on.federated_zip(_fields(server, self._first.type)) if self.aggregating.has_state else server
-            trained = on.federated_map(self.work.run, [self._at(before, own.get("work")), data])
+            key = on.federated_map(self._round_key, before.optimizer_state[0])
+            at = self._at(before, own.get("work"), client_keys(key), on.federated_broadcast)
+            trained = on.federated_map(self.work.run, [at, data])
+            update, weight, used, told = trained.update, trained.weight, trained.used, {}
+            if self._comparing is not None:
+                first = on.federated_value(self._own, SERVER) if len(self._own) else None
+                at = self._at(before, first, on.federated_map(key_of_server, key), lambda value: value)
+                of_server = on.federated_map(self.work.run, [at, server_data])
+                update, weight, used, told["server_data"] = self._comparing.compared(trained, of_server)
             held = server.aggregator if self.aggregating.has_state else None
-            total = self.aggregating.next(held, own.get("aggregator"), trained.update, trained.weight)
-            used = on.federated_sum(trained.used)
-            after = on.federated_map(self._update_server, [before, total.result, used])
+            total = self.aggregating.next(held, own.get("aggregator"), update, weight)
+            told["aggregator"] = total.measurements
+            after = on.federated_map(self._update_server, [before, total.result, on.federated_sum(used)])
             found = measure(trained.outputs, trained.counts)
-            told = [] if total.measurements is None else [total.measurements]
-            metrics = on.federated_map(combine, [found.metrics, found.counters, after.changed, *told])
+            measured = [Struct([(name, told[name]) for name in more])] if more else []
+            metrics = on.federated_map(combine, [found.metrics, found.counters, after.changed, *measured])
             made = self._server_after(server, after, total.state)
             kept = trained.own if "work" in self._clients.names else None
             return Struct([("state", self._state(made, kept, total.own)), ("metrics", metrics)])
 
-        return next
+        kinds = [FederatedType(batches_of(self.work.model), place) for place in (CLIENTS, SERVER)]
+        if self._comparing is None:
+
+            @federated_computation(self.state_type, kinds[0])
+            def next(state: Any, data: Any) -> Any:
+                return one_round(state, data)
+
+            return next
+
+        @federated_computation(self.state_type, *kinds)
+        def next_with_server_data(state: Any, data: Any, server_data: Any) -> Any:
+            return one_round(state, data, server_data)
+
+        return next_with_server_data
 
     @property
     def state_type(self) -> Type:
@@ -134,7 +163,7 @@ class Parts:
         personal = self._client_work.personal
         if personal is None:
             return on.federated_broadcast(server.model)
-        at: dict[str, Any] = {"sent": self._sent(server), "own": own.get("work")}
+        at: dict[str, Any] = {"sent": self._sent(server, on.federated_broadcast), "own": own.get("work")}
         if self._given.hparams != _EMPTY:
             at["hparams"] = on.federated_broadcast(server.hparams)
         names = [name for name in self._given.type.names if name in at]
@@ -151,25 +180,18 @@ class Parts:
         """The state at the server, and by name what clients keep."""
         return (state.server, _named(state.clients)) if len(self._clients) else (state, {})
 
-    def _at(self, server: Any, own: Any) -> Any:
-        """What each client is given, at the clients."""
-        rounds = server.optimizer_state[0]
-        at = {
-            "sent": self._sent(server),
-            "own": own,
-            "key": client_keys(on.federated_map(self._round_key, rounds)),
-        }
+    def _at(self, server: Any, own: Any, key: Any, place: Callable[[Any], Any]) -> Any:
+        """What is given to each client, or to the server itself: `place` puts there what is at the server."""
+        at = {"sent": self._sent(server, place), "own": own, "key": key}
         if self._given.hparams != _EMPTY:
-            at["hparams"] = on.federated_broadcast(server.hparams)
+            at["hparams"] = place(server.hparams)
         if self._schedule is not None:
-            at["factor"] = on.federated_broadcast(on.federated_map(self._schedule, rounds))
+            at["factor"] = place(on.federated_map(self._schedule, server.optimizer_state[0]))
         return on.federated_zip(Struct([(name, at[str(name)]) for name in self._given.type.names]))
 
-    def _sent(self, server: Any) -> Any:
-        """What is sent, at the clients: each part by itself, so that one that never changes is sent once."""
-        return jax.tree.map(
-            on.federated_broadcast, selected(self._send, server), is_leaf=lambda x: isinstance(x, Value)
-        )
+    def _sent(self, server: Any, place: Callable[[Any], Any]) -> Any:
+        """What is sent: each part by itself, so that one that never changes is sent once."""
+        return jax.tree.map(place, selected(self._send, server), is_leaf=lambda x: isinstance(x, Value))
 
     def _server_after(self, server: Any, after: Any, aggregator: Any) -> Any:
         """The next state at the server: what its step gives, and all else as it was."""

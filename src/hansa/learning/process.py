@@ -17,6 +17,7 @@ from hansa.learning.client_work import ClientWork, LocalWork, changed_hparams
 from hansa.learning.finalizers import AnyFinalizer, Finalizer
 from hansa.learning.model_fn import model_of
 from hansa.learning.parts import Parts
+from hansa.learning.server_data import ServerData
 from hansa.learning.states import LearningState
 from hansa.models.model import FunctionalModel
 from hansa.models.tensorflow.models import Model
@@ -101,6 +102,7 @@ def build_process(
     client_work: ClientWork,
     aggregator: Factory | Aggregation | None = None,
     finalizer: AnyFinalizer | None = None,
+    server_data: ServerData | None = None,
     seed: int = 0,
 ) -> LearningProcess:
     """A learning process of its parts.
@@ -112,6 +114,8 @@ def build_process(
             mean. It does not know what the updates mean, and may have a state of its own, at the clients, too.
         finalizer: how the server goes on from this value: `apply_optimizer(…)`, or a `Finalizer`; by default SGD with
             learning rate 1, which adds the mean update.
+        server_data: where the server has batches of its own, what they are for: `next` takes them as its third
+            argument, and the metrics have a field `server_data`.
         seed: the root of all random draws of clients; the round's number and the client's id are folded into it.
 
     Returns:
@@ -134,7 +138,7 @@ def build_process(
         ... )
         >>> state, metrics = process.next(process.initialize(), data.cohort(range(10)))
     """
-    parts = Parts(model_of(model_fn), client_work, aggregator, finalizer, seed)
+    parts = Parts(model_of(model_fn), client_work, aggregator, finalizer, seed, server_data)
     settings = {
         "client optimizer": parts.work.optimizer,
         "server optimizer": parts.finalizer.name,

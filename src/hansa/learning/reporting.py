@@ -1,7 +1,8 @@
-"""What a round reports: the model's metrics, counters of clients that are left out, what an aggregator measures."""
+"""What a round reports: the model's metrics, counters of clients that are left out, what its parts measure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hansa.language.computation import Computation
@@ -14,14 +15,13 @@ from hansa.types import StructType, TensorType
 _FLAG = TensorType("bool")
 
 
-def round_metrics(model: FunctionalModel, counters: StructType, measured: StructType | None) -> Computation:
-    """(metrics, counters, whether the model changed, what is measured if anything is) -> `RoundMetrics`.
+def round_metrics(model: FunctionalModel, counters: StructType, measured: Mapping[str, StructType]) -> Computation:
+    """(metrics, counters, whether the model changed, and what is measured by name, if anything is) -> `RoundMetrics`.
 
     Raises:
         ValueError: if a metric has the name of something else that is reported.
     """
-    more = [] if measured is None else ["aggregator"]
-    metrics = reported_metrics(model, [*counters.names, "model_unchanged", *more])
+    metrics = reported_metrics(model, [*counters.names, "model_unchanged", *measured])
     negated = jax_computation(_FLAG)(lambda changed: ~changed)
 
     @federated_computation(metrics, counters, _FLAG)
@@ -30,12 +30,12 @@ def round_metrics(model: FunctionalModel, counters: StructType, measured: Struct
         fields = [pair for part in both for pair in zip(part.type_signature.names, part, strict=True)]
         return RoundMetrics([*fields, ("model_unchanged", negated(changed))])
 
-    if measured is None:
+    if not measured:
         return round_metrics
 
-    @federated_computation(metrics, counters, _FLAG, measured)
+    @federated_computation(metrics, counters, _FLAG, StructType(list(measured.items())))
     def all_metrics(metrics: Any, counters: Any, changed: Any, told: Any) -> Any:
-        plain = round_metrics(metrics, counters, changed)
-        return RoundMetrics([*zip(plain.type_signature.names, plain, strict=True), ("aggregator", told)])
+        both = (round_metrics(metrics, counters, changed), told)
+        return RoundMetrics([pair for part in both for pair in zip(part.type_signature.names, part, strict=True)])
 
     return all_metrics

@@ -14,6 +14,7 @@ if _TYPE_CHECKING:
     from hansa.learning.algorithms.fed_opt import build_fed_yogi as build_fed_yogi
     from hansa.learning.algorithms.fed_prox import build_fed_prox as build_fed_prox
     from hansa.learning.algorithms.fed_sgd import build_fed_sgd as build_fed_sgd
+    from hansa.learning.algorithms.fl_trust import build_fl_trust as build_fl_trust
     from hansa.learning.algorithms.scaffold import build_scaffold as build_scaffold
 
 _HOMES = {
@@ -23,6 +24,7 @@ _HOMES = {
     "hansa.learning.algorithms.fed_opt": ("build_fed_adagrad", "build_fed_adam", "build_fed_avgm", "build_fed_yogi"),
     "hansa.learning.algorithms.fed_sgd": ("build_fed_sgd",),
     "hansa.learning.algorithms.fed_prox": ("build_fed_prox",),
+    "hansa.learning.algorithms.fl_trust": ("build_fl_trust",),
     "hansa.learning.algorithms.scaffold": ("build_scaffold",),
 }
 
