@@ -13,6 +13,7 @@ pytest.importorskip("ray")
 
 from hansa.runtimes import leaves
 from hansa.runtimes.ray import dealing, populations
+from hansa.runtimes.ray.stored import Store
 from hansa.types.examples import Examples
 
 
@@ -82,3 +83,13 @@ def test_wrong_arguments_are_named_before_ray_starts():
         hansa.RayRuntime(mixed="allow")
     with pytest.raises(TypeError, match="resources must be a dict of a Ray actor's options"):
         hansa.RayRuntime(resources="gpu")
+
+
+def test_it_is_said_once_that_many_examples_go_through_the_driver(recwarn):
+    store = Store()
+    store.count_sent(1000)
+    assert not recwarn
+    store.count_sent(50_000_000)
+    store.count_sent(50_000_000)
+    (said,) = recwarn
+    assert "sends 50 MB of them to workers" in str(said.message)

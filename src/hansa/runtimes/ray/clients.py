@@ -184,6 +184,7 @@ class RayClients:
         """Clients of a population: workers have it, or are given the rows of a call."""
         examples = clients.examples
         if examples.passing or (examples.on_disk and not populations.is_in_files(examples)):
+            self._store.count_sent(int(clients.rows.sum()) * examples.row_bytes)
 
             def given(positions: Positions) -> Plain:
                 moved, rows = wire.compact(clients.select(positions))

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import ray
 
+from hansa._warnings import warn
 from hansa.runtimes.ray.populations import described
 from hansa.runtimes.ray.wire import Plain
 from hansa.types.examples import Examples
@@ -62,6 +63,7 @@ class Store:
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[Block, tuple[Any, int]] = WeakKeyDictionary()
         self._arrays: dict[int, tuple[Any, Any]] = {}
+        self._has_said = False
         self._populations: WeakKeyDictionary[Examples, tuple[str, Plain]] = WeakKeyDictionary()
 
     def rows(self, rows: Rows) -> Plain:
@@ -91,6 +93,16 @@ class Store:
             self._arrays = {key: each for key, each in self._arrays.items() if each[0]() is not None}
             known = self._arrays[id(array)] = weakref.ref(array), ray.put(np.asarray(array))
         return known[1]
+
+    def count_sent(self, size: int) -> None:
+        """Says, once, that examples go through this process in each round, if they are so many that it matters."""
+        if size > _MUCH and not self._has_said:
+            self._has_said = True
+            warn(
+                f"the driver makes the examples of this round, and sends {size / 1e6:.0f} MB of them to workers, as "
+                "they are shuffled, mapped or read anew in each round; what does that, such as a function of map, is "
+                "here. Workers keep a population, or open its files, if it is the same in each round"
+            )
 
     def population(self, examples: Examples, forget: Callable[[str], None]) -> tuple[str, Plain]:
         """What a population is called, and how workers get at its arrays.
@@ -128,3 +140,6 @@ def arrays(found: Plain) -> Sequence[Any]:
 
 _LARGE = 2**20
 """Bytes of an array that is sent once."""
+
+_MUCH = 2**24
+"""Bytes of examples that are sent in a round."""
