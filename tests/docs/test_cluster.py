@@ -63,6 +63,7 @@ def test_the_script_of_slurm_is_one_of_bash_and_gives_ray_options_that_it_has():
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 def test_the_script_of_slurm_trains_the_model_that_one_process_trains(tmp_path: Path):
     pytest.importorskip("ray")
     bin_ = tmp_path / "bin"

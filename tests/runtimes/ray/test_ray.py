@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("ray")
+pytestmark = pytest.mark.xdist_group("ray")  # One cluster at a time: a second one takes the same ports and cores.
 
 
 def session(*arguments: object) -> dict[str, Any]:
@@ -31,13 +32,11 @@ def quick() -> dict[str, Any]:
     return session(2, 1, 0, "scaffold", "two stages")
 
 
-@pytest.mark.xdist_group("ray")
 def test_states_of_clients_two_stages_and_folds_in_order_have_the_bits_of_one_process(quick):
     assert quick["computed"] == 4
     assert quick["differing"] == []
 
 
-@pytest.mark.xdist_group("ray")
 def test_who_is_killed_is_replaced(quick):
     assert quick["lost"] == 1
     before, after = quick["pids"][:2], quick["pids"][2:]
@@ -45,7 +44,6 @@ def test_who_is_killed_is_replaced(quick):
     assert len(set(before) & set(after)) == 1
 
 
-@pytest.mark.xdist_group("ray")
 def test_no_process_stays_behind(quick):
     def running() -> list[str]:
         found = [str(pid) for pid in quick["pids"] if Path(f"/proc/{pid}").exists()]
