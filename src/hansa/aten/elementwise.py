@@ -50,12 +50,11 @@ register_all(
         "heaviside": jnp.heaviside, "nextafter": jnp.nextafter, "gcd": jnp.gcd, "lcm": jnp.lcm,
         "relu": jax.nn.relu, "sigmoid special_expit": jax.nn.sigmoid, "silu": jax.nn.silu,
         "log_sigmoid": jax.nn.log_sigmoid, "log_sigmoid_forward": lambda x: (jax.nn.log_sigmoid(x), None),
-        "mish": lambda x: x * jnp.tanh(jax.nn.softplus(x)), "softsign": lambda x: x / (1 + jnp.abs(x)),
+        "mish": lambda x: x * jnp.tanh(jax.nn.softplus(x)),
         "selu": jax.nn.selu, "hardswish": lambda x: x * _between(x + 3, 0, 6) / 6,
         "hardsigmoid": lambda x: _between(x + 3, 0, 6) / 6, "relu6": lambda x: _between(x, 0, 6),
-        "tanhshrink": lambda x: x - jnp.tanh(x),
         "clone alias lift_fresh_copy lift_fresh contiguous _to_copy to type_as _conj resolve_conj resolve_neg "
-        "float double half _assert_tensor_metadata dropout_ feature_dropout_": _same,
+        "_assert_tensor_metadata dropout_ feature_dropout_": _same,
         "_local_scalar_dense item": _same,
         "detach": lax.stop_gradient,
     }

@@ -12,18 +12,14 @@ import torch
 import hansa
 from hansa.learning import build_federated_averaging_process, build_prediction, from_torch, state_dict
 from tests.models.torch.loops import SIZES, averaged, batches_of, tensors, train
-from tests.models.torch.zoo import QUICK, ZOO
+from tests.models.torch.zoo import QUICK, SLOW, ZOO
 
 TOLERANCE = 1e-5
-RATE = 0.1
-
-
-def sgd(module):
-    return torch.optim.SGD(module.parameters(), lr=RATE)
 
 
 def check(name, tmp_path, thorough):
     animal = ZOO[name]
+    sgd = lambda m: torch.optim.SGD(m.parameters(), lr=animal.rate)  # noqa: E731
     torch.manual_seed(0)
     module = animal.make()
     before = {k: v.clone() for k, v in module.state_dict().items()}
@@ -73,6 +69,12 @@ def test_an_epoch_of_two_clients_with_ragged_batches(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in ZOO if name not in QUICK])
+@pytest.mark.parametrize("name", SLOW)
+def test_more_of_the_zoo(name, tmp_path):
+    check(name, tmp_path, thorough=True)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("name", [name for name in ZOO if name not in (*QUICK, *SLOW)])
 def test_the_rest_of_the_zoo(name, tmp_path):
     check(name, tmp_path, thorough=True)

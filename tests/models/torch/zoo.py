@@ -23,12 +23,14 @@ class Animal:
         batch: from a number of examples to a batch.
         loss: its loss, or None.
         forward: in place of the loss.
+        rate: the learning rate: small where a batch normalisation of few examples makes much of the last bits.
     """
 
     make: Callable[[], nn.Module]
     batch: Callable[[int], dict[str, Any]]
     loss: Any = CROSS_ENTROPY
     forward: Any = None
+    rate: float = 0.1
 
 
 def images(*shape: int, classes: int = 10) -> Callable[[int], dict[str, Any]]:
@@ -312,6 +314,8 @@ def groups(c: int) -> nn.Module:
 
 
 QUICK = ("mlp", "cnn", "lstm", "encoder")
+SLOW = ("gru", "rnn", "embedding", "attention", "encoder_norm_first", "gpt_tied", "resnet_groups")
+"""Those of `make test` and of `make test-slow`; `make test-all` has all."""
 ZOO: dict[str, Animal] = {
     "mlp": Animal(mlp, images(64)),
     "cnn": Animal(cnn, images(3, 8, 8)),
@@ -324,9 +328,9 @@ ZOO: dict[str, Animal] = {
     "encoder_norm_first": Animal(lambda: Encoder(norm_first=True, activation="gelu"), tokens),
     "gpt_tied": Animal(GPT, next_tokens),
     "resnet_groups": Animal(lambda: ResNet([8, 12], 1, groups), images(3, 12, 12)),
-    "resnet_large": Animal(lambda: ResNet([8, 12, 16], 2, large=True), images(3, 32, 32)),
-    "mobilenet": Animal(mobilenet, images(3, 16, 16)),
-    "efficientnet": Animal(efficientnet, images(3, 16, 16)),
+    "resnet_large": Animal(lambda: ResNet([8, 12, 16], 2, large=True), images(3, 32, 32), rate=0.001),
+    "mobilenet": Animal(mobilenet, images(3, 16, 16), rate=0.001),
+    "efficientnet": Animal(efficientnet, images(3, 16, 16), rate=0.001),
     "vit": Animal(ViT, images(3, 16, 16)),
     "convnext": Animal(ConvNeXt, images(3, 16, 16)),
     "unet": Animal(UNet, itself(3, 8, 8), F.mse_loss),
