@@ -6,6 +6,7 @@ from hansa import _lazy
 
 if _TYPE_CHECKING:
     from hansa.learning import arithmetic as arithmetic
+    from hansa.learning.algorithms.ditto import build_ditto as build_ditto
     from hansa.learning.algorithms.fed_dyn import build_fed_dyn as build_fed_dyn
     from hansa.learning.algorithms.fed_exp import build_fed_exp as build_fed_exp
     from hansa.learning.algorithms.fed_nova import build_fed_nova as build_fed_nova
@@ -16,6 +17,11 @@ if _TYPE_CHECKING:
     from hansa.learning.algorithms.fed_prox import build_fed_prox as build_fed_prox
     from hansa.learning.algorithms.fed_sgd import build_fed_sgd as build_fed_sgd
     from hansa.learning.algorithms.fl_trust import build_fl_trust as build_fl_trust
+    from hansa.learning.algorithms.partial import build_fed_bn as build_fed_bn
+    from hansa.learning.algorithms.partial import build_fed_per as build_fed_per
+    from hansa.learning.algorithms.partial import build_fed_rep as build_fed_rep
+    from hansa.learning.algorithms.partial import build_lg_fed_avg as build_lg_fed_avg
+    from hansa.learning.algorithms.partial import build_partial_personalization as build_partial_personalization
     from hansa.learning.algorithms.scaffold import build_scaffold as build_scaffold
     from hansa.learning.averaging import build_federated_averaging_process as build_federated_averaging_process
     from hansa.learning.client_metrics import ClientMetrics as ClientMetrics
@@ -32,6 +38,7 @@ if _TYPE_CHECKING:
     from hansa.learning.metrics import RoundMetrics as RoundMetrics
     from hansa.learning.passes import mean_gradient as mean_gradient
     from hansa.learning.passes import mean_loss as mean_loss
+    from hansa.learning.passes import training_pass as training_pass
     from hansa.learning.prediction import build_prediction as build_prediction
     from hansa.learning.process import LearningProcess as LearningProcess
     from hansa.learning.process import build_process as build_process
@@ -53,6 +60,14 @@ if _TYPE_CHECKING:
     from hansa.models.weights import ModelWeights as ModelWeights
 
 _HOMES = {
+    "hansa.learning.algorithms.ditto": ("build_ditto",),
+    "hansa.learning.algorithms.partial": (
+        "build_fed_bn",
+        "build_fed_per",
+        "build_fed_rep",
+        "build_lg_fed_avg",
+        "build_partial_personalization",
+    ),
     "hansa.learning.algorithms.fed_dyn": ("build_fed_dyn",),
     "hansa.learning.algorithms.fed_exp": ("build_fed_exp",),
     "hansa.learning.algorithms.fed_nova": ("build_fed_nova",),
@@ -76,7 +91,7 @@ _HOMES = {
         "build_per_client_evaluation",
     ),
     "hansa.learning.metrics": ("RoundMetrics",),
-    "hansa.learning.passes": ("mean_gradient", "mean_loss"),
+    "hansa.learning.passes": ("mean_gradient", "mean_loss", "training_pass"),
     "hansa.learning.prediction": ("build_prediction",),
     "hansa.models.jax.models": ("functional_model",),
     "hansa.models.keras.models": (

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from hansa.language.computation import Computation
-from hansa.language.computations import LocalComputation
-from hansa.language.local import tensors, to_struct, unflatten
-from hansa.language.sequences import sequence_reduce
-from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
+from hansa.language.local import to_struct
+from hansa.language.tracing import federated_computation
 from hansa.learning import arithmetic
 from hansa.learning.client_work import ClientWork, Given, Kept, LocalWork, alike, batches_of, hparams_of, whole
-from hansa.learning.fixed import Names, differing, only, together
+from hansa.learning.fixed import Names, only
+from hansa.learning.local_steps import Hooks, LocalSteps
 from hansa.learning.passes import FirstPass
-from hansa.learning.schedules import part_of_step
 from hansa.learning.screening import counters, finite, finite_difference, int64, zero_unless
 from hansa.learning.training_steps import ClientOptimizer
 from hansa.learning.weighting import Weighting, weight_of, weighting_of
 from hansa.models._typing import AnyOptimizer
-from hansa.models.batch_types import leading_size
-from hansa.models.model import Forward, FunctionalModel, TrainingStep
+from hansa.models.model import Forward, FunctionalModel
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.optimizer import Optimizer
 from hansa.models.weights import ModelWeights
-from hansa.types import Struct, StructType
+from hansa.types import Struct
 from hansa.types.mismatch import describe
 
 
@@ -39,6 +35,7 @@ def local_training(
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: str | Callable[[Struct], Any] = "num_examples",
     first_pass: FirstPass | None = None,
+    uses: Callable[[jax.Array], Any] | None = None,
     begin: Callable[[Struct], ModelWeights] | None = None,
     gradient: Callable[[Callable[..., tuple[Forward, Struct]], ModelWeights, Any, Struct], Any] | None = None,
     direction: Callable[[Struct, Struct, Struct], Any] | None = None,
@@ -59,10 +56,12 @@ def local_training(
         client_optimizer, client_learning_rate, client_schedule, client_weighting: as of
             `build_federated_averaging_process`. Or `client_optimizer` is a function of the hyper-parameters that gives
             an optimizer, such as `lambda hparams: optax.sgd(hparams.client_learning_rate)`.
-        first_pass: what the client finds out about its data before it trains: `mean_gradient()`, `mean_loss()`, or a
-            function of the model and of the types of what a client is given (`given`) to a computation
-            `(<at=A,data=B*> -> S)` without placements, where A is `given.type` and S a struct, which hooks see as
-            `at.seen`.
+        first_pass: what the client finds out about its data before it trains: `mean_gradient()`, `mean_loss()`,
+            `training_pass(…)`, or a function of the model and of the types of what a client is given (`given`) to a
+            computation `(<at=A,data=B*> -> S)` without placements, where A is `given.type` and S a struct, which hooks
+            see as `at.seen`.
+        uses: `uses(number)` tells whether the client trains on the batch of this number, an int32 scalar from 0 up; by
+            default it trains on all. The others count neither as steps nor as examples, and are in no metrics.
         begin: `begin(at)` gives the weights that the client starts from, a `ModelWeights`; by default `at.sent.model`.
         gradient: `gradient(take, weights, batch, at)` gives the pair of what the forward pass gave and the gradient by
             the trainable weights, such as `take(weights, batch)` gives it: of the mean loss, at whatever weights and
@@ -105,7 +104,9 @@ def local_training(
         ... )
         >>> state, metrics = process.next(process.initialize(), data.cohort(range(10)))
     """
-    hooks = _Hooks(begin, gradient, direction, finish)
+    hooks = Hooks("local_training", begin, gradient, direction, finish)
+    if uses is not None and not callable(uses):
+        raise TypeError(f"uses of local_training must be a function, found {uses!r}")
     weighting = weighting_of(client_weighting)
 
     def create(given_model: FunctionalModel, given: Given) -> LocalWork:
@@ -117,7 +118,9 @@ def local_training(
             trained, client_optimizer, client_learning_rate, given.scheduled, hooks.of_steps(), numbers
         )
         seen = None if first_pass is None else first_pass(trained, given)
-        return _Training(trained, optimizer, weighting, hooks, given, seen).work()
+        of_pass = None if seen is None else seen.type_signature.result
+        steps = LocalSteps(trained, optimizer, hooks, given, of_pass, uses)
+        return _Training(steps, weighting, seen).work()
 
     return ClientWork(
         create,
@@ -129,133 +132,32 @@ def local_training(
     )
 
 
-class _Hooks:
-    """The hooks of a local training."""
-
-    def __init__(self, begin: Any, gradient: Any, direction: Any, finish: Any) -> None:
-        for name, hook in (("begin", begin), ("gradient", gradient), ("direction", direction), ("finish", finish)):
-            if hook is not None and not callable(hook):
-                raise TypeError(f"{name} of local_training must be a function, found {hook!r}")
-        self.begin = begin or (lambda at: at.sent.model)
-        self.gradient, self.direction, self.finish = gradient, direction, finish
-
-    def of_steps(self) -> list[str]:
-        """The names of those that are used in each step."""
-        return [name for name in ("gradient", "direction") if getattr(self, name) is not None]
-
-
 class _Training:
-    """The local training of one model, in three computations: what it starts from, a step, what it reports."""
+    """The training of a round: a first pass, the steps, and what a client reports of them."""
 
-    def __init__(
-        self,
-        model: FunctionalModel,
-        optimizer: ClientOptimizer,
-        weighting: Weighting,
-        hooks: _Hooks,
-        given: Given,
-        first_pass: Computation | None,
-    ) -> None:
-        self.model, self.optimizer, self.weighting, self.hooks, self.given = model, optimizer, weighting, hooks, given
+    def __init__(self, steps: LocalSteps, weighting: Weighting, first_pass: Computation | None) -> None:
+        self.steps, self.model, self.hooks, self.weighting = steps, steps.model, steps.hooks, weighting
         self.first_pass = first_pass
-        seen = [] if first_pass is None else [("seen", first_pass.type_signature.result)]
-        self.at = StructType([*given.type.fields, *seen])
-        self.local = wide_computation if model.wide else narrow_computation
-        # What each step is given: all that the client has, if a hook looks at it, or else the key and the factor alone.
-        looks = bool(hooks.of_steps()) or optimizer.of_hparams
-        self.names = [name for name in self.at.names if looks or name in ("key", "factor")]
 
     def work(self) -> LocalWork:
-        start = self._start()
-        step = self._step(start)
-        report = self._report(start, step)
+        steps, report = self.steps, self._report()
 
-        @federated_computation(self.given.type, batches_of(self.model))
+        @federated_computation(steps.given.type, batches_of(self.model))
         def client_work(at: Any, data: Any) -> Any:
             if self.first_pass is not None:
                 found = self.first_pass(at, data)
-                at = Struct([*((name, at[str(name)]) for name in self.given.type.names), ("seen", found)])
-            given = {str(name): at[name] for name in self.names}
-            return report(at, sequence_reduce(data, start(at), step, given=given))
+                at = Struct([*((name, at[str(name)]) for name in steps.given.type.names), ("seen", found)])
+            return report(at, steps.run(at, data))
 
-        return LocalWork(self.model, client_work, self.given, self.optimizer.name)
+        return LocalWork(self.model, client_work, steps.given, steps.optimizer.name)
 
-    def _start(self) -> Any:
-        @self.local(self.at)
-        def start(at: Any) -> Any:
-            at = whole(at)
-            weights = self._begun(at)
-            return {
-                "weights": weights,
-                "slots": self.optimizer.step(at.hparams).initial(weights),
-                "local": self.model.initial_local,
-                "step": 0,
-                "num_examples": 0,
-            }
+    def _report(self) -> Any:
+        changing = self.steps.changing
 
-        return start
-
-    def _begun(self, at: Any) -> ModelWeights:
-        initial = self.model.initial_weights
-        found = alike(self.hooks.begin(at), initial, f"`begin` must give the weights of the model {self.model.name!r}")
-        return cast(ModelWeights, found)
-
-    def _step(self, start: Any) -> Computation:
-        given_type = StructType([(name, kind) for name, kind in self.at.fields if name in self.names])
-
-        @self.local(start.type_signature.result, self.model.batch_type, given_type)
-        def step(carry: Any, batch: Any, given: Any) -> Any:
-            key = jax.random.fold_in(jax.random.wrap_key_data(given.key), carry.step)
-            training = self._training_step(whole(given))
-            after = training.apply(carry.weights, carry.local, carry.slots, batch, key)
-            count = after.output.num_examples
-            weights = (
-                part_of_step(given.factor, carry.weights, after.weights) if self.given.scheduled else after.weights
-            )
-            return {
-                "weights": weights,
-                "slots": after.slots,
-                "local": after.local,
-                "step": carry.step + 1,
-                "num_examples": carry.num_examples
-                + (leading_size(batch) if count is None else jnp.asarray(count, jnp.int32)),
-            }
-
-        return step  # type: ignore[no-any-return]
-
-    def _training_step(self, at: Any) -> TrainingStep:
-        """How the model trains on a batch, with the hooks."""
-        direct = None if self.hooks.direction is None else partial(self._direction, at)
-        gradients = None if self.hooks.gradient is None else partial(self._gradient, at)
-        return self.optimizer.step(at.hparams, direct, gradients)
-
-    def _direction(self, at: Any, gradients: Any, weights: Any) -> Any:
-        found = self.hooks.direction(gradients, weights, at)
-        return alike(to_struct(found, "direction"), gradients, "`direction` must give a struct like the gradient")
-
-    def _gradient(self, at: Any, weights: Any, local: Any, batch: Any, key: Any, scale: Any) -> tuple[Forward, Any]:
-        def take(weights: Any, batch: Any, loss: Any = None) -> tuple[Forward, Struct]:
-            return self.model.gradients_of(weights, local, batch, key, scale, loss)
-
-        found = self.hooks.gradient(take, weights, batch, at)
-        if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], Forward):
-            raise TypeError(
-                "`gradient` must give a pair as `take` does, of what the forward pass gave and the gradient; found "
-                f"{describe(found)}"
-            )
-        gradients = to_struct(found[1], "gradient")
-        return found[0], alike(gradients, weights.trainable, "`gradient` must give the gradient by trainable weights")
-
-    def _report(self, start: Any, step: Computation) -> Any:
-        changing = _changing(step, ends=self.optimizer.ends)
-
-        @self.local(self.at, start.type_signature.result)
+        @self.steps.local(self.steps.at, self.steps.carry)
         def report(at: Any, carry: Any) -> Any:
             at = whole(at)
-            training = self.optimizer.step(at.hparams)
-            weights = carry.weights if training.finish is None else training.finish(carry.weights, carry.slots)
-            # What no step changes is what training began with, so that `difference` finds it to be the same.
-            after = together(self.model.initial_weights, weights, changing, self.hooks.begin(at))
+            after = self.steps.weights_after(at, carry)
             outputs = self.model.local_outputs(carry.local)
             update, weight, kept, good = self._finished(at, after, carry, changing)
             if weight is None:
@@ -292,12 +194,3 @@ class _Training:
         if weight is not None:
             weight = weight_of(weight, "`finish` must give one number as the weight")
         return update, weight, kept, finite((update, kept))
-
-
-def _changing(step: Computation, ends: bool) -> Names:
-    """The weights that a training step may change, and with an end of training all that are trained."""
-    kind = step.type_signature.parameter
-    assert isinstance(step, LocalComputation) and kind is not None
-    carry = unflatten(kind, list(range(len(tensors(kind)))))[0]
-    found = differing(carry.weights, step.function.passed_on().weights)
-    return {**found, "trainable": set(carry.weights.trainable._fields)} if ends else found

@@ -6,7 +6,7 @@ A pass is a function of the model that is trained and of the types of what a cli
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -16,9 +16,14 @@ from hansa.language.computation import Computation
 from hansa.language.sequences import sequence_reduce
 from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
 from hansa.learning import arithmetic
-from hansa.learning.client_work import Given, batches_of, whole
+from hansa.learning.client_work import Given, batches_of, hparams_of, whole
+from hansa.learning.local_steps import Hooks, LocalSteps
+from hansa.learning.training_steps import ClientOptimizer
+from hansa.models._typing import AnyOptimizer
 from hansa.models.batch_types import leading_size
 from hansa.models.model import FunctionalModel
+from hansa.models.named_optimizers import LearningRate
+from hansa.models.optimizer import Optimizer
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct
 
@@ -133,6 +138,73 @@ def _mean(
         @federated_computation(given.type, batches_of(model))
         def first_pass(at: Any, data: Any) -> Any:
             return report(sequence_reduce(data, start(at), step, given=at))
+
+        return first_pass
+
+    return create
+
+
+def training_pass(
+    *,
+    client_optimizer: AnyOptimizer | Optimizer | None = None,
+    client_learning_rate: LearningRate | None = None,
+    passes: int = 1,
+    uses: Callable[[jax.Array], Any] | None = None,
+    begin: Callable[[Struct], ModelWeights] | None = None,
+    direction: Callable[[Struct, Struct, Struct], Any] | None = None,
+    hparams: Mapping[str, float] | None = None,
+    model: Callable[[FunctionalModel], FunctionalModel] | None = None,
+) -> FirstPass:
+    """A first pass that trains weights, one step for each batch, such as those that a client keeps to itself.
+
+    Args:
+        passes: how often it goes over the client's batches.
+        client_optimizer, client_learning_rate, uses, begin, direction, hparams: as of `local_training`.
+        model: from the model that is trained after the pass to the one that the pass trains.
+
+    Returns:
+        The argument `first_pass` of `local_training`. `at.seen` is `<weights,steps,num_examples>`: the weights after
+        the last step, and int32 scalars.
+
+    Raises:
+        TypeError, ValueError: if an argument is not what is said above; some where a process is built of it.
+
+    Examples:
+        Each client trains the model that it was sent, and tells how far that went:
+
+        >>> def finish(at, weights, steps, num_examples):
+        ...     return hansa.learning.arithmetic.difference(at.seen.weights, at.sent.model), num_examples, None
+        >>> work = hansa.learning.local_training(first_pass=hansa.learning.training_pass(passes=2), finish=finish)
+        >>> process = hansa.learning.build_process(model, client_work=work)
+        >>> state, metrics = process.next(process.initialize(), data.cohort([0, 1]))
+    """
+    hooks = Hooks("training_pass", begin, None, direction)
+    if isinstance(passes, bool) or not isinstance(passes, int) or passes < 1:
+        raise ValueError(f"passes must be an integer of at least 1, found {passes!r}")
+
+    def create(given_model: FunctionalModel, given: Given) -> Computation:
+        trained = given_model if model is None else model(given_model)
+        numbers = hparams_of(hparams or {})
+        optimizer = ClientOptimizer(
+            trained, client_optimizer, client_learning_rate, given.scheduled, hooks.of_steps(), numbers
+        )
+        steps = LocalSteps(trained, optimizer, hooks, given, uses=uses, before=True)
+
+        @steps.local(steps.carry)
+        def again(carry: Any) -> Any:
+            return carry if uses is None else carry._replace(index=jnp.int32(0))
+
+        @steps.local(given.type, steps.carry)
+        def report(at: Any, carry: Any) -> Any:
+            weights = steps.weights_after(whole(at), carry)
+            return {"weights": weights, "steps": carry.step, "num_examples": carry.num_examples}
+
+        @federated_computation(given.type, batches_of(trained))
+        def first_pass(at: Any, data: Any) -> Any:
+            carry = steps.run(at, data)
+            for _ in range(passes - 1):
+                carry = steps.run(at, data, again(carry))
+            return report(at, carry)
 
         return first_pass
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from hansa import _lazy
 
 if _TYPE_CHECKING:
+    from hansa.learning.algorithms.ditto import build_ditto as build_ditto
     from hansa.learning.algorithms.fed_dyn import build_fed_dyn as build_fed_dyn
     from hansa.learning.algorithms.fed_exp import build_fed_exp as build_fed_exp
     from hansa.learning.algorithms.fed_nova import build_fed_nova as build_fed_nova
@@ -15,9 +16,22 @@ if _TYPE_CHECKING:
     from hansa.learning.algorithms.fed_prox import build_fed_prox as build_fed_prox
     from hansa.learning.algorithms.fed_sgd import build_fed_sgd as build_fed_sgd
     from hansa.learning.algorithms.fl_trust import build_fl_trust as build_fl_trust
+    from hansa.learning.algorithms.partial import build_fed_bn as build_fed_bn
+    from hansa.learning.algorithms.partial import build_fed_per as build_fed_per
+    from hansa.learning.algorithms.partial import build_fed_rep as build_fed_rep
+    from hansa.learning.algorithms.partial import build_lg_fed_avg as build_lg_fed_avg
+    from hansa.learning.algorithms.partial import build_partial_personalization as build_partial_personalization
     from hansa.learning.algorithms.scaffold import build_scaffold as build_scaffold
 
 _HOMES = {
+    "hansa.learning.algorithms.ditto": ("build_ditto",),
+    "hansa.learning.algorithms.partial": (
+        "build_fed_bn",
+        "build_fed_per",
+        "build_fed_rep",
+        "build_lg_fed_avg",
+        "build_partial_personalization",
+    ),
     "hansa.learning.algorithms.fed_dyn": ("build_fed_dyn",),
     "hansa.learning.algorithms.fed_exp": ("build_fed_exp",),
     "hansa.learning.algorithms.fed_nova": ("build_fed_nova",),

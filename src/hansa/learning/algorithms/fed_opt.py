@@ -13,20 +13,16 @@ import jax
 import jax.numpy as jnp
 
 from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import AnyModel
 from hansa.learning.arithmetic import add, add_scaled, scale, zeros_like
 from hansa.learning.client_training import local_training
 from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import apply_optimizer
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models._typing import AnyOptimizer
-from hansa.models.model import FunctionalModel
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.optimizer import Optimizer
-from hansa.models.tensorflow.models import Model
 from hansa.types import Struct
-
-AnyModel = Callable[[], FunctionalModel | Model] | FunctionalModel
-"""What makes a model, or is one."""
 
 
 def build_fed_avgm(

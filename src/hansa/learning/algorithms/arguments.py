@@ -1,0 +1,32 @@
+"""The arguments that algorithms have in common with federated averaging, for those that pass them on as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypedDict
+
+import jax
+
+from hansa.aggregators import Factory
+from hansa.models._typing import AnyOptimizer
+from hansa.models.model import FunctionalModel
+from hansa.models.named_optimizers import LearningRate
+from hansa.models.tensorflow.models import Model
+from hansa.types import Struct
+
+AnyModel: TypeAlias = Callable[[], FunctionalModel | Model] | FunctionalModel
+"""What makes a model, or is one."""
+
+
+class OfAveraging(TypedDict, total=False):
+    """Arguments as of `build_federated_averaging_process`."""
+
+    client_optimizer: AnyOptimizer | None
+    client_learning_rate: LearningRate | None
+    server_optimizer: AnyOptimizer | None
+    server_learning_rate: LearningRate | None
+    client_schedule: Callable[[jax.Array], Any] | None
+    client_weighting: str | Callable[[Struct], Any]
+    non_trainable: str
+    aggregator: Factory | None
+    seed: int
