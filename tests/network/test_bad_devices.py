@@ -68,7 +68,9 @@ def ports(network):
 def good(network, tmp_path_factory):
     """A device that works as it should, in a thread of its own."""
     member = join(tmp_path_factory.mktemp("good"), network.invite("good"))
-    device = Device(member, Holdings({"update": np.array([1, 2, 3], np.float32), "weight": np.float32(2)}), poll_seconds=1.0)
+    device = Device(
+        member, Holdings({"update": np.array([1, 2, 3], np.float32), "weight": np.float32(2)}), poll_seconds=1.0
+    )
     thread = threading.Thread(target=device.run)
     thread.start()
     yield member
