@@ -51,9 +51,15 @@ ROWS = (
         "coming_from_flower.md",
     ),
     Row(
-        "MimeLite build_weighted_mime_lite "
-        "build_mime_lite QFedAvg aggregate_fit aggregate_train aggregate "
-        "configure_fit configure_train",
+        "MimeLite build_weighted_mime_lite build_unweighted_mime_lite build_mime_lite_with_optimizer_schedule",
+        "hansa.learning.build_mime_lite(model_fn, base_optimizer=optax.sgd(0.1, momentum=0.9))",
+        "coming_from_tff.md",
+    ),
+    Row(
+        "QFedAvg", "hansa.learning.build_q_fed_avg(model_fn, q=1.0, client_learning_rate=0.1)", "coming_from_flower.md"
+    ),
+    Row(
+        "aggregate_fit aggregate_train aggregate configure_fit configure_train",
         "an algorithm that is not here is made of parts of your own, with hansa.learning.build_process and "
         "hansa.learning.local_training",
         "composition.md",

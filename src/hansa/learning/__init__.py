@@ -17,11 +17,14 @@ if _TYPE_CHECKING:
     from hansa.learning.algorithms.fed_prox import build_fed_prox as build_fed_prox
     from hansa.learning.algorithms.fed_sgd import build_fed_sgd as build_fed_sgd
     from hansa.learning.algorithms.fl_trust import build_fl_trust as build_fl_trust
+    from hansa.learning.algorithms.mime import build_mime as build_mime
+    from hansa.learning.algorithms.mime import build_mime_lite as build_mime_lite
     from hansa.learning.algorithms.partial import build_fed_bn as build_fed_bn
     from hansa.learning.algorithms.partial import build_fed_per as build_fed_per
     from hansa.learning.algorithms.partial import build_fed_rep as build_fed_rep
     from hansa.learning.algorithms.partial import build_lg_fed_avg as build_lg_fed_avg
     from hansa.learning.algorithms.partial import build_partial_personalization as build_partial_personalization
+    from hansa.learning.algorithms.q_fed_avg import build_q_fed_avg as build_q_fed_avg
     from hansa.learning.algorithms.scaffold import build_scaffold as build_scaffold
     from hansa.learning.averaging import build_federated_averaging_process as build_federated_averaging_process
     from hansa.learning.client_metrics import ClientMetrics as ClientMetrics
@@ -75,6 +78,8 @@ _HOMES = {
     "hansa.learning.algorithms.fed_sgd": ("build_fed_sgd",),
     "hansa.learning.algorithms.fed_prox": ("build_fed_prox",),
     "hansa.learning.algorithms.fl_trust": ("build_fl_trust",),
+    "hansa.learning.algorithms.mime": ("build_mime", "build_mime_lite"),
+    "hansa.learning.algorithms.q_fed_avg": ("build_q_fed_avg",),
     "hansa.learning.algorithms.scaffold": ("build_scaffold",),
     "hansa.learning.averaging": ("build_federated_averaging_process",),
     "hansa.learning.client_work": ("ClientWork", "LocalWork"),

@@ -12,7 +12,17 @@ from hansa.language.computation import Computation
 from hansa.language.local import to_struct
 from hansa.language.tracing import federated_computation
 from hansa.learning import arithmetic
-from hansa.learning.client_work import ClientWork, Given, Kept, LocalWork, alike, batches_of, hparams_of, whole
+from hansa.learning.client_work import (
+    ClientWork,
+    Given,
+    Kept,
+    LocalWork,
+    alike,
+    batches_of,
+    hparams_of,
+    model_of,
+    whole,
+)
 from hansa.learning.fixed import Names, only
 from hansa.learning.local_steps import Hooks, LocalSteps
 from hansa.learning.passes import FirstPass
@@ -124,7 +134,7 @@ def local_training(
 
     return ClientWork(
         create,
-        **({} if sent is None else {"sent": sent}),
+        model_of if sent is None else sent,
         own=own,
         hparams=dict(hparams or {}),
         schedule=client_schedule,

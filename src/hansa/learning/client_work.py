@@ -108,7 +108,8 @@ def first_kept(given: Kept, weights: ModelWeights, what: str) -> Struct:
     return as_struct(given(weights) if callable(given) else given, what)
 
 
-def _model_of(state: Struct) -> Any:
+def model_of(state: Struct) -> Any:
+    """What clients are sent unless an algorithm says otherwise: the model."""
     return {"model": state.model}
 
 
@@ -127,6 +128,8 @@ class ClientWork:
         schedule: from the number of a round to the factor of the clients' steps.
         personal: from `at`, with `sent`, `own` and `hparams`, to the weights that a client is evaluated with; by
             default those of `state.model`.
+        survey: client work that all clients of a round do before, on the same batches. The mean of its updates, by its
+            weights, is `state.survey` for `sent` and for the finalizer. It keeps nothing.
 
     Examples:
         >>> work = hansa.learning.local_training(client_optimizer="sgd", client_learning_rate=0.1)
@@ -136,11 +139,12 @@ class ClientWork:
     """
 
     create: Callable[[FunctionalModel, Given], LocalWork]
-    sent: Callable[[Struct], Any] = field(default_factory=lambda: _model_of)
+    sent: Callable[[Struct], Any] = field(default_factory=lambda: model_of)
     own: Kept = None
     hparams: Mapping[str, float] = field(default_factory=dict)
     schedule: Callable[[Any], Any] | None = None
     personal: Callable[[Struct], Any] | None = None
+    survey: ClientWork | None = None
 
 
 def as_struct(value: Any, what: str) -> Struct:

@@ -12,6 +12,7 @@ import jax
 
 from hansa.language import intrinsics as on
 from hansa.language.computation import Computation
+from hansa.language.computations import LocalComputation
 from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
 from hansa.language.values import Value
 from hansa.learning.aggregating import Aggregating, unless_unchanged
@@ -26,6 +27,7 @@ from hansa.learning.screening import struct_of
 from hansa.learning.server_data import Comparing
 from hansa.learning.server_step import server_update_of
 from hansa.learning.states import FirstState, LearningState, at_clients, computed, selected
+from hansa.learning.surveys import Survey
 from hansa.models.model import FunctionalModel
 from hansa.types import CLIENTS, SERVER, FederatedType, Struct, StructType, Type
 from hansa.types.mismatch import describe
@@ -66,9 +68,10 @@ class Parts:
         self._client_work = client_work
         self._schedule = None if client_work.schedule is None else schedule_of(client_work.schedule)
         self._own = first_kept(client_work.own, model.initial_weights, "own, what a client keeps at first")
-        self._send = computed(client_work.sent, self._first.type, "sent")
         kind = self._first.type
         hparams = kind["hparams"] if "hparams" in kind.names else _EMPTY
+        self._survey = None if client_work.survey is None else Survey(client_work, model, kind, hparams)
+        self._send = computed(client_work.sent, kind if self._survey is None else self._survey.state, "sent")
         sent = self._send.type_signature.result
         self._given = Given(sent, type_of_own(self._own), hparams, self._schedule is not None)
         self.work = client_work.create(model, self._given)
@@ -79,7 +82,10 @@ class Parts:
         if self._comparing is not None:
             reported = [self._comparing.update, self._comparing.weight]
         self.aggregating = Aggregating(aggregator, *reported)
-        self._update_server = server_update_of(self.finalizer, kind, self.aggregating.result)
+        finalize, total = self.finalizer, self.aggregating.result
+        if self._survey is not None:
+            finalize, total = self._survey.finalizer(finalize), self._survey.total(total)
+        self._update_server = server_update_of(finalize, kind, total)
         after = struct_of(struct_of(self._update_server.type_signature.result)["state"])
         self._new_weights = struct_of(after["model"])
         self._round_key = round_key(seed)
@@ -115,18 +121,25 @@ class Parts:
             server, own = self._split(state)
             before = on.federated_zip(_fields(server, self._first.type)) if self.aggregating.has_state else server
             key = on.federated_map(self._round_key, before.optimizer_state[0])
-            at = self._at(before, own.get("work"), client_keys(key), on.federated_broadcast)
+            keys, given, beside = client_keys(key), before, None
+            if self._survey is not None:
+                survey = self._survey
+                at = self._at(survey.work.given, survey.send, before, None, keys, on.federated_broadcast)
+                given, beside = survey.next(before, at, data)
+            at = self._at(self._given, self._send, given, own.get("work"), keys, on.federated_broadcast)
             trained = on.federated_map(self.work.run, [at, data])
             update, weight, used, told = trained.update, trained.weight, trained.used, {}
             if self._comparing is not None:
                 first = on.federated_value(self._own, SERVER) if len(self._own) else None
-                at = self._at(before, first, on.federated_map(key_of_server, key), lambda value: value)
+                mine = on.federated_map(key_of_server, key)
+                at = self._at(self._given, self._send, given, first, mine, lambda value: value)
                 of_server = on.federated_map(self.work.run, [at, server_data])
                 update, weight, used, told["server_data"] = self._comparing.compared(trained, of_server)
             held = server.aggregator if self.aggregating.has_state else None
             total = self.aggregating.next(held, own.get("aggregator"), update, weight)
             told["aggregator"] = total.measurements
-            after = on.federated_map(self._update_server, [before, total.result, on.federated_sum(used)])
+            result = total.result if beside is None else beside(total.result)
+            after = on.federated_map(self._update_server, [before, result, on.federated_sum(used)])
             found = measure(trained.outputs, trained.counts)
             measured = [Struct([(name, told[name]) for name in more])] if more else []
             metrics = on.federated_map(combine, [found.metrics, found.counters, after.changed, *measured])
@@ -163,7 +176,7 @@ class Parts:
         personal = self._client_work.personal
         if personal is None:
             return on.federated_broadcast(server.model)
-        at: dict[str, Any] = {"sent": self._sent(server, on.federated_broadcast), "own": own.get("work")}
+        at: dict[str, Any] = {"sent": _sent(self._send, server, on.federated_broadcast), "own": own.get("work")}
         if self._given.hparams != _EMPTY:
             at["hparams"] = on.federated_broadcast(server.hparams)
         names = [name for name in self._given.type.names if name in at]
@@ -180,18 +193,17 @@ class Parts:
         """The state at the server, and by name what clients keep."""
         return (state.server, _named(state.clients)) if len(self._clients) else (state, {})
 
-    def _at(self, server: Any, own: Any, key: Any, place: Callable[[Any], Any]) -> Any:
-        """What is given to each client, or to the server itself: `place` puts there what is at the server."""
-        at = {"sent": self._sent(server, place), "own": own, "key": key}
-        if self._given.hparams != _EMPTY:
+    def _at(
+        self, given: Given, send: LocalComputation, server: Any, own: Any, key: Any, place: Callable[[Any], Any]
+    ) -> Any:
+        """What is given for some work to each client, or to the server itself: `place` puts there what is at the
+        server."""
+        at = {"sent": _sent(send, server, place), "own": own, "key": key}
+        if given.hparams != _EMPTY:
             at["hparams"] = place(server.hparams)
-        if self._schedule is not None:
+        if given.scheduled and self._schedule is not None:
             at["factor"] = place(on.federated_map(self._schedule, server.optimizer_state[0]))
-        return on.federated_zip(Struct([(name, at[str(name)]) for name in self._given.type.names]))
-
-    def _sent(self, server: Any, place: Callable[[Any], Any]) -> Any:
-        """What is sent: each part by itself, so that one that never changes is sent once."""
-        return jax.tree.map(place, selected(self._send, server), is_leaf=lambda x: isinstance(x, Value))
+        return on.federated_zip(Struct([(name, at[str(name)]) for name in given.type.names]))
 
     def _server_after(self, server: Any, after: Any, aggregator: Any) -> Any:
         """The next state at the server: what its step gives, and all else as it was."""
@@ -212,6 +224,11 @@ class Parts:
         own = {"work": work, "aggregator": aggregator}
         clients = on.federated_zip(Struct([(name, own[str(name)]) for name in self._clients.names]))
         return LearningState([("server", server), ("clients", clients)])
+
+
+def _sent(send: LocalComputation, server: Any, place: Callable[[Any], Any]) -> Any:
+    """What is sent: each part by itself, so that one that never changes is sent once."""
+    return jax.tree.map(place, selected(send, server), is_leaf=lambda x: isinstance(x, Value))
 
 
 def _named(value: Any) -> dict[str, Any]:

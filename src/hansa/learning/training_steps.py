@@ -23,8 +23,10 @@ Gradients = Callable[..., tuple[Forward, Struct]]
 """What `FunctionalModel.gradients` is."""
 
 
-def server_optimizer(model: FunctionalModel, given: Any, learning_rate: LearningRate | None) -> Optimizer:
-    """The server's optimizer; by default SGD with learning rate 1.
+def server_optimizer(
+    model: FunctionalModel, given: Any, learning_rate: LearningRate | None, what: str = "server_optimizer"
+) -> Optimizer:
+    """The server's optimizer; by default SGD with learning rate 1. Messages call it what the argument is called.
 
     Raises:
         TypeError, ValueError: if what is given is no optimizer, or one for clients only.
@@ -32,9 +34,9 @@ def server_optimizer(model: FunctionalModel, given: Any, learning_rate: Learning
     if given is None and learning_rate is None:
         return sgd(1.0)
     trained = None if model.variables is None else model.variables.as_weights()
-    optimizer = to_optimizer("sgd" if given is None else given, "server_optimizer", trained, learning_rate)
+    optimizer = to_optimizer("sgd" if given is None else given, what, trained, learning_rate)
     if optimizer.only_for_clients is not None:
-        raise ValueError(f"the server_optimizer {optimizer.only_for_clients}")
+        raise ValueError(f"the {what} {optimizer.only_for_clients}")
     return optimizer
 
 
