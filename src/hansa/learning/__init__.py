@@ -17,6 +17,8 @@ if _TYPE_CHECKING:
     from hansa.learning.algorithms.fed_prox import build_fed_prox as build_fed_prox
     from hansa.learning.algorithms.fed_sgd import build_fed_sgd as build_fed_sgd
     from hansa.learning.algorithms.fl_trust import build_fl_trust as build_fl_trust
+    from hansa.learning.algorithms.hyp_cluster import build_hyp_cluster as build_hyp_cluster
+    from hansa.learning.algorithms.ifca import build_ifca as build_ifca
     from hansa.learning.algorithms.mime import build_mime as build_mime
     from hansa.learning.algorithms.mime import build_mime_lite as build_mime_lite
     from hansa.learning.algorithms.partial import build_fed_bn as build_fed_bn
@@ -38,6 +40,7 @@ if _TYPE_CHECKING:
     from hansa.learning.evaluation import build_per_client_evaluation as build_per_client_evaluation
     from hansa.learning.finalizers import Finalizer as Finalizer
     from hansa.learning.finalizers import apply_optimizer as apply_optimizer
+    from hansa.learning.groups import spread_models as spread_models
     from hansa.learning.metrics import RoundMetrics as RoundMetrics
     from hansa.learning.passes import mean_gradient as mean_gradient
     from hansa.learning.passes import mean_loss as mean_loss
@@ -80,6 +83,8 @@ _HOMES = {
     "hansa.learning.algorithms.fl_trust": ("build_fl_trust",),
     "hansa.learning.algorithms.mime": ("build_mime", "build_mime_lite"),
     "hansa.learning.algorithms.q_fed_avg": ("build_q_fed_avg",),
+    "hansa.learning.algorithms.ifca": ("build_ifca",),
+    "hansa.learning.algorithms.hyp_cluster": ("build_hyp_cluster",),
     "hansa.learning.algorithms.scaffold": ("build_scaffold",),
     "hansa.learning.averaging": ("build_federated_averaging_process",),
     "hansa.learning.client_work": ("ClientWork", "LocalWork"),
@@ -95,6 +100,7 @@ _HOMES = {
         "build_federated_evaluation",
         "build_per_client_evaluation",
     ),
+    "hansa.learning.groups": ("spread_models",),
     "hansa.learning.metrics": ("RoundMetrics",),
     "hansa.learning.passes": ("mean_gradient", "mean_loss", "training_pass"),
     "hansa.learning.prediction": ("build_prediction",),

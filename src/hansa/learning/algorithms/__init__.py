@@ -16,6 +16,8 @@ if _TYPE_CHECKING:
     from hansa.learning.algorithms.fed_prox import build_fed_prox as build_fed_prox
     from hansa.learning.algorithms.fed_sgd import build_fed_sgd as build_fed_sgd
     from hansa.learning.algorithms.fl_trust import build_fl_trust as build_fl_trust
+    from hansa.learning.algorithms.hyp_cluster import build_hyp_cluster as build_hyp_cluster
+    from hansa.learning.algorithms.ifca import build_ifca as build_ifca
     from hansa.learning.algorithms.mime import build_mime as build_mime
     from hansa.learning.algorithms.mime import build_mime_lite as build_mime_lite
     from hansa.learning.algorithms.partial import build_fed_bn as build_fed_bn
@@ -44,6 +46,8 @@ _HOMES = {
     "hansa.learning.algorithms.fl_trust": ("build_fl_trust",),
     "hansa.learning.algorithms.mime": ("build_mime", "build_mime_lite"),
     "hansa.learning.algorithms.q_fed_avg": ("build_q_fed_avg",),
+    "hansa.learning.algorithms.ifca": ("build_ifca",),
+    "hansa.learning.algorithms.hyp_cluster": ("build_hyp_cluster",),
     "hansa.learning.algorithms.scaffold": ("build_scaffold",),
 }
 
