@@ -79,7 +79,6 @@ ROWS = (
         "hansa.learning.build_federated_evaluation(model_fn)",
         "evaluation.md",
     ),
-    Row("build_personalization_eval", "hansa.learning.build_per_client_evaluation(model_fn)", "evaluation.md"),
     Row("predict predictor inference", "hansa.learning.build_prediction(model_fn, weights)", "evaluation.md"),
     Row(
         "get_model_weights get_weights get_parameters global_model_weights",

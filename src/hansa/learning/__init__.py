@@ -26,7 +26,9 @@ if _TYPE_CHECKING:
     from hansa.learning.algorithms.partial import build_fed_rep as build_fed_rep
     from hansa.learning.algorithms.partial import build_lg_fed_avg as build_lg_fed_avg
     from hansa.learning.algorithms.partial import build_partial_personalization as build_partial_personalization
+    from hansa.learning.algorithms.per_fed_avg import build_per_fed_avg as build_per_fed_avg
     from hansa.learning.algorithms.q_fed_avg import build_q_fed_avg as build_q_fed_avg
+    from hansa.learning.algorithms.reconstruction import build_reconstruction as build_reconstruction
     from hansa.learning.algorithms.scaffold import build_scaffold as build_scaffold
     from hansa.learning.averaging import build_federated_averaging_process as build_federated_averaging_process
     from hansa.learning.client_metrics import ClientMetrics as ClientMetrics
@@ -45,6 +47,7 @@ if _TYPE_CHECKING:
     from hansa.learning.passes import mean_gradient as mean_gradient
     from hansa.learning.passes import mean_loss as mean_loss
     from hansa.learning.passes import training_pass as training_pass
+    from hansa.learning.personalization import build_personalization_eval as build_personalization_eval
     from hansa.learning.prediction import build_prediction as build_prediction
     from hansa.learning.process import LearningProcess as LearningProcess
     from hansa.learning.process import build_process as build_process
@@ -66,6 +69,9 @@ if _TYPE_CHECKING:
     from hansa.models.weights import ModelWeights as ModelWeights
 
 _HOMES = {
+    "hansa.learning.algorithms.per_fed_avg": ("build_per_fed_avg",),
+    "hansa.learning.algorithms.reconstruction": ("build_reconstruction",),
+    "hansa.learning.personalization": ("build_personalization_eval",),
     "hansa.learning.algorithms.ditto": ("build_ditto",),
     "hansa.learning.algorithms.partial": (
         "build_fed_bn",

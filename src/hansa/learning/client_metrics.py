@@ -101,7 +101,7 @@ class ClientMetrics:
         if not rows:
             raise ValueError("there are no clients in the results: evaluate at least one")
         for row in rows:
-            if not isinstance(row, Struct) or row._fields != ("client_id", "num_examples", "metrics"):
+            if not isinstance(row, Struct) or row._fields[:3] != ("client_id", "num_examples", "metrics"):
                 raise TypeError(
                     "ClientMetrics.of takes what hansa.learning.build_per_client_evaluation(model)(weights, clients) "
                     f"returns, a list of <client_id=…,num_examples=…,metrics=<…>>; found {describe(row)}"

@@ -16,6 +16,7 @@ from hansa.language import intrinsics as on
 from hansa.language.computation import Computation
 from hansa.language.sequences import sequence_reduce
 from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
+from hansa.learning.keys import KEY, key_of_client
 from hansa.learning.measuring import build_measuring
 from hansa.learning.metrics import RoundMetrics
 from hansa.learning.model_fn import model_of
@@ -59,7 +60,7 @@ def build_federated_evaluation(
         <accuracy=...,loss=...>
     """
     model = model_of(model_fn)
-    work = _client_work(model, seed)
+    work = evaluation_of_client(model, seed)
     report = struct_of(work.type_signature.result)
     weights_type = FederatedType(type_of(model.initial_weights), SERVER)
     batches = FederatedType(SequenceType(model.batch_type), CLIENTS)
@@ -113,7 +114,7 @@ def build_per_client_evaluation(
     """
     process = model_fn if isinstance(model_fn, LearningProcess) else None
     model = model_of(model_fn) if process is None else process.model
-    work = _client_work(model, seed)
+    work = evaluation_of_client(model, seed)
     report = struct_of(work.type_signature.result)
     reported_metrics(model, ())
     finish = of_one_client(model.metrics, f"the metrics of the model {model.name!r}")
@@ -142,7 +143,7 @@ def build_per_client_evaluation(
     return reading(evaluate_personal, process.state_type)
 
 
-def _client_work(model: FunctionalModel, seed: int) -> Computation:
+def evaluation_of_client(model: FunctionalModel, seed: int) -> Computation:
     """(the model's weights, batches, client's id) -> what the client reports.
 
     Its fields: `outputs`, the model's local outputs; `used`, these, or zeros for a client that is left out; `counts`;
@@ -151,15 +152,13 @@ def _client_work(model: FunctionalModel, seed: int) -> Computation:
     local = wide_computation if model.wide else narrow_computation
     weights_type = type_of(model.initial_weights)
 
-    @local(_ID)
-    def client_key(client: Any) -> Any:
-        return jax.random.key_data(jax.random.fold_in(jax.random.key(seed), client.astype(jnp.uint32)))
+    client_key = key_of_client(seed)
 
     @local()
     def start() -> Any:
         return {"local": model.initial_local, "step": 0, "num_examples": 0, "finite": True}
 
-    given = StructType([("weights", weights_type), ("key", client_key.type_signature.result)])
+    given = StructType([("weights", weights_type), ("key", KEY)])
 
     @local(start.type_signature.result, model.batch_type, given)
     def step(carry: Any, batch: Any, at: Any) -> Any:

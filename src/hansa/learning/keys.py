@@ -28,6 +28,16 @@ def round_key(seed: int) -> Computation:
     return round_key
 
 
+def key_of_client(seed: int) -> Computation:
+    """`(int32 -> uint32[2])`: from the id of a client to its key, where there are no rounds."""
+
+    @jax_computation(TensorType("int32"))
+    def client_key(client: Any) -> Any:
+        return _fold_in(jax.random.key_data(jax.random.key(seed)), client)
+
+    return client_key
+
+
 def client_keys(key: Any) -> Any:
     """Each client's key, `{uint32[2]}@CLIENTS`, from that of a round at the server."""
     return on.federated_map(_client_key, [on.federated_broadcast(key), on.federated_client_id()])

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import inspect
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from hansa.models.frontends import is_keras, is_torch
 from hansa.models.model import FunctionalModel
 from hansa.models.tensorflow.models import Model, from_variables
+
+AnyModel: TypeAlias = Callable[[], FunctionalModel | Model] | FunctionalModel
+"""What makes a model, or is one."""
 
 
 def model_of(model_fn: Any) -> FunctionalModel:

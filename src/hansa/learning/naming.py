@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 from hansa.learning.fixed import Names
+from hansa.models.model import FunctionalModel
 from hansa.models.weights import ModelWeights
 from hansa.types.names import unknown
 
@@ -40,6 +41,21 @@ def names_of(which: Which, weights: ModelWeights, what: str) -> Names:
 def others(names: Names, weights: ModelWeights) -> Names:
     """The weights that are not among these."""
     return {str(part): set(found._fields) - names[str(part)] for part, found in weights._items()}
+
+
+def divided(which: Which, model: FunctionalModel, what: str) -> tuple[Names, Names]:
+    """The weights that are meant, which are each client's own, and the others, which are learned together.
+
+    Raises:
+        TypeError, ValueError: as `names_of`, or if there is no trainable one among the others.
+    """
+    own = names_of(which, model.initial_weights, what)
+    shared = others(own, model.initial_weights)
+    if not shared["trainable"]:
+        raise ValueError(
+            f"all trainable weights of the model {model.name!r} are {what}, so nothing is learned together"
+        )
+    return own, shared
 
 
 def _matching(patterns: object, every: list[str], what: str) -> set[str]:

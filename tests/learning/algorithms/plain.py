@@ -55,6 +55,18 @@ def population() -> hansa.ClientBatches:
     return hansa.ClientBatches({"x": x, "y": y}, np.cumsum([0, *SIZES]), BATCH, IDS)
 
 
+def other_data() -> hansa.ClientBatches:
+    """Other data of all clients: their features, halved."""
+    x, y = examples()
+    return hansa.ClientBatches({"x": x / 2, "y": y}, np.cumsum([0, *SIZES]), BATCH, IDS)
+
+
+def all_other_of(client: int) -> tuple[Array, Any]:
+    """The other data of one client, as one batch."""
+    x, y = all_of(client)
+    return x / 2, y
+
+
 def batches(client: int) -> list[tuple[Array, Any]]:
     """The batches of one client, as NumPy arrays of 64 bits."""
     x, y = examples()

@@ -25,10 +25,14 @@ if _TYPE_CHECKING:
     from hansa.learning.algorithms.partial import build_fed_rep as build_fed_rep
     from hansa.learning.algorithms.partial import build_lg_fed_avg as build_lg_fed_avg
     from hansa.learning.algorithms.partial import build_partial_personalization as build_partial_personalization
+    from hansa.learning.algorithms.per_fed_avg import build_per_fed_avg as build_per_fed_avg
     from hansa.learning.algorithms.q_fed_avg import build_q_fed_avg as build_q_fed_avg
+    from hansa.learning.algorithms.reconstruction import build_reconstruction as build_reconstruction
     from hansa.learning.algorithms.scaffold import build_scaffold as build_scaffold
 
 _HOMES = {
+    "hansa.learning.algorithms.per_fed_avg": ("build_per_fed_avg",),
+    "hansa.learning.algorithms.reconstruction": ("build_reconstruction",),
     "hansa.learning.algorithms.ditto": ("build_ditto",),
     "hansa.learning.algorithms.partial": (
         "build_fed_bn",

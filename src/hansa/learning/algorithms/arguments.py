@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypedDict
 
 import jax
 
 from hansa.aggregators import Factory
 from hansa.models._typing import AnyOptimizer
-from hansa.models.model import FunctionalModel
 from hansa.models.named_optimizers import LearningRate
-from hansa.models.tensorflow.models import Model
 from hansa.types import Struct
-
-AnyModel: TypeAlias = Callable[[], FunctionalModel | Model] | FunctionalModel
-"""What makes a model, or is one."""
 
 
 class OfAveraging(TypedDict, total=False):

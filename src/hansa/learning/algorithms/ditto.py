@@ -12,11 +12,11 @@ import jax
 import numpy as np
 
 from hansa.aggregators import Factory
-from hansa.learning.algorithms.arguments import AnyModel
 from hansa.learning.arithmetic import add_scaled, choose, difference, subtract
 from hansa.learning.client_training import local_training
 from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import apply_optimizer
+from hansa.learning.model_fn import AnyModel
 from hansa.learning.passes import training_pass
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models._typing import AnyOptimizer

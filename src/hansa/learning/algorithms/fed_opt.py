@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from hansa.aggregators import Factory
-from hansa.learning.algorithms.arguments import AnyModel
 from hansa.learning.arithmetic import add, add_scaled, scale, zeros_like
 from hansa.learning.client_training import local_training
 from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import apply_optimizer
+from hansa.learning.model_fn import AnyModel
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models._typing import AnyOptimizer
 from hansa.models.named_optimizers import LearningRate

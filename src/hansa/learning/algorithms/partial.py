@@ -13,14 +13,14 @@ import jax
 import numpy as np
 
 from hansa.aggregators import Factory
-from hansa.learning.algorithms.arguments import AnyModel, OfAveraging
+from hansa.learning.algorithms.arguments import OfAveraging
 from hansa.learning.arithmetic import choose, difference
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
 from hansa.learning.fixed import Names, only, together
 from hansa.learning.holding import Holding
-from hansa.learning.model_fn import model_of
-from hansa.learning.naming import Which, names_of, others
+from hansa.learning.model_fn import AnyModel, model_of
+from hansa.learning.naming import Which, divided
 from hansa.learning.passes import training_pass
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models._typing import AnyOptimizer
@@ -72,15 +72,13 @@ def build_partial_personalization(
         (10,)
     """
     model = model_of(model_fn)
-    initial = model.initial_weights
-    own = names_of(personal, initial, "personal")
-    shared = others(own, initial)
-    _check(model.name, own, shared, personal_passes)
+    own, shared = divided(personal, model, "personal")
+    _check(model.name, own, personal_passes)
 
     def joined(at: Any) -> ModelWeights:
         """The weights that a client begins with, and is evaluated with."""
         kept = choose(at.own.seen, at.own.weights, only(at.sent.model, own))
-        return together(initial, kept, own, at.sent.model)
+        return together(model.initial_weights, kept, own, at.sent.model)
 
     def finish(at: Any, weights: Any, steps: Any, num_examples: Any) -> Any:
         after = whole(weights)
@@ -93,7 +91,11 @@ def build_partial_personalization(
     if personal_passes:
         first, then = Holding(model, shared), Holding(model, own)
         whole, trained = then.whole, lambda _: then.trained_model()
-        begin = lambda at: then.to_held(first.whole(at.seen.weights))  # noqa: E731
+
+        def begin(at: Any) -> ModelWeights:
+            found = first.whole(at.seen.weights)
+            return then.to_held(together(model.initial_weights, found, own, at.sent.model))
+
         first_pass = training_pass(
             client_optimizer=client_optimizer,
             client_learning_rate=client_learning_rate,
@@ -221,11 +223,9 @@ def build_fed_rep(
     return build_partial_personalization(model_fn, personal=personal, personal_passes=head_passes, **averaging)
 
 
-def _check(model: str, own: Names, shared: Names, passes: int) -> None:
+def _check(model: str, own: Names, passes: int) -> None:
     if isinstance(passes, bool) or not isinstance(passes, int) or passes < 0:
         raise ValueError(f"personal_passes must be an integer of at least 0, found {passes!r}")
-    if not shared["trainable"]:
-        raise ValueError(f"all trainable weights of the model {model!r} are personal, so nothing is learned together")
     if passes and not own["trainable"]:
         raise ValueError(f"none of the personal weights of the model {model!r} is trainable, so none can be trained")
 
