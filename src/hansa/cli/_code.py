@@ -16,6 +16,7 @@ from typing import Any
 from hansa._files import open_regular
 from hansa.cli._places import short
 from hansa.cli.config import ConfigError, RunConfig
+from hansa.cli.config.checking import Function
 
 _LINES_SHOWN = 20
 _MOST_BYTES = 1 << 24
@@ -53,6 +54,7 @@ class Code:
 def files_of(config: RunConfig) -> list[Path]:
     """The Python files that a configuration names."""
     functions = [config.model.function, config.data.function]
+    functions += [] if config.algorithm is None else [p for p in config.algorithm.parts() if isinstance(p, Function)]
     return list(dict.fromkeys(function.file for function in functions if function is not None))
 
 

@@ -127,15 +127,22 @@ def demo(data: str, rounds: int | None, run_dir: Path | None, seed: int, json: b
     show_default=True,
     help="What the model is written in.",
 )
+@click.option(
+    "--algorithm",
+    metavar="NAME",
+    help="How it trains, such as scaffold or fed_prox.",
+    show_default="federated averaging",
+    shell_complete=_completion.algorithms,
+)
 @_json
-def new(folder: Path, framework: str, json: bool) -> None:
+def new(folder: Path, framework: str, algorithm: str | None, json: bool) -> None:
     """Write a small project to begin with: a model, and a file that says how clients train it.
 
     It runs as it is, offline, on the digits that come with Hansa. Nothing is overwritten.
     """
     from hansa.cli import _new
 
-    files = _new.new(folder, framework)
+    files = _new.new(folder, framework, algorithm)
     if json:
         print_json({"folder": folder, "files": files})
     else:
@@ -158,7 +165,7 @@ def new(folder: Path, framework: str, json: bool) -> None:
 def train(
     config: Path, overrides: tuple[str, ...], rounds: int | None, fresh: bool, allow_changes: bool, json: bool
 ) -> None:
-    """Train a model on clients by federated averaging, as a TOML file says.
+    """Train a model on clients, as a TOML file says: by federated averaging, or the algorithm that it names.
 
     CONFIG is a run's TOML file, or a folder with a run.toml. If the run exists, it goes on from its last checkpoint.
     If the file or the model has changed since, nothing is done, and the message says what has changed and what to
@@ -263,7 +270,7 @@ def data(what: str, plot: Path | None, overrides: tuple[str, ...], json: bool) -
 @_set
 @_json
 def explain(config: Path, svg: Path | None, overrides: tuple[str, ...], json: bool) -> None:
-    """Show a round of a run: its type, its stages, the bytes that go up and down, and the operations."""
+    """Show a round of a run: its algorithm, its type, its stages, the bytes that go up and down, and the operations."""
     from hansa.cli import _explain
 
     _explain.explain(config, overrides, svg, json)

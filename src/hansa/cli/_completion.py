@@ -38,6 +38,13 @@ def configs_and_data_sets(context: click.Context, parameter: click.Parameter, ty
     return _items([*names, *_configs(typed)]) or [CompletionItem(typed, type="file")]
 
 
+def algorithms(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem[str]]:
+    """The names of algorithms."""
+    from hansa.cli.config.choices import Algorithm
+
+    return _items(name for name in Algorithm.functions() if name.startswith(typed))
+
+
 def keys(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem[str]]:
     """The keys of a run's file, with what they mean."""
     from hansa.cli.config.schema import RunConfig

@@ -86,8 +86,9 @@ def evaluate(folder: Path, on: Whose, metric: str | None, worst: int, allow_chan
 
 
 def _each(experiment: Experiment, state: Any, population: Any) -> ClientMetrics:
-    per_client = learning.build_per_client_evaluation(experiment.source.model_fn)
-    return ClientMetrics.of(per_client(state.model, everyone(population)), population.client_ids)
+    """Each client by itself, with weights of its own where the algorithm has such."""
+    per_client = learning.build_per_client_evaluation(experiment.process)
+    return ClientMetrics.of(per_client(state, everyone(population)), population.client_ids)
 
 
 def _known(each: ClientMetrics) -> list[str]:

@@ -18,13 +18,15 @@ from hansa.cli import _code, _populations, _user_code
 from hansa.cli._models import ModelError, ModelSource
 from hansa.cli._populations import Populations
 from hansa.cli.config import RunConfig, stored
+from hansa.cli.config.algorithms import algorithm_of, arguments
+from hansa.cli.config.checking import Function
 from hansa.cli.config.schema import TrainingTable
+from hansa.learning import LearningProcess
 from hansa.program.evaluating import FederatedEvaluation
 from hansa.program.metrics import names_of, no_such_metric
 from hansa.program.plan import evaluated_names
 from hansa.simulation import ClientData
 from hansa.simulation._values import cohort_size_of
-from hansa.templates import IterativeProcess
 from hansa.types import StructType
 
 
@@ -51,23 +53,26 @@ class Experiment:
         return ModelSource(model, self.config.training.seed, populations.training.example_type, classes)
 
     @cached_property
-    def process(self) -> IterativeProcess:
+    def process(self) -> LearningProcess:
         """The process, `next` of which is a round.
 
         Raises:
             ModelError, UserCodeError: if there is no such model, or it does not go with the data.
         """
         training = self.config.training
-        process: IterativeProcess = _checked(
-            lambda: learning.build_federated_averaging_process(
-                self.source.model_fn,
-                **_optimizer(training, "server"),
-                **_optimizer(training, "client"),
-                client_weighting=training.weighting,
-                non_trainable=training.non_trainable,
-                seed=training.seed,
-            )
-        )
+        algorithm = algorithm_of(self.config)
+        said = {
+            **_optimizer(training, "server"),
+            **_optimizer(training, "client"),
+            "client_weighting": training.weighting,
+            "non_trainable": training.non_trainable,
+            "seed": training.seed,
+        }
+        given = arguments(self.config, said, len(self.populations.training))
+        given = {
+            name: _user_code.load(value) if isinstance(value, Function) else value for name, value in given.items()
+        }
+        process: LearningProcess = _checked(lambda: algorithm.function(self.source.model_fn, **given))
         return process
 
     @cached_property
@@ -230,7 +235,7 @@ def _watching(key: str, callback: Callable[..., Any], monitor: str, options: Map
 
 
 def _optimizer(training: TrainingTable, who: str) -> dict[str, Any]:
-    """What is said of the clients' or the server's optimizer, as arguments of federated averaging."""
+    """What is said of the clients' or the server's optimizer, as arguments of a builder."""
     key, table = f"{who}_optimizer", getattr(training, f"{who}_optimizer")
     rate = getattr(training, f"{who}_learning_rate")
     if table is None:

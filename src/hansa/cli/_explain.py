@@ -10,7 +10,8 @@ import hansa
 from hansa._files import replacing
 from hansa.cli._experiment import Experiment
 from hansa.cli._output import print_json, say
-from hansa.cli.config import read_config
+from hansa.cli.config import plain, read_config
+from hansa.cli.config.algorithms import algorithm_of, told
 
 _WIDTH = 100
 
@@ -24,7 +25,8 @@ def explain(path: Path, overrides: Sequence[str], svg: Path | None, as_json: boo
         svg: where the picture goes.
         as_json: whether to print JSON.
     """
-    process = Experiment(read_config(path, overrides)).process
+    config = read_config(path, overrides)
+    process, algorithm = Experiment(config).process, algorithm_of(config)
     explanation = hansa.explain(process)
     if svg is not None:
         with replacing(svg) as part:
@@ -38,8 +40,10 @@ def explain(path: Path, overrides: Sequence[str], svg: Path | None, as_json: boo
         for name in ("client_flops", "server_flops", "adding_flops"):
             facts[name] = str(getattr(explanation, name))
         stages = [type(stage).__name__ for stage in explanation.stages]
-        print_json({"type": kind, "stages": stages, **facts, "text": str(explanation), "svg": svg})
+        rule = None if config.aggregator is None else plain(config.aggregator)
+        chosen = {"algorithm": plain(algorithm), "aggregator": rule}
+        print_json({"type": kind, **chosen, "stages": stages, **facts, "text": str(explanation), "svg": svg})
         return
-    say(explanation)
+    say(*told(config), "", explanation)
     if svg is not None:
         say("", f"picture {svg}")

@@ -52,9 +52,10 @@ round; the exit code is then 130.
 
 AFTER_NEW = laid_out("""
 *Examples*
-  hansa new first              writes model.py, run.toml, data.py, README.md
-  hansa train first/run.toml   runs it at once, offline
-  hansa new second --framework torch   the same, with a PyTorch module
+  hansa new first                        writes model.py, run.toml, data.py, README.md
+  hansa train first/run.toml             runs it at once, offline
+  hansa new second --framework torch     the same, with a PyTorch module
+  hansa new third --algorithm scaffold   the same, trained by SCAFFOLD
 """)
 
 AFTER_TRAIN = laid_out("""

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
 from hansa.cli.config import ConfigError
+from hansa.cli.config.checking import shown
+from hansa.cli.config.choices import OF_TRAINING, Algorithm, parameters
 
 _FILES = ("README.md", "data.py", "model.py", "run.toml")
+_LAST_LAYER = {"keras": "dense_1", "torch": "2"}
 _MODELS = {"keras": "model.py", "torch": "model_torch.py"}
 
+_BEGINNINGS: dict[str, float | str] = {
+    "client_learning_rate": 0.1,
+    "server_learning_rate": 0.01,
+    "proximal_strength": 0.01,
+    "alpha": 0.01,
+    "lambda_": 0.1,
+}
+"""Values to begin with, for this model and data, of what an algorithm must be told."""
 
-def new(folder: Path, framework: str = "keras") -> list[Path]:
+
+def new(folder: Path, framework: str = "keras", algorithm: str | None = None) -> list[Path]:
     """Write the project.
 
     Args:
         folder: where.
         framework: what the model is written in, "keras" or "torch".
+        algorithm: how it trains, a name as in its `[algorithm]`; by default federated averaging, without the table.
 
     Returns:
         Its files.
 
     Raises:
-        ConfigError: if one of them is there already. Nothing is then written.
+        ConfigError: if one of them is there already, or there is no such algorithm. Nothing is then written.
     """
+    if algorithm is not None and algorithm not in Algorithm.functions():
+        raise ConfigError("hansa new", [Algorithm.unknown(algorithm, "--algorithm")])
     targets = [folder / name for name in _FILES]
     there = [target for target in targets if target.exists()]
     if there:
@@ -36,5 +52,32 @@ def new(folder: Path, framework: str = "keras") -> list[Path]:
         # Under another ending, so that no tool takes them for modules of Hansa.
         source = _MODELS[framework] if target.name == "model.py" else target.name
         text = project.joinpath(source + ".txt").read_text("utf-8")
+        if algorithm is not None and target.name == "run.toml":
+            text = _with_algorithm(text, algorithm, {**_BEGINNINGS, "personal": _LAST_LAYER[framework]})
         target.write_text(text.replace("PROJECT", folder.resolve().name), "utf-8")
     return targets
+
+
+def _with_algorithm(text: str, name: str, beginnings: Mapping[str, float | str]) -> str:
+    """A run's file that has the algorithm, with what it must be told, and as comments what else it may be told.
+
+    Args:
+        text: the file.
+        name: the algorithm's.
+        beginnings: values of keys to begin with.
+    """
+    function = Algorithm.function_of(name)
+    rates = [key for key, each in parameters(function).items() if each.required and key in OF_TRAINING]
+    training = "".join(f"{key} = {shown(beginnings[key])}\n" for key in rates)
+    lines = ["[algorithm]", f"name = {shown(name)}  # hansa.learning.{function.__name__}"]
+    for key, each in Algorithm.keys_of(name).items():
+        if each.required and key in beginnings:
+            lines.append(f"{key} = {shown(beginnings[key])}")
+        elif each.required and key in Algorithm.found():
+            lines.append(f"# {key}: by default the number of clients")
+        elif each.required:
+            lines.append(f"# {key} = ...  must be set: {each.expected}")
+        elif each.default is not None:
+            lines.append(f"# {key} = {shown(each.default)}")
+    before, output, after = text.partition("[output]")
+    return before.rstrip("\n") + "\n" + training + "\n" + "\n".join(lines) + "\n\n" + output + after

@@ -62,6 +62,19 @@ class Function:
         return f"{self.file}:{self.name}"
 
 
+class Chosen:
+    """A type of keys that says itself what a file may have there: a name, or a table."""
+
+    @classmethod
+    def read(cls, value: Any, folder: Path, where: str, problems: list[str]) -> Any:
+        """What a file's value means; what is wrong with it is added to `problems`."""
+        raise NotImplementedError
+
+    def plain(self) -> dict[str, Any]:
+        """What a file would have there."""
+        raise NotImplementedError
+
+
 def key(
     help: str,
     default: Any = dataclasses.MISSING,
@@ -112,7 +125,7 @@ def checked(table: type[Any], values: Mapping[str, Any], folder: Path, path: str
     for name, field in known.items():
         where = joined(path, name)
         if name in values:
-            found[name] = _value(kinds[name], values[name], field.metadata, folder, where, problems)
+            found[name] = checked_value(kinds[name], values[name], folder, where, problems, field.metadata)
         elif field.metadata["was"] in values:
             continue
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
@@ -141,6 +154,8 @@ def expected(kind: Any, metadata: Mapping[str, Any] = types.MappingProxyType({})
         return f"{', '.join(others)} or {last}" if others else last
     if origin is list:
         return f"a list of: {expected(arguments[0])}"
+    if _is_chosen(kind):
+        return "its name, or a table"
     if kind is Function:
         return 'a Python file and a function in it, such as "code.py:name"'
     if origin is dict or dataclasses.is_dataclass(kind):
@@ -160,13 +175,33 @@ def table_of(kind: Any) -> type[Any] | None:
     """The dataclass that a type is, if it is one."""
     plain = _not_none(kind)
     is_table = isinstance(plain, type) and dataclasses.is_dataclass(plain) and plain is not Function
+    is_table = is_table and not _is_chosen(plain)
     return plain if is_table else None
 
 
-def _value(kind: Any, value: Any, metadata: Mapping[str, Any], folder: Path, where: str, problems: list[str]) -> Any:
+def checked_value(
+    kind: Any,
+    value: Any,
+    folder: Path,
+    where: str,
+    problems: list[str],
+    metadata: Mapping[str, Any] = types.MappingProxyType({}),
+) -> Any:
+    """The value of a key, as its type has it; None if it is none, which is then added to the problems.
+
+    Args:
+        kind: the type.
+        value: what the file has.
+        folder: what relative paths are relative to.
+        where: the path to the key.
+        problems: what is wrong is added to it.
+        metadata: the bounds of a number, as `key` keeps them.
+    """
     plain = _not_none(kind)
     if value is None and optional(kind):  # from a file of JSON
         return None
+    if _is_chosen(plain):
+        return plain.read(value, folder, where, problems)
     table = table_of(kind)
     if table is not None and isinstance(value, str) and hasattr(table, "SHORT"):
         value = {table.SHORT: value}
@@ -175,7 +210,7 @@ def _value(kind: Any, value: Any, metadata: Mapping[str, Any], folder: Path, whe
     origin, arguments = typing.get_origin(plain), typing.get_args(plain)
     if origin is list and isinstance(value, list):
         return [
-            _value(arguments[0], each, {}, folder, f"{where}[{index}]", problems) for index, each in enumerate(value)
+            checked_value(arguments[0], each, folder, f"{where}[{index}]", problems) for index, each in enumerate(value)
         ]
     if origin is typing.Literal:
         if value in arguments:
@@ -185,7 +220,7 @@ def _value(kind: Any, value: Any, metadata: Mapping[str, Any], folder: Path, whe
         return None
     if origin is dict and isinstance(value, dict):
         return {
-            name: _value(arguments[1], each, {}, folder, f"{where}.{name}", problems) for name, each in value.items()
+            name: checked_value(arguments[1], each, folder, f"{where}.{name}", problems) for name, each in value.items()
         }
     if plain is Any and value == value:  # which nan is not; a resumed run could not tell that it is the same
         return value
@@ -222,8 +257,15 @@ def shown(value: Any) -> str:
     """A value as TOML has it, shortened."""
     if isinstance(value, bool):
         return str(value).lower()
-    text = f'"{value}"' if isinstance(value, str) else str(value)
+    if isinstance(value, Mapping):
+        text = f"{{ {', '.join(f'{name} = {shown(each)}' for name, each in value.items())} }}" if value else "{}"
+    else:
+        text = f'"{value}"' if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _is_chosen(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Chosen)
 
 
 def _not_none(kind: Any) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hansa.cli.config.checking import ConfigError, Function, checked, former_names, joined, shown, table_of
+from hansa.cli.config.checking import Chosen, ConfigError, Function, checked, former_names, joined, shown, table_of
 from hansa.cli.config.parsing import faults, parsed, read_text
 from hansa.cli.config.rules import rules
 from hansa.cli.config.schema import RunConfig
@@ -112,21 +112,24 @@ def _renamed(table: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 def stored(config: RunConfig) -> dict[str, Any]:
     """The configuration as values that JSON has, with absolute paths, without keys that have no value."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Path | Function):
-            return str(value)
-        if dataclasses.is_dataclass(value):
-            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-            return {name: plain(each) for name, each in fields.items() if each is not None}
-        if isinstance(value, dict):
-            return {name: plain(each) for name, each in value.items()}
-        if isinstance(value, list):
-            return [plain(each) for each in value]
-        return value
-
     result: dict[str, Any] = plain(config)
     return result
+
+
+def plain(value: Any) -> Any:
+    """A value of a configuration as JSON has it."""
+    if isinstance(value, Path | Function):
+        return str(value)
+    if isinstance(value, Chosen):
+        return plain(value.plain())
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {name: plain(each) for name, each in fields.items() if each is not None}
+    if isinstance(value, dict):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    return value
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:

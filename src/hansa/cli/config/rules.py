@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hansa.cli.config.algorithms import algorithm_rules, takes
 from hansa.cli.config.checking import Function
 from hansa.cli.config.schema import (
     DataTable,
@@ -38,7 +39,16 @@ WITH_CLIENTS = ("cifar100", "emnist", "shakespeare", "tiny_shakespeare")
 
 def rules(config: RunConfig) -> list[str]:
     """What is wrong with a configuration whose keys are each of the right type, a sentence for each thing."""
-    return [*_model(config.model), *_data(config.data), *_training(config), *_runtime(config.runtime)]
+    of_tables = [*_model(config.model), *_data(config.data), *_training(config), *_runtime(config.runtime)]
+    return [*of_tables, *algorithm_rules(config), *_own_files(config)]
+
+
+def _own_files(config: RunConfig) -> list[str]:
+    """Of the Python files that the algorithm's arguments are in."""
+    if config.algorithm is None:
+        return []
+    functions = {key: value for key, value in config.algorithm.arguments.items() if isinstance(value, Function)}
+    return [problem for key, value in functions.items() for problem in _function(f"algorithm.{key}", value)]
 
 
 def _runtime(runtime: RuntimeTable) -> list[str]:
@@ -162,7 +172,9 @@ def _training(config: RunConfig) -> list[str]:
         for name, table in optimizers.items()
         if table is not None and "learning_rate" in table.options
     ]
-    problems += [problem for who in ("client", "server") for problem in _rate(training, who)]
+    problems += [
+        problem for who in ("client", "server") if takes(config, f"{who}_optimizer") for problem in _rate(training, who)
+    ]
     if training.sampler != "uniform" and training.cohort_size is None:
         sampler = f'training.sampler = "{training.sampler}"'
         problems.append(f"training.cohort_size is missing, and {sampler} draws clients")

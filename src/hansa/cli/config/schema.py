@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from hansa.cli.config.checking import Function, key
+from hansa.cli.config.choices import Algorithm, Rule
 from hansa.models.named_optimizers import OptimizerName
 
 DataName = Literal[
@@ -204,5 +205,15 @@ class RunConfig:
     model: ModelTable = key("what is trained")
     data: DataTable = key("whose data")
     training: TrainingTable = key("how")
+    algorithm: Algorithm | None = key(
+        "how clients and server train: a `build_…` of `hansa.learning`, its own arguments as keys; by default "
+        "`federated_averaging`",
+        None,
+    )
+    aggregator: Rule | None = key(
+        "how the clients' updates become one: a rule of `hansa.aggregators`, its arguments as keys; by default their "
+        "weighted mean",
+        None,
+    )
     output: OutputTable = key("where results go", OutputTable())
     runtime: RuntimeTable = key("where clients are worked for", RuntimeTable())
