@@ -20,6 +20,8 @@ from hansa.network.link import UnreachableError, waiting
 from hansa.network.membership import Invitation, Membership, join, membership
 from hansa.network.worker import Worker
 
+_WITH_PARENT = "--with-parent"
+
 
 def joined(folder: Path, invitation: str, stopped: threading.Event) -> Membership | None:
     """The membership of a device, which asks until the coordinator is there; None if it is stopped before."""
@@ -63,11 +65,18 @@ def host(settings: Sequence[Mapping[str, Any]], stopped: threading.Event) -> Non
         raise errors[0]
 
 
+def _end_with_input(stopped: threading.Event) -> None:
+    sys.stdin.read()
+    stopped.set()
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the devices of a file of settings until the process is told to end."""
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    if _WITH_PARENT in arguments:  # whose end is that of our standard input
+        threading.Thread(target=_end_with_input, args=(stopped,), daemon=True).start()
     host(json.loads(Path(arguments[0]).read_text()), stopped)
     return 0
 

@@ -79,9 +79,9 @@ class LocalNetwork:
         path = self.folder / f"process-{len(self.processes)}.json"
         path.write_text(json.dumps(settings))
         log = path.with_suffix(".log").open("ab")
-        command = [sys.executable, "-m", "hansa.network.hosting", str(path)]
+        command = [sys.executable, "-m", "hansa.network.hosting", str(path), "--with-parent"]
         with log:
-            self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+            self.processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log))
 
     def _wait(self, devices: int, seconds: float = _PATIENCE) -> None:
         """Waits until so many devices are there.
