@@ -6,6 +6,7 @@ from hansa import _lazy
 
 if _TYPE_CHECKING:
     from hansa.learning import arithmetic as arithmetic
+    from hansa.learning.algorithms.agnostic import build_agnostic as build_agnostic
     from hansa.learning.algorithms.ditto import build_ditto as build_ditto
     from hansa.learning.algorithms.fed_dyn import build_fed_dyn as build_fed_dyn
     from hansa.learning.algorithms.fed_exp import build_fed_exp as build_fed_exp
@@ -72,6 +73,7 @@ _HOMES = {
     "hansa.learning.algorithms.per_fed_avg": ("build_per_fed_avg",),
     "hansa.learning.algorithms.reconstruction": ("build_reconstruction",),
     "hansa.learning.personalization": ("build_personalization_eval",),
+    "hansa.learning.algorithms.agnostic": ("build_agnostic",),
     "hansa.learning.algorithms.ditto": ("build_ditto",),
     "hansa.learning.algorithms.partial": (
         "build_fed_bn",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from hansa import _lazy
 
 if _TYPE_CHECKING:
+    from hansa.learning.algorithms.agnostic import build_agnostic as build_agnostic
     from hansa.learning.algorithms.ditto import build_ditto as build_ditto
     from hansa.learning.algorithms.fed_dyn import build_fed_dyn as build_fed_dyn
     from hansa.learning.algorithms.fed_exp import build_fed_exp as build_fed_exp
@@ -33,6 +34,7 @@ if _TYPE_CHECKING:
 _HOMES = {
     "hansa.learning.algorithms.per_fed_avg": ("build_per_fed_avg",),
     "hansa.learning.algorithms.reconstruction": ("build_reconstruction",),
+    "hansa.learning.algorithms.agnostic": ("build_agnostic",),
     "hansa.learning.algorithms.ditto": ("build_ditto",),
     "hansa.learning.algorithms.partial": (
         "build_fed_bn",
