@@ -7,6 +7,7 @@ from hansa import _lazy
 if _TYPE_CHECKING:
     from hansa.learning import arithmetic as arithmetic
     from hansa.learning.algorithms.agnostic import build_agnostic as build_agnostic
+    from hansa.learning.algorithms.apfl import build_apfl as build_apfl
     from hansa.learning.algorithms.ditto import build_ditto as build_ditto
     from hansa.learning.algorithms.fed_dyn import build_fed_dyn as build_fed_dyn
     from hansa.learning.algorithms.fed_exp import build_fed_exp as build_fed_exp
@@ -22,6 +23,7 @@ if _TYPE_CHECKING:
     from hansa.learning.algorithms.ifca import build_ifca as build_ifca
     from hansa.learning.algorithms.mime import build_mime as build_mime
     from hansa.learning.algorithms.mime import build_mime_lite as build_mime_lite
+    from hansa.learning.algorithms.p_fed_me import build_p_fed_me as build_p_fed_me
     from hansa.learning.algorithms.partial import build_fed_bn as build_fed_bn
     from hansa.learning.algorithms.partial import build_fed_per as build_fed_per
     from hansa.learning.algorithms.partial import build_fed_rep as build_fed_rep
@@ -70,6 +72,8 @@ if _TYPE_CHECKING:
     from hansa.models.weights import ModelWeights as ModelWeights
 
 _HOMES = {
+    "hansa.learning.algorithms.p_fed_me": ("build_p_fed_me",),
+    "hansa.learning.algorithms.apfl": ("build_apfl",),
     "hansa.learning.algorithms.per_fed_avg": ("build_per_fed_avg",),
     "hansa.learning.algorithms.reconstruction": ("build_reconstruction",),
     "hansa.learning.personalization": ("build_personalization_eval",),

@@ -19,7 +19,7 @@ def after(w: plain.Weights, batch: Any, rate: float, direction: plain.Weights) -
 
 
 def meta_gradient(w: plain.Weights, batch: Any, variant: str) -> plain.Weights:
-    """What a step follows (Algorithm 1, line 9, and equation 13)."""
+    """What a step follows (Algorithm 1)."""
     g = after(w, batch, ALPHA, plain.gradient(w, batch))
     if variant == "FO":
         return g

@@ -71,10 +71,10 @@ def build_ditto(
         return choose(at.own.seen, at.own.model, at.sent.model)
 
     def direction(gradient: Any, v: Any, at: Any) -> Any:
-        return add_scaled(gradient, at.hparams.lambda_, subtract(v, at.sent.model.trainable))  # line 7
+        return add_scaled(gradient, at.hparams.lambda_, subtract(v, at.sent.model.trainable))
 
     def finish(at: Any, w_k: Any, steps: Any, num_examples: Any) -> Any:
-        return difference(w_k, at.sent.model), None, {"model": at.seen.weights, "seen": np.bool_(True)}  # line 8
+        return difference(w_k, at.sent.model), None, {"model": at.seen.weights, "seen": np.bool_(True)}
 
     personal_training = training_pass(
         client_optimizer=client_optimizer,

@@ -47,7 +47,7 @@ def build_per_fed_avg(
     Args:
         alpha: the rate of the step that personalises, above 0; a hyper-parameter of the state.
         variant: "FO" leaves out the second derivatives. "HF" has their product with the gradient from a difference of
-            two gradients (equation 13), which takes four gradients in a step instead of two.
+            two gradients, which takes four gradients in a step instead of two.
         delta: how far apart these are, above 0, in units of the gradient; a hyper-parameter of the state of "HF".
         model_fn, client_optimizer, client_learning_rate, server_optimizer, server_learning_rate, client_schedule,
             client_weighting, non_trainable, aggregator, seed: as of `build_federated_averaging_process`. The rate of
@@ -74,7 +74,7 @@ def build_per_fed_avg(
             return take(w._replace(trainable=trainable), batch)[1]
 
         forward, first = take(w, batch)
-        g = of(add_scaled(w.trainable, -at.hparams.alpha, first))  # lines 7 and 8: the gradient at the personal model
+        g = of(add_scaled(w.trainable, -at.hparams.alpha, first))  # at the personal model
         if variant == "FO":
             return forward, g
         apart = at.hparams.delta

@@ -92,9 +92,9 @@ def build_reconstruction(
         return training.to_held(together(model.initial_weights, found, own, at.sent.model))
 
     def finish(at: Any, weights: Any, steps: Any, num_examples: Any) -> Any:
-        return only(difference(training.whole(weights), at.sent.model), shared), None, None  # line 8
+        return only(difference(training.whole(weights), at.sent.model), shared), None, None
 
-    reconstruct = training_pass(  # line 6: l_i
+    reconstruct = training_pass(  # l_i = Reconstruct(support set, g)
         client_optimizer=client_optimizer if default else reconstruction_optimizer,
         client_learning_rate=client_learning_rate if default else reconstruction_learning_rate,
         passes=reconstruction_passes,
@@ -102,7 +102,7 @@ def build_reconstruction(
         begin=lambda at: reconstructing.to_held(at.sent.model),
         model=lambda _: reconstructing.trained_model(),
     )
-    work = local_training(  # line 7: g_i
+    work = local_training(  # ClientUpdate(query set, l_i, g)
         client_optimizer=client_optimizer,
         client_learning_rate=client_learning_rate,
         client_schedule=client_schedule,
