@@ -20,10 +20,11 @@ from hansa.learning.client_work import Given, batches_of, hparams_of, whole
 from hansa.learning.local_steps import Hooks, LocalSteps
 from hansa.learning.training_steps import ClientOptimizer
 from hansa.models._typing import AnyOptimizer
-from hansa.models.batch_types import leading_size
+from hansa.models.batch_types import class_indices, leading_size
 from hansa.models.model import FunctionalModel
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.optimizer import Optimizer
+from hansa.models.outputs import BatchOutput
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct
 
@@ -98,6 +99,20 @@ def mean_loss(weights: At = _sent) -> FirstPass:
         return (jnp.stack(losses) if isinstance(found, list) else losses[0]), outputs[0]
 
     return _mean("loss", first, of_batch)
+
+
+def class_shares(num_classes: int) -> FirstPass:
+    """A first pass for the share of each class among the client's labels: `at.seen.share`, `float32[num_classes]`.
+
+    Args:
+        num_classes: how many classes there are.
+    """
+
+    def of_batch(model: FunctionalModel, at: Struct, batch: Any, key: Any) -> tuple[Any, Any]:
+        labels = class_indices(batch, num_classes, "class_shares")
+        return jax.nn.one_hot(labels, num_classes, dtype=jnp.float32).mean(0), BatchOutput(None)
+
+    return _mean("share", lambda model, at: jnp.zeros(num_classes, jnp.float32), of_batch)
 
 
 def _mean(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from hansa.types import Struct
 
@@ -28,6 +29,25 @@ def labels(batch: Any, name: str) -> Any:
         f"{name} takes labels, the field y of a batch or the second of a pair, and there are none in the batches of "
         f"the model: {_described(batch)}; use hansa.learning.MetricSums, whose function gets the whole batch"
     )
+
+
+def class_indices(batch: Any, num_classes: int, name: str) -> Any:
+    """The labels of a batch as class indices `[examples]`: integers `[examples]` or `[examples, 1]`, or one-hot.
+
+    Raises:
+        TypeError: if there are no labels, or they are of another shape or dtype.
+    """
+    found = jnp.asarray(labels(batch, name))
+    if found.ndim == 2 and found.shape[1] == num_classes:
+        return found.argmax(1)
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.ndim != 1 or not jnp.issubdtype(found.dtype, jnp.integer):
+        raise TypeError(
+            f"{name} takes labels that are class indices, integers [examples], or one-hot, [examples, {num_classes}]; "
+            f"found {found.dtype}{list(found.shape)}"
+        )
+    return found
 
 
 def sample_weight(batch: Any) -> Any:

@@ -10,12 +10,14 @@ if _TYPE_CHECKING:
     from hansa.learning.algorithms.ditto import build_ditto as build_ditto
     from hansa.learning.algorithms.fed_dyn import build_fed_dyn as build_fed_dyn
     from hansa.learning.algorithms.fed_exp import build_fed_exp as build_fed_exp
+    from hansa.learning.algorithms.fed_lc import build_fed_lc as build_fed_lc
     from hansa.learning.algorithms.fed_nova import build_fed_nova as build_fed_nova
     from hansa.learning.algorithms.fed_opt import build_fed_adagrad as build_fed_adagrad
     from hansa.learning.algorithms.fed_opt import build_fed_adam as build_fed_adam
     from hansa.learning.algorithms.fed_opt import build_fed_avgm as build_fed_avgm
     from hansa.learning.algorithms.fed_opt import build_fed_yogi as build_fed_yogi
     from hansa.learning.algorithms.fed_prox import build_fed_prox as build_fed_prox
+    from hansa.learning.algorithms.fed_sam import build_fed_sam as build_fed_sam
     from hansa.learning.algorithms.fed_sgd import build_fed_sgd as build_fed_sgd
     from hansa.learning.algorithms.fl_trust import build_fl_trust as build_fl_trust
     from hansa.learning.algorithms.hyp_cluster import build_hyp_cluster as build_hyp_cluster
@@ -58,6 +60,8 @@ _HOMES = {
     "hansa.learning.algorithms.q_fed_avg": ("build_q_fed_avg",),
     "hansa.learning.algorithms.ifca": ("build_ifca",),
     "hansa.learning.algorithms.hyp_cluster": ("build_hyp_cluster",),
+    "hansa.learning.algorithms.fed_sam": ("build_fed_sam",),
+    "hansa.learning.algorithms.fed_lc": ("build_fed_lc",),
     "hansa.learning.algorithms.scaffold": ("build_scaffold",),
 }
 
