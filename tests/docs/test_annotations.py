@@ -57,6 +57,7 @@ ALLOWED = {
     "hansa.program.Checkpoint": STATE,
     "hansa.program.EarlyStopping.after_round": STATE,
     "hansa.program.EarlyStopping.restore": SAVED,
+    "hansa.network.LocalNetwork.invoke": VALUE,
     "hansa.program.EarlyStopping.save": SAVED,
     "hansa.program.TrainingResult": STATE,
     "hansa.program.TrainingResult.model": MODEL,

@@ -124,7 +124,9 @@ def _shuffled(weights: ModelWeights, seed: int, group: int) -> ModelWeights:
     return ModelWeights.create(trainable, weights.non_trainable)
 
 
-def spread_models(process: LearningProcess, clients: Any, groups: int, *, seed: int = 0) -> list[ModelWeights]:
+def spread_models(
+    process: LearningProcess, clients: Sequence[Any], groups: int, *, seed: int = 0
+) -> list[ModelWeights]:
     """Models far from each other, for groups to begin with, as k-means++ chooses points.
 
     Each client trains a model on its own. The first choice is that of a client by the seed, and each next one that of

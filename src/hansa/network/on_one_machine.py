@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hansa.language.computation import Computation
+from hansa.language.counted import Counted
+from hansa.language.occasions import Occasion
 from hansa.network.devices import Devices
 from hansa.network.network import Network, serve
 from hansa.simulation.client_data import ClientData
@@ -66,13 +68,16 @@ class LocalNetwork:
         """Runs a computation; see `hansa.language.context.Runtime`."""
         return self.network.invoke(computation, argument)
 
-    def counted(self, occasion: Any) -> Any:
+    def counted(self, occasion: Occasion) -> Counted | None:
         """Who was counted in the last call; see `hansa.language.context.Runtime`."""
         return self.network.counted(occasion)
 
-    def devices(self, clients: Any = None, **options: Any) -> Devices:
+    def devices(
+        self, clients: Sequence[ClientId] | npt.NDArray[Any] | int | None = None, **options: DataPlan | float
+    ) -> Devices:
         """Devices as a value for `{T}@CLIENTS`; see `hansa.network.Network.devices`. Their plan is that of the data."""
-        return self.network.devices(clients, **{"data": self.data, **options})
+        given: dict[str, Any] = {"data": self.data, **options}
+        return self.network.devices(clients, **given)
 
     def _start(self, settings: list[dict[str, Any]]) -> None:
         """One more process, with these devices."""
