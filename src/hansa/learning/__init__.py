@@ -25,6 +25,7 @@ if _TYPE_CHECKING:
     from hansa.learning.algorithms.ifca import build_ifca as build_ifca
     from hansa.learning.algorithms.mime import build_mime as build_mime
     from hansa.learning.algorithms.mime import build_mime_lite as build_mime_lite
+    from hansa.learning.algorithms.moon import build_moon as build_moon
     from hansa.learning.algorithms.p_fed_me import build_p_fed_me as build_p_fed_me
     from hansa.learning.algorithms.partial import build_fed_bn as build_fed_bn
     from hansa.learning.algorithms.partial import build_fed_per as build_fed_per
@@ -101,6 +102,7 @@ _HOMES = {
     "hansa.learning.algorithms.hyp_cluster": ("build_hyp_cluster",),
     "hansa.learning.algorithms.fed_sam": ("build_fed_sam",),
     "hansa.learning.algorithms.fed_lc": ("build_fed_lc",),
+    "hansa.learning.algorithms.moon": ("build_moon",),
     "hansa.learning.algorithms.scaffold": ("build_scaffold",),
     "hansa.learning.averaging": ("build_federated_averaging_process",),
     "hansa.learning.client_work": ("ClientWork", "LocalWork"),

@@ -12,6 +12,8 @@ class BatchOutput(NamedTuple):
         loss: the scalar that training minimises: the mean over the batch's examples.
         predictions: what the model says of each example, or None.
         num_examples: how many examples the batch holds, or None for its leading size.
+        features: what a layer before the last makes of each example, `[examples, size]`, or None; for algorithms that
+            compare it, such as MOON.
 
     Examples:
         >>> def forward(weights, batch, training, rng):
@@ -27,3 +29,4 @@ class BatchOutput(NamedTuple):
     loss: Any
     predictions: Any = None
     num_examples: Any = None
+    features: Any = None
