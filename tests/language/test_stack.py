@@ -207,11 +207,13 @@ def test_what_is_much_lies_once_and_has_the_same_bits(monkeypatch: pytest.Monkey
         return execute(self, compiled, key, function, args, *rest, **named)
 
     monkeypatch.setattr(Devices, "execute", watched)
-    for most in (1 << 11, 1 << 12):  # in chunks of 8 clients, or all at once
-        monkeypatch.setattr(inprocess, "_AT_ONCE", most)
+    # Of several devices the first alone, or in chunks of 8 clients, or all at once.
+    for limit, most in (("_ON_EACH", 1 << 12), ("_AT_ONCE", 1 << 11), ("_AT_ONCE", 1 << 12)):
+        monkeypatch.setattr(inprocess, limit, most)
         for devices in (1, 2):
             alone.clear()
             again = found(devices)
+            assert bool(alone) == (limit == "_AT_ONCE" or devices > 1)
             assert {place for what, place, _ in alone if what == "server"} <= ({True} if alone else set())
             assert not any(has_all for what, _, has_all in alone if what == "fold")
             for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(again), strict=True):

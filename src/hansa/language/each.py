@@ -47,8 +47,8 @@ def federated_stack(value: Operand, *, min_cohort: int | None = None) -> Value:
     clients there are no rows.
 
     The server sees each client's value, and holds all of them at a time: `hansa.explain` says how many bytes that is
-    for each client. What is more than 256 MiB on all devices together lies on one device only, which alone computes
-    what the server does. Aggregate instead wherever that will do.
+    for each client. What is much, from 8 MiB on all CPU devices together, lies on one device only, which alone
+    computes what the server does. Aggregate instead wherever that will do.
 
     Args:
         value: what each client has.
