@@ -20,6 +20,11 @@ _BEGINNINGS: dict[str, float | str] = {
     "proximal_strength": 0.01,
     "alpha": 0.01,
     "lambda_": 0.1,
+    "q": 1.0,
+    "groups": 2,
+    "base_optimizer": "sgd",
+    "base_learning_rate": 0.1,
+    "personal_learning_rate": 0.1,
 }
 """Values to begin with, for this model and data, of what an algorithm must be told."""
 
@@ -53,7 +58,9 @@ def new(folder: Path, framework: str = "keras", algorithm: str | None = None) ->
         source = _MODELS[framework] if target.name == "model.py" else target.name
         text = project.joinpath(source + ".txt").read_text("utf-8")
         if algorithm is not None and target.name == "run.toml":
-            text = _with_algorithm(text, algorithm, {**_BEGINNINGS, "personal": _LAST_LAYER[framework]})
+            text = _with_algorithm(
+                text, algorithm, {**_BEGINNINGS, **dict.fromkeys(("personal", "local"), _LAST_LAYER[framework])}
+            )
         target.write_text(text.replace("PROJECT", folder.resolve().name), "utf-8")
     return targets
 
@@ -70,8 +77,11 @@ def _with_algorithm(text: str, name: str, beginnings: Mapping[str, float | str])
     rates = [key for key, each in parameters(function).items() if each.required and key in OF_TRAINING]
     training = "".join(f"{key} = {shown(beginnings[key])}\n" for key in rates)
     lines = ["[algorithm]", f"name = {shown(name)}  # hansa.learning.{function.__name__}"]
-    for key, each in Algorithm.keys_of(name).items():
-        if each.required and key in beginnings:
+    keys = Algorithm.keys_of(name)
+    needed = {key for key, each in keys.items() if each.required}
+    needed |= {key.replace("optimizer", "learning_rate") for key in needed if key.endswith("_optimizer")}
+    for key, each in keys.items():
+        if key in needed and key in beginnings:
             lines.append(f"{key} = {shown(beginnings[key])}")
         elif each.required and key in Algorithm.found():
             lines.append(f"# {key}: by default the number of clients")

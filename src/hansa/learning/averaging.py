@@ -95,5 +95,6 @@ def build_federated_averaging_process(
         ),
         aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),
+        name="federated averaging",
         seed=seed,
     )

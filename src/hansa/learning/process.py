@@ -103,6 +103,7 @@ def build_process(
     aggregator: Factory | Aggregation | None = None,
     finalizer: AnyFinalizer | None = None,
     server_data: ServerData | None = None,
+    name: str | None = None,
     seed: int = 0,
 ) -> LearningProcess:
     """A learning process of its parts.
@@ -116,6 +117,7 @@ def build_process(
             learning rate 1, which adds the mean update.
         server_data: where the server has batches of its own, what they are for: `next` takes them as its third
             argument, and the metrics have a field `server_data`.
+        name: what the algorithm is called, for people: the setting "algorithm" of the process, which reports show.
         seed: the root of all random draws of clients; the round's number and the client's id are folded into it.
 
     Returns:
@@ -140,6 +142,7 @@ def build_process(
     """
     parts = Parts(model_of(model_fn), client_work, aggregator, finalizer, seed, server_data)
     settings = {
+        "algorithm": name,
         "client optimizer": parts.work.optimizer,
         "server optimizer": parts.finalizer.name,
         "aggregator": None if aggregator is None else repr(aggregator),

@@ -15,6 +15,7 @@ from hansa.program.clients import is_examples, to_population
 from hansa.program.cohorts import described
 from hansa.program.metrics import names_of
 from hansa.simulation import ClientData
+from hansa.templates.keeping import model_type
 from hansa.types import CLIENTS, SERVER, FederatedType, Struct, StructType, Type
 from hansa.types.batches import Batches
 from hansa.types.mismatch import describe
@@ -146,9 +147,9 @@ def _of_pair(pair: Any, state_type: Type) -> Any:
         raise TypeError(f"evaluate must be {_FORMS}; found {len(pair)} values")
     what, data = pair
     check_no_class("evaluate", what)
-    state = state_type.member if isinstance(state_type, FederatedType) else state_type
-    model = dict(state.fields).get("model") if isinstance(state, StructType) else None
+    model = model_type(state_type)
     if model is None:
+        state = state_type.member if isinstance(state_type, FederatedType) else state_type
         raise TypeError(
             f"evaluate=(…, data) evaluates the field `model` of a state, and the states of this process have none: "
             f"{state}; pass a function of the state, evaluate=function"

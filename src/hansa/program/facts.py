@@ -13,7 +13,8 @@ from hansa.compiler.explain.facts import AtClients, Bytes
 from hansa.compiler.explain.stages import stages_of
 from hansa.compiler.partition import compile_computation
 from hansa.templates import IterativeProcess
-from hansa.types import FederatedType, StructType, Type
+from hansa.templates.keeping import model_type
+from hansa.types import Type
 from hansa.types.queries import tensor_leaves
 
 
@@ -42,10 +43,7 @@ def facts(process: IterativeProcess) -> dict[str, Any]:
 
 def parameters(kind: Type) -> int:
     """How many numbers a model has: those of the state's field `model`, or, where there is none, of the state."""
-    member = kind.member if isinstance(kind, FederatedType) else kind
-    if isinstance(member, StructType) and "model" in member.names:
-        member = member["model"]
-    return sum(math.prod(size or 0 for size in leaf.shape) for leaf in tensor_leaves(member))
+    return sum(math.prod(size or 0 for size in leaf.shape) for leaf in tensor_leaves(model_type(kind) or kind))
 
 
 def _machine() -> str:

@@ -10,7 +10,7 @@ from hansa._answers import Answering
 from hansa._tracebacks import boundaries
 from hansa.language.computation import Computation
 from hansa.language.computations import PolymorphicComputation
-from hansa.templates.keeping import keeping
+from hansa.templates.keeping import keeping, model_type
 from hansa.types import FederatedType, FunctionType, StructType, Type
 from hansa.types.queries import tensor_leaves
 
@@ -136,8 +136,8 @@ class IterativeProcess(Answering):
         """
         if self._model_of is not None:
             return self._model_of(state)
-        member = self._state.member if isinstance(self._state, FederatedType) else self._state
-        if not isinstance(member, StructType) or "model" not in member.names:
+        if model_type(self._state) is None:
+            member = self._state.member if isinstance(self._state, FederatedType) else self._state
             raise TypeError(f"the states of this process have no field `model`, so there is no model in them: {member}")
         return state.model
 

@@ -20,6 +20,16 @@ def keeps_at_clients(state: Type) -> bool:
     return isinstance(state, FederatedType) and state.placement is CLIENTS and not state.all_equal
 
 
+def model_type(state: Type) -> Type | None:
+    """The type of the model in a state: of its field `model`, or that of its part `server`; None if it has none."""
+    member = state.member if isinstance(state, FederatedType) else state
+    if not isinstance(member, StructType):
+        return None
+    if "model" in member.names:
+        return member["model"]
+    return model_type(member["server"]) if "server" in member.names else None
+
+
 def keeping(next: Computation, state: Type) -> Computation:
     """`next`, which takes and gives `ClientStates` where clients keep a part of the state; itself if they do not."""
     return Keeping(next, state) if isinstance(next, GraphComputation) and keeps_at_clients(state) else next

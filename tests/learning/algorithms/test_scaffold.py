@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import hansa
+from hansa.program.evaluating import to_evaluation
+from hansa.program.facts import parameters
 from tests.learning.algorithms import plain
 
 SERVER_RATE = 0.8
@@ -110,3 +112,11 @@ def test_numbers_out_of_their_bounds_are_refused() -> None:
         build("both")
     with pytest.raises(ValueError, match="population must be a number at least 1, found 0"):
         hansa.learning.build_scaffold(plain.model(), client_learning_rate=0.1, population=0)
+
+
+def test_the_model_of_a_state_with_parts_of_clients_is_known(process: Any) -> None:
+    evaluation = hansa.learning.build_federated_evaluation(process.model)
+    found = to_evaluation((evaluation, [plain.all_of(0), plain.all_of(1)]), process.state_type)
+    assert repr(found) == "FederatedEvaluation(2 clients)"
+    weights = process.initialize().model.trainable
+    assert parameters(process.state_type) == sum(np.size(leaf) for leaf in weights)

@@ -149,7 +149,9 @@ class TrainingTable:
     server_learning_rate: float | None = key(
         "the learning rate of `server_optimizer`; by default 1, of SGD", None, least=0
     )
-    weighting: Literal["num_examples", "uniform"] = key("a client's weight in the average", "num_examples")
+    weighting: Literal["num_examples", "uniform"] | None = key(
+        "a client's weight in the average; by default the algorithm's, of federated averaging `num_examples`", None
+    )
     non_trainable: Literal["mean", "server"] = key(
         "of weights that are not trained: the clients' mean, or the server's", "mean"
     )

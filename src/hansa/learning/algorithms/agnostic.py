@@ -158,7 +158,14 @@ def build_agnostic(
         finish=finish,
         sent=sent,
     )
-    return build_process(model, client_work=work, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(
+        model,
+        client_work=work,
+        aggregator=aggregator,
+        finalizer=finalizer,
+        name="agnostic federated averaging",
+        seed=seed,
+    )
 
 
 def _of(values: Any, domain_id: Any) -> Any:

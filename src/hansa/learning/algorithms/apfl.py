@@ -107,4 +107,6 @@ def build_apfl(
         model=lambda _: copies.joined_model,
         personal=personal,
     )
-    return build_process(model, client_work=work, aggregator=aggregator, finalizer=apply_optimizer(), seed=seed)
+    return build_process(
+        model, client_work=work, aggregator=aggregator, finalizer=apply_optimizer(), name="APFL", seed=seed
+    )

@@ -95,4 +95,6 @@ def build_ditto(
         personal=personal,
     )
     finalizer = apply_optimizer(server_optimizer, server_learning_rate, non_trainable)
-    return build_process(model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(
+        model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, name="Ditto", seed=seed
+    )

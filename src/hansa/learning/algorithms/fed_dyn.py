@@ -92,4 +92,6 @@ def build_fed_dyn(
         initial=lambda weights: {"h": zeros_like(weights.trainable)},
         hparams={**numbers, "population": checked_hparam("population", population, least=1)},
     )
-    return build_process(model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(
+        model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, name="FedDyn", seed=seed
+    )

@@ -85,4 +85,6 @@ def build_fed_exp(
         initial={"server_learning_rate": np.float32(1)},
         hparams={"epsilon": checked_hparam("epsilon", epsilon, least=0)},
     )
-    return build_process(model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(
+        model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, name="FedExP", seed=seed
+    )

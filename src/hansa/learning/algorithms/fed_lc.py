@@ -101,6 +101,7 @@ def build_fed_lc(
         ),
         aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),
+        name="FedLC",
         seed=seed,
     )
 

@@ -107,7 +107,9 @@ def build_fed_nova(
         hparams=hparams,
     )
     finalizer = apply_optimizer(server_optimizer, server_learning_rate, non_trainable, update=update)
-    return build_process(model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(
+        model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, name="FedNova", seed=seed
+    )
 
 
 def _factors(hparams: Struct, steps: Any, proximal: bool) -> Any:

@@ -79,7 +79,9 @@ def build_fed_avgm(
         client_weighting=client_weighting,
     )
     finalizer = apply_optimizer(optimizer, non_trainable=non_trainable, hparams=numbers)
-    return build_process(model_fn, client_work=training, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(
+        model_fn, client_work=training, aggregator=aggregator, finalizer=finalizer, name="FedAvgM", seed=seed
+    )
 
 
 def build_fed_adagrad(
@@ -129,7 +131,9 @@ def build_fed_adagrad(
     moment = lambda v, delta, hparams: v + delta**2  # noqa: E731
     numbers = {"server_learning_rate": server_learning_rate, "beta_1": beta_1, "tau": tau}
     finalizer = _adaptive("FedAdagrad", moment, numbers, non_trainable)
-    return build_process(model_fn, client_work=training, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(
+        model_fn, client_work=training, aggregator=aggregator, finalizer=finalizer, name="FedAdagrad", seed=seed
+    )
 
 
 def build_fed_adam(
@@ -177,7 +181,9 @@ def build_fed_adam(
     moment = lambda v, delta, hparams: hparams.beta_2 * v + (1 - hparams.beta_2) * delta**2  # noqa: E731
     numbers = {"server_learning_rate": server_learning_rate, "beta_1": beta_1, "beta_2": beta_2, "tau": tau}
     finalizer = _adaptive("FedAdam", moment, numbers, non_trainable)
-    return build_process(model_fn, client_work=training, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(
+        model_fn, client_work=training, aggregator=aggregator, finalizer=finalizer, name="FedAdam", seed=seed
+    )
 
 
 def build_fed_yogi(
@@ -223,7 +229,9 @@ def build_fed_yogi(
     moment = lambda v, delta, hparams: v - (1 - hparams.beta_2) * delta**2 * jnp.sign(v - delta**2)  # noqa: E731
     numbers = {"server_learning_rate": server_learning_rate, "beta_1": beta_1, "beta_2": beta_2, "tau": tau}
     finalizer = _adaptive("FedYogi", moment, numbers, non_trainable)
-    return build_process(model_fn, client_work=training, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(
+        model_fn, client_work=training, aggregator=aggregator, finalizer=finalizer, name="FedYogi", seed=seed
+    )
 
 
 def _adaptive(name: str, moment: Callable[..., Any], numbers: dict[str, float], non_trainable: str) -> Any:

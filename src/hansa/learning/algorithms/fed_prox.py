@@ -70,5 +70,6 @@ def build_fed_prox(
         ),
         aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),
+        name="FedProx",
         seed=seed,
     )

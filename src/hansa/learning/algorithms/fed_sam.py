@@ -82,5 +82,6 @@ def build_fed_sam(
         ),
         aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),
+        name="FedSAM",
         seed=seed,
     )

@@ -60,6 +60,7 @@ def build_fed_sgd(
         client_work=full_gradient(client_weighting),
         aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),
+        name="FedSGD",
         seed=seed,
     )
 

@@ -85,5 +85,6 @@ def build_fl_trust(
         server_data=ServerData(compare),
         aggregator=aggregator,  # line 14, equation 5
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),  # line 15
+        name="FLTrust",
         seed=seed,
     )

@@ -65,5 +65,6 @@ def build_hyp_cluster(
         ),
         aggregator=aggregator,
         finalizer=group_means(first_models(model, groups, initial_models, seed), groups, server_learning_rate),
+        name="HypCluster",
         seed=seed,
     )

@@ -78,5 +78,6 @@ def build_ifca(
         ),
         aggregator=aggregator,
         finalizer=group_means(first_models(model, groups, initial_models, seed), groups, server_learning_rate),
+        name="IFCA",
         seed=seed,
     )

@@ -77,7 +77,7 @@ def build_mime(
     )
     work = replace(work, survey=full_gradient(client_weighting))
     finalizer = _finalizer(base, server_learning_rate, lambda state, total: (total, _full(state)))
-    return build_process(model, client_work=work, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(model, client_work=work, aggregator=aggregator, finalizer=finalizer, name="Mime", seed=seed)
 
 
 def build_mime_lite(
@@ -133,7 +133,9 @@ def build_mime_lite(
         sent=_sent,
     )
     finalizer = _finalizer(base, server_learning_rate, lambda state, total: (total.model, total.gradient))
-    return build_process(model, client_work=work, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(
+        model, client_work=work, aggregator=aggregator, finalizer=finalizer, name="MimeLite", seed=seed
+    )
 
 
 def _sent(state: Struct) -> dict[str, Any]:

@@ -112,4 +112,4 @@ def build_p_fed_me(
         personal=lambda at: choose(at.own.seen, at.own.model, at.sent.model),
     )
     finalizer = Finalizer(apply, hparams={"beta": checked_hparam("beta", beta, above=0)})
-    return build_process(model, client_work=work, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(model, client_work=work, aggregator=aggregator, finalizer=finalizer, name="pFedMe", seed=seed)

@@ -116,7 +116,9 @@ def build_partial_personalization(
         personal=joined,
     )
     finalizer = apply_optimizer(server_optimizer, server_learning_rate, non_trainable)
-    return build_process(model, client_work=work, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(
+        model, client_work=work, aggregator=aggregator, finalizer=finalizer, name="partial personalization", seed=seed
+    )
 
 
 def build_fed_per(model_fn: AnyModel, *, personal: Which, **averaging: Unpack[OfAveraging]) -> LearningProcess:

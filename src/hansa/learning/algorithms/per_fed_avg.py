@@ -96,4 +96,6 @@ def build_per_fed_avg(
         hparams=hparams,
     )
     finalizer = apply_optimizer(server_optimizer, server_learning_rate, non_trainable)
-    return build_process(model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(
+        model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, name="Per-FedAvg", seed=seed
+    )

@@ -75,4 +75,6 @@ def build_q_fed_avg(
         finish=finish,
         hparams=numbers,
     )
-    return build_process(model_fn, client_work=work, aggregator=aggregator, finalizer=Finalizer(apply), seed=seed)
+    return build_process(
+        model_fn, client_work=work, aggregator=aggregator, finalizer=Finalizer(apply), name="q-FedAvg", seed=seed
+    )

@@ -114,4 +114,6 @@ def build_reconstruction(
         model=lambda _: training.trained_model(),
     )
     finalizer = apply_optimizer(server_optimizer, server_learning_rate, non_trainable)
-    return build_process(model, client_work=work, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(
+        model, client_work=work, aggregator=aggregator, finalizer=finalizer, name="federated reconstruction", seed=seed
+    )

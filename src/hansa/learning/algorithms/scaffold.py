@@ -97,4 +97,6 @@ def build_scaffold(
         "population": checked_hparam("population", population, least=1),
     }
     finalizer = Finalizer(apply, initial=control, hparams=of_server)
-    return build_process(model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, seed=seed)
+    return build_process(
+        model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, name="SCAFFOLD", seed=seed
+    )
