@@ -1,0 +1,99 @@
+"""Algorithms in runs that are taken up again, in files, in the reference runtime, and with Keras models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import optax
+import pytest
+
+import hansa
+from hansa import learning
+from tests.learning.algorithms import plain
+from tests.learning.algorithms.test_agnostic import population as with_domains
+from tests.learning.algorithms.test_models import deep
+from tests.program.digits import assert_same_bits
+
+RATE = {"client_learning_rate": plain.RATE}
+SGD = {"client_optimizer": "sgd", **RATE}
+
+
+def by_predictions(output: Any, batch: Any) -> Any:
+    return optax.softmax_cross_entropy_with_integer_labels(output.predictions, batch.y.reshape(-1))
+
+
+DOMAINS = {"domain_weights": [0.2, 0.3, 0.5], "domain_learning_rate": 0.1, "domain_window_size": 2}
+
+BUILDERS: dict[str, Callable[[Any], Any]] = {
+    "agnostic": lambda model: learning.build_agnostic(model, example_loss=by_predictions, **DOMAINS, **SGD),
+    "fed_adam": lambda model: learning.build_fed_adam(model, server_learning_rate=0.1, **SGD),
+    "fed_dyn": lambda model: learning.build_fed_dyn(model, alpha=0.3, population=5, **SGD),
+    "fed_exp": lambda model: learning.build_fed_exp(model, **SGD),
+    "fed_nova": lambda model: learning.build_fed_nova(model, client_momentum=0.9, proximal_strength=0.1, **RATE),
+    "fed_sgd": lambda model: learning.build_fed_sgd(model),
+    "mime": lambda model: learning.build_mime(model, base_optimizer=optax.sgd(0.1, momentum=0.9)),
+    "mime_lite": lambda model: learning.build_mime_lite(model, base_optimizer="adam", base_learning_rate=0.01),
+    "q_fed_avg": lambda model: learning.build_q_fed_avg(model, q=1.0, **RATE),
+}
+
+
+def population(name: str) -> hansa.ClientBatches:
+    return with_domains() if name == "agnostic" else plain.population()
+
+
+def trainable(state: Any) -> Any:
+    return plain.as_numpy(state.model.trainable)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_run_that_is_taken_up_again_has_the_same_bits_and_a_file_and_the_reference_the_same_numbers(
+    name: str, tmp_path: Path
+) -> None:
+    process, data = BUILDERS[name](plain.model()), population(name)
+
+    def train(folder: str, number: int) -> Any:
+        cohort = lambda number: data.select(plain.COHORTS[number - 1])  # noqa: E731
+        return hansa.program.train(process, cohort, number, run_dir=tmp_path / folder).state
+
+    whole = train("whole", 3)
+    train("other", 1)
+    resumed = train("other", 3)
+    server = lambda state: state.server if "server" in state._fields else state  # noqa: E731
+    assert_same_bits(server(resumed), server(whole))
+    assert resumed == whole
+
+    hansa.save(process, tmp_path / "process")
+    loaded, first = hansa.load(tmp_path / "process"), data.select(plain.COHORTS[0])
+    expected, _ = process.next(process.initialize(), first)
+    plain.assert_close(server(loaded.next(loaded.initialize(), first)[0]).model.trainable, trainable(expected))
+    with hansa.runtime(hansa.ReferenceRuntime()):
+        found, _ = process.next(process.initialize(), first)
+    plain.assert_close(found.model.trainable, trainable(expected))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fed_dyn", "fed_nova", "fed_sgd", "mime", "agnostic"])
+def test_a_keras_model_with_statistics_and_a_frozen_layer(name: str) -> None:
+    keras.utils.clear_session()  # so that layers have the names of a new process
+    model = deep()
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.normal(size=(30, 6)).astype(np.float32), "y": rng.integers(0, 3, (30, 1)).astype(np.int32)}
+    more = {"domain_id": rng.integers(0, 3, 30).astype(np.int32)} if name == "agnostic" else {}
+    cohort = hansa.ClientBatches({**arrays, **more}, [0, 10, 20, 30], 5, ["ann", "bo", "cy"])
+    process = BUILDERS[name](model)
+    first = process.initialize()
+    state, metrics = process.next(first, cohort)
+    assert not metrics.model_unchanged and not metrics.num_non_finite_clients
+    changed = {
+        str(key)
+        for part in ("trainable", "non_trainable")
+        for key, leaf in state.model[part]._items()
+        if np.any(np.asarray(leaf) != np.asarray(first.model[part][key]))
+    }
+    assert {"dense_1/kernel", "batch_normalization/moving_mean"} <= changed
+    assert not changed & {"dense/kernel", "dense/bias"}
