@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from hansa import _lazy
 
 if _TYPE_CHECKING:
+    from hansa.aggregators import attacks as attacks
     from hansa.aggregators import codecs as codecs
     from hansa.aggregators.aggregation import Aggregation as Aggregation
     from hansa.aggregators.bounds import clipping as clipping
@@ -31,7 +32,7 @@ if _TYPE_CHECKING:
     from hansa.aggregators.sums import mean as mean
     from hansa.aggregators.sums import sum as sum
 
-_PARTS = ("codecs",)
+_PARTS = ("attacks", "codecs")
 
 _HOMES = {
     "hansa.aggregators.aggregation": ("Aggregation",),

@@ -12,7 +12,8 @@ def check_number(what: str, value: object, *, above: float | None = None, below:
     if good and (above is None or value > above) and (below is None or value < below):  # type: ignore[operator]
         return float(value)  # type: ignore[arg-type]
     limits = [f"{word} {limit:g}" for word, limit in (("above", above), ("below", below)) if limit is not None]
-    raise ValueError(f"{what} must be a number {' and '.join(limits)}, found {value!r}")
+    wanted = f"number {' and '.join(limits)}" if limits else "finite number"
+    raise ValueError(f"{what} must be a {wanted}, found {value!r}")
 
 
 def check_whole(what: str, value: object, least: int, most: int | None = None) -> int:

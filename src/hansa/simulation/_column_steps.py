@@ -10,7 +10,9 @@ import numpy as np
 from hansa.simulation._numbers import Array
 from hansa.simulation._selection import conversions, grouped, select
 from hansa.simulation._steps import Arrays, Sizes, Visit
+from hansa.simulation._values import integer
 from hansa.types import names
+from hansa.types.identities import distinct
 from hansa.types.mismatch import describe
 
 
@@ -95,6 +97,42 @@ class Scale:
                 return made
         except FloatingPointError:
             raise ValueError(f"{what} makes a number that {dtype} does not hold; divide by more") from None
+
+
+@dataclass(frozen=True)
+class FlipLabels:
+    """Label c becomes num_classes - 1 - c, for some clients."""
+
+    column: str
+    num_classes: int
+    clients: Any
+    varies, keeps_type = False, True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.column, str):
+            raise TypeError(f"flip_labels takes the name of an array of the examples; found {describe(self.column)}")
+        object.__setattr__(self, "num_classes", integer("num_classes", self.num_classes, least=2))
+        object.__setattr__(self, "clients", [] if self.clients in ([], ()) else list(distinct(self.clients, "clients")))
+        object.__setattr__(self, "_flipping", frozenset(self.clients))
+
+    def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
+        if visit.client_id not in self._flipping:  # type: ignore[attr-defined]
+            return arrays
+        if self.column not in arrays:
+            unknown = names.unknown(self.column, list(arrays))
+            raise ValueError(f"flip_labels names an array that client {visit.client_id!r} does not have: {unknown}")
+        labels = arrays[self.column]
+        what = f"flip_labels of {self.column!r} of client {visit.client_id!r}"
+        if labels.dtype.kind not in "iu":
+            raise TypeError(f"{what}, which is {labels.dtype}: it takes integers, the classes from 0")
+        if labels.size and not (labels.min() >= 0 and labels.max() < self.num_classes):
+            raise ValueError(f"{what}: labels must be from 0 to {self.num_classes - 1}, which num_classes says")
+        flipped = (self.num_classes - 1 - labels.astype(np.int64)).astype(labels.dtype)
+        return {**arrays, self.column: flipped}
+
+    def sizes(self, before: Sizes) -> Sizes | None:
+        """As before."""
+        return before
 
 
 def _listed(group: str | tuple[str, ...]) -> str | list[str]:

@@ -9,13 +9,14 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hansa.simulation._column_steps import Choose, Scale
+from hansa.simulation._column_steps import Choose, FlipLabels, Scale
 from hansa.simulation._steps import Filter, Map, Part, Shuffle, Step, Take, called
 from hansa.types import names
 
 _KINDS: Mapping[str, type[Any]] = {
     "features": Choose,
     "scale": Scale,
+    "flip_labels": FlipLabels,
     "hold_out": Part,
     "take": Take,
     "shuffle": Shuffle,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hansa._answers import Answering
 from hansa._tracebacks import boundaries
-from hansa.simulation._column_steps import Choose, Scale
+from hansa.simulation._column_steps import Choose, FlipLabels, Scale
 from hansa.simulation._columns import check_kind
 from hansa.simulation._owned import by_owner
 from hansa.simulation._population import Population
@@ -198,6 +198,15 @@ class ClientData(Population, Answering):
             np.float32(2.0)
         """
         return self._then(Scale(column, subtract, divide))
+
+    def flip_labels(self, clients: Sequence[ClientId], *, num_classes: int, label: str = "y") -> ClientData:
+        """Labels c of some clients become num_classes - 1 - c, as of attackers (Fang et al. 2020, arXiv:1911.11815).
+
+        Examples:
+            >>> data.client(7)["y"][:2] + data.flip_labels([7], num_classes=10).client(7)["y"][:2]
+            array([9, 9], dtype=int32)
+        """
+        return self._then(FlipLabels(label, num_classes, clients))
 
     def take(self, count: int) -> ClientData:
         """The first `count` examples of each client, or all of those who have fewer; in every epoch.
