@@ -6,7 +6,7 @@ import logging
 import math
 import operator
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from hansa.aten.graph import Assigned, Graph, Input, Ref, Step
 from hansa.aten.places import where
-from hansa.aten.refusals import NotExportable, missing, refusal
+from hansa.aten.refusals import NotExportable, missing, outer, refusal
 from hansa.aten.rows import keep_rows_apart
 from hansa.aten.table import Operation, find
 
@@ -37,7 +37,13 @@ _OF_NUMBERS: dict[Any, Any] = {
 """Python's operations on sizes, and on lists of results."""
 
 
-def export(module: torch.nn.Module, types: Sequence[tuple[tuple[Any, ...], Any]], size: int | None, name: str) -> Graph:
+def export(
+    module: torch.nn.Module,
+    types: Sequence[tuple[tuple[Any, ...], Any]],
+    size: int | None,
+    name: str,
+    original: Mapping[int, str],
+) -> Graph:
     """The graph of a module that is called with the tensors of a batch, one after another.
 
     Args:
@@ -45,11 +51,14 @@ def export(module: torch.nn.Module, types: Sequence[tuple[tuple[Any, ...], Any]]
         types: the shapes and dtypes of the tensors, None for the number of examples.
         size: that number, or None for a graph of batches of every size.
         name: what messages call the module.
+        original: the names of the tensors of the module that `module` is a copy of, by their addresses: those are not
+            to be used.
 
     Raises:
-        NotExportable: if there is no such graph, or an operation in it is not in the table.
+        NotExportable: if there is no such graph, or an operation in it is not in the table, or it uses a tensor of
+            the original.
     """
-    with _quiet(), _without_fast_paths(), _noticing_functions() as functions, torch.enable_grad():
+    with _quiet(), _without_layers(), _noticing_functions() as functions, torch.enable_grad():
         given = [
             torch.zeros([(_SIZE if size is None else size) if n is None else n for n in shape], dtype=dtype)
             for shape, dtype in types
@@ -68,7 +77,20 @@ def export(module: torch.nn.Module, types: Sequence[tuple[tuple[Any, ...], Any]]
             "of a graph: write it with PyTorch's operations (x + (y - x).detach() has the value of y and the gradient "
             "of x)"
         )
+    taken = [original[t.data_ptr()] for t in program.constants.values() if _address(t) in original]
+    if taken:
+        raise outer(name, taken)
     return _graph(program, name)
+
+
+def _address(value: Any) -> int | None:
+    return value.data_ptr() if isinstance(value, torch.Tensor) and value.numel() else None
+
+
+def addresses(module: torch.nn.Module) -> dict[int, str]:
+    """The names of the parameters and buffers of a module, by the addresses of their memory."""
+    found = {_address(tensor): name for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
+    return {address: name for address, name in found.items() if address}
 
 
 def _decompositions() -> Any:
@@ -149,7 +171,7 @@ def _input(spec: Any, program: Any) -> Input:
     found = program.constants.get(spec.target)
     if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and not (found is not None and spec.persistent is False):
         return Input("weight", _own(spec.target))
-    return Input("constant", value=to_array(found))
+    return Input("constant", _own(spec.target) if spec.kind == InputKind.BUFFER else "", to_array(found))
 
 
 def _own(target: str) -> str:
@@ -217,14 +239,21 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _without_fast_paths() -> Iterator[None]:
-    """Without the operations that stand for whole layers of a transformer in inference."""
+def _without_layers() -> Iterator[None]:
+    """Without the operations that stand for whole layers of a transformer in inference; and `pack_padded_sequence`
+    fails where it is called, not in the layer that is given what it returns."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    torch._VF._pack_padded_sequence = _packs
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+        del torch._VF._pack_padded_sequence  # of a module that finds in another one what it has not itself
+
+
+def _packs(*args: Any, **kwargs: Any) -> Any:
+    raise NotImplementedError("packed sequences")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ class Input:
 
     Attributes:
         kind: whether it is a tensor of the batch, the next one; or a weight or buffer; or a constant.
-        name: of a weight or buffer.
+        name: of a weight or buffer; a buffer that is not in the `state_dict` is a constant with a name.
         value: of a constant.
     """
 

@@ -45,6 +45,21 @@ def missing(name: str, found: Sequence[tuple[str, str]]) -> NotExportable:
     )
 
 
+def outer(name: str, taken: Sequence[str]) -> NotExportable:
+    """A loss or forward pass uses tensors of the user's module, of which copies are trained.
+
+    Args:
+        name: the module's.
+        taken: the names of the tensors.
+    """
+    more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+    return NotExportable(
+        f"{name!r}: the loss or forward= uses {taken[0]!r}{more} of the module itself, which a name outside of the "
+        "function refers to and which stays as it is: no gradient would reach it. Take all from the first argument of "
+        "forward=, forward(module, batch) -> (loss, predictions), which is the module in training"
+    )
+
+
 def refusal(name: str, error: Any) -> NotExportable:
     """Why PyTorch can make no graph of a module."""
     if isinstance(error, NotExportable):

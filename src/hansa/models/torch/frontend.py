@@ -47,7 +47,8 @@ def from_torch(
             starts anew with each client; or one of Optax or Keras, or a name, such as "sgd".
         learning_rate: that of an optimizer by name.
         forward: in place of `loss`: `forward(module, batch)` gives the pair (loss, predictions), of a batch of tensors
-            in a dict, or in a tuple if its fields have no names.
+            in a dict, or in a tuple if its fields have no names. Its argument is the module that is trained; what it
+            takes of other modules, such as of a teacher, is constant.
         name: what messages call the model; by default the name of the module's class.
 
     Returns:

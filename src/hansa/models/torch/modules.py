@@ -16,7 +16,7 @@ from jax import export as jax_export
 from torch import nn
 
 from hansa import aten
-from hansa.aten.export import export
+from hansa.aten.export import addresses, export
 from hansa.aten.refusals import NotExportable
 from hansa.language.local import NotCompilable, tensors
 from hansa.types import StructType, Type
@@ -48,6 +48,7 @@ class ModuleFunction:
     """
 
     def __init__(self, module: nn.Module, call: Call, kind: Type, name: str) -> None:
+        self._given = module
         own = copy.deepcopy(module).cpu()
         self._modes = {True: own if module.training else copy.deepcopy(own).train(), False: copy.deepcopy(own).eval()}
         self._call, self._kind, self._name = call, kind, name
@@ -77,8 +78,7 @@ class ModuleFunction:
         """The names of the weights that the module in training uses."""
         size = None if self.for_every_size(True) else _SOME
         graph = self._of(True, size).graph
-        numbers = {number for step in graph.steps for number in _numbers((step.args, dict(step.kwargs)))}
-        return {source.name for i, source in enumerate(graph.inputs) if source.kind == "weight" and i in numbers}
+        return {source.name for source in _inputs_of(graph.steps, graph) if source.kind == "weight"}
 
     def for_every_size(self, training: bool) -> bool:
         """Whether there is one graph for batches of every size.
@@ -113,9 +113,22 @@ class ModuleFunction:
         if key not in self._exported:
             noted: list[Any] = []
             step = _Step(self._modes[training], self._kind, self._call, self._name, noted)
-            graph = export(step, self._types, size, self._name)
+            graph = export(step, self._types, size, self._name, addresses(self._given))
+            if training:
+                self._check_buffers(graph)
             self._exported[key] = _Exported(graph, noted[-1])
         return self._exported[key]
+
+    def _check_buffers(self, graph: aten.Graph) -> None:
+        """Refuses what a batch would leave for the next one in a buffer that is none of the weights."""
+        assigned = {one.name for one in graph.assigned}
+        for source in _inputs_of((*graph.steps, *graph.results, *graph.assigned), graph):
+            if source.kind == "constant" and source.name in assigned:
+                raise NotExportable(
+                    f"{self._name!r} assigns its buffer {source.name!r} and reads what an earlier batch has put there, "
+                    "but the buffer is not in the state_dict, so that no value of it is kept: register it with "
+                    "persistent=True"
+                )
 
 
 _SOME = 5
@@ -200,6 +213,12 @@ def torch_dtype(dtype: Any) -> torch.dtype:
     return found
 
 
+def _inputs_of(parts: Sequence[Any], graph: aten.Graph) -> list[aten.Input]:
+    """The inputs of a graph that some of its steps or results refer to."""
+    numbers = set(_numbers([(part.args, dict(part.kwargs)) if isinstance(part, aten.Step) else part for part in parts]))
+    return [source for number, source in enumerate(graph.inputs) if number in numbers]
+
+
 def _numbers(value: Any) -> Iterator[int]:
     """The numbers of the values that an argument refers to."""
     if isinstance(value, aten.Ref):
@@ -209,3 +228,5 @@ def _numbers(value: Any) -> Iterator[int]:
             yield from _numbers(part)
     elif isinstance(value, dict):
         yield from _numbers(list(value.values()))
+    elif isinstance(value, aten.Assigned):
+        yield from _numbers(value.value)
