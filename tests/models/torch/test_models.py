@@ -88,6 +88,7 @@ class Sized(nn.Module):
         return self.fc(x) if x.shape[0] == 3 else self.fc(x * 2)
 
 
+@pytest.mark.slow
 def test_a_module_that_asks_for_the_size_has_a_graph_for_each(tmp_path):
     torch.manual_seed(0)
     module = Sized()

@@ -313,8 +313,8 @@ def groups(c: int) -> nn.Module:
     return nn.GroupNorm(2, c)
 
 
-QUICK = ("mlp", "cnn", "lstm", "encoder")
-SLOW = ("gru", "rnn", "embedding", "attention", "encoder_norm_first", "gpt_tied", "resnet_groups")
+QUICK = ("cnn", "rnn")
+SLOW = ("mlp", "lstm", "encoder", "gpt_tied", "resnet_groups")
 """Those of `make test` and of `make test-slow`; `make test-all` has all."""
 ZOO: dict[str, Animal] = {
     "mlp": Animal(mlp, images(64)),
