@@ -66,7 +66,7 @@ def test_everything_has_the_bits_of_one_process_with_any_number_of_workers_and_h
     found = session(workers, 5, workers)
     assert found["computed"] == 9
     assert found["differing"] == []
-    assert found["lost"] >= 5
+    assert found["lost"] >= 3  # of five, as some calls are over sooner than anybody is killed
 
 
 @pytest.mark.slow
