@@ -30,7 +30,7 @@ def updates(clients: list[Any], weights: Any) -> list[Any]:
     return [jax.tree.map(lambda a, b: np.float64(a) - np.float64(b), each, weights.trainable) for each in after]
 
 
-@pytest.mark.parametrize("name", ["median", "clipping"])
+@pytest.mark.parametrize("name", [pytest.param("median", marks=pytest.mark.slow), "clipping"])
 def test_a_round_is_that_of_numpy_with_the_same_bits_on_one_device_and_two(name: str) -> None:
     rule: Factory = aggregators.median() if name == "median" else aggregators.clipping(bound=0.5, quantile=0.5)
     process, clients = build(model(), aggregator=rule, seed=3), make_clients(SIZES)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 import hansa
 from hansa.network import wire
@@ -41,6 +42,7 @@ def sums(data, start):
     return hansa.federated_sum(hansa.sequence_reduce(data, hansa.federated_broadcast(start), more))
 
 
+@pytest.mark.slow
 def test_a_device_computes_without_what_models_and_the_command_line_need(tmp_path):
     (work,) = NetworkProgram(sums).clients
     (tmp_path / "stage.hansa").write_bytes(work.file)

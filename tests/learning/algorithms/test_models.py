@@ -94,6 +94,7 @@ def test_tensorflows_gradients_are_directed_too() -> None:
         hansa.learning.build_fed_prox(MnistTrainableModel, proximal_strength=mu)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_scaled_is_refused_where_a_hook_would_see_its_gradient() -> None:
     work = hansa.learning.local_training(gradient=lambda take, weights, batch, at: take(weights, batch))
     before = keras.config.dtype_policy()

@@ -72,7 +72,9 @@ RUNTIMES = {
 }
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(
+    "runtime", [name if name == "whole" else pytest.param(name, marks=pytest.mark.slow) for name in RUNTIMES]
+)
 def test_rounds_are_those_of_the_paper(process: Any, runtime: str) -> None:
     with hansa.runtime(RUNTIMES[runtime]()):
         check(rounds(process, plain.COHORTS), "II")
@@ -91,6 +93,7 @@ def check(state: Any, option: str) -> None:
     assert np.abs(own[3][1]).max() > 0.1 and not np.any(own[4][1])
 
 
+@pytest.mark.slow
 def test_with_one_client_it_is_sgd() -> None:
     alone = [[3]] * 3
     state = rounds(hansa.learning.build_scaffold(plain.model(), client_learning_rate=plain.RATE, population=1), alone)
