@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.image
+import numpy as np
+import pytest
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 
@@ -49,3 +51,13 @@ def test_the_picture_of_who_has_what_is_up_to_date(tmp_path: Path) -> None:
     drawn, now = (matplotlib.image.imread(path) for path in (IMAGES / "clients.png", tmp_path / "now.png"))
     assert drawn.shape == now.shape
     assert abs(drawn - now).mean() < 0.01, "draw it anew: python docs/images/clients.py"
+
+
+@pytest.mark.slow
+def test_the_picture_shows_what_the_page_says_of_it():
+    drawing = script("algorithms")
+    curves = drawing.curves()
+    reached = {name: int(np.argmax(curve >= 0.9)) + 1 for name, curve in curves.items()}
+    assert reached["SCAFFOLD"] <= 20 and 30 <= reached["averaging"] <= 50 and reached["FedProx"] >= 30
+    least = {name: found[0] for name, found in drawing.at_clients().items()}
+    assert least["averaging"] == 0 and least["FedPer"] > 0.8 and least["Ditto"] > 0.8

@@ -22,6 +22,8 @@ _BEGINNINGS: dict[str, float | str] = {
     "lambda_": 0.1,
     "q": 1.0,
     "groups": 2,
+    "rho": 0.05,
+    "num_classes": 10,
     "base_optimizer": "sgd",
     "base_learning_rate": 0.1,
     "personal_learning_rate": 0.1,

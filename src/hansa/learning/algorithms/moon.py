@@ -111,6 +111,7 @@ def build_moon(
         ),
         aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),
+        name="MOON",
         seed=seed,
     )
 
