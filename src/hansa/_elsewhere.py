@@ -72,6 +72,35 @@ ROWS = (
     Row("FedMedian", f"{_AVERAGING}, aggregator=hansa.aggregators.median())", "aggregators.md"),
     Row("FedTrimmedAvg", f"{_AVERAGING}, aggregator=hansa.aggregators.trimmed_mean(0.1))", "aggregators.md"),
     Row("Krum MultiKrum", f"{_AVERAGING}, aggregator=hansa.aggregators.krum(byzantine=1))", "aggregators.md"),
+    Row("Bulyan", f"{_AVERAGING}, aggregator=hansa.aggregators.bulyan(byzantine=1))", "aggregators.md"),
+    Row("RFA GeometricMedian", f"{_AVERAGING}, aggregator=hansa.aggregators.geometric_median())", "aggregators.md"),
+    Row(
+        "robust_aggregator",
+        "aggregator=hansa.aggregators.zeroing(hansa.aggregators.clipping(quantile=0.8), quantile=0.98, multiplier=2.0, "
+        "increment=1.0)",
+        "aggregators.md",
+    ),
+    Row("compression_aggregator EncodedSumFactory", "aggregator=hansa.aggregators.quantised(bits=8)", "aggregators.md"),
+    Row("MeanFactory UnweightedMeanFactory", "hansa.aggregators.mean(), or mean(weighted=False)", "aggregators.md"),
+    Row("clipping_factory", "hansa.aggregators.clipping(bound=1.0)", "aggregators.md"),
+    Row("zeroing_factory", "hansa.aggregators.zeroing(bound=10.0)", "aggregators.md"),
+    Row("add_debug_measurements", "hansa.aggregators.measured()", "aggregators.md"),
+    Row("FedBN", "hansa.learning.build_fed_bn(model_fn)", "algorithms.md#personal-models"),
+    Row("FedPer FedRep", 'hansa.learning.build_fed_per(model_fn, personal="dense_1")', "algorithms.md#personal-models"),
+    Row("Ditto", "hansa.learning.build_ditto(model_fn, lambda_=0.1)", "algorithms.md#personal-models"),
+    Row("FedDyn", "hansa.learning.build_fed_dyn(model_fn, alpha=0.1, population=100)", "algorithms.md"),
+    Row("Moon", "hansa.learning.build_moon(model_fn, mu=1.0)", "algorithms.md#clients-that-drift-apart"),
+    Row(
+        "build_fed_recon FedRecon ReconstructionModel",
+        'hansa.learning.build_reconstruction(model_fn, local="user/*")',
+        "algorithms.md#personal-models",
+    ),
+    Row(
+        "build_fed_recon_eval build_personalization_eval_computation",
+        "hansa.learning.build_personalization_eval(process)",
+        "algorithms.md#personal-models",
+    ),
+    Row("build_fed_kmeans", "hansa.analytics.build_k_means", "coming_from_tff.md"),
     Row("optimizers optimizer", f"{_AVERAGING}, client_optimizer=optax.adam(0.01))", "models.md"),
     # Evaluation and prediction.
     Row(
