@@ -40,7 +40,13 @@ def test_every_builder_and_every_rule_can_be_named():
         assert "model_fn" in keys and "seed" in keys, name
         assert all(each.kinds or not each.required for key, each in keys.items() if key not in Algorithm.elsewhere())
     # A codec is an object of Python, and each has a rule of its name.
-    assert {name for name in dir(aggregators) if name.islower()} - set(Rule.functions()) == {"codecs", "compressed"}
+    assert {name for name in dir(aggregators) if name.islower()} - set(Rule.functions()) == {
+        "attacks",
+        "codecs",
+        "compressed",
+    }
+    attacks = {name for name in Rule.functions() if "." in name}
+    assert attacks == {"attacks.gaussian_noise", "attacks.scaled", "attacks.sign_flip"}
 
 
 def test_what_only_type_checkers_read_is_looked_past():
@@ -69,6 +75,13 @@ def test_a_rule_is_nested_as_in_python(tmp_path: Path):
     headings = '[aggregator]\nname = "zeroing"\n[aggregator.inner]\nname = "krum"\nbyzantine = 1\n'
     rule = read_config(written(tmp_path, DIGITS + headings)).aggregator
     assert rule is not None and repr(rule.make()) == repr(aggregators.zeroing(aggregators.krum(1)))
+
+
+def test_a_rule_may_be_attacked(tmp_path: Path):
+    text = DIGITS + '[aggregator]\nname = "attacks.sign_flip"\nshare = 0.2\ninner = "median"\n'
+    rule = read_config(written(tmp_path, text)).aggregator
+    assert rule is not None
+    assert repr(rule.make()) == repr(aggregators.attacks.sign_flip(aggregators.median(), share=0.2))
 
 
 def test_a_builder_is_given_what_it_takes(tmp_path: Path):

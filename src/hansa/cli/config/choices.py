@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections.abc
 import functools
 import inspect
+import operator
 import sys
 import types
 import typing
@@ -180,15 +181,15 @@ class Rule(Choice):
         """The rules."""
         from hansa import aggregators  # slow to import
 
-        every = [name for name in dir(aggregators) if inspect.isfunction(getattr(aggregators, name))]
-        return {name: name for name in sorted(every) if _from_files(getattr(aggregators, name))}
+        every = [*sorted(dir(aggregators)), *(f"attacks.{name}" for name in sorted(aggregators.attacks.__all__))]
+        return {name: name for name in every if _is_rule(cls.function_of(name))}
 
     @classmethod
     def function_of(cls, name: str) -> Callable[..., Any]:
         """The rule."""
         from hansa import aggregators
 
-        rule: Callable[..., Any] = getattr(aggregators, name)
+        rule: Callable[..., Any] = operator.attrgetter(name)(aggregators)
         return rule
 
     def make(self) -> Any:
@@ -268,9 +269,11 @@ def _kinds_of(said: Any, scope: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(_kinds(_hint(said, scope))))
 
 
-def _from_files(function: Callable[..., Any]) -> bool:
-    """Whether a file can have all that a function must be given."""
-    return all(each.kinds for each in parameters(function).values() if each.required)
+def _is_rule(value: Any) -> bool:
+    """Whether a file can have a function of `hansa.aggregators`, with all that it must be given."""
+    if not inspect.isfunction(value) or inspect.signature(value).return_annotation != "Factory":
+        return False
+    return all(each.kinds for each in parameters(value).values() if each.required)
 
 
 def _kinds(hint: Any) -> Iterator[Any]:
