@@ -28,6 +28,7 @@ from hansa.simulation import DatasetError, _files
 PACKAGES = (
     "hansa",
     "hansa.aggregators",
+    "hansa.aggregators.attacks",
     "hansa.aggregators.codecs",
     "hansa.analytics",
     "hansa.learning",

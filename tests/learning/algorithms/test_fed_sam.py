@@ -44,13 +44,6 @@ def test_at_the_weights_themselves_it_is_averaging_to_the_bit() -> None:
     assert_same_bits(*(by_hand.rounds(process).model for process in (average, sam)))
 
 
-@pytest.mark.slow
-def test_the_reference_runtime_does_the_same() -> None:
-    process = hansa.learning.build_fed_sam(plain.model(), rho=RHO)
-    with hansa.runtime(hansa.ReferenceRuntime()):
-        plain.assert_close(by_hand.rounds(process).model.trainable, rounds_by_hand(RHO))
-
-
 def test_a_gradient_of_zero_has_no_direction() -> None:
     def forward(weights: Any, batch: Any, training: bool, rng: Any) -> Any:
         return hansa.learning.BatchOutput(0.0 * weights["w"].sum() * batch.x.mean(), batch.x)

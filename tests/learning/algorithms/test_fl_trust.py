@@ -112,6 +112,11 @@ def test_a_run_that_is_resumed_has_the_same_bits(process: Any, tmp_path: Path) -
     resumed = run(3, tmp_path / "parts")
     assert all(map(np.array_equal, jax.tree.leaves(whole), jax.tree.leaves(resumed)))
     plain.assert_close(whole.model.trainable, by_hand()[0])
+    hansa.save(process, tmp_path / "process")
+    loaded, first = hansa.load(tmp_path / "process"), population().select(plain.COHORTS[0])
+    found, _ = loaded.next(loaded.initialize(), first, root())
+    expected, _ = process.next(process.initialize(), first, root())
+    plain.assert_close(found.model.trainable, plain.as_numpy(expected.model.trainable))
 
 
 def test_a_rule_that_clients_keep_something_for_works_beside_data_at_the_server() -> None:

@@ -69,12 +69,6 @@ def test_rounds_are_those_of_the_paper(name: str, ifca: Any) -> None:
     check(by_hand.rounds(ifca if name == "ifca" else build(name)), name)
 
 
-@pytest.mark.slow
-def test_the_reference_runtime_does_the_same(ifca: Any) -> None:
-    with hansa.runtime(hansa.ReferenceRuntime()):
-        check(by_hand.rounds(ifca), "ifca")
-
-
 def check(state: Any, name: str) -> None:
     models, groups, share = rounds_by_hand(name == "hyp_cluster")
     assert len(set(groups.values()) - {-1}) == 2, groups

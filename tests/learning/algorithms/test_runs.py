@@ -33,10 +33,14 @@ BUILDERS: dict[str, Callable[[Any], Any]] = {
     "fed_adam": lambda model: learning.build_fed_adam(model, server_learning_rate=0.1, **SGD),
     "fed_dyn": lambda model: learning.build_fed_dyn(model, alpha=0.3, population=5, **SGD),
     "fed_exp": lambda model: learning.build_fed_exp(model, **SGD),
+    "fed_lc": lambda model: learning.build_fed_lc(model, num_classes=plain.CLASSES, **SGD),
     "fed_nova": lambda model: learning.build_fed_nova(model, client_momentum=0.9, proximal_strength=0.1, **RATE),
+    "fed_sam": lambda model: learning.build_fed_sam(model, rho=0.1, **SGD),
     "fed_sgd": lambda model: learning.build_fed_sgd(model),
+    "hyp_cluster": lambda model: learning.build_hyp_cluster(model, groups=2, **SGD),
     "mime": lambda model: learning.build_mime(model, base_optimizer=optax.sgd(0.1, momentum=0.9)),
     "mime_lite": lambda model: learning.build_mime_lite(model, base_optimizer="adam", base_learning_rate=0.01),
+    "moon": lambda model: learning.build_moon(model, mu=1.0, features=lambda output: output.predictions, **SGD),
     "q_fed_avg": lambda model: learning.build_q_fed_avg(model, q=1.0, **RATE),
 }
 
@@ -77,7 +81,9 @@ def test_a_run_that_is_taken_up_again_has_the_same_bits_and_a_file_and_the_refer
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fed_dyn", "fed_nova", "fed_sgd", "mime", "agnostic"])
+@pytest.mark.parametrize(
+    "name", ["fed_dyn", "fed_lc", "fed_nova", "fed_sam", "fed_sgd", "hyp_cluster", "mime", "moon", "agnostic"]
+)
 def test_a_keras_model_with_statistics_and_a_frozen_layer(name: str) -> None:
     keras.utils.clear_session()  # so that layers have the names of a new process
     model = deep()

@@ -42,7 +42,8 @@ def build_ifca(
     Args:
         groups: k, the number of models, at least 1.
         initial_models: k weights of the model to begin with, such as those of `spread_models`; by default the model's
-            initial weights, and others with the same numbers in an order that the seed gives.
+            initial weights, and others with the same numbers in an order that the seed gives, which is a start of the
+            same distribution if they are random; where they are trained already, give `initial_models`.
         server_learning_rate: the factor of the mean updates, above 0; with 1, models are the means of clients' models.
             It is a hyper-parameter of the state.
         seed: that of the clients' draws and of the first models.
