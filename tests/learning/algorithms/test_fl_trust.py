@@ -101,6 +101,7 @@ def test_where_nobody_is_trusted_the_model_stays(process: Any) -> None:
         assert after == before
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_has_the_same_bits(process: Any, tmp_path: Path) -> None:
     def run(rounds: int, folder: Path) -> Any:
         clients = lambda number: population().select(plain.COHORTS[number - 1])  # noqa: E731
