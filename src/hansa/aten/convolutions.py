@@ -50,11 +50,13 @@ def convolution(
     else:
         pads, window, inflate = [(p, p) for p in padding], stride, (1,) * n
     letters = "DHW"[3 - n :]
-    form = (f"NC{letters}", f"OI{letters}", f"NC{letters}")
+    form = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
     alone = x.ndim == n + 1
     x = x[None] if alone else x
+    # In XLA's fast layout, with the channels last, which pooling has, too: transposes between them cancel out.
+    x, weight = jnp.moveaxis(x, 1, -1), jnp.moveaxis(weight, (0, 1), (-1, -2))
     y = lax.conv_general_dilated(x, weight, window, pads, inflate, dilation, form, feature_group_count=groups)
-    y = y if bias is None else y + bias.reshape(-1, *(1,) * n)
+    y = jnp.moveaxis(y if bias is None else y + bias, -1, 1)
     return y[0] if alone else y
 
 

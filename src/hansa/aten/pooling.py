@@ -39,6 +39,17 @@ class _Windows:
             self.size.append(count)
             self.pads.append((p, max((count - 1) * s + reach - full - p, p if not ceil else 0)))
 
+    def reduce(self, x: Any, start: Any, function: Any) -> Any:
+        """What is made of each window. The channels are the last axis meanwhile, as they are in a fast convolution."""
+        channels = x.ndim - len(self.size) - 1
+        if channels < 0:
+            return lax.reduce_window(x, start, function, self.shape, self.strides, self.pads)
+        order = [axis for axis in range(x.ndim) if axis != channels] + [channels]
+        shape, strides = ([values[i] for i in order] for values in (self.shape, self.strides))
+        pads = [self.pads[i] for i in order]
+        found = lax.reduce_window(jnp.moveaxis(x, channels, -1), start, function, shape, strides, pads)
+        return jnp.moveaxis(found, -1, channels)
+
 
 def _least(x: Any) -> Any:
     return -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else np.iinfo(x.dtype).min
@@ -49,7 +60,7 @@ def _max_pool(x: Any, kernel: Any, stride: Any = (), padding: Any = 0, dilation:
     windows = _Windows(x, len(kernel), kernel, stride, padding, dilation, ceil)
     if any(d > 1 for d in windows.dilation):  # of which JAX has no gradient
         return _maximum_by_taps(x, windows)
-    return lax.reduce_window(x, _least(x), lax.max, windows.shape, windows.strides, windows.pads)
+    return windows.reduce(x, _least(x), lax.max)
 
 
 def _maximum_by_taps(x: Any, windows: _Windows) -> Any:
@@ -110,7 +121,7 @@ def _avg_pool(
 ) -> Any:
     n = len(kernel)
     windows = _Windows(x, n, kernel, stride, padding, 1, ceil)
-    total = lax.reduce_window(x, np.zeros((), x.dtype), lax.add, windows.shape, windows.strides, windows.pads)
+    total = windows.reduce(x, np.zeros((), x.dtype), lax.add)
     if divisor is not None:
         return total / divisor
     # How many elements of the array, or of it with its padding, each window has: a product along the axes.
