@@ -88,7 +88,7 @@ def refusal(name: str, error: Any) -> NotExportable:
             f"{name!r} asks Python for the number of examples of a batch{at}: write it without, as the last batch of "
             f"a client is often short ({_first_line(text)})"
         )
-    return NotExportable(f"torch.export can make no graph of {name!r}{at}: {kind}: {_first_line(text)}")
+    return NotExportable(f"{name!r} is none that torch.export can make a graph of{at}: {kind}: {_first_line(text)}")
 
 
 def _first_line(text: str) -> str:

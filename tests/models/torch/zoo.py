@@ -300,7 +300,7 @@ def frozen(module: Any) -> nn.Module:
 def transposed() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 6, 3, groups=3), nn.Hardswish(), nn.ConvTranspose2d(6, 6, 3, 2, 1, 1, groups=2), nn.ELU(),
-        nn.AvgPool2d(2), nn.InstanceNorm2d(6, affine=True), nn.Flatten(), nn.Linear(6 * 36, 10),
+        nn.AvgPool2d(2), nn.InstanceNorm2d(6, affine=True), nn.Flatten(), nn.Linear(6 * 144, 10),
     )  # fmt: skip
 
 
