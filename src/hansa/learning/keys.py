@@ -40,7 +40,7 @@ def key_of_client(seed: int) -> Computation:
 
 def client_keys(key: Any) -> Any:
     """Each client's key, `{uint32[2]}@CLIENTS`, from that of a round at the server."""
-    return on.federated_map(_client_key, [on.federated_broadcast(key), on.federated_client_id()])
+    return on.federated_map(client_key, [on.federated_broadcast(key), on.federated_client_id()])
 
 
 def _fold_in(key: Any, data: Any) -> Any:
@@ -48,7 +48,8 @@ def _fold_in(key: Any, data: Any) -> Any:
 
 
 @jax_computation(KEY, TensorType("int32"))
-def _client_key(key: Any, client: Any) -> Any:
+def client_key(key: Any, client: Any) -> Any:
+    """The key of a client in a round, from the round's and the client's id."""
     return _fold_in(key, client)
 
 
