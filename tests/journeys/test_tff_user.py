@@ -46,7 +46,7 @@ def of_digit(digit: int) -> Any:
     [
         ("learning.build_federated_averaging_process_", "hansa.learning.build_federated_averaging_process"),
         ("learning.build_weighted_fed_avg", "hansa.learning.build_federated_averaging_process(model_fn)"),
-        ("learning.algorithms", "hansa.learning.build_federated_averaging_process(model_fn)"),
+        ("learning.algorithms.build_weighted_fed_avg", "hansa.learning.build_federated_averaging_process(model_fn)"),
         ("type_at_clients", 'hansa.to_type("{float32[10]}@CLIENTS")'),
     ],
 )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from hansa import _lazy
 
 if _TYPE_CHECKING:
+    from hansa.learning import algorithms as algorithms
     from hansa.learning import arithmetic as arithmetic
     from hansa.learning.algorithms.agnostic import build_agnostic as build_agnostic
     from hansa.learning.algorithms.apfl import build_apfl as build_apfl
@@ -148,7 +149,7 @@ _HOMES = {
     "hansa.models.weights": ("ModelWeights",),
 }
 
-_PARTS = ("arithmetic",)
+_PARTS = ("algorithms", "arithmetic")
 
 if not _TYPE_CHECKING:
     __getattr__, __dir__, __all__ = _lazy.names_of(__name__, _HOMES, _PARTS)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa._lock import Lock
+from hansa._tracebacks import boundaries
 from hansa.network.blobs import Blobs
 from hansa.network.device_states import DeviceStates
 from hansa.network.durable import Disk
@@ -35,6 +36,7 @@ _RENEWAL = 3600.0
 """Seconds between looks at the certificate."""
 
 
+@boundaries
 class Device:
     """A device that has joined a network.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hansa._tracebacks import boundaries
 from hansa.network import identity, tls
 from hansa.network.durable import Disk
 from hansa.network.link import Link, TurnedAwayError, UnreachableError
@@ -26,6 +27,7 @@ class InvitationError(ValueError):
     """A text is no invitation, or the coordinator does not take it. The message says why."""
 
 
+@boundaries
 @dataclass(frozen=True)
 class Invitation:
     """What a device needs to join: where the coordinator is, whom to believe, and a secret.
@@ -66,6 +68,7 @@ class Invitation:
             raise InvitationError(f"this is no invitation of a network: {error}") from None
 
 
+@boundaries
 @dataclass(frozen=True)
 class Membership:
     """What a device is in a network.

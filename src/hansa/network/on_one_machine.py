@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hansa._tracebacks import boundaries
 from hansa.language.computation import Computation
 from hansa.language.counted import Counted
 from hansa.language.occasions import Occasion
@@ -32,6 +33,7 @@ _PATIENCE = 120.0
 """Seconds in which all devices must be there."""
 
 
+@boundaries
 class LocalNetwork:
     """A network on this machine. `local` makes one; it ends with the `with` block, or with `close`.
 

@@ -77,7 +77,7 @@ def test_assigned_weights_are_copies_in_a_model_of_the_same_architecture():
         (lambda: keras.Sequential([keras.Input((3,)), layers.Dense(2), layers.Dense(2)]), "is another model"),
         (lambda: sequential(5), r"has the shape \(3, 5\), the one to assign \(3, 2\)"),
         (lambda: keras.Sequential([layers.Dense(2)]), "has no weights yet"),
-        (lambda: 3, "a Keras model, found int"),
+        (lambda: 3, "a Keras model or a PyTorch module, found the int 3"),
     ],
 )
 def test_weights_of_another_model_are_refused_and_change_nothing(target, message):
