@@ -104,6 +104,7 @@ def test_the_same_file_gives_the_same_model(project: Path, tmp_path: Path):
     assert_same_bits(load_checkpoint(tmp_path / "again").state, load_checkpoint(project / "runs" / "first").state)
 
 
+@pytest.mark.slow
 def test_evaluation_tells_of_all_clients_and_of_each(project: Path):
     run = project / "runs" / "first"
     (found,) = objects("evaluate", run, "--worst", 3)
@@ -258,6 +259,7 @@ def test_a_function_of_data_of_ones_own(project: Path, tmp_path: Path):
     assert found["clients"] == 5 and found["examples"] + found["evaluation"]["examples"] == 1797
 
 
+@pytest.mark.slow
 def test_a_table_of_ones_own_with_the_other_options(tmp_path: Path):
     rng = np.random.default_rng(3)
     rows = [

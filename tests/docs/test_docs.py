@@ -82,7 +82,17 @@ def run(page: Path) -> None:
 
 
 # Pages that train for ten seconds and more.
-SLOW = ("cluster.md", "images_by_folder.md", "network.md", "table.md", "text.md")
+SLOW = (
+    "artifacts.md",
+    "cluster.md",
+    "coming_from_pytorch.md",
+    "evaluation.md",
+    "images_by_folder.md",
+    "models.md",
+    "network.md",
+    "table.md",
+    "text.md",
+)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ CASES = {
     "two outputs, loss weights": (two_headed, FEATURES, {"class": CLASSES, "value": BINARY}, lambda: optimizers.SGD(0.1), {"class": CROSS_ENTROPY, "value": "mse"}, {"class": ["accuracy"]}),
 }
 # fmt: on
-SLOW = {"cnn, momentum", "lstm, sgd"}
+SLOW = {"cnn, momentum", "cnn, rmsprop with a schedule", "lstm, adam"}
 
 
 def cut(arrays, start):

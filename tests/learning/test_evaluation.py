@@ -151,6 +151,7 @@ def test_without_clients_that_count_nothing_is_counted(model, evaluate):
     assert found.loss == nothing.loss == 0
 
 
+@pytest.mark.slow
 def test_a_saved_evaluation_gives_the_same(model, evaluate, tmp_path):
     data = [hansa.Batches(keras_client(size), batch_size=4) for size in SIZES]
     for number, computation in enumerate((evaluate, build_per_client_evaluation(model))):

@@ -123,6 +123,7 @@ def test_flax_linen_with_batch_norm_and_dropout():
     check(model, plain_loop, params, statistics)
 
 
+@pytest.mark.slow
 def test_flax_nnx():
     nnx = pytest.importorskip("flax.nnx")
 

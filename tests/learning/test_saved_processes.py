@@ -133,6 +133,7 @@ def test_another_python_process_without_the_model_gives_the_same_bits(folder):
         np.testing.assert_array_equal(leaf, expected)
 
 
+@pytest.mark.slow
 def test_a_keras_model_with_convolutions(folder):
     layers = keras.layers
     process = keras_process(

@@ -111,6 +111,7 @@ def of_batches(value):
     return hansa.federated_sum(hansa.federated_map(hansa.jax_computation(work), value))
 
 
+@pytest.mark.slow
 def test_batches_of_matrices_of_any_number(tmp_path, monkeypatch):
     hansa.save(of_batches, tmp_path / "batches.hansa", platforms=("cpu", "cuda", "tpu"))
     monkeypatch.setattr(process, "_KNOWN", {})

@@ -211,6 +211,7 @@ def allowed(value):
     return hansa.federated_sum(hansa.federated_map(work, value))
 
 
+@pytest.mark.slow
 def test_what_jax_writes_is_loaded_and_computes_the_same(tmp_path, monkeypatch):
     hansa.save(allowed, tmp_path / "allowed.hansa")
     monkeypatch.setattr(process, "_KNOWN", {})

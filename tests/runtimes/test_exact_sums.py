@@ -69,7 +69,11 @@ def cases(shape):
 
 
 @pytest.mark.parametrize(
-    ("shape", "runtime"), [*(("many", name) for name in RUNTIMES), *(("few", name) for name in SOME)]
+    ("shape", "runtime"),
+    [
+        *(pytest.param("many", name, marks=[] if name in SOME else [pytest.mark.slow]) for name in RUNTIMES),
+        *(("few", name) for name in SOME),
+    ],
 )
 def test_they_are_those_of_rational_numbers_in_any_order(shape, runtime):
     rng = np.random.default_rng(1)

@@ -242,6 +242,7 @@ class TestResidence:
             data.batch(2).cohort([0, 3], round_number)
         assert sorted(reader.read) in (sorted(NAMES), sorted([*NAMES, "ann"]))
 
+    @pytest.mark.slow
     def test_a_million_clients_are_not_gone_through(self) -> None:
         read: list[int] = []
 

@@ -30,6 +30,7 @@ def test_a_sparse_matrix_is_made_dense_a_client_at_a_time(layout: str):
     np.testing.assert_array_equal(one.client("a")["x"], DENSE)
 
 
+@pytest.mark.slow
 def test_the_whole_is_never_made_dense():
     wide = sparse.random(20_000, 5_000, 1e-4, format="csr", dtype=np.float32, random_state=0)
     tracemalloc.start()

@@ -49,7 +49,13 @@ def run(program: str, flags: str, seconds: float) -> subprocess.CompletedProcess
     )
 
 
-@pytest.mark.parametrize("before", ["", "    import jax; jax.devices()\n"], ids=["hansa first", "jax first"])
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param("", id="hansa first"),
+        pytest.param("    import jax; jax.devices()\n", id="jax first", marks=pytest.mark.slow),
+    ],
+)
 def test_a_client_that_takes_longer_than_xla_would_wait(before: str) -> None:
     """The user's own, short limit stays, and is not met."""
     done = run(before + UNEVEN, SHORT, 5)
