@@ -61,7 +61,9 @@ def test_no_process_stays_behind(quick):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize(
+    "workers", [pytest.param(1, marks=pytest.mark.whole), pytest.param(2, marks=pytest.mark.whole), 4]
+)
 def test_everything_has_the_bits_of_one_process_with_any_number_of_workers_and_half_of_the_calls_losing_one(workers):
     found = session(workers, 5, workers)
     assert found["computed"] == 9
