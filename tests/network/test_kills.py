@@ -52,7 +52,7 @@ class Processes:
         return (self.folder / "log").read_text(errors="replace")[-5000:]
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_whatever_is_killed_the_states_are_those_of_a_run_that_nobody_disturbed(tmp_path):
     rng, processes = random.Random(), Processes(tmp_path)
     undisturbed = tmp_path / "undisturbed"

@@ -60,10 +60,8 @@ def test_no_process_stays_behind(quick):
     assert running() == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "workers", [pytest.param(1, marks=pytest.mark.whole), pytest.param(2, marks=pytest.mark.whole), 4]
-)
+@pytest.mark.whole
+@pytest.mark.parametrize("workers", [1, 2, 4])
 def test_everything_has_the_bits_of_one_process_with_any_number_of_workers_and_half_of_the_calls_losing_one(workers):
     found = session(workers, 5, workers)
     assert found["computed"] == 9
@@ -71,7 +69,7 @@ def test_everything_has_the_bits_of_one_process_with_any_number_of_workers_and_h
     assert found["lost"] >= 3  # of five, as some calls are over sooner than anybody is killed
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_files_are_read_where_they_are_used_and_who_ends_three_workers_is_named(tmp_path):
     found = session("on disk", tmp_path)
     assert found["same"] == ["in memory", "in files", "lists"]
