@@ -106,9 +106,7 @@ class _Call:
     """
 
     def __init__(self, clients: int, own: Mapping[str, Array], on_node: OnNode | None) -> None:
-        self.clients = clients
-        self.own = own
-        self.on_node = on_node
+        self.clients, self.own, self.on_node = clients, own, on_node
         self.without_rows: list[Intrinsic] = []
 
     def run(self, computation: Computation, *parts: Any) -> Any:
@@ -161,9 +159,9 @@ class _Call:
         try:
             return getattr(self, node.name)(node, *inputs)
         except Exception as error:  # whatever a function of no rows raises
-            for stack in self.without_rows:
-                raise no_rows(stack.name, stack.where, error) from error
-            raise
+            if not self.without_rows:
+                raise
+            raise no_rows(self.without_rows[0].name, self.without_rows[0].where, error) from error
 
     def pointwise(self, node: Node, function: Callable[..., Any], *inputs: Any) -> Any:
         """The function of the inputs; of each client's, if the node has a value for each."""
