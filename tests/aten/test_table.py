@@ -31,7 +31,7 @@ def test_a_sample(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES[1::4], ids=str)
+@pytest.mark.parametrize("case", CASES[1::12], ids=str)
 def test_a_larger_sample(case):
     check(case, 1)
 

@@ -10,7 +10,7 @@ import pytest
 
 WAYS = [
     ("training", 2),
-    pytest.param("training", 10, marks=pytest.mark.slow),
+    pytest.param("training", 10, marks=pytest.mark.whole),
     pytest.param("stages", 3, marks=pytest.mark.slow),
     pytest.param("evaluation", 2, marks=pytest.mark.slow),
     pytest.param("client_state", 2, marks=pytest.mark.slow),
