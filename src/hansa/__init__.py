@@ -13,6 +13,7 @@ if _TYPE_CHECKING:
     from hansa import analytics as analytics
     from hansa import learning as learning
     from hansa import network as network
+    from hansa import privacy as privacy
     from hansa import program as program
     from hansa import simulation as simulation
     from hansa import templates as templates
@@ -44,9 +45,11 @@ if _TYPE_CHECKING:
     from hansa.language.intrinsics import federated_sum as federated_sum
     from hansa.language.intrinsics import federated_value as federated_value
     from hansa.language.intrinsics import federated_zip as federated_zip
+    from hansa.language.modular_sums import federated_secure_modular_sum as federated_secure_modular_sum
     from hansa.language.occasions import AbandonedError as AbandonedError
     from hansa.language.occasions import Occasion as Occasion
     from hansa.language.occasions import current_occasion as current_occasion
+    from hansa.language.private_sums import federated_private_sum as federated_private_sum
     from hansa.language.protected_sums import federated_secure_sum as federated_secure_sum
     from hansa.language.protected_sums import federated_secure_sum_bitwidth as federated_secure_sum_bitwidth
     from hansa.language.sequences import sequence_map as sequence_map
@@ -106,7 +109,9 @@ _HOMES = {
         "federated_value",
         "federated_zip",
     ),
+    "hansa.language.modular_sums": ("federated_secure_modular_sum",),
     "hansa.language.occasions": ("AbandonedError", "Occasion", "current_occasion"),
+    "hansa.language.private_sums": ("federated_private_sum",),
     "hansa.language.protected_sums": ("federated_secure_sum", "federated_secure_sum_bitwidth"),
     "hansa.language.sequences": ("sequence_map", "sequence_reduce", "sequence_sum"),
     "hansa.language.tracing": ("federated_computation", "jax_computation", "tf_computation"),
@@ -137,7 +142,18 @@ _HOMES = {
     "hansa.types.client_values": ("ClientValues",),
     "hansa.types.elsewhere": ("Elsewhere",),
 }
-_PARTS = ("aggregators", "analytics", "learning", "network", "program", "simulation", "templates", "types", "utils")
+_PARTS = (
+    "aggregators",
+    "analytics",
+    "learning",
+    "network",
+    "privacy",
+    "program",
+    "simulation",
+    "templates",
+    "types",
+    "utils",
+)
 
 _setup.prepare()
 

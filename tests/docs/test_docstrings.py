@@ -34,6 +34,7 @@ PACKAGES = (
     "hansa.learning",
     "hansa.learning.arithmetic",
     "hansa.network",
+    "hansa.privacy",
     "hansa.program",
     "hansa.simulation",
     "hansa.templates",

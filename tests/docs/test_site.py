@@ -21,6 +21,7 @@ PACKAGES = [
     "hansa.analytics",
     "hansa.learning",
     "hansa.network",
+    "hansa.privacy",
     "hansa.program",
     "hansa.simulation",
     "hansa.templates",

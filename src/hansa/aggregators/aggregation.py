@@ -19,6 +19,7 @@ _SEEN: dict[str, Needs] = {
     "federated_mean": "sums",
     "federated_secure_sum": "sums",
     "federated_secure_sum_bitwidth": "sums",
+    "federated_secure_modular_sum": "sums",
     "federated_min": "extremes",
     "federated_max": "extremes",
     "federated_aggregate": "each",

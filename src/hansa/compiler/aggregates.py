@@ -218,6 +218,7 @@ _MAKERS: dict[str, Callable[[Intrinsic], Aggregate]] = {
     "federated_sum": _sum,
     "federated_secure_sum": _sum,
     "federated_secure_sum_bitwidth": _sum,
+    "federated_secure_modular_sum": _sum,
     "federated_min": _extreme,
     "federated_max": _extreme,
     "federated_mean": _mean,

@@ -135,6 +135,7 @@ class Connections:
                     "that run apart send what it is made of, and compute it at the clients"
                 )
         inputs = self._inputs(roots, lambda node: is_aggregate(node) or node in known, at_clients=False)
+        self._name([node for node in inputs if isinstance(node, RuntimeValue)], name_of)
         self._name(roots, name_of)
         return AtServer(inputs, roots)
 

@@ -19,6 +19,7 @@ from hansa.language.computation import Computation
 from hansa.language.computations import GraphComputation, LocalComputation
 from hansa.language.functions import FunctionalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, RuntimeValue, Select, walk
+from hansa.language.runtime_values import is_noise, noise_numbers
 from hansa.language.values import select
 from hansa.types import CLIENTS, FederatedType, StructType, Type, tensor_leaves
 
@@ -301,7 +302,12 @@ def _graph(computation: Computation) -> tuple[Parameter | None, Node]:
             f"{computation.name}.specialize(…)"
         )
     assert isinstance(computation, GraphComputation)
-    return computation.parameter, inline(computation.result, {})
+    result = inline(computation.result, {})
+    keys = [node for node in walk(result) if isinstance(node, RuntimeValue) and is_noise(node)]
+    if keys:  # of noise, which a file is to tell apart
+        numbers = zip(keys, noise_numbers(keys), strict=True)
+        result = inline(result, {node: replace(node, number=number) for node, number in numbers})
+    return computation.parameter, result
 
 
 def inline(result: Node, bound: dict[Node, Node]) -> Node:
@@ -311,7 +317,9 @@ def inline(result: Node, bound: dict[Node, Node]) -> Node:
         if node in new:
             continue
         inputs = tuple(new[source] for source in node.inputs)
-        if isinstance(node, Apply) and _is_federated(node.computation):
+        if is_noise(node):
+            new[node] = replace(node)  # type: ignore[type-var]  # another wherever a computation is written out
+        elif isinstance(node, Apply) and _is_federated(node.computation):
             inner = node.computation
             assert isinstance(inner, GraphComputation)
             new[node] = inline(inner.result, {inner.parameter: inputs[0]} if inner.parameter is not None else {})

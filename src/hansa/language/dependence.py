@@ -17,6 +17,7 @@ SAME_OF_ONE = (
     "federated_min",
     "federated_secure_sum",
     "federated_secure_sum_bitwidth",
+    "federated_secure_modular_sum",
     "federated_sum",
     "federated_value",
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hansa.language.computation import Computation
+from hansa.language.mechanism import Mechanism
 from hansa.language.terms import NO_TERMS, Terms
 from hansa.types import FederatedType, StructType, Type
 
@@ -55,9 +56,12 @@ class RuntimeValue(Node):
 
     Attributes:
         name: what it is called.
+        number: of those that are another value wherever they are asked for, which one it is in the computation; None
+            until that is known, or where the name says all.
     """
 
     name: str
+    number: int | None = field(default=None, kw_only=True)
 
     def _label(self) -> str:
         return f"the runtime's {self.name}"
@@ -133,12 +137,14 @@ class Intrinsic(Node):
         arguments: the values it takes.
         functions: the computations it takes, each of a concrete type.
         terms: what holds for the clients' contributions, of an aggregate.
+        mechanism: what noise the result has that the arguments have not.
     """
 
     name: str
     arguments: tuple[Node, ...]
     functions: tuple[Computation, ...] = ()
     terms: Terms = field(default=NO_TERMS, kw_only=True)
+    mechanism: Mechanism | None = field(default=None, kw_only=True)
 
     @property
     def inputs(self) -> tuple[Node, ...]:

@@ -12,6 +12,7 @@ from hansa.language.computation import Computation
 from hansa.language.computations import made
 from hansa.language.context import Trace, current_trace, user_line
 from hansa.language.graph import Intrinsic, MakeStruct, Node
+from hansa.language.mechanism import Mechanism
 from hansa.language.terms import NO_TERMS, Terms
 from hansa.language.values import Value, arranged_node, select, to_node
 from hansa.types import (
@@ -47,10 +48,15 @@ def require_trace(name: str) -> Trace:
 
 
 def operation(
-    name: str, kind: Type, *arguments: Node, functions: tuple[Any, ...] = (), terms: Terms = NO_TERMS
+    name: str,
+    kind: Type,
+    *arguments: Node,
+    functions: tuple[Any, ...] = (),
+    terms: Terms = NO_TERMS,
+    mechanism: Mechanism | None = None,
 ) -> Node:
     """The node of an operation."""
-    return Intrinsic(kind, name, arguments, functions, terms=terms, where=user_line())
+    return Intrinsic(kind, name, arguments, functions, terms=terms, mechanism=mechanism, where=user_line())
 
 
 def recorded(

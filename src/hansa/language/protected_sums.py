@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,12 @@ Bits: TypeAlias = "int | Struct | Mapping[str, Bits] | Sequence[Bits]"
 
 
 def federated_secure_sum(
-    value: Operand, max_input: Operand, *, count_clipped: bool = False, min_cohort: int | None = None
+    value: Operand,
+    max_input: Operand,
+    min_input: Operand = 0,
+    *,
+    count_clipped: bool = False,
+    min_cohort: int | None = None,
 ) -> Value:
     """`{T}@CLIENTS -> T@SERVER`: the sum of integers over the clients, of which nobody is to see a single summand.
 
@@ -50,9 +55,10 @@ def federated_secure_sum(
     refused before anything runs, and so is a bound that the dtype itself does not hold.
 
     Args:
-        value: integer tensors, or a struct of them. Each client brings its numbers into the range 0 to `max_input`,
-            whichever end is nearer, so that none can spoil the sum.
-        max_input: a non-negative integer, or one at the server; or a struct like the value, with one for each tensor.
+        value: integer tensors, or a struct of them. Each client brings its numbers into the range `min_input` to
+            `max_input`, whichever end is nearer, so that none can spoil the sum.
+        max_input: an integer, or one at the server; or a struct like the value, with one for each tensor.
+        min_input: likewise, no more than `max_input`.
         count_clipped: whether to count the numbers that were outside of the range, in one more protected sum.
         min_cohort: a call in which fewer clients take part is refused, before it has a result.
 
@@ -63,8 +69,10 @@ def federated_secure_sum(
 
     Raises:
         TypeError: if the value is not of integers, or the bound is not.
-        ValueError: if a bound is negative, or more than the dtype holds. At the call: if the sum might be, or a bound
-            at the server is negative; one that the round makes of what clients report counts as 0 then.
+        ValueError: if `max_input` is below `min_input`, or a bound is more than the dtype holds. At the call: if the
+        sum
+            might be, or the range is from 0 and a bound at the server is negative; one that the round makes of what
+            clients report counts as 0 then.
 
     Examples:
         >>> @hansa.federated_computation("{int32}@CLIENTS")
@@ -72,11 +80,22 @@ def federated_secure_sum(
         ...     return hansa.federated_secure_sum(answers, 1, count_clipped=True)
         >>> votes([1, 0, 1, 50])
         <sum=3,num_clipped=1>
+        >>> @hansa.federated_computation("{int32}@CLIENTS")
+        ... def balance(steps):
+        ...     return hansa.federated_secure_sum(steps, 10, -10)
+        >>> balance([3, -70])
+        np.int32(-7)
     """
     name = "federated_secure_sum"
     trace, node = _at_clients(value, name)
-    bounds = _bounds(max_input, node, f"the max_input of {name}", trace)
-    return _secure_sum(name, trace, node, bounds, count_clipped, min_cohort)
+    if _is_integer(min_input) and int(cast(int, min_input)) == 0:
+        bounds = _bounds(max_input, node, f"the max_input of {name}", trace)
+        return _secure_sum(name, trace, node, bounds, count_clipped, min_cohort)
+    lowest = _bounds(min_input, node, f"the min_input of {name}", trace, signed=True)
+    most = _bounds(max_input, node, f"the max_input of {name}", trace, signed=True)
+    if isinstance(lowest, list) and isinstance(most, list):
+        _check_range(lowest, most, operands.member(node), name)
+    return _secure_sum(name, trace, node, most, count_clipped, min_cohort, lowest)
 
 
 def federated_secure_sum_bitwidth(
@@ -109,7 +128,8 @@ def federated_secure_sum_bitwidth(
 
 def is_bounded(node: Intrinsic) -> bool:
     """Whether an aggregate is a sum of integers in a range."""
-    return node.name in ("federated_secure_sum", "federated_secure_sum_bitwidth")
+    ranges = node.name in ("federated_secure_sum", "federated_secure_sum_bitwidth")
+    return ranges or (node.name == "federated_secure_modular_sum" and len(node.arguments) > 1)
 
 
 def check_total(name: str, kind: Type, bounds: list[int], clients: int, where: str = "") -> None:
@@ -132,6 +152,11 @@ def check_total(name: str, kind: Type, bounds: list[int], clients: int, where: s
             raise ValueError(f"{name}{line}: the bound{at} must not be negative, and the server has {bound}")
         largest = int(np.iinfo(leaf.dtype).max)
         each = min(bound, largest)
+        if each * clients > largest and name == "federated_secure_modular_sum":
+            raise ValueError(
+                f"federated_private_sum{line}: {clients} clients take part, and {leaf.dtype} holds the sum of no more "
+                f"than {largest // each}; say max_clients={clients} there, or more"
+            )
         if each * clients > largest:
             raise ValueError(
                 f"{name}{line}: {clients} clients with values of up to {each}{at} may add "
@@ -164,7 +189,7 @@ def _at_clients(value: Any, name: str) -> tuple[Trace, Node]:
     return trace, node
 
 
-def _bounds(max_input: Any, node: Node, what: str, trace: Trace) -> list[int] | Node:
+def _bounds(max_input: Any, node: Node, what: str, trace: Trace, signed: bool = False) -> list[int] | Node:
     """The bounds: integers, one for all tensors or one for each; or a value at the server, of one or of each."""
     kind = operands.member(node)
     if _is_integer(max_input):
@@ -175,7 +200,7 @@ def _bounds(max_input: Any, node: Node, what: str, trace: Trace) -> list[int] | 
             bounds = [int(leaf) for leaf in jax.tree.leaves(to_value(max_input, _scalars(kind), what))]
         else:
             return _bounds_at_server(given, kind, what, trace)
-    _check_constants(bounds, kind, what)
+    _check_constants(bounds, kind, what, signed)
     return bounds
 
 
@@ -215,16 +240,27 @@ def _in_order(bounds: Node, kind: Type) -> list[Node] | None:
     return None if None in parts else [leaf for part in parts if part is not None for leaf in part]
 
 
-def _check_constants(bounds: list[int], kind: Type, what: str) -> None:
+def _check_constants(bounds: list[int], kind: Type, what: str, signed: bool = False) -> None:
     for (path, leaf), bound in _with_bounds(kind, bounds):
         at = f" at {path}" if path else ""
-        if bound < 0:
+        if bound < 0 and not signed:
             raise ValueError(f"{what} must not be negative, found {bound}{at}")
-        if bound > np.iinfo(leaf.dtype).max:
+        if bound < 0 and leaf.dtype.kind == "u":
+            raise ValueError(
+                f"{what} is {bound}{at}, and {leaf.dtype} holds no number below 0; convert the values first"
+            )
+        if abs(bound) > np.iinfo(leaf.dtype).max:
             raise ValueError(
                 f"{what} allows values of up to {bound}{at}, and {leaf.dtype} holds no more than "
-                f"{np.iinfo(leaf.dtype).max}; {_remedy(leaf, bound)}"
+                f"{np.iinfo(leaf.dtype).max}; {_remedy(leaf, abs(bound))}"
             )
+
+
+def _check_range(lowest: list[int], most: list[int], kind: Type, name: str) -> None:
+    for ((path, _), low), (_, high) in zip(_with_bounds(kind, lowest), _with_bounds(kind, most), strict=True):
+        if low > high:
+            at = f" at {path}" if path else ""
+            raise ValueError(f"{name}: the max_input must be no less than the min_input; found {low} to {high}{at}")
 
 
 def _is_integer(value: Any) -> bool:
@@ -256,20 +292,40 @@ def _paths(kind: Type, path: str = "") -> Iterator[tuple[str, TensorType]]:
 
 
 def _secure_sum(
-    name: str, trace: Trace, node: Node, bounds: list[int] | Node, count_clipped: bool, min_cohort: int | None
+    name: str,
+    trace: Trace,
+    node: Node,
+    bounds: list[int] | Node,
+    count_clipped: bool,
+    min_cohort: int | None,
+    lowest: list[int] | Node | None = None,
 ) -> Value:
     """The sum of what each client has brought into its range, and perhaps of how often it had to."""
     kind, terms = operands.member(node), terms_of(name, min_cohort=min_cohort, disclosure="sum")
-    if isinstance(bounds, list):
-        limits = Struct((None, np.uint64(bound)) for bound in bounds)
-        known = bounds
-        clip: Computation = wide_computation(kind)(lambda value: _clipped(value, known, count_clipped))
+    if isinstance(bounds, list) and not isinstance(lowest, Node):
+        pairs = zip(bounds, lowest or [0], strict=True) if len(bounds) == len(lowest or [0]) else None
+        known, low = bounds, lowest
+        if pairs is None:  # one of them is for all tensors
+            number = max(len(bounds), len(lowest or [0]))
+            pairs = zip(_repeated(bounds, number), _repeated(lowest or [0], number), strict=True)
+        limits = Struct((None, np.uint64(max(abs(most), abs(least)))) for most, least in pairs)
+        clip: Computation = wide_computation(kind)(lambda value: _clipped(value, known, count_clipped, low))
         given, at_server = node, operands.at_server(limits, "the bound")
-    else:
+    elif lowest is None:
+        assert isinstance(bounds, Node)
         both = wide_computation(kind, operands.member(bounds))
         clip = both(lambda value, most: _clipped(value, jax.tree.leaves(most), count_clipped))
-        sent = operands.operation("federated_broadcast", FederatedType(operands.member(bounds), CLIENTS, True), bounds)
-        given, at_server = to_node([Value(node, trace), Value(sent, trace)]), bounds
+        given, at_server = to_node([Value(node, trace), Value(_sent(bounds), trace)]), bounds
+    else:
+        limits_at_server = [_at_server(each, kind) for each in (bounds, lowest)]
+        ends = [operands.member(each) for each in limits_at_server]
+        clip = wide_computation(kind, *ends)(
+            lambda value, most, least: _clipped(value, jax.tree.leaves(most), count_clipped, jax.tree.leaves(least))
+        )
+        size = wide_computation(*ends)(_larger)
+        given = to_node([Value(node, trace), *(Value(_sent(each), trace) for each in limits_at_server)])
+        largest = federated_map(size, [Value(each, trace) for each in limits_at_server])
+        at_server = operands.placed(largest, name, SERVER)
     clipped = operands.placed(federated_map(clip, Value(given, trace)), name, CLIENTS)
 
     def total(part: Node, bound: Node) -> Value:
@@ -283,11 +339,39 @@ def _secure_sum(
     return Value(to_node(parts), trace)
 
 
-def _clipped(value: Any, bounds: list[Any], count: bool) -> Any:
+def _repeated(bounds: list[Any], number: int) -> list[Any]:
+    """One bound for each tensor, where there is one for all."""
+    return bounds * number if len(bounds) == 1 else bounds
+
+
+def _sent(bounds: Node) -> Node:
+    return operands.operation("federated_broadcast", FederatedType(operands.member(bounds), CLIENTS, True), bounds)
+
+
+def _at_server(bounds: list[int] | Node, kind: Type) -> Node:
+    """Bounds as a struct at the server with one for each tensor, or one for all."""
+    if isinstance(bounds, list):
+        return operands.at_server(Struct((None, np.int64(bound)) for bound in bounds), "the bound")
+    return bounds
+
+
+def _larger(most: Any, least: Any) -> Any:
+    """How large numbers in some ranges are, signs apart; -1, which no range has, where one is empty."""
+    tops, bottoms = jax.tree.leaves(most), jax.tree.leaves(least)
+    number = max(len(tops), len(bottoms))
+    sizes = [
+        jnp.where(high.astype(np.int64) < low.astype(np.int64), -1, jnp.maximum(jnp.abs(high), jnp.abs(low)))
+        for high, low in zip(_repeated(tops, number), _repeated(bottoms, number), strict=True)
+    ]
+    return Struct((None, size.astype(np.int64)) for size in sizes)
+
+
+def _clipped(value: Any, bounds: list[Any], count: bool, lowest: list[Any] | None = None) -> Any:
     """A client's numbers in their ranges, and perhaps how many of them were outside."""
     leaves, tree = jax.tree.flatten(value)
-    pairs = zip(leaves, bounds * len(leaves) if len(bounds) == 1 else bounds, strict=True)
-    within = [jnp.clip(x, 0, _limit(bound, x.dtype)) for x, bound in pairs]
+    ranges = zip(leaves, _repeated(bounds, len(leaves)), _repeated(lowest or [0], len(leaves)), strict=True)
+    signed = lowest is not None
+    within = [jnp.clip(x, _limit(low, x.dtype, signed), _limit(high, x.dtype, signed)) for x, high, low in ranges]
     clipped = jax.tree.unflatten(tree, within)
     if not count:
         return clipped
@@ -295,9 +379,10 @@ def _clipped(value: Any, bounds: list[Any], count: bool) -> Any:
     return Struct([(None, clipped), (None, sum(changed, jnp.zeros((), np.int64)))])
 
 
-def _limit(bound: Any, dtype: Any) -> Any:
+def _limit(bound: Any, dtype: Any, signed: bool = False) -> Any:
     # Arrays, as a Python integer is an int64 to JAX, which ends half way in uint64.
     if isinstance(bound, int):
         return np.asarray(min(bound, np.iinfo(dtype).max), dtype)
     most = np.asarray(min(np.iinfo(dtype).max, np.iinfo(bound.dtype).max), bound.dtype)
-    return jnp.clip(bound, 0, most).astype(dtype)
+    least = max(-np.iinfo(dtype).max, np.iinfo(bound.dtype).min) if signed and np.dtype(dtype).kind == "i" else 0
+    return jnp.clip(bound, np.asarray(least, bound.dtype), most).astype(dtype)

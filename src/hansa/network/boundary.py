@@ -27,7 +27,13 @@ _PIECE = 2**20
 _ROUNDING = 1.0 + 1e-9
 """By how much a norm may be above its bound: it is not added up here in the client's order."""
 
-_ADDED = ("federated_sum", "federated_mean", "federated_secure_sum", "federated_secure_sum_bitwidth")
+_ADDED = (
+    "federated_sum",
+    "federated_mean",
+    "federated_secure_sum",
+    "federated_secure_sum_bitwidth",
+    "federated_secure_modular_sum",
+)
 """Operations whose contributions are finite; an extreme may be infinite, and the user's own may be what they like."""
 
 

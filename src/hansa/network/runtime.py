@@ -22,6 +22,7 @@ import numpy as np
 
 from hansa._tracebacks import boundaries
 from hansa.compiler.artifacts.ports import Port
+from hansa.compiler.noise import noise_at_clients, with_noise
 from hansa.language.computation import Computation
 from hansa.language.counted import Counted
 from hansa.language.occasions import AbandonedError, Occasion, current_occasion, new_run
@@ -77,6 +78,14 @@ class NetworkRuntime:
         parameter = computation.type_signature.parameter
         if parameter is None or not _has_elsewhere(parameter, argument):
             return self._here.invoke(computation, argument)
+        if noise_at_clients(computation):
+            raise TypeError(
+                f"in {computation.name!r} clients add noise of their own, and devices cannot do that yet: the "
+                "coordinator would have to send them its keys, and so could take the noise away"
+            )
+        computation, argument = with_noise(computation, argument)
+        parameter = computation.type_signature.parameter
+        assert parameter is not None
         program = self.prepare(computation)
         occasion = current_occasion() or Occasion(new_run(), 0, part="call")
         call = _Call(self._coordinator, self._server, program, occasion, self._unprotected)

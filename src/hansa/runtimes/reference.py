@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hansa._tracebacks import add_note, boundaries
+from hansa.compiler.noise import with_noise
 from hansa.language.computation import Computation
 from hansa.language.computations import GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, RuntimeValue, Select, walk
@@ -83,6 +84,7 @@ class ReferenceRuntime:
             >>> hansa.ReferenceRuntime().invoke(add, [1, 2])
             np.int32(3)
         """
+        computation, argument = with_noise(computation, argument)
         kind, what = computation.type_signature.parameter, f"the argument of {computation.name!r}"
         cohort = survey(kind, argument, what)
         argument = settle(kind, argument, what, cohort)
@@ -250,6 +252,14 @@ class _Call:
         return self.federated_sum(node, value)
 
     federated_secure_sum_bitwidth = federated_secure_sum
+
+    def federated_secure_modular_sum(self, node: Intrinsic, value: Any, *bounds: Any) -> Any:
+        """The sum modulo a power of two; of values in a range, if it does not wrap around."""
+        for each in bounds:
+            check_total(
+                node.name, _member(node.type), [int(x) for x in jax.tree.leaves(each)], self.clients, node.where
+            )
+        return self.federated_sum(node, value)
 
     def federated_min(self, node: Intrinsic, value: Any) -> Any:
         """The smallest or largest over the clients, and the last value that the dtype has, which is that of none."""

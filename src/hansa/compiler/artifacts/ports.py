@@ -235,7 +235,7 @@ def source(expression: list[Any]) -> Source:
             return ("struct", *map(source, parts))
         case ["literal", _, _]:
             return ("literal",)
-        case ["runtime", str(name), _]:
+        case ["runtime", str(name), *_]:
             return ("runtime", name)
         case ["operation", "federated_client_id", _, []]:  # of older files
             return ("runtime", "client_id")

@@ -146,7 +146,8 @@ class ProgramEncoder:
             case Literal():
                 return ["literal", encode_type(node.type), encode_value(node.value, self._writer)]
             case RuntimeValue():
-                return ["runtime", node.name, encode_type(node.type)]
+                number = [] if node.number is None else [node.number]
+                return ["runtime", node.name, encode_type(node.type), *number]
             case Intrinsic() if node.name in REARRANGING:
                 return [
                     "operation",

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from jax.sharding import PartitionSpec as P
 
 from hansa._tracebacks import boundaries
+from hansa.compiler.noise import with_noise
 from hansa.compiler.partition import is_stacked
 from hansa.compiler.sequences import NeedsSizes
 from hansa.compiler.stacks import NeedsNumber
@@ -131,6 +132,7 @@ class InProcessRuntime:
             >>> hansa.InProcessRuntime().invoke(add, [1, 2])
             np.int32(3)
         """
+        computation, argument = with_noise(computation, argument)
         compiled = self._compile(computation)
         call = Call.of(computation, argument, self.default_num_clients)
         values = self._run_as_it_needs(compiled, call)
@@ -160,6 +162,7 @@ class InProcessRuntime:
             ...     print(add(1, 2), runtime.compilations)
             3 1
         """
+        computation, argument = with_noise(computation, argument)
         compiled = self._compile(computation)
         call = Call.of(computation, argument, self.default_num_clients)
         turns = schedule(call.work, len(self.devices)) if compiled.at_clients else [np.arange(0)]

@@ -16,6 +16,7 @@ from hansa._extras import require
 from hansa._tracebacks import boundaries
 from hansa.compiler.artifact_error import ArtifactError
 from hansa.compiler.artifacts.artifact import load, save
+from hansa.compiler.noise import with_noise
 from hansa.compiler.partition import is_stacked
 from hansa.compiler.sequences import NeedsSizes
 from hansa.compiler.stacks import NeedsNumber
@@ -154,6 +155,7 @@ class RayRuntime:
             ...     with hansa.RayRuntime(workers=1) as runtime:
             ...         return runtime.invoke(hansa.jax_computation(jnp.add, "int32", "int32"), [a, b])
         """
+        computation, argument = with_noise(computation, argument)
         program = self._of(computation)
         call = Call.of(computation, argument, self.default_num_clients)
         values = self._run_as_it_needs(program, call)

@@ -1,0 +1,81 @@
+"""Clipped vectors as integers, so that the sensitivity of their sum is exact, and its bits are the same in any order.
+
+A value of norm at most `bound` becomes integers of norm at most `STEPS`, which is checked in integers. Noise is a
+Gaussian rounded to integers: as the sum is an integer, that is the Gaussian mechanism with its result rounded, and no
+float's low bits say anything (Mironov 2012, "On significance of the least significant bits").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from hansa.language.cipher_stream import normals
+from hansa.language.mechanism import STEPS
+
+Array: TypeAlias = Any
+
+
+def encode(leaves: Sequence[Array], bound: Array) -> list[Array]:
+    """Float tensors as int64 tensors of the same shapes, whose norm, all together, is at most `STEPS`.
+
+    Nothing is added up in floats, so the bits depend on no order of summation, and no compiler: the norm is that of the
+    vector on a grid of a power of two, in integers. Rounding is towards zero, which makes no norm larger. Where a
+    number is not finite, or the bound is not above zero, all of them are zero.
+
+    Args:
+        leaves: the tensors.
+        bound: a scalar, float64.
+    """
+    wide = [leaf.astype(jnp.float64) for leaf in leaves]
+    number = max(1, sum(math.prod(leaf.shape) for leaf in wide))
+    largest = jnp.zeros((), jnp.float64)
+    for leaf in wide:
+        largest = jnp.maximum(largest, jnp.max(jnp.abs(leaf), initial=0.0))  # NaN stays NaN
+    valid = jnp.isfinite(largest) & jnp.isfinite(bound) & (bound > 0)
+    wide = [jnp.where(valid, leaf, 0.0) for leaf in wide]
+    bits = min(20, (62 - math.ceil(math.log2(number))) // 2)  # so that the sum of squares fits 63 bits
+    _, exponent = jnp.frexp(jnp.where(valid & (largest > 0), largest, 1.0))
+    grid = jnp.ldexp(jnp.ones((), jnp.float64), jnp.maximum(exponent - bits, -1000))
+    norm = jnp.sqrt(_squares([jnp.rint(leaf / grid) for leaf in wide]).astype(jnp.float64)) * grid
+    limit = jnp.maximum(norm, jnp.where(valid, bound, 1.0))
+    first = [jnp.trunc(leaf * lax.optimization_barrier(STEPS / limit)) for leaf in wide]
+    # The grid may have made the norm a little too small.
+    found = _squares(first)
+    shorter = lax.optimization_barrier((1 - 2.0**-40) * STEPS / jnp.sqrt(jnp.maximum(found, 1).astype(jnp.float64)))
+    second = [jnp.trunc(leaf * shorter) for leaf in first]
+    chosen = [jnp.where(found <= STEPS**2, a, b) for a, b in zip(first, second, strict=True)]
+    within = _squares(chosen) <= STEPS**2
+    return [jnp.where(within, leaf, 0.0).astype(jnp.int64) for leaf in chosen]
+
+
+def decode(total: Array) -> Array:
+    """A sum modulo 2^32 or 2^64, uint32 or uint64, as the integer with a sign that it is nearest to zero: int64."""
+    return total.astype(jnp.dtype(f"int{8 * total.dtype.itemsize}")).astype(jnp.int64)
+
+
+def rounded_gaussian(keys: Array, weights: Sequence[float], number: int) -> Array:
+    """Integer noise: what `weights` make of the draws of these keys, times `STEPS`, rounded; int64 [number].
+
+    Args:
+        keys: uint32 [terms, 8].
+        weights: one for each key.
+        number: how many numbers.
+    """
+    total = jnp.zeros((number,), jnp.float64)
+    for i, weight in enumerate(weights):
+        # Kept, so that no compiler joins the product and the sum, which would change a bit.
+        total = total + lax.optimization_barrier(normals(keys[i], (number,)) * np.float64(weight * STEPS))
+    return jnp.rint(total).astype(jnp.int64)
+
+
+def _squares(leaves: Sequence[Array]) -> Array:
+    total = jnp.zeros((), jnp.int64)
+    for leaf in leaves:
+        total = total + jnp.sum(jnp.square(leaf.astype(jnp.int64)))
+    return total
