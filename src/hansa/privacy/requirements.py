@@ -7,12 +7,13 @@ from typing import Any
 from hansa.language.computation import Computation
 from hansa.language.computations import GraphComputation, PolymorphicComputation
 from hansa.language.flows import Flows, Release, flows_of
+from hansa.templates import IterativeProcess
 from hansa.types.mismatch import describe
 
 _SHOWN = 5
 
 
-def releases(computation: Any) -> list[Release]:
+def releases(computation: Computation | IterativeProcess) -> list[Release]:
     """The sums with noise that leave a computation: what an accountant charges for one call of it.
 
     Args:
@@ -36,7 +37,7 @@ def releases(computation: Any) -> list[Release]:
     return _flows(computation, "releases").releases
 
 
-def require_private(computation: Any, *, open: tuple[str, ...] = ()) -> None:
+def require_private(computation: Computation | IterativeProcess, *, open: tuple[str, ...] = ()) -> None:
     """Checks that all results at the server are made of noised sums, and of nothing else of the clients.
 
     Results that stay with the clients are theirs, and are not looked at. The argument's part at the server, such as the
@@ -76,7 +77,7 @@ def require_private(computation: Any, *, open: tuple[str, ...] = ()) -> None:
         )
 
 
-def require_protected(computation: Any) -> None:
+def require_protected(computation: Computation | IterativeProcess) -> None:
     """Checks that the server sees sums over clients only, and nothing of one client.
 
     Args:
