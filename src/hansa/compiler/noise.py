@@ -42,7 +42,7 @@ def with_noise(computation: Computation, argument: Any) -> tuple[Computation, An
     kind = computation.type_signature.parameter
     if kind is None:
         return lowered, Struct([(_KEYS, values)])
-    before = [(None, argument)]
+    before: list[tuple[str | None, Any]] = [(None, argument)]
     if _is_spread(kind):
         assert isinstance(kind, StructType)
         before = list(

@@ -318,7 +318,7 @@ def inline(result: Node, bound: dict[Node, Node]) -> Node:
             continue
         inputs = tuple(new[source] for source in node.inputs)
         if is_noise(node):
-            new[node] = replace(node)  # type: ignore[type-var]  # another wherever a computation is written out
+            new[node] = replace(node)  # another wherever a computation is written out
         elif isinstance(node, Apply) and _is_federated(node.computation):
             inner = node.computation
             assert isinstance(inner, GraphComputation)

@@ -230,7 +230,7 @@ def joint_noise_multiplier(noise_multipliers: Iterable[float]) -> float:
         >>> round(hansa.privacy.joint_noise_multiplier([1.0, 5.0]), 4)
         0.9806
     """
-    return sum(each**-2 for each in noise_multipliers) ** -0.5
+    return 1 / math.sqrt(sum(1 / each**2 for each in noise_multipliers))
 
 
 def _check_multiplier(mechanism: Mechanism) -> None:
