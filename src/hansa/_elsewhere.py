@@ -254,7 +254,7 @@ ROWS = (
         "coming_from_tff.md",
     ),
     Row(
-        "federated_reduce federated_apply federated_secure_modular_sum secure_sum secure_aggregation SecAgg",
+        "federated_reduce federated_apply secure_sum secure_aggregation SecAgg",
         "hansa.federated_secure_sum, hansa.federated_aggregate and others",
         "language.md",
     ),
