@@ -70,11 +70,11 @@ def test_each_name_of_others_has_one_answer_and_is_no_name_here():
     [
         ("hansa.FedAvg", "hansa.learning.build_federated_averaging_process(model_fn)"),
         ("hansa.strategy", "hansa.learning.build_federated_averaging_process(model_fn)"),
+        ("hansa.learning.algorithms.build_weighted_fed_avg", "it is hansa.learning.build_weighted_fed_avg"),
         (
-            "hansa.learning.algorithms.build_weighted_fed_avg",
+            "hansa.learning.build_weighted_fed_avg_with_optimizer_schedule",
             "hansa.learning.build_federated_averaging_process(model_fn)",
         ),
-        ("hansa.learning.build_weighted_fed_avg", "hansa.learning.build_federated_averaging_process(model_fn)"),
         ("hansa.learning.models", "hansa.learning.from_compiled_keras_model"),
         ("hansa.learning.from_pytorch", "hansa.learning.from_torch("),
         ("hansa.simulation.FederatedDataset", "hansa.simulation.ClientData.from_arrays(arrays, clients)"),

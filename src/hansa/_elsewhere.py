@@ -26,13 +26,12 @@ _KERAS = "hansa.learning.from_compiled_keras_model(model, data.client(client_id)
 ROWS = (
     # Algorithms: TFF, Flower, FedML, PySyft.
     Row(
-        "FedAvg FederatedAveraging build_weighted_fed_avg build_fed_avg "
+        "FedAvg FederatedAveraging build_fed_avg "
         "build_federated_averaging build_weighted_fed_avg_with_optimizer_schedule DifferentialPrivacyFedAvg FedAvgAPI "
         "algorithm strategy strategies aggregator server_aggregator",
         f"{_AVERAGING})",
         "coming_from_flower.md",
     ),
-    Row("build_unweighted_fed_avg", f'{_AVERAGING}, client_weighting="uniform")', "coming_from_tff.md"),
     Row("FedSGD", "hansa.learning.build_fed_sgd(model_fn)", "coming_from_tff.md"),
     Row("FedOpt", f"{_AVERAGING}, server_optimizer=optax.adam(0.01))", "coming_from_flower.md"),
     Row("FedAdam", "hansa.learning.build_fed_adam(model_fn, server_learning_rate=0.01)", "coming_from_flower.md"),
@@ -41,7 +40,7 @@ ROWS = (
     Row("FedAvgM", "hansa.learning.build_fed_avgm(model_fn)", "coming_from_flower.md"),
     Row("FedNova", "hansa.learning.build_fed_nova(model_fn, client_learning_rate=0.1)", "coming_from_flower.md"),
     Row(
-        "FedProx build_weighted_fed_prox build_unweighted_fed_prox",
+        "FedProx",
         "hansa.learning.build_fed_prox(model_fn, proximal_strength=0.1)",
         "coming_from_tff.md",
     ),
@@ -51,7 +50,7 @@ ROWS = (
         "coming_from_flower.md",
     ),
     Row(
-        "MimeLite build_weighted_mime_lite build_unweighted_mime_lite build_mime_lite_with_optimizer_schedule",
+        "MimeLite build_mime_lite_with_optimizer_schedule",
         "hansa.learning.build_mime_lite(model_fn, base_optimizer=optax.sgd(0.1, momentum=0.9))",
         "coming_from_tff.md",
     ),
@@ -65,7 +64,7 @@ ROWS = (
         "composition.md",
     ),
     Row(
-        "compose_learning_process ClientWorkProcess FinalizerProcess DistributionProcess",
+        "ClientWorkProcess FinalizerProcess DistributionProcess",
         "hansa.learning.build_process(model_fn, client_work=hansa.learning.local_training(…), finalizer=…)",
         "composition.md",
     ),

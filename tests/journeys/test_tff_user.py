@@ -45,8 +45,8 @@ def of_digit(digit: int) -> Any:
     ("name", "write"),
     [
         ("learning.build_federated_averaging_process_", "hansa.learning.build_federated_averaging_process"),
-        ("learning.build_weighted_fed_avg", "hansa.learning.build_federated_averaging_process(model_fn)"),
-        ("learning.algorithms.build_weighted_fed_avg", "hansa.learning.build_federated_averaging_process(model_fn)"),
+        ("learning.build_fed_avg", "hansa.learning.build_federated_averaging_process(model_fn)"),
+        ("learning.algorithms.build_weighted_fed_avg", "it is hansa.learning.build_weighted_fed_avg"),
         ("type_at_clients", 'hansa.to_type("{float32[10]}@CLIENTS")'),
     ],
 )
@@ -60,8 +60,10 @@ def test_a_name_of_tff_is_answered_with_what_to_write(name: str, write: str) -> 
 @pytest.mark.slow
 def test_the_way_ends_with_a_trained_evaluated_and_saved_model(tmp_path: Path) -> None:
     data = [preprocess(of_digit(digit)) for digit in range(10)]
-    process = hansa.learning.build_federated_averaging_process(
-        model_fn, client_optimizer="sgd", client_learning_rate=0.1, server_optimizer="sgd", server_learning_rate=1.0
+    process = hansa.learning.build_weighted_fed_avg(
+        model_fn,
+        client_optimizer_fn=lambda: keras.optimizers.SGD(0.1),
+        server_optimizer_fn=lambda: keras.optimizers.SGD(1.0),
     )
     with pytest.raises(TypeError, match=re.escape("expected")):
         process.next(data)  # without the state

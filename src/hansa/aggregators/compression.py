@@ -249,7 +249,7 @@ class _Compression:
 
     def _left(self) -> Computation:
         """What the server keeps: the messages that it has had without those of what it has decoded; all where nobody
-        was counted (FetchSGD: Rothchild et al. 2020, Algorithm 1, lines 13 and 14)."""
+        was counted (FetchSGD: Rothchild et al. 2020, Algorithm 1)."""
         message, vector = self._coded.message, TensorType("float32", (self._coded.size,))
 
         @narrow_computation(message, message, vector, KEY, _INT)

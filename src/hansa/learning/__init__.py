@@ -50,6 +50,7 @@ if _TYPE_CHECKING:
     from hansa.learning.finalizers import Finalizer as Finalizer
     from hansa.learning.finalizers import apply_optimizer as apply_optimizer
     from hansa.learning.groups import spread_models as spread_models
+    from hansa.learning.hparams import Hparam as Hparam
     from hansa.learning.metrics import RoundMetrics as RoundMetrics
     from hansa.learning.passes import mean_gradient as mean_gradient
     from hansa.learning.passes import mean_loss as mean_loss
@@ -60,6 +61,13 @@ if _TYPE_CHECKING:
     from hansa.learning.process import build_process as build_process
     from hansa.learning.server_data import ServerData as ServerData
     from hansa.learning.states import LearningState as LearningState
+    from hansa.learning.tff_names import build_unweighted_fed_avg as build_unweighted_fed_avg
+    from hansa.learning.tff_names import build_unweighted_fed_prox as build_unweighted_fed_prox
+    from hansa.learning.tff_names import build_unweighted_mime_lite as build_unweighted_mime_lite
+    from hansa.learning.tff_names import build_weighted_fed_avg as build_weighted_fed_avg
+    from hansa.learning.tff_names import build_weighted_fed_prox as build_weighted_fed_prox
+    from hansa.learning.tff_names import build_weighted_mime_lite as build_weighted_mime_lite
+    from hansa.learning.tff_names import compose_learning_process as compose_learning_process
     from hansa.models.jax.models import functional_model as functional_model
     from hansa.models.keras.models import from_compiled_keras_model as from_compiled_keras_model
     from hansa.models.keras.models import from_keras_model as from_keras_model
@@ -120,7 +128,17 @@ _HOMES = {
         "build_per_client_evaluation",
     ),
     "hansa.learning.groups": ("spread_models",),
+    "hansa.learning.hparams": ("Hparam",),
     "hansa.learning.metrics": ("RoundMetrics",),
+    "hansa.learning.tff_names": (
+        "build_unweighted_fed_avg",
+        "build_unweighted_fed_prox",
+        "build_unweighted_mime_lite",
+        "build_weighted_fed_avg",
+        "build_weighted_fed_prox",
+        "build_weighted_mime_lite",
+        "compose_learning_process",
+    ),
     "hansa.learning.passes": ("mean_gradient", "mean_loss", "training_pass"),
     "hansa.learning.prediction": ("build_prediction",),
     "hansa.models.jax.models": ("functional_model",),

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from hansa.aggregators import Factory
+from hansa.aggregators.codecs import Codec
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
 from hansa.learning.process import LearningProcess, build_process
@@ -36,6 +37,7 @@ def build_federated_averaging_process(
     client_weighting: str | Callable[[Struct], Any] = "num_examples",
     non_trainable: str = "mean",
     aggregator: Factory | None = None,
+    distributor: Codec | None = None,
     seed: int = 0,
 ) -> LearningProcess:
     """The federated averaging process of a model.
@@ -62,6 +64,8 @@ def build_federated_averaging_process(
             that a training step hands on as they are, such as the weights of frozen layers, which are not reported.
         aggregator: how the clients' updates become one, a rule of `hansa.aggregators`, such as `median()`; by default
             their weighted mean. It takes in the statistics of `non_trainable`, too.
+        distributor: how the model comes to the clients, as of `build_process`: a codec of
+            `hansa.aggregators.codecs`, such as `quantised(bits=8)`; by default as it is.
         seed: the root of all random draws of clients; the round's number and the client's id are folded into it.
 
     Returns:
@@ -94,6 +98,7 @@ def build_federated_averaging_process(
             client_weighting=client_weighting,
         ),
         aggregator=aggregator,
+        distributor=distributor,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),
         name="federated averaging",
         seed=seed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,11 +19,11 @@ from hansa.learning.client_work import (
     LocalWork,
     alike,
     batches_of,
-    hparams_of,
     model_of,
     whole,
 )
 from hansa.learning.fixed import Names, only
+from hansa.learning.hparams import Hparams, hparams_of
 from hansa.learning.local_steps import Hooks, LocalSteps
 from hansa.learning.passes import FirstPass
 from hansa.learning.screening import counters, finite, finite_difference, int64, zero_unless
@@ -52,7 +52,7 @@ def local_training(
     finish: Callable[[Struct, ModelWeights, Any, Any], tuple[Any, Any, Any]] | None = None,
     sent: Callable[[Struct], Any] | None = None,
     own: Kept = None,
-    hparams: Mapping[str, float] | None = None,
+    hparams: Hparams | None = None,
     model: Callable[[FunctionalModel], FunctionalModel] | None = None,
     personal: Callable[[Struct], ModelWeights] | None = None,
 ) -> ClientWork:
@@ -88,7 +88,8 @@ def local_training(
             `hparams`, to the struct that each client is sent; by default `{"model": state.model}`.
         own: what a client keeps that has never taken part, a struct, or a function of the model's initial weights that
             gives it.
-        hparams: hyper-parameters that hooks read as `at.hparams`, by name, with their first values.
+        hparams: hyper-parameters that hooks read as `at.hparams`, by name, with their first values: numbers, or
+            `hansa.learning.Hparam`s, which have bounds.
         model: from the model of the process to the one that is trained, such as one with another loss. If it has other
             weights, `begin` and `finish` say how they come of those of the process.
         personal: `personal(at)` gives the weights that a client is evaluated with; by default `state.model`.
@@ -123,7 +124,7 @@ def local_training(
         trained = given_model if model is None else model(given_model)
         if not isinstance(trained, FunctionalModel):
             raise TypeError(f"the argument `model` of local_training must give a model, found {describe(trained)}")
-        numbers = hparams_of(hparams or {})
+        numbers = hparams_of(hparams)
         optimizer = ClientOptimizer(
             trained, client_optimizer, client_learning_rate, given.scheduled, hooks.of_steps(), numbers
         )

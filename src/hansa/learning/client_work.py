@@ -11,17 +11,16 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from hansa._tracebacks import boundaries
 from hansa.language.computation import Computation
+from hansa.learning.hparams import Hparams, checked_hparams
 from hansa.learning.keys import KEY
 from hansa.models.accumulators import type_of
 from hansa.models.model import FunctionalModel
 from hansa.models.weights import ModelWeights
 from hansa.types import SequenceType, Struct, StructType, TensorType, Type, infer_type
 from hansa.types.members import members
-from hansa.types.names import unknown
 
 _EMPTY = StructType([])
 
@@ -124,7 +123,8 @@ class ClientWork:
             `optimizer_state`, and, where there are any, `finalizer` and `hparams`.
         own: what a client keeps that has never taken part, or a function of the model's initial weights that gives it;
             by default clients keep nothing.
-        hparams: hyper-parameters that hooks read as `at.hparams`, by name, with their first values.
+        hparams: hyper-parameters that hooks read as `at.hparams`, by name, with their first values: numbers, or
+            `hansa.learning.Hparam`s, which have bounds.
         schedule: from the number of a round to the factor of the clients' steps.
         personal: from `at`, with `sent`, `own` and `hparams`, to the weights that a client is evaluated with; by
             default those of `state.model`.
@@ -141,10 +141,13 @@ class ClientWork:
     create: Callable[[FunctionalModel, Given], LocalWork]
     sent: Callable[[Struct], Any] = field(default_factory=lambda: model_of)
     own: Kept = None
-    hparams: Mapping[str, float] = field(default_factory=dict)
+    hparams: Hparams = field(default_factory=dict)
     schedule: Callable[[Any], Any] | None = None
     personal: Callable[[Struct], Any] | None = None
     survey: ClientWork | None = None
+
+    def __post_init__(self) -> None:
+        checked_hparams(self.hparams)
 
 
 def as_struct(value: Any, what: str) -> Struct:
@@ -167,61 +170,6 @@ def _struct(value: Any) -> Any:
         return value
     pairs = [(name, _struct(part)) for name, part in zip(found.names, found.values, strict=True)]
     return (type(value) if isinstance(value, Struct) else Struct)(pairs)
-
-
-def hparams_of(hparams: Mapping[str, float]) -> Struct:
-    """Hyper-parameters as float32 scalars; integers and bools stay what they are.
-
-    Raises:
-        TypeError: if one is no number.
-    """
-    found = []
-    for name, value in hparams.items():
-        if not isinstance(value, bool | int | float | np.number | np.bool_):
-            raise TypeError(f"the hyper-parameter {name!r} must be a number, found {value!r}")
-        array = np.asarray(value)
-        kind = {"f": np.float32, "i": np.int32, "u": np.int32}.get(array.dtype.kind, array.dtype)
-        found.append((name, array.astype(kind)[()]))
-    return Struct(found)
-
-
-def changed_hparams(known: Struct, new: Mapping[str, Any]) -> Struct:
-    """Hyper-parameters with some others in their places, each of the dtype that it had.
-
-    Raises:
-        ValueError: if there is none of a name, or a number is not finite.
-        TypeError: if one is no number of the dtype.
-    """
-    for name in new:
-        if name not in known._fields:
-            have = unknown(name, known._fields).replace("field", "hyper-parameter")
-            raise ValueError(have if len(known) else f"there is no hyper-parameter {name!r}, as this process has none")
-    found = {name: checked_hparam(name, value) for name, value in new.items()}
-    for name, value in found.items():
-        if known[name].dtype.kind == "i" and not float(value).is_integer():
-            raise TypeError(f"the hyper-parameter {name!r} is an integer, found {value!r}")
-    return known._replace(**{name: np.asarray(value, known[name].dtype)[()] for name, value in found.items()})
-
-
-def checked_hparam(name: str, value: Any, *, above: float | None = None, least: float | None = None) -> float:
-    """A hyper-parameter that is a finite number within a bound.
-
-    Raises:
-        TypeError: if it is no number.
-        ValueError: if it is out of the bound; the message says which.
-    """
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
-        raise TypeError(f"{name} must be a number, found {value!r}")
-    if not np.isfinite(value) or (above is not None and value <= above) or (least is not None and value < least):
-        bound = (
-            f"a number above {above:g}"
-            if above is not None
-            else "finite"
-            if least is None
-            else f"a number at least {least:g}"
-        )
-        raise ValueError(f"{name} must be {bound}, found {value!r}")
-    return value  # type: ignore[return-value]
 
 
 def alike(found: Any, like: Any, says: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from hansa._tracebacks import boundaries
 from hansa.learning import arithmetic
-from hansa.learning.client_work import Kept, hparams_of
+from hansa.learning.client_work import Kept
+from hansa.learning.hparams import Hparams, checked_hparams, hparams_of
 from hansa.learning.training_steps import server_optimizer as optimizer_of
 from hansa.learning.training_steps import takes_hparams
 from hansa.models._typing import AnyOptimizer
@@ -40,7 +41,7 @@ class Finalizer:
             become NaN or infinity, the state stays as it is, whatever this gives.
         initial: what `state.finalizer` is at first, a struct of arrays, or a function of the model's initial weights
             that gives it; by default there is nothing.
-        hparams: hyper-parameters, by name, with their first values: `state.hparams`.
+        hparams: hyper-parameters, by name, with their first values, numbers or `Hparam`s: `state.hparams`.
         slots: from the model's trainable weights to the first state of an optimizer of the server, which is the rest of
             `state.optimizer_state` of the process, after the count of rounds.
         wide: whether `slots` may have 64-bit dtypes.
@@ -66,10 +67,13 @@ class Finalizer:
 
     apply: Callable[[Struct, Any, Any], Struct]
     initial: Kept = None
-    hparams: Mapping[str, float] = field(default_factory=dict)
+    hparams: Hparams = field(default_factory=dict)
     slots: Callable[[Struct], Struct] = field(default_factory=lambda: _no_slots)
     wide: bool = False
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        checked_hparams(self.hparams)
 
 
 AnyFinalizer: TypeAlias = Finalizer | Callable[[FunctionalModel], Finalizer]
@@ -82,7 +86,7 @@ def apply_optimizer(
     non_trainable: str = "mean",
     *,
     update: Callable[[Struct, Any, Any], Any] | None = None,
-    hparams: Mapping[str, float] | None = None,
+    hparams: Hparams | None = None,
 ) -> Callable[[FunctionalModel], Finalizer]:
     """The server's optimizer takes minus the mean update as a gradient (Reddi et al. 2021, arXiv:2003.00295,
     Algorithm 1): FedAvg, FedAvgM, FedAdagrad, FedAdam, FedYogi.
@@ -92,7 +96,7 @@ def apply_optimizer(
             `server_optimizer` is a function of the hyper-parameters that gives an optimizer.
         update: `update(state, total, num_clients)`, as `apply` of a `Finalizer` is given them, gives the update of the
             model's weights; by default it is `total`.
-        hparams: hyper-parameters, by name, with their first values: `state.hparams`.
+        hparams: hyper-parameters, by name, with their first values, numbers or `Hparam`s: `state.hparams`.
 
     Returns:
         A finalizer for updates of the model's weights, `<trainable=<…>,non_trainable=<…>>`, as `local_training` makes
@@ -114,7 +118,7 @@ def apply_optimizer(
     if non_trainable not in ("mean", "server"):
         raise ValueError(f"non_trainable is 'mean' or 'server', found {non_trainable!r}")
 
-    numbers, of_hparams = hparams_of(hparams or {}), takes_hparams(server_optimizer)
+    numbers, of_hparams = hparams_of(hparams), takes_hparams(server_optimizer)
     make: Callable[[Struct], Any] = server_optimizer if of_hparams else lambda hparams: server_optimizer  # type: ignore[assignment]
 
     def of(model: FunctionalModel) -> Finalizer:

@@ -14,9 +14,10 @@ import numpy as np
 
 from hansa.learning.arithmetic import difference, moved
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import ClientWork, alike, as_struct, checked_hparam
+from hansa.learning.client_work import ClientWork, alike, as_struct
 from hansa.learning.evaluation import build_per_client_evaluation
 from hansa.learning.finalizers import Finalizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.passes import mean_loss
 from hansa.learning.process import LearningProcess
 from hansa.models.model import FunctionalModel
@@ -82,9 +83,8 @@ def group_means(models: ModelWeights, groups: int, server_learning_rate: float) 
         largest = of_group(after, jnp.argmax(share))
         return state._replace(model=largest, finalizer={"models": after, "share": share})
 
-    rate = checked_hparam("server_learning_rate", server_learning_rate, above=0)
     first = {"models": models, "share": np.zeros(groups, np.float32)}
-    return Finalizer(apply, initial=first, hparams={"server_learning_rate": rate})
+    return Finalizer(apply, initial=first, hparams={"server_learning_rate": Hparam(server_learning_rate, above=0)})
 
 
 def first_models(model: FunctionalModel, groups: int, given: Sequence[Any] | None, seed: int) -> ModelWeights:

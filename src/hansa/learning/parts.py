@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-import jax
-
 from hansa.language import intrinsics as on
 from hansa.language.computation import Computation
 from hansa.language.computations import LocalComputation
 from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
-from hansa.language.values import Value
 from hansa.learning.aggregating import Aggregating, unless_unchanged
 from hansa.learning.client_work import ClientWork, Given, alike, batches_of, first_kept, type_of_own, whole
+from hansa.learning.distributing import Distributing, checked_codec
 from hansa.learning.finalizers import AnyFinalizer, apply_optimizer, finalizer_of
 from hansa.learning.fixed import together
+from hansa.learning.hparams import Hparam, checked_hparams
 from hansa.learning.keys import client_keys, key_of_server, round_key
 from hansa.learning.measuring import build_measuring
 from hansa.learning.reporting import round_metrics
@@ -26,7 +25,7 @@ from hansa.learning.schedules import schedule_of
 from hansa.learning.screening import struct_of
 from hansa.learning.server_data import Comparing
 from hansa.learning.server_step import server_update_of
-from hansa.learning.states import FirstState, LearningState, at_clients, computed, selected
+from hansa.learning.states import FirstState, LearningState, at_clients, computed
 from hansa.learning.surveys import Survey
 from hansa.models.model import FunctionalModel
 from hansa.types import CLIENTS, SERVER, FederatedType, Struct, StructType, Type
@@ -43,6 +42,7 @@ class Parts:
         work: what clients do.
         aggregating: how their updates become one.
         finalizer: how the server goes on.
+        hparams: the hyper-parameters.
 
     Raises:
         TypeError, ValueError: if one is not what it must be, or two do not fit; the message names both.
@@ -56,15 +56,17 @@ class Parts:
         finalizer: AnyFinalizer | None,
         seed: int,
         server_data: object = None,
+        distributor: object = None,
     ) -> None:
         if not isinstance(client_work, ClientWork):
             raise TypeError(
                 "client_work must be a hansa.learning.ClientWork, such as hansa.learning.local_training(…), found "
                 f"{describe(client_work)}"
             )
-        self.model = model
+        self.model, self._codec = model, checked_codec(distributor)
         self.finalizer = finalizer_of(apply_optimizer() if finalizer is None else finalizer, model)
-        self._first = FirstState(model, self.finalizer, _together(client_work.hparams, self.finalizer.hparams))
+        self.hparams = _together(*map(checked_hparams, (client_work.hparams, self.finalizer.hparams)))
+        self._first = FirstState(model, self.finalizer, self.hparams)
         self._client_work = client_work
         self._schedule = None if client_work.schedule is None else schedule_of(client_work.schedule)
         self._own = first_kept(client_work.own, model.initial_weights, "own, what a client keeps at first")
@@ -88,6 +90,7 @@ class Parts:
         self._update_server = server_update_of(finalize, kind, total)
         after = struct_of(struct_of(self._update_server.type_signature.result)["state"])
         self._new_weights = struct_of(after["model"])
+        self._changing = {str(name): set(struct_of(part).names) for name, part in self._new_weights.fields}
         self._round_key = round_key(seed)
         own_state = [("aggregator", self.aggregating.state)] if self.aggregating.has_state else []
         self._server = StructType([*kind.fields, *own_state])
@@ -121,18 +124,20 @@ class Parts:
             server, own = self._split(state)
             before = on.federated_zip(_fields(server, self._first.type)) if self.aggregating.has_state else server
             key = on.federated_map(self._round_key, before.optimizer_state[0])
-            keys, given, beside = client_keys(key), before, None
+            keys, given, beside, down = client_keys(key), before, None, on.federated_broadcast
             if self._survey is not None:
                 survey = self._survey
-                at = self._at(survey.work.given, survey.send, before, None, keys, on.federated_broadcast)
-                given, beside = survey.next(before, at, data)
-            at = self._at(self._given, self._send, given, own.get("work"), keys, on.federated_broadcast)
+                sent = self._distributing(survey.send).sent(before, key, down)
+                given, beside = survey.next(before, self._at(survey.work.given, sent, before, None, keys, down), data)
+            distributing = self._distributing(self._send)
+            sent = distributing.sent(given, key, down)
+            at = self._at(self._given, sent, given, own.get("work"), keys, down)
             trained = on.federated_map(self.work.run, [at, data])
             update, weight, used, told = trained.update, trained.weight, trained.used, {}
             if self._comparing is not None:
                 first = on.federated_value(self._own, SERVER) if len(self._own) else None
-                mine = on.federated_map(key_of_server, key)
-                at = self._at(self._given, self._send, given, first, mine, lambda value: value)
+                mine, stays = on.federated_map(key_of_server, key), lambda value: value
+                at = self._at(self._given, distributing.sent(given, key, stays), given, first, mine, stays)
                 of_server = on.federated_map(self.work.run, [at, server_data])
                 update, weight, used, told["server_data"] = self._comparing.compared(trained, of_server)
             held = server.aggregator if self.aggregating.has_state else None
@@ -162,6 +167,9 @@ class Parts:
 
         return next_with_server_data
 
+    def _distributing(self, send: LocalComputation) -> Distributing:
+        return Distributing(self._codec, send, self._first.type, self._changing)
+
     @property
     def state_type(self) -> Type:
         """The type of the whole state."""
@@ -176,7 +184,8 @@ class Parts:
         personal = self._client_work.personal
         if personal is None:
             return on.federated_broadcast(server.model)
-        at: dict[str, Any] = {"sent": _sent(self._send, server, on.federated_broadcast), "own": own.get("work")}
+        sent = Distributing(None, self._send, self._first.type, {}).sent(server, server, on.federated_broadcast)
+        at: dict[str, Any] = {"sent": sent, "own": own.get("work")}
         if self._given.hparams != _EMPTY:
             at["hparams"] = on.federated_broadcast(server.hparams)
         names = [name for name in self._given.type.names if name in at]
@@ -193,12 +202,10 @@ class Parts:
         """The state at the server, and by name what clients keep."""
         return (state.server, _named(state.clients)) if len(self._clients) else (state, {})
 
-    def _at(
-        self, given: Given, send: LocalComputation, server: Any, own: Any, key: Any, place: Callable[[Any], Any]
-    ) -> Any:
+    def _at(self, given: Given, sent: Struct, server: Any, own: Any, key: Any, place: Callable[[Any], Any]) -> Any:
         """What is given for some work to each client, or to the server itself: `place` puts there what is at the
         server."""
-        at = {"sent": _sent(send, server, place), "own": own, "key": key}
+        at = {"sent": sent, "own": own, "key": key}
         if given.hparams != _EMPTY:
             at["hparams"] = place(server.hparams)
         if given.scheduled and self._schedule is not None:
@@ -210,9 +217,8 @@ class Parts:
         made = after.state
         if made.type_signature.member == self._server:
             return made
-        names = {str(name): set(struct_of(part).names) for name, part in self._new_weights.fields}
         new = _named(made)
-        new["model"] = together(self.model.initial_weights, made.model, names, server.model)
+        new["model"] = together(self.model.initial_weights, made.model, self._changing, server.model)
         if self.aggregating.has_state:
             new["aggregator"] = unless_unchanged(after.changed, aggregator, server.aggregator)
         return on.federated_zip(_fields(server, self._server, **new))
@@ -226,11 +232,6 @@ class Parts:
         return LearningState([("server", server), ("clients", clients)])
 
 
-def _sent(send: LocalComputation, server: Any, place: Callable[[Any], Any]) -> Any:
-    """What is sent: each part by itself, so that one that never changes is sent once."""
-    return jax.tree.map(place, selected(send, server), is_leaf=lambda x: isinstance(x, Value))
-
-
 def _named(value: Any) -> dict[str, Any]:
     """The fields of a placed struct, by name."""
     return {str(name): value[name] for name in value.type_signature.member.names}
@@ -242,11 +243,12 @@ def _fields(value: Any, kind: StructType, **new: Any) -> Struct:
     return Struct([(name, new[name] if name in new else value[name]) for name in names])
 
 
-def _together(of_work: Mapping[str, float], of_server: Mapping[str, float]) -> Mapping[str, float]:
+def _together(of_work: Mapping[str, Hparam], of_server: Mapping[str, Hparam]) -> Mapping[str, Hparam]:
     for name in of_work.keys() & of_server.keys():
-        if of_work[name] != of_server[name]:
+        one, other = of_work[name].value, of_server[name].value
+        if one != other:
             raise ValueError(
-                f"the hyper-parameter {name!r} is {of_work[name]!r} in client_work and {of_server[name]!r} in "
+                f"the hyper-parameter {name!r} is {one!r} in client_work and {other!r} in "
                 "finalizer; give both the same value, or one of them another name"
             )
     return {**of_work, **of_server}

@@ -6,7 +6,7 @@ A pass is a function of the model that is trained and of the types of what a cli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import jax
@@ -16,7 +16,8 @@ from hansa.language.computation import Computation
 from hansa.language.sequences import sequence_reduce
 from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
 from hansa.learning import arithmetic
-from hansa.learning.client_work import Given, batches_of, hparams_of, whole
+from hansa.learning.client_work import Given, batches_of, whole
+from hansa.learning.hparams import Hparams, hparams_of
 from hansa.learning.local_steps import Hooks, LocalSteps
 from hansa.learning.training_steps import ClientOptimizer
 from hansa.models._typing import AnyOptimizer
@@ -167,7 +168,7 @@ def training_pass(
     uses: Callable[[jax.Array], Any] | None = None,
     begin: Callable[[Struct], ModelWeights] | None = None,
     direction: Callable[[Struct, Struct, Struct], Any] | None = None,
-    hparams: Mapping[str, float] | None = None,
+    hparams: Hparams | None = None,
     model: Callable[[FunctionalModel], FunctionalModel] | None = None,
 ) -> FirstPass:
     """A first pass that trains weights, one step for each batch, such as those that a client keeps to itself.
@@ -199,7 +200,7 @@ def training_pass(
 
     def create(given_model: FunctionalModel, given: Given) -> Computation:
         trained = given_model if model is None else model(given_model)
-        numbers = hparams_of(hparams or {})
+        numbers = hparams_of(hparams)
         optimizer = ClientOptimizer(
             trained, client_optimizer, client_learning_rate, given.scheduled, hooks.of_steps(), numbers
         )

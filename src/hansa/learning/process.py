@@ -11,10 +11,12 @@ from typing import Any, TypeVar, cast
 
 from hansa._tracebacks import boundaries
 from hansa.aggregators import Aggregation, Factory
+from hansa.aggregators.codecs import Codec
 from hansa.language.computation import Computation
 from hansa.language.values import Value
-from hansa.learning.client_work import ClientWork, LocalWork, changed_hparams
+from hansa.learning.client_work import ClientWork, LocalWork
 from hansa.learning.finalizers import AnyFinalizer, Finalizer
+from hansa.learning.hparams import Hparam, changed_hparams
 from hansa.learning.model_fn import model_of
 from hansa.learning.parts import Parts
 from hansa.learning.server_data import ServerData
@@ -36,6 +38,7 @@ class LearningProcess(IterativeProcess):
         client_work: what clients do; `client_work.run` is a computation without placements.
         aggregation: the aggregation of their updates; None for their weighted mean.
         finalizer: how the server goes on.
+        hparams: the hyper-parameters, by name, with their first values and their bounds.
 
     Examples:
         >>> process = hansa.learning.build_process(model, client_work=hansa.learning.local_training())
@@ -56,6 +59,7 @@ class LearningProcess(IterativeProcess):
         client_work: LocalWork,
         aggregation: Aggregation | None,
         finalizer: Finalizer,
+        hparams: Mapping[str, Hparam],
         weights_of: Callable[[Any], Any],
         settings: Mapping[str, str],
     ) -> None:
@@ -63,7 +67,7 @@ class LearningProcess(IterativeProcess):
         of_state = None if known is None else lambda state: known(state.model)
         super().__init__(initialize, next, model_of=of_state, settings=settings)
         self.model, self.client_work, self.aggregation, self.finalizer = model, client_work, aggregation, finalizer
-        self._weights_of = weights_of
+        self.hparams, self._weights_of = hparams, weights_of
 
     def weights_of(self, state: Value) -> Value:
         """The weights that each client is evaluated with, `{weights}@CLIENTS`: its own, where an algorithm has such.
@@ -87,12 +91,12 @@ class LearningProcess(IterativeProcess):
             hparams: numbers by the names that `state.hparams` has.
 
         Raises:
-            ValueError: if there is no such hyper-parameter, or the number is not finite.
+            ValueError: if there is no such hyper-parameter, or the number is not finite, or out of its bounds.
             TypeError: if one is no number, or not an integer where it must be one.
         """
         at_server: Any = state["server"] if isinstance(state, LearningState) else state
         known = at_server["hparams"] if "hparams" in at_server._fields else Struct()
-        after = at_server._replace(hparams=changed_hparams(known, hparams)) if hparams else at_server
+        after = at_server._replace(hparams=changed_hparams(known, self.hparams, hparams)) if hparams else at_server
         return cast(S, state._replace(server=after) if isinstance(state, LearningState) else after)
 
 
@@ -102,6 +106,7 @@ def build_process(
     client_work: ClientWork,
     aggregator: Factory | Aggregation | None = None,
     finalizer: AnyFinalizer | None = None,
+    distributor: Codec | None = None,
     server_data: ServerData | None = None,
     name: str | None = None,
     seed: int = 0,
@@ -115,6 +120,10 @@ def build_process(
             mean. It does not know what the updates mean, and may have a state of its own, at the clients, too.
         finalizer: how the server goes on from this value: `apply_optimizer(…)`, or a `Finalizer`; by default SGD with
             learning rate 1, which adds the mean update.
+        distributor: how what the server sends comes to the clients: a codec of `hansa.aggregators.codecs`, such as
+            `quantised(bits=8)`, of which clients decode the messages; by default as it is. Each field of what is sent
+            is one vector of floats; what is no float, and weights that never change, go as they are. Clients start from
+            what they have decoded, and their updates are the differences to that.
         server_data: where the server has batches of its own, what they are for: `next` takes them as its third
             argument, and the metrics have a field `server_data`.
         name: what the algorithm is called, for people: the setting "algorithm" of the process, which reports show.
@@ -140,12 +149,13 @@ def build_process(
         ... )
         >>> state, metrics = process.next(process.initialize(), data.cohort(range(10)))
     """
-    parts = Parts(model_of(model_fn), client_work, aggregator, finalizer, seed, server_data)
+    parts = Parts(model_of(model_fn), client_work, aggregator, finalizer, seed, server_data, distributor)
     settings = {
         "algorithm": name,
         "client optimizer": parts.work.optimizer,
         "server optimizer": parts.finalizer.name,
         "aggregator": None if aggregator is None else repr(aggregator),
+        "distributor": None if distributor is None else repr(distributor),
     }
     return LearningProcess(
         parts.initialize(),
@@ -154,6 +164,7 @@ def build_process(
         client_work=parts.work,
         aggregation=parts.aggregating.aggregation,
         finalizer=parts.finalizer,
+        hparams=parts.hparams,
         weights_of=parts.weights_of,
         settings={name: value for name, value in settings.items() if value is not None},
     )

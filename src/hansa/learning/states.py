@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -14,9 +13,10 @@ from hansa.language.computation import Computation
 from hansa.language.computations import LocalComputation
 from hansa.language.local import is_wide, tensors, unflatten
 from hansa.language.tracing import federated_computation, jax_computation, narrow_computation, wide_computation
-from hansa.learning.client_work import as_struct, first_kept, hparams_of
+from hansa.learning.client_work import as_struct, first_kept
 from hansa.learning.finalizers import Finalizer
 from hansa.learning.fixed import Names, moving, on_device, only, together
+from hansa.learning.hparams import Hparams, hparams_of
 from hansa.learning.screening import int64, struct_of
 from hansa.models.accumulators import type_of
 from hansa.models.model import FunctionalModel
@@ -64,7 +64,7 @@ class FirstState:
         type: the type: `<model,optimizer_state=<int64,…>>`, and `finalizer` and `hparams` where there are any.
     """
 
-    def __init__(self, model: FunctionalModel, finalizer: Finalizer, hparams: Mapping[str, float]) -> None:
+    def __init__(self, model: FunctionalModel, finalizer: Finalizer, hparams: Hparams) -> None:
         initial = model.initial_weights
         self._model, self._wide = model, finalizer.wide or is_wide(type_of(initial))
         with jax.enable_x64(self._wide):

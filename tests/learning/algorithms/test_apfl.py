@@ -85,7 +85,8 @@ def test_a_client_that_was_never_seen_is_evaluated_with_the_servers_model() -> N
 
 
 def test_numbers_out_of_their_bounds_are_refused() -> None:
-    for alpha, message in ((-0.1, "alpha must be a number at least 0"), (1.5, "alpha must be a number from 0 to 1")):
+    for alpha in (-0.1, 1.5):
+        message = f"alpha must be a number at least 0 and at most 1, found {alpha}"
         with pytest.raises(ValueError, match=message):
             hansa.learning.build_apfl(plain.model(), client_learning_rate=0.1, alpha=alpha)
     with pytest.raises(ValueError, match="client_learning_rate must be a number above 0"):

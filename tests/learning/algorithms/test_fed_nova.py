@@ -71,7 +71,7 @@ def test_equal_numbers_of_steps_are_averaging_and_others_are_not() -> None:
 def test_numbers_out_of_their_bounds_are_refused() -> None:
     with pytest.raises(ValueError, match="client_learning_rate must be a number above 0, found 0"):
         build_fed_nova(MODEL, client_learning_rate=0)
-    with pytest.raises(ValueError, match=r"client_momentum must be a number below 1, found 1\.0"):
+    with pytest.raises(ValueError, match=r"client_momentum must be a number at least 0 and below 1, found 1\.0"):
         build_fed_nova(MODEL, client_learning_rate=0.1, client_momentum=1.0)
     with pytest.raises(ValueError, match="proximal_strength must be a number at least 0, found -1"):
         build_fed_nova(MODEL, client_learning_rate=0.1, proximal_strength=-1)

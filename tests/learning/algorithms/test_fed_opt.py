@@ -66,9 +66,9 @@ def test_without_momentum_it_is_averaging_to_the_bit() -> None:
 
 
 def test_numbers_out_of_their_bounds_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"beta_1 must be a number below 1, found 1\.0"):
+    with pytest.raises(ValueError, match=r"beta_1 must be a number at least 0 and below 1, found 1\.0"):
         build_fed_adam(MODEL, server_learning_rate=0.1, beta_1=1.0)
     with pytest.raises(ValueError, match="tau must be a number above 0, found 0"):
         build_fed_yogi(MODEL, server_learning_rate=0.1, tau=0)
-    with pytest.raises(ValueError, match=r"momentum must be a number at least 0, found -0\.1"):
+    with pytest.raises(ValueError, match=r"momentum must be a number at least 0 and below 1, found -0\.1"):
         build_fed_avgm(MODEL, momentum=-0.1)

@@ -67,7 +67,9 @@ def test_a_hyper_parameter_that_is_not_there_or_no_number_is_refused() -> None:
     for wrong, message in (
         ({"client_learning_rates": 0.3}, "there is no hyper-parameter .* did you mean 'client_learning_rate'"),
         ({"population": 7.5}, "'population' is an integer, found 7.5"),
-        ({"client_learning_rate": np.inf}, "client_learning_rate must be finite"),
+        ({"client_learning_rate": np.inf}, "client_learning_rate must be a finite number above 0, found inf"),
+        ({"client_learning_rate": 0.0}, "client_learning_rate must be a number above 0, found 0.0"),
+        ({"population": 0}, "population must be a number at least 1, found 0"),
         ({"client_learning_rate": "fast"}, "client_learning_rate must be a number, found 'fast'"),
     ):
         with pytest.raises((TypeError, ValueError), match=message):

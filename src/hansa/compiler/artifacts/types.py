@@ -21,6 +21,7 @@ from hansa.types import (
 )
 
 CONTAINERS = {
+    "LearningState": "hansa.learning.states",
     "ModelWeights": "hansa.models.weights",
     "RoundMetrics": "hansa.learning.metrics",
 }

@@ -21,8 +21,9 @@ from hansa.language.sequences import sequence_reduce
 from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
 from hansa.learning.arithmetic import difference, scale
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import Given, batches_of, checked_hparam, whole
+from hansa.learning.client_work import Given, batches_of, whole
 from hansa.learning.finalizers import Finalizer, apply_optimizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.model_fn import model_of
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models._typing import AnyOptimizer
@@ -146,7 +147,7 @@ def build_agnostic(
             return step.apply(state, total, num_clients)._replace(finalizer=after)
 
         initial = {"domain_weights": weights, "domain_window": window}
-        rate = {"domain_learning_rate": checked_hparam("domain_learning_rate", domain_learning_rate, least=0)}
+        rate = {"domain_learning_rate": Hparam(domain_learning_rate, least=0)}
         return Finalizer(apply, initial=initial, hparams=rate, slots=step.slots, wide=step.wide, name=step.name)
 
     work = local_training(

@@ -14,8 +14,8 @@ import numpy as np
 from hansa.aggregators import Factory
 from hansa.learning.arithmetic import add, choose, difference, dot, scale, subtract
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import apply_optimizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.model_fn import AnyModel, model_of
 from hansa.learning.process import LearningProcess, build_process
 from hansa.learning.several import Several
@@ -92,8 +92,7 @@ def build_apfl(
     def personal(at: Any) -> Any:
         return choose(at.own.seen, mixed(at.own.alpha, at.own.model, at.sent.model), at.sent.model)
 
-    if checked_hparam("alpha", alpha, least=0) > 1:
-        raise ValueError(f"alpha must be a number from 0 to 1, found {alpha!r}")
+    Hparam(alpha, least=0, most=1).checked("alpha")
     if not isinstance(adaptive, bool):
         raise TypeError(f"adaptive must be True or False, found {adaptive!r}")
     work = local_training(
@@ -103,7 +102,7 @@ def build_apfl(
         gradient=gradient,
         finish=finish,
         own=lambda weights: {"model": weights, "alpha": np.float32(alpha), "seen": np.bool_(False)},
-        hparams={"client_learning_rate": checked_hparam("client_learning_rate", client_learning_rate, above=0)},
+        hparams={"client_learning_rate": Hparam(client_learning_rate, above=0)},
         model=lambda _: copies.joined_model,
         personal=personal,
     )

@@ -14,8 +14,8 @@ import numpy as np
 from hansa.aggregators import Factory
 from hansa.learning.arithmetic import add_scaled, choose, difference, subtract
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import apply_optimizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.model_fn import AnyModel
 from hansa.learning.passes import training_pass
 from hansa.learning.process import LearningProcess, build_process
@@ -91,7 +91,7 @@ def build_ditto(
         first_pass=personal_training,
         finish=finish,
         own=lambda weights: {"model": weights, "seen": np.bool_(False)},
-        hparams={"lambda_": checked_hparam("lambda_", lambda_, least=0)},
+        hparams={"lambda_": Hparam(lambda_, least=0)},
         personal=personal,
     )
     finalizer = apply_optimizer(server_optimizer, server_learning_rate, non_trainable)

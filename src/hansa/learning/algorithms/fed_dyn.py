@@ -1,7 +1,7 @@
 """FedDyn (Acar et al. 2021, arXiv:2111.04263, Algorithm 1): clients' losses are regularised so that they agree.
 
-Lines are those of Algorithm 1. theta is a model, theta_t the server's at the beginning of a round, and alpha
-the strength of the regulariser.
+theta is a model, theta_t the server's at the beginning of a round, and alpha the strength of the regulariser: a client
+minimises L_k(theta) - <g_k, theta> + alpha/2 |theta - theta_t|^2.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import jax
 from hansa.aggregators import Factory
 from hansa.learning.arithmetic import add_scaled, difference, moved, subtract, zeros_like
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import Finalizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models._typing import AnyOptimizer
 from hansa.models.model import FunctionalModel
@@ -61,23 +61,23 @@ def build_fed_dyn(
         (10,)
     """
 
-    def direction(gradient: Any, theta: Any, at: Any) -> Any:  # of what is minimised in line 5
+    def direction(gradient: Any, theta: Any, at: Any) -> Any:  # of the client's loss
         apart = subtract(theta, at.sent.model.trainable)
         return add_scaled(subtract(gradient, at.own.gradient), at.hparams.alpha, apart)
 
     def finish(at: Any, theta: Any, steps: Any, num_examples: Any) -> Any:
         apart = subtract(theta.trainable, at.sent.model.trainable)
-        kept = add_scaled(at.own.gradient, -at.hparams.alpha, apart)  # line 6
+        kept = add_scaled(at.own.gradient, -at.hparams.alpha, apart)  # its next g_k
         return difference(theta, at.sent.model), 1.0, {"gradient": kept}
 
     def apply(state: Any, total: Any, num_clients: Any) -> Any:
         alpha, share = state.hparams.alpha, num_clients / state.hparams.population
         mean = moved(state.model, total)
-        h = add_scaled(state.finalizer.h, -alpha * share, subtract(mean.trainable, state.model.trainable))  # line 9
-        theta = mean._replace(trainable=add_scaled(mean.trainable, -1 / alpha, h))  # line 10
+        h = add_scaled(state.finalizer.h, -alpha * share, subtract(mean.trainable, state.model.trainable))
+        theta = mean._replace(trainable=add_scaled(mean.trainable, -1 / alpha, h))
         return state._replace(model=theta, finalizer={"h": h})
 
-    numbers = {"alpha": checked_hparam("alpha", alpha, above=0)}
+    numbers = {"alpha": Hparam(alpha, above=0)}
     work = local_training(
         client_optimizer=client_optimizer,
         client_learning_rate=client_learning_rate,
@@ -90,7 +90,7 @@ def build_fed_dyn(
     finalizer = Finalizer(
         apply,
         initial=lambda weights: {"h": zeros_like(weights.trainable)},
-        hparams={**numbers, "population": checked_hparam("population", population, least=1)},
+        hparams={**numbers, "population": Hparam(population, least=1)},
     )
     return build_process(
         model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, name="FedDyn", seed=seed

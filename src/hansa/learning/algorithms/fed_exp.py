@@ -15,8 +15,8 @@ import numpy as np
 from hansa.aggregators import Factory
 from hansa.learning.arithmetic import difference, moved, squared_norm
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import Finalizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models._typing import AnyOptimizer
 from hansa.models.model import FunctionalModel
@@ -83,7 +83,7 @@ def build_fed_exp(
     finalizer = Finalizer(
         apply,
         initial={"server_learning_rate": np.float32(1)},
-        hparams={"epsilon": checked_hparam("epsilon", epsilon, least=0)},
+        hparams={"epsilon": Hparam(epsilon, least=0)},
     )
     return build_process(
         model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, name="FedExP", seed=seed

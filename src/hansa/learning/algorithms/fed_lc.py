@@ -15,8 +15,8 @@ import numpy as np
 
 from hansa.aggregators import Factory
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import apply_optimizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.passes import class_shares
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models._typing import AnyOptimizer
@@ -97,7 +97,7 @@ def build_fed_lc(
             client_weighting=client_weighting,
             first_pass=class_shares(num_classes),
             gradient=gradient,
-            hparams={"tau": checked_hparam("tau", tau, least=0)},
+            hparams={"tau": Hparam(tau, least=0)},
         ),
         aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from hansa.aggregators import Factory
 from hansa.learning.arithmetic import add_scaled, difference, scale, subtract, zeros_like
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import apply_optimizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models._typing import AnyOptimizer
 from hansa.models.model import FunctionalModel
@@ -69,12 +69,14 @@ def build_fed_nova(
         >>> state.hparams
         <client_learning_rate=0.1,client_momentum=0.9>
     """
-    hparams = {"client_learning_rate": checked_hparam("client_learning_rate", client_learning_rate, above=0)}
-    if checked_hparam("client_momentum", client_momentum, least=0) >= 1:
-        raise ValueError(f"client_momentum must be a number below 1, found {client_momentum!r}")
-    proximal = bool(checked_hparam("proximal_strength", proximal_strength, least=0))
-    hparams |= {"client_momentum": client_momentum} if client_momentum else {}
-    hparams |= {"proximal_strength": proximal_strength} if proximal else {}
+    hparams = {"client_learning_rate": Hparam(client_learning_rate, above=0)}
+    more = {
+        "client_momentum": Hparam(client_momentum, least=0, below=1),
+        "proximal_strength": Hparam(proximal_strength, least=0),
+    }
+    # Those that are 0 are no part of what is compiled.
+    hparams |= {name: number for name, number in more.items() if number.checked(name)}
+    proximal = "proximal_strength" in hparams
 
     def direction(gradient: Any, weights: Any, at: Any) -> Any:
         return add_scaled(gradient, at.hparams.proximal_strength, subtract(weights, at.sent.model.trainable))
@@ -91,7 +93,7 @@ def build_fed_nova(
 
     def finish(at: Any, y: Any, steps: Any, num_examples: Any) -> Any:
         change = difference(y, at.sent.model)
-        d = scale(1 / _factors(at.hparams, steps, proximal), change.trainable)  # equation 4
+        d = scale(1 / _factors(at.hparams, steps, proximal), change.trainable)  # d_i
         return {"model": change._replace(trainable=d), "steps": _factors(at.hparams, steps, False)}, None, None
 
     def update(state: Any, total: Any, num_clients: Any) -> Any:

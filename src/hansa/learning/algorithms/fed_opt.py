@@ -7,6 +7,7 @@ correction of the bias of m and v, and tau stands outside of the root.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -15,8 +16,8 @@ import jax.numpy as jnp
 from hansa.aggregators import Factory
 from hansa.learning.arithmetic import add, add_scaled, scale, zeros_like
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import apply_optimizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.model_fn import AnyModel
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models._typing import AnyOptimizer
@@ -69,8 +70,8 @@ def build_fed_avgm(
         return Optimizer(lambda x: Struct.of(momentum=zeros_like(x)), apply, name="FedAvgM")
 
     numbers = {
-        "server_learning_rate": checked_hparam("server_learning_rate", server_learning_rate, above=0),
-        "momentum": _fraction("momentum", momentum),
+        "server_learning_rate": Hparam(server_learning_rate, above=0),
+        "momentum": Hparam(momentum, least=0, below=1),
     }
     training = local_training(
         client_optimizer=client_optimizer,
@@ -243,10 +244,11 @@ def _adaptive(name: str, moment: Callable[..., Any], numbers: dict[str, float], 
         numbers: the hyper-parameters.
         non_trainable: as of `build_federated_averaging_process`.
     """
-    for number in ("server_learning_rate", "tau"):
-        checked_hparam(number, numbers[number], above=0)
-    for number in numbers.keys() & {"beta_1", "beta_2"}:
-        _fraction(number, numbers[number])
+    fraction, rate = Hparam(0, least=0, below=1), Hparam(1, above=0)
+    bounded = {
+        number: replace(fraction if number.startswith("beta") else rate, value=value)
+        for number, value in numbers.items()
+    }
 
     def optimizer(hparams: Struct) -> Optimizer:
         def initial(x: Any) -> Struct:
@@ -264,10 +266,4 @@ def _adaptive(name: str, moment: Callable[..., Any], numbers: dict[str, float], 
         return Optimizer(initial, apply, name=name)
 
     tau = numbers["tau"]
-    return apply_optimizer(optimizer, non_trainable=non_trainable, hparams=numbers)
-
-
-def _fraction(name: str, value: float) -> float:
-    if not checked_hparam(name, value, least=0) < 1:
-        raise ValueError(f"{name} must be a number below 1, found {value!r}")
-    return value
+    return apply_optimizer(optimizer, non_trainable=non_trainable, hparams=bounded)

@@ -10,8 +10,8 @@ import jax
 from hansa.aggregators import Factory
 from hansa.learning.arithmetic import add_scaled, subtract
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import apply_optimizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models._typing import AnyOptimizer
 from hansa.models.model import FunctionalModel
@@ -66,7 +66,7 @@ def build_fed_prox(
             client_schedule=client_schedule,
             client_weighting=client_weighting,
             direction=direction,
-            hparams={"proximal_strength": checked_hparam("proximal_strength", proximal_strength, least=0)},
+            hparams={"proximal_strength": Hparam(proximal_strength, least=0)},
         ),
         aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),

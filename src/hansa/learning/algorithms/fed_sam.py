@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from hansa.aggregators import Factory
 from hansa.learning.arithmetic import squared_norm
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import apply_optimizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models._typing import AnyOptimizer
 from hansa.models.model import FunctionalModel
@@ -78,7 +78,7 @@ def build_fed_sam(
             client_schedule=client_schedule,
             client_weighting=client_weighting,
             gradient=gradient,
-            hparams={"rho": checked_hparam("rho", rho, least=0)},
+            hparams={"rho": Hparam(rho, least=0)},
         ),
         aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),

@@ -1,7 +1,7 @@
 """FLTrust (Cao et al. 2021, arXiv:2012.13995, Algorithm 2): clients count as far as they move as the server does.
 
 The server has a small data set of its own, the root data set, and trains on it as clients do on theirs. g_0 is its
-update, g_i a client's. TS_i = ReLU(cos(g_i, g_0)) (equation 3) is the client's trust score.
+update, g_i a client's. TS_i = ReLU(cos(g_i, g_0)) is the client's trust score.
 """
 
 from __future__ import annotations
@@ -71,20 +71,20 @@ def build_fl_trust(
         length, of_root = jnp.sqrt(squared_norm(g_i)), jnp.sqrt(squared_norm(g_0))
         there = (length > 0) & (of_root > 0)
         unit = jnp.where(there, 1 / jnp.where(there, length, 1), 0)
-        score = jax.nn.relu(dot(scale(unit, g_i), scale(1 / jnp.where(there, of_root, 1), g_0)))  # line 12, equation 3
-        return update._replace(trainable=scale(of_root * unit, g_i)), score  # line 13, equation 4
+        score = jax.nn.relu(dot(scale(unit, g_i), scale(1 / jnp.where(there, of_root, 1), g_0)))  # TS_i
+        return update._replace(trainable=scale(of_root * unit, g_i)), score
 
     return build_process(
         model_fn,
-        client_work=local_training(  # lines 5 to 10
+        client_work=local_training(
             client_optimizer=client_optimizer,
             client_learning_rate=client_learning_rate,
             client_schedule=client_schedule,
             client_weighting="uniform",
         ),
         server_data=ServerData(compare),
-        aggregator=aggregator,  # line 14, equation 5
-        finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),  # line 15
+        aggregator=aggregator,
+        finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),
         name="FLTrust",
         seed=seed,
     )

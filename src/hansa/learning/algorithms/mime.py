@@ -14,8 +14,8 @@ from hansa.aggregators import Factory
 from hansa.learning.algorithms.fed_sgd import full_gradient
 from hansa.learning.arithmetic import add, difference, moved, scale, subtract
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import Finalizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.model_fn import model_of
 from hansa.learning.passes import mean_gradient
 from hansa.learning.process import LearningProcess, build_process
@@ -66,7 +66,7 @@ def build_mime(
     def gradient(take: Any, y: Any, batch: Any, at: Any) -> Any:
         forward, of_y = take(y, batch)
         _, of_x = take(y._replace(trainable=at.sent.model.trainable), batch)
-        return forward, add(subtract(of_y, of_x), at.sent.gradient)  # line 9
+        return forward, add(subtract(of_y, of_x), at.sent.gradient)  # g(y) - g(x) + c
 
     work = local_training(
         client_optimizer=sgd(1.0),
@@ -165,5 +165,5 @@ def _finalizer(base: Optimizer, rate: float, parts: Callable[[Struct, Any], tupl
         slots, _ = base.apply(state.slots, gradient, state.model.trainable)
         return state._replace(model=moved(state.model, update, state.hparams.server_learning_rate), slots=slots)
 
-    numbers = {"server_learning_rate": checked_hparam("server_learning_rate", rate, above=0)}
+    numbers = {"server_learning_rate": Hparam(rate, above=0)}
     return Finalizer(apply, hparams=numbers, slots=base.initial, wide=base.wide, name=base.name)

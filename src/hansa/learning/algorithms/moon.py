@@ -20,8 +20,8 @@ import numpy as np
 from hansa.aggregators import Factory
 from hansa.learning.arithmetic import difference
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import apply_optimizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models._typing import AnyOptimizer
 from hansa.models.model import FunctionalModel
@@ -107,7 +107,7 @@ def build_moon(
             gradient=gradient,
             finish=finish,
             own=lambda weights: {"model": weights, "rounds": np.int32(0)},
-            hparams={"mu": checked_hparam("mu", mu, least=0), "tau": checked_hparam("tau", tau, above=0)},
+            hparams={"mu": Hparam(mu, least=0), "tau": Hparam(tau, above=0)},
         ),
         aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),

@@ -15,8 +15,8 @@ import numpy as np
 from hansa.aggregators import Factory
 from hansa.learning.arithmetic import add_scaled, choose, difference, moved, scale, subtract
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import Finalizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.model_fn import AnyModel, model_of
 from hansa.learning.process import LearningProcess, build_process
 from hansa.learning.several import Several
@@ -107,9 +107,9 @@ def build_p_fed_me(
         gradient=gradient,
         finish=finish,
         own=lambda weights: {"model": weights, "seen": np.bool_(False)},
-        hparams={name: checked_hparam(name, number, above=0) for name, number in numbers.items()},
+        hparams={name: Hparam(number, above=0) for name, number in numbers.items()},
         model=lambda _: copies.joined_model,
         personal=lambda at: choose(at.own.seen, at.own.model, at.sent.model),
     )
-    finalizer = Finalizer(apply, hparams={"beta": checked_hparam("beta", beta, above=0)})
+    finalizer = Finalizer(apply, hparams={"beta": Hparam(beta, above=0)})
     return build_process(model, client_work=work, aggregator=aggregator, finalizer=finalizer, name="pFedMe", seed=seed)

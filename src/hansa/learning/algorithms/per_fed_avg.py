@@ -14,8 +14,8 @@ import jax
 from hansa.aggregators import Factory
 from hansa.learning.arithmetic import add_scaled, scale, subtract
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import apply_optimizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.model_fn import AnyModel
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models._typing import AnyOptimizer
@@ -84,9 +84,9 @@ def build_per_fed_avg(
 
     if variant not in ("FO", "HF"):
         raise ValueError(f"variant is 'FO' or 'HF', found {variant!r}")
-    hparams = {"alpha": checked_hparam("alpha", alpha, above=0)}
+    hparams = {"alpha": Hparam(alpha, above=0)}
     if variant == "HF":
-        hparams["delta"] = checked_hparam("delta", delta, above=0)
+        hparams["delta"] = Hparam(delta, above=0)
     work = local_training(
         client_optimizer=client_optimizer,
         client_learning_rate=client_learning_rate,

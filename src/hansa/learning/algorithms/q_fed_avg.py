@@ -11,8 +11,8 @@ from typing import Any
 from hansa.aggregators import Factory
 from hansa.learning.arithmetic import difference, moved, scale, squared_norm
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import Finalizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.passes import mean_loss
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models.model import FunctionalModel
@@ -66,8 +66,8 @@ def build_q_fed_avg(
         return state._replace(model=moved(state.model, total.model, 1 / total.h))
 
     numbers = {
-        "q": checked_hparam("q", q, least=0),
-        "client_learning_rate": checked_hparam("client_learning_rate", client_learning_rate, above=0),
+        "q": Hparam(q, least=0),
+        "client_learning_rate": Hparam(client_learning_rate, above=0),
     }
     work = local_training(
         client_optimizer=lambda hparams: sgd(hparams.client_learning_rate),

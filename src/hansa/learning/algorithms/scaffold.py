@@ -11,8 +11,8 @@ from typing import Any, Literal
 from hansa.aggregators import Factory
 from hansa.learning.arithmetic import add, add_scaled, difference, moved, scale, subtract, zeros_like
 from hansa.learning.client_training import local_training
-from hansa.learning.client_work import checked_hparam
 from hansa.learning.finalizers import Finalizer
+from hansa.learning.hparams import Hparam
 from hansa.learning.passes import mean_gradient
 from hansa.learning.process import LearningProcess, build_process
 from hansa.models.model import FunctionalModel
@@ -86,7 +86,7 @@ def build_scaffold(
     # With option II, c_i's change is the gradient that was followed minus c, the same for all: so its mean is that of
     # the gradients minus c. Those have no differences of nearly equal numbers, for which exact sums take longer.
     tells_gradient = option == "II" and aggregator is None
-    rate = {"client_learning_rate": checked_hparam("client_learning_rate", client_learning_rate, above=0)}
+    rate = {"client_learning_rate": Hparam(client_learning_rate, above=0)}
     work = local_training(
         client_optimizer=lambda hparams: sgd(hparams.client_learning_rate),
         first_pass=mean_gradient() if option == "I" else None,
@@ -97,8 +97,8 @@ def build_scaffold(
         hparams=rate,
     )
     of_server = {
-        "server_learning_rate": checked_hparam("server_learning_rate", server_learning_rate, above=0),
-        "population": checked_hparam("population", population, least=1),
+        "server_learning_rate": Hparam(server_learning_rate, above=0),
+        "population": Hparam(population, least=1),
     }
     finalizer = Finalizer(apply, initial=control, hparams=of_server)
     return build_process(
