@@ -14,7 +14,7 @@ from hansa.network import rounds
 from hansa.network.durable import Disk, file_system, refuse_network_disks
 from hansa.network.ledger import LEDGER, Ledger, broken_audit
 from hansa.network.registry import EnrolmentError, Registry
-from hansa.network.schema import NewerLedgerError
+from hansa.network.schema import VERSION, NewerLedgerError
 from hansa.network.spool import Spool
 from hansa.network.tasks import Outcome, PhaseKey, RoundTerms, Selected, Status
 
@@ -112,7 +112,7 @@ def test_a_ledger_of_a_newer_hansa_is_refused_and_given_up(tmp_path):
     with sqlite3.connect(tmp_path / LEDGER) as database:
         database.execute("PRAGMA user_version=99")
     for _ in range(2):  # the lock is free again
-        with pytest.raises(NewerLedgerError, match="version 99, and this Hansa knows up to 1"):
+        with pytest.raises(NewerLedgerError, match=f"version 99, and this Hansa knows up to {VERSION}"):
             Ledger(tmp_path)
 
 

@@ -10,7 +10,8 @@ import pytest
 
 import hansa
 from hansa._lock import InUseError
-from hansa.network.device import Device, log_of
+from hansa.network.device import Device
+from hansa.network.device_log import lines_of
 from hansa.network.holdings import Holdings
 from hansa.network.membership import InvitationError, join
 from hansa.network.orders import Order, OrderError
@@ -125,7 +126,7 @@ def test_a_device_says_why_its_data_does_not_do_and_notes_what_has_left(network,
     device.close()
     told = network.outcomes()[-1]
     assert told["outcome"] == outcome and (reason is None or reason in told["reason"])
-    (line,) = log_of(member.folder)
+    (line,) = lines_of(member.folder)
     assert (line["outcome"], line["computation"]) == (outcome, "average")
     assert (line["bytes"] > 0) == (outcome == "counted") and line["digest"] == told["digest"]
     network.revoke(member.name)

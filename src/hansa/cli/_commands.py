@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
 import hansa
 from hansa.cli import _completion, _help
-from hansa.cli._errors import FAILED, INTERRUPTED
-from hansa.cli._output import errors_of, print_json, say
-
-
-class Command(click.Command):
-    """A command whose errors are told in a line or a few, and as JSON where that is asked for."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        with errors_of(ctx.info_name or "", ctx.params.get("json", False)):
-            return super().invoke(ctx)
-
-
-class Commands(click.Group):
-    """All commands, in the order in which they are written here."""
-
-    command_class = Command
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names."""
-        return list(self.commands)
+from hansa.cli._command import FILE, FOLDER, PATH, Commands, end, whole
+from hansa.cli._errors import FAILED
+from hansa.cli._output import print_json, say
+from hansa.cli.network.commands import join, network, serve
 
 
 @click.group(
@@ -48,13 +31,8 @@ def app(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-_PATH, _FILE, _FOLDER = (
-    click.Path(path_type=Path),
-    click.Path(path_type=Path, dir_okay=False),
-    click.Path(path_type=Path, file_okay=False),
-)
-_config = click.argument("config", metavar="CONFIG", type=_PATH, shell_complete=_completion.configs)
-_run = click.argument("run", metavar="RUN", type=_PATH, shell_complete=_completion.runs)
+_config = click.argument("config", metavar="CONFIG", type=PATH, shell_complete=_completion.configs)
+_run = click.argument("run", metavar="RUN", type=PATH, shell_complete=_completion.runs)
 _json = click.option("--json", is_flag=True, help="Print one JSON object.")
 _json_lines = click.option("--json", is_flag=True, help="Print one JSON object a line.")
 _set = click.option(
@@ -70,14 +48,6 @@ _allow_changes = click.option(
 )
 
 
-class _Whole(click.IntRange):
-    name = "integer"
-
-
-def _whole(least: int) -> click.IntRange:
-    return _Whole(min=least)
-
-
 @app.command(epilog=_help.AFTER_DEMO, short_help="Train ten clients, offline, and draw the curves.")
 @click.option(
     "--data",
@@ -88,21 +58,21 @@ def _whole(least: int) -> click.IntRange:
 @click.option(
     "--rounds",
     metavar="N",
-    type=_whole(1),
+    type=whole(1),
     help="How many rounds to run.",
     show_default="as many as suit the data",
 )
 @click.option(
     "--run-dir",
     metavar="FOLDER",
-    type=_FOLDER,
+    type=FOLDER,
     help="The run's folder.",
     show_default="runs/demo-DATA-TIME",
 )
 @click.option(
     "--seed",
     metavar="N",
-    type=_whole(0),
+    type=whole(0),
     default=1,
     help="The seed of the model's first weights, and of which images are held out.",
 )
@@ -115,11 +85,11 @@ def demo(data: str, rounds: int | None, run_dir: Path | None, seed: int, json: b
     """
     from hansa.cli import _demo
 
-    _end(_demo.demo(data, rounds, run_dir, seed, json))
+    end(_demo.demo(data, rounds, run_dir, seed, json))
 
 
 @app.command(epilog=_help.AFTER_NEW, short_help="Write a small project to begin with.")
-@click.argument("folder", metavar="DIR", type=_PATH)
+@click.argument("folder", metavar="DIR", type=PATH)
 @click.option(
     "--framework",
     type=click.Choice(["keras", "torch"]),
@@ -155,7 +125,7 @@ def new(folder: Path, framework: str, algorithm: str | None, json: bool) -> None
 @click.option(
     "--rounds",
     metavar="N",
-    type=_whole(1),
+    type=whole(1),
     help="The number of rounds of the run in all.",
     show_default="as many as the file says",
 )
@@ -173,7 +143,7 @@ def train(
     """
     from hansa.cli import _train
 
-    _end(_train.train(config, overrides, json, rounds=rounds, fresh=fresh, allow_changes=allow_changes))
+    end(_train.train(config, overrides, json, rounds=rounds, fresh=fresh, allow_changes=allow_changes))
 
 
 @app.command(epilog=_help.AFTER_RESUME, short_help="Go on with a run that was stopped or killed.")
@@ -181,7 +151,7 @@ def train(
 @click.option(
     "--rounds",
     metavar="N",
-    type=_whole(1),
+    type=whole(1),
     help="The number of rounds of the run in all.",
     show_default="as many as it had",
 )
@@ -191,7 +161,7 @@ def resume(run: Path, rounds: int | None, allow_changes: bool, json: bool) -> No
     """Go on with a run that was stopped or killed, from its last checkpoint."""
     from hansa.cli import _train
 
-    _end(_train.resume(run, rounds, allow_changes, json))
+    end(_train.resume(run, rounds, allow_changes, json))
 
 
 @app.command(epilog=_help.AFTER_EVALUATE, short_help="Evaluate a run's model, on all clients and on each.")
@@ -205,7 +175,7 @@ def resume(run: Path, rounds: int | None, allow_changes: bool, json: bool) -> No
 @click.option(
     "--metric", metavar="NAME", help="The metric that tells which clients are worst.", show_default="the model's first"
 )
-@click.option("--worst", metavar="N", type=_whole(0), default=5, help="How many of the worst clients to show.")
+@click.option("--worst", metavar="N", type=whole(0), default=5, help="How many of the worst clients to show.")
 @_allow_changes
 @_json
 def evaluate(
@@ -223,7 +193,7 @@ def evaluate(
 
 
 @app.command(epilog=_help.AFTER_RUNS, short_help="List runs: how far they are, and their metrics.")
-@click.argument("folder", metavar="[FOLDER]", type=_PATH, default=".")
+@click.argument("folder", metavar="[FOLDER]", type=PATH, default=".")
 @_json_lines
 def runs(folder: Path, json: bool) -> None:
     """List the runs in a folder: how far they are, and what they measured last."""
@@ -235,7 +205,7 @@ def runs(folder: Path, json: bool) -> None:
 @app.command(epilog=_help.AFTER_REPORT, short_help="Write one HTML page about a run.")
 @_run
 @click.option(
-    "--to", metavar="PAGE", type=_FILE, help="The page to write.", show_default="report.html in the run's folder"
+    "--to", metavar="PAGE", type=FILE, help="The page to write.", show_default="report.html in the run's folder"
 )
 @_json
 def report(run: Path, to: Path | None, json: bool) -> None:
@@ -251,7 +221,7 @@ def report(run: Path, to: Path | None, json: bool) -> None:
 
 @app.command(epilog=_help.AFTER_DATA, short_help="Show who the clients are.")
 @click.argument("what", metavar="CONFIG|NAME", shell_complete=_completion.configs_and_data_sets)
-@click.option("--plot", metavar="PICTURE", type=_PATH, help="Draw who has which labels, to a file such as who.png.")
+@click.option("--plot", metavar="PICTURE", type=PATH, help="Draw who has which labels, to a file such as who.png.")
 @_set
 @_json
 def data(what: str, plot: Path | None, overrides: tuple[str, ...], json: bool) -> None:
@@ -266,7 +236,7 @@ def data(what: str, plot: Path | None, overrides: tuple[str, ...], json: bool) -
 
 @app.command(epilog=_help.AFTER_EXPLAIN, short_help="Show a round: its type, stages, bytes and operations.")
 @_config
-@click.option("--svg", metavar="PICTURE", type=_PATH, help="Draw the round, to a file such as round.svg.")
+@click.option("--svg", metavar="PICTURE", type=PATH, help="Draw the round, to a file such as round.svg.")
 @_set
 @_json
 def explain(config: Path, svg: Path | None, overrides: tuple[str, ...], json: bool) -> None:
@@ -287,6 +257,6 @@ def doctor(ray: bool, json: bool) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
-def _end(finished: bool) -> None:
-    if not finished:
-        raise click.exceptions.Exit(INTERRUPTED)
+app.add_command(serve)
+app.add_command(join)
+app.add_command(network)

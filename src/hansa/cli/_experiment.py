@@ -84,6 +84,11 @@ class Experiment:
         made = _checked(lambda: learning.build_federated_evaluation(self.source.model_fn))
         return FederatedEvaluation(made, population)
 
+    @property
+    def clients(self) -> Any:
+        """Whom the model is trained on."""
+        return self.populations.training
+
     def train(
         self, folder: Path, config: Mapping[str, Any], rounds: int, progress: Any, allow_changes: bool = False
     ) -> program.TrainingResult:
@@ -104,8 +109,8 @@ class Experiment:
                         f"training.{name}: nothing is held out, and the data has no test examples; hold some out: "
                         "data.held_out = 0.1"
                     )
-        cohort_size, sampler = self._sampling()
-        with self._runtime():
+        cohort_size, sampler = self.sampling()
+        with self.runtime():
             return self._train(folder, config, rounds, progress, allow_changes, cohort_size, sampler)
 
     def _train(
@@ -121,7 +126,7 @@ class Experiment:
         training = self.config.training
         return program.train(
             self.process,
-            self.populations.training,
+            self.clients,
             rounds,
             cohort_size=cohort_size,
             sampler=sampler,
@@ -134,7 +139,7 @@ class Experiment:
             checkpoint_every=training.checkpoint_every,
             keep_checkpoints=training.keep_checkpoints,
             keep_every=training.keep_every,
-            sinks=self._sinks(folder),
+            sinks=self.sinks(folder),
             callbacks=self.callbacks,
             config=dict(config),
             progress=progress,
@@ -159,7 +164,7 @@ class Experiment:
             callbacks.append(_watching("best_model", program.BestModel, best.monitor, {"mode": best.mode}))
         return callbacks
 
-    def _sampling(self) -> tuple[int | float | None, Callable[[int], Any] | None]:
+    def sampling(self) -> tuple[int | float | None, Callable[[int], Any] | None]:
         """How clients are drawn: a number of them, or a sampler."""
         training, data = self.config.training, self.populations.training
         size, again = training.cohort_size, training.with_replacement
@@ -178,7 +183,7 @@ class Experiment:
         return None, simulation.WeightedSampler(data.sizes, count, seed=training.seed, replace=again)
 
     @contextlib.contextmanager
-    def _runtime(self) -> Iterator[None]:
+    def runtime(self) -> Iterator[None]:
         """Has clients worked for where the configuration says, in the block."""
         chosen = self.config.runtime
         if chosen.kind == "in-process":
@@ -190,7 +195,8 @@ class Experiment:
         ):
             yield
 
-    def _sinks(self, folder: Path) -> list[Any]:
+    def sinks(self, folder: Path) -> list[Any]:
+        """Where metrics go besides."""
         output = self.config.output
         makers: dict[str, Callable[[], Any]] = {
             "tensorboard": lambda: program.TensorBoard(folder / "tensorboard"),

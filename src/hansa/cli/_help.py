@@ -139,3 +139,70 @@ AFTER_DOCTOR = laid_out("""
   missing    only some need it; the line says how to install it
   broken     Hansa does not work without it; the exit code is then 1
 """)
+
+AFTER_INIT = laid_out("""
+*Examples*
+  hansa network init net                      on this machine alone
+  hansa network init net --host 0.0.0.0 --name fl.example.org --port 443
+
+network.toml has the settings; change them there.
+""")
+
+AFTER_INVITE = laid_out("""
+*Examples*
+  hansa network invite net --client ann --to ann.txt
+  hansa network invite net --uses 100 --days 1    for a hundred devices
+
+On the device, hansa join ann.txt --data ann.csv takes it.
+""")
+
+AFTER_VERIFY = laid_out("""
+*It looks at*
+  database       SQLite's own check of every page
+  audit          a chain of digests over who was invited, enrolled, revoked
+  outcomes       each task of a closed round has one, and one alone
+  contributions  the bytes of each one that counts and is still kept
+  blobs          the bytes of what was sent
+  keys           that nobody else may read them
+
+The exit code is 1 if something is not as it was written.
+""")
+
+AFTER_REPLAY = laid_out("""
+*Examples*
+  hansa network replay net
+  hansa network replay net --run mnist --round 7
+
+Contributions of the newest round of each run are kept. keep_rounds in
+network.toml keeps those of earlier ones, too. The exit code is 1 if something
+else becomes of them than did then.
+""")
+
+AFTER_SERVE = laid_out("""
+*Examples*
+  hansa serve net                             let devices join
+  hansa serve net run.toml --devices 3        train with three devices or more
+  hansa serve net run.toml --least 50 --over-select 1.3 --deadline 120
+
+Killed at any moment and started again, it goes on where it was, to the bit.
+""")
+
+AFTER_JOIN = laid_out("""
+*Examples*
+  hansa join ann.txt --data ann.npz --folder ann
+  hansa join ann.txt --data visits.csv --feature x=height,weight --feature y=ill
+  hansa join ann.txt --data clinic.db --query "SELECT height, ill FROM visits"
+  hansa join --data ann.npz --folder ann          a device that has joined
+  hansa join --data ann.npz --folder ann --dry-run    what it is asked for
+  hansa join --folder ann --log                   what has left it
+
+It dials out, and listens nowhere. policy.toml says what its owner allows:
+
+  [accept]
+  operations = ["federated_mean", "federated_sum"]
+  min_cohort = 20
+  [limits]
+  bytes_up_per_day = "200MB"
+  [when]
+  hours = "22:00-06:00"
+""")

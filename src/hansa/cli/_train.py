@@ -191,6 +191,7 @@ class Job:
         facts: what is said besides to programs, with `--json`.
         title: above its curves; by default its folder's name.
         next_steps: what may be typed when it is done.
+        made: makes the run of its configuration.
     """
 
     config: RunConfig
@@ -203,6 +204,7 @@ class Job:
     facts: Callable[[Experiment], Mapping[str, Any]] | None = None
     title: str | None = None
     next_steps: Mapping[str, str] = field(default_factory=dict)
+    made: Callable[[RunConfig], Experiment] = Experiment
 
 
 def execute(job: Job, as_json: bool, allow_changes: bool = False) -> bool:
@@ -214,7 +216,7 @@ def execute(job: Job, as_json: bool, allow_changes: bool = False) -> bool:
     begin = time.perf_counter()
     with _told_how_to_begin(job):
         done = _done(job)
-    experiment = Experiment(job.config)
+    experiment = job.made(job.config)
     progress: Any
     if as_json:
         progress = JsonProgress(job.folder, job.codes, {} if job.facts is None else job.facts(experiment))

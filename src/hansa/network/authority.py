@@ -18,6 +18,7 @@ from hansa.network import tls
 from hansa.network.durable import Disk
 from hansa.network.identity import private_key
 from hansa.network.registry import EnrolmentError
+from hansa.network.signing import Signer
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -52,6 +53,7 @@ class Authority:
 
     Attributes:
         path: its certificate, PEM.
+        signer: who signs programs.
     """
 
     def __init__(self, folder: Path, disk: Disk, days: float = 90.0) -> None:
@@ -61,6 +63,7 @@ class Authority:
         self._x509: Any = require("cryptography.x509", "network", _WHAT)
         self._key = private_key(folder / "authority.key", disk)
         self.path = folder / "authority.pem"
+        self.signer = Signer(folder / "signing.key", disk)
         if not self.path.exists():
             made = self._made(_NAME, self._key.public_key(), _YEARS, authority=True)
             disk.write(self.path, [_pem(made)])

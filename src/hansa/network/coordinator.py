@@ -8,20 +8,20 @@ change, by `Watched`.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hansa.network import rounds
 from hansa.network.blobs import Blobs
-from hansa.network.boundary import Boundary
+from hansa.network.changes import Changes
 from hansa.network.durable import Bytes, Disk
-from hansa.network.ledger import Ledger, OpenedPhase
-from hansa.network.orders import Order, Sent, StateOrder
+from hansa.network.ledger import Ledger
+from hansa.network.orders import Order, Sent
+from hansa.network.phases import CoordinatorError, PhaseWork, Running, Watched
 from hansa.network.registry import MOST_STRIKES, Device, Registry
 from hansa.network.spool import Spool
 from hansa.network.tasks import Outcome, PhaseKey, RoundTerms, Selected, Status, Task
@@ -32,98 +32,8 @@ _LONGEST_TICK = 2.0
 WINDOW = 60.0
 """Seconds after its last poll in which a device is there."""
 
-
-class CoordinatorError(Exception):
-    """The coordinator cannot go on. The message says why."""
-
-
-@dataclass(frozen=True)
-class PhaseWork:
-    """What devices do in a phase, which is the same for all of them.
-
-    Attributes:
-        computation: the computation's name.
-        program: the digest of the stage's file.
-        program_size: its bytes.
-        sent: what devices are sent.
-        inputs: see `Order`.
-        plan: see `Order`.
-        boundary: the checks of what they give.
-        unprotected: see `Order`.
-        state: see `Order`; its version is that of each device.
-        last_stage: the number of the last client stage.
-    """
-
-    computation: str
-    program: str
-    program_size: int
-    sent: tuple[Sent, ...]
-    inputs: tuple[tuple[Any, ...], ...]
-    plan: Mapping[str, Any] | None
-    boundary: Boundary
-    unprotected: bool
-    state: StateOrder | None = None
-    last_stage: int = 0
-
-
-class Watched:
-    """A phase as one thread shows it to another: whoever waits for the next one sees the newest.
-
-    Args:
-        phase: the first.
-    """
-
-    def __init__(self, phase: rounds.Phase) -> None:
-        self._phase, self._changed = phase, threading.Condition()
-        self._error: BaseException | None = None
-
-    def show(self, phase: rounds.Phase) -> None:
-        """Another phase is the newest."""
-        with self._changed:
-            self._phase = phase
-            self._changed.notify_all()
-
-    def fail(self, error: BaseException) -> None:
-        """Whoever waits has an error."""
-        with self._changed:
-            self._error = error
-            self._changed.notify_all()
-
-    def after(self, seen: rounds.Phase | None, seconds: float = 0.5) -> rounds.Phase:
-        """The newest phase, if it is another than was seen last; else the same after some seconds."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._phase is not seen or self._error is not None, seconds)
-            if self._error is not None:
-                raise CoordinatorError(f"the coordinator cannot go on: {self._error}") from self._error
-            return self._phase
-
-
-@dataclass
-class Running:
-    """A phase that is open, or was cut and is not yet committed.
-
-    Attributes:
-        opened: as it is in the ledger.
-        work: what devices do in it.
-        phase: as far as it has got.
-        watched: where the caller sees it.
-        small: small contributions, by device; larger ones are in the spool.
-        versions: of what clients keep from round to round, by device.
-        busy: who is sending something right now.
-    """
-
-    opened: OpenedPhase
-    work: PhaseWork
-    phase: rounds.Phase
-    watched: Watched
-    small: dict[str, bytes] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    busy: set[str] = field(default_factory=set)
-
-    @property
-    def key(self) -> PhaseKey:
-        """Which phase it is."""
-        return self.opened.key
+_NOTED_EVERY = 30.0
+"""Seconds after which the ledger is told who was heard of."""
 
 
 class Coordinator:
@@ -133,8 +43,11 @@ class Coordinator:
         folder: where its ledger, spool and blobs lie.
         disk: the disk.
         clock: seconds that only grow.
+        keep_rounds: of how many rounds before the newest contributions are kept, to be folded again.
 
     Attributes:
+        folder: see above.
+        keep_rounds: see above.
         ledger: what it must not forget.
         registry: who is enrolled.
         blobs: what it sends.
@@ -142,13 +55,20 @@ class Coordinator:
         failed: why it cannot go on; None as long as it can.
     """
 
-    def __init__(self, folder: Path, disk: Disk | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        disk = disk or Disk()
+    def __init__(
+        self,
+        folder: Path,
+        disk: Disk | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        keep_rounds: int = 0,
+    ) -> None:
+        disk, self.folder, self.keep_rounds = disk or Disk(), folder, keep_rounds
         self.ledger = Ledger(folder, disk)
         self.registry = Registry(self.ledger)
         self.blobs, self.spool = Blobs(folder / "blobs", disk), Spool(folder / "spool", disk)
         self.failed: BaseException | None = None
         self._clock, self._ticked, self._is_closing = clock, clock(), False
+        self._changes, self._noted = Changes(folder), clock()
         self._devices = {device.name: device for device in self.registry.devices()}
         self._seen: dict[str, float] = {}
         self._waiting: dict[str, asyncio.Event] = {}
@@ -157,6 +77,7 @@ class Coordinator:
 
     def close(self) -> None:
         """Writes what waits, and gives the folder up."""
+        self.note_seen()
         self.ledger.close()
 
     # Who is there: called from any thread.
@@ -169,11 +90,29 @@ class Coordinator:
         """Takes who is enrolled from the ledger."""
         self._devices = {device.name: device for device in self.registry.devices()}
 
+    def note_seen(self) -> None:
+        """Tells the ledger who was heard of since it was told last; nothing waits for it."""
+        since, now = self._noted, self._clock()
+        self._noted = now
+        heard = {name: now - at for name, at in dict(self._seen).items() if at >= since}
+        if heard:
+            self.registry.note_seen(heard)
+
     def there(self) -> list[Device]:
         """The devices that may be asked and were heard of lately, in order."""
         since = self._clock() - WINDOW
         seen = dict(self._seen)
         return [device for device in self.devices() if device.may_be_asked and seen.get(device.name, since) > since]
+
+    def heard(self) -> dict[str, float]:
+        """When each device was heard of last in this process, in seconds since 1970."""
+        now, wall = self._clock(), time.time()
+        return {name: wall - (now - at) for name, at in dict(self._seen).items()}
+
+    def load(self) -> tuple[int, int]:
+        """How many devices wait for a task, and how many tasks have not ended."""
+        running = list(self._running.values())
+        return len(self._waiting), sum(each.phase.number_open for each in running)
 
     def known(self, name: str, fingerprint: str) -> Device | None:
         """The device of a certificate; None if it is none's, or the device was revoked."""
@@ -182,8 +121,15 @@ class Coordinator:
             return None
         return device
 
-    def publish(self, program: bytes, values: Sequence[tuple[str, Sequence[Bytes]]]) -> tuple[str, tuple[Sent, ...]]:
+    def publish(
+        self, program: bytes, values: Sequence[tuple[str, Sequence[Bytes]]], others: Iterable[str] = ()
+    ) -> tuple[str, tuple[Sent, ...]]:
         """Makes blobs of a stage and of what is sent with it, and removes those that no phase needs any more.
+
+        Args:
+            program: the stage's file.
+            values: what is sent, by name.
+            others: digests of blobs that are needed, too.
 
         Returns:
             The digest of the stage, and what is sent.
@@ -191,8 +137,8 @@ class Coordinator:
         digest = self.blobs.put([program])
         sent = tuple(Sent(name, self.blobs.put(pieces), sum(map(len, pieces))) for name, pieces in values)
         works = [running.work for running in list(self._running.values())]
-        needed = {digest, *(each.digest for each in sent), *(work.program for work in works)}
-        needed |= {each.digest for work in works for each in work.sent}
+        needed = {digest, *others, *(each.digest for each in sent), *(work.program for work in works)}
+        needed |= {each.digest for work in works for each in work.sent} | self.ledger.kept_digests()
         self.blobs.keep(needed | {work.state.first.digest for work in works if work.state is not None})
         return digest, sent
 
@@ -208,7 +154,9 @@ class Coordinator:
         found = await self._in_thread(self.ledger.find_phase, key)
         if found is None:
             await self._in_thread(self.spool.open_phase, key)
-            found = await asyncio.wrap_future(self.ledger.open_phase(key, work.program, sent, terms, cohort))
+            found = await asyncio.wrap_future(
+                self.ledger.open_phase(key, work.program, sent, terms, cohort, work.whole, work.starts)
+            )
         elif found.program != work.program or found.sent != sent:
             raise CoordinatorError(
                 f"the phase {key.text} was begun with another program, or other values: what they are made of is not "
@@ -282,7 +230,11 @@ class Coordinator:
         return told
 
     async def tick(self) -> None:
-        """Time passes for all phases."""
+        """Time passes for all phases; what an operator has changed in the ledger is taken over."""
+        if self._changes.are_new():
+            await self._in_thread(self.refresh)
+        if self._clock() - self._noted >= _NOTED_EVERY:
+            self.note_seen()
         now = self._clock()
         seconds, self._ticked = min(_LONGEST_TICK, max(0.0, now - self._ticked)), now
         for running in list(self._running.values()):
@@ -294,6 +246,8 @@ class Coordinator:
         until = self._clock() + wait
         while True:
             self._seen[device.name] = self._clock()
+            if self._devices[device.name].revoked:
+                return None
             for running in list(self._running.values()):
                 if device.name in running.phase.tasks:
                     told = await self.happened(running, rounds.Asked(device.name))
@@ -348,6 +302,14 @@ class Coordinator:
             )
         return small
 
+    def preview(self, device: Device) -> Order | None:
+        """The order that a device has, or would have if it were asked, of what goes on; it need not do it."""
+        selected = Selected(device.name, 0, device.client_id, device.number)
+        running = list(self._running.values())
+        for each in sorted(running, key=lambda each: device.name not in each.phase.tasks):
+            return self._order(each, each.phase.tasks.get(device.name) or Task(selected), each.phase.terms.deadline)
+        return None
+
     def _order(self, running: Running, task: Task, seconds_left: float) -> Order:
         work, selected = running.work, task.selected
         return Order(
@@ -366,6 +328,8 @@ class Coordinator:
             seconds_left,
             work.unprotected,
             None if work.state is None else replace(work.state, version=running.versions.get(selected.device)),
+            len(running.phase.tasks),
+            work.signature,
         )
 
     def _count_strikes(self, task: Task) -> None:

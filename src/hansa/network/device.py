@@ -10,17 +10,19 @@ Whenever it dies, it is given the same task again, and sends the same bytes.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from hansa._lock import Lock
 from hansa._tracebacks import boundaries
+from hansa.compiler.artifacts.device import DeviceStage
 from hansa.network.blobs import Blobs
+from hansa.network.device_log import DeviceLog
 from hansa.network.device_states import DeviceStates
 from hansa.network.durable import Disk
 from hansa.network.holdings import Holdings, RefusedError
@@ -28,12 +30,30 @@ from hansa.network.link import Link, TurnedAwayError, UnreachableError, waiting
 from hansa.network.membership import Membership
 from hansa.network.orders import Order, OrderError
 from hansa.network.outbox import Outbox
+from hansa.network.policy import Policy
 from hansa.network.tasks import Outcome
 from hansa.network.worker import Worker
 
 _MOST_TRACEBACK = 10_000
+_CLOSED = 20.0
+"""Seconds between looks at the clock, outside the hours of the policy."""
 _RENEWAL = 3600.0
 """Seconds between looks at the certificate."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a device is asked for, before it does it.
+
+    Attributes:
+        order: the task.
+        stage: its program.
+        refused: why the device would refuse it; None if it would do it.
+    """
+
+    order: Order
+    stage: DeviceStage
+    refused: str | None
 
 
 @boundaries
@@ -49,6 +69,8 @@ class Device:
         disk: the disk.
         poll_seconds: for how long it waits for a task at a time.
         stopped: what stops it when it is set; by default `stop` alone does.
+        policy: what its owner allows; by default everything that can be asked for.
+        told: called with each line of its log.
 
     Raises:
         hansa._lock.InUseError: if another process is this device.
@@ -74,6 +96,8 @@ class Device:
         disk: Disk | None = None,
         poll_seconds: float = 25.0,
         stopped: threading.Event | None = None,
+        policy: Policy | None = None,
+        told: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self._member, self._holdings, self._worker = member, holdings, worker or Worker()
         self._unprotected, self._disk, self._poll_seconds = unprotected, disk or Disk(), poll_seconds
@@ -84,6 +108,7 @@ class Device:
         self._link = Link(member.url, member.context)
         self._stopped = stopped or threading.Event()
         self._looked = -_RENEWAL
+        self._policy, self._told, self._log = policy or Policy(), told, DeviceLog(member.folder)
 
     def stop(self) -> None:
         """It asks for no more tasks; called from any thread."""
@@ -98,6 +123,9 @@ class Device:
         failed = 0
         try:
             while not self._stopped.is_set():
+                if not self._policy.is_open(datetime.now()):
+                    self._stopped.wait(_CLOSED)
+                    continue
                 try:
                     self._renew()
                     self.once()
@@ -152,27 +180,58 @@ class Device:
 
     def _compute(self, order: Order) -> None:
         with _Progress(self._member, order):
-            self._link.fetch(order.program, order.program_size, self._blobs)
+            stage = self._looked_at(order)
             for each in order.sent:
                 self._link.fetch(each.digest, each.size, self._blobs)
-            program = self._blobs.path(order.program)
-            stage = self._worker.stage(order, program)
-            if any(part.protected for part in stage.contributions) and not (self._unprotected and order.unprotected):
-                raise RefusedError(
-                    "it asks for contributions that nobody else is to see, and there is no secure aggregation yet; "
-                    "both sides may allow them to be seen by the coordinator, with unprotected"
-                )
-
             sent = [self._blobs.path(each.digest) for each in order.sent]
             kept, state = self._kept(order), ()  # type: Any, Any
             if order.state is not None:
                 self._link.fetch(order.state.first.digest, order.state.first.size, self._blobs)
                 state = self._states.read(order.state, self._blobs)
-            done = self._worker.work(order, program, sent, self._holdings, kept, state)
-            self._outbox.keep(order.key, done.stage.kept, done.kept)
+            done = self._worker.work(order, self._blobs.path(order.program), sent, self._holdings, kept, state)
+            self._policy.check_leaving(sum(map(len, done.contribution)), self._log.left_today())
+            self._outbox.keep(order.key, stage.kept, done.kept)
             if order.state is not None:
                 self._states.write(order.state, kept)
             self._outbox.put(order.task, done.contribution)
+
+    def _looked_at(self, order: Order) -> DeviceStage:
+        """The stage of a task, if the device does it.
+
+        Raises:
+            RefusedError: if the policy does not allow it, or the data is not of its types.
+        """
+        self._policy.check_signer(order)
+        self._link.fetch(order.program, order.program_size, self._blobs)
+        stage = self._worker.stage(order, self._blobs.path(order.program))
+        if any(part.protected for part in stage.contributions) and not (self._unprotected and order.unprotected):
+            raise RefusedError(
+                "it asks for contributions that nobody else is to see, and there is no secure aggregation yet; "
+                "both sides may allow them to be seen by the coordinator, with unprotected"
+            )
+        self._policy.check_task(order, stage, self._holdings.size)
+        self._holdings.check(stage, order)
+        return stage
+
+    def preview(self) -> Preview | None:
+        """What it is asked for now, or would be if it were selected, without doing it; None if nothing goes on.
+
+        Raises:
+            UnreachableError: if the coordinator was not reached.
+            TurnedAwayError: if it does not want this device.
+        """
+        answer = self._link.send("GET", "/v1/preview")
+        if answer.status == 204:
+            return None
+        order = Order.from_json(answer.json)
+        self._link.fetch(order.program, order.program_size, self._blobs)
+        stage = self._worker.stage(order, self._blobs.path(order.program))
+        try:
+            self._looked_at(order)
+            self._policy.check_leaving(0, self._log.left_today())
+        except RefusedError as error:
+            return Preview(order, stage, str(error))
+        return Preview(order, stage, None)
 
     def _kept(self, order: Order) -> Callable[[int, int], Any]:
         def kept(stage: int, index: int) -> Any:
@@ -235,8 +294,9 @@ class Device:
             "outcome": outcome,
             "reason": reason,
         }
-        with (self._member.folder / "log.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        self._log.add(line)
+        if self._told is not None:
+            self._told(line)
 
 
 class _Progress:
@@ -265,11 +325,3 @@ class _Progress:
                 continue
         if link is not None:
             link.close()
-
-
-def log_of(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a device's log: each task that it did, how it ended, and the digest and size of what has left."""
-    try:
-        return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    except FileNotFoundError:
-        return []

@@ -6,8 +6,12 @@ every runtime (`hansa.runtimes.leaves`): leaves of 16 counted clients that follo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
+
+import jax
+import numpy as np
 
 from hansa.runtimes.leaves import LEAF
 from hansa.runtimes.stages.executor import ClientStage
@@ -62,3 +66,17 @@ class Fold:
 
 def _given(values: list[Any]) -> Struct:
     return Struct(zip(("value", "weight"), values, strict=False))
+
+
+def digest_of(reports: Mapping[str, Any]) -> str:
+    """SHA-256 of what became of contributions, in hexadecimal digits: of each one's dtypes, shapes and bytes, in order.
+
+    Names are left out: those of a loaded computation may be others.
+    """
+    seen = hashlib.sha256()
+    for number, value in enumerate(reports.values()):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(value):
+            array = np.ascontiguousarray(leaf)
+            seen.update(f"{number}{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
+            seen.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return seen.hexdigest()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hansa.compiler.artifacts.device import DeviceStage
 from hansa.compiler.artifacts.ports import Port
 from hansa.network.orders import Order
 from hansa.simulation.data_plan import DataPlan, PlanError
@@ -34,6 +35,30 @@ class Holdings:
         """The arrays of a file `.npz`, of which none is an object of Python."""
         with np.load(path, allow_pickle=False) as file:
             return cls({name: file[name] for name in file.files})
+
+    @property
+    def size(self) -> int:
+        """Bytes of all arrays."""
+        return sum(np.asarray(array).nbytes for array in self._arrays.values())
+
+    def check(self, stage: DeviceStage, order: Order) -> None:
+        """Looks whether the client has what a stage takes of it, by its types alone.
+
+        Args:
+            stage: the stage.
+            order: the task.
+
+        Raises:
+            RefusedError: if it has nothing of the kind; the message says what.
+        """
+        for port, source in zip(stage.inputs, order.inputs, strict=True):
+            if source[:1] != ("argument",):
+                continue
+            if isinstance(port.type, SequenceType):
+                first = {name: np.asarray(array)[:1] for name, array in self._arrays.items() if np.ndim(array)}
+                Holdings(first).value(port, order)
+            else:
+                self.value(port, order)
 
     def value(self, port: Port, order: Order) -> Any:
         """What a stage takes of this client.

@@ -64,6 +64,7 @@ class Ledger:
         folder: where it lies; made if it is not there.
         disk: the disk.
         clock: gives the time, in seconds since 1970.
+        alone: whether no other process may have it. An operator's has it beside the coordinator's, for a moment.
 
     Raises:
         hansa._lock.InUseError: if another process has it.
@@ -71,37 +72,61 @@ class Ledger:
         hansa.network.schema.NewerLedgerError: if a newer Hansa has written it.
     """
 
-    def __init__(self, folder: Path, disk: Disk | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, folder: Path, disk: Disk | None = None, clock: Callable[[], float] = time.time, alone: bool = True
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         refuse_network_disks(folder)
-        self._lock, self._clock = Lock(folder), clock
+        self._lock, self._clock = Lock(folder) if alone else None, clock
         try:
             self.writer = Writer(folder / LEDGER, prepare, disk or Disk())
         except BaseException:
-            self._lock.release()
+            self._release()
             raise
 
     def close(self) -> None:
         """Writes what waits, and gives the folder up."""
         self.writer.close()
-        self._lock.release()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def ask(self, question: Callable[[sqlite3.Connection], Any]) -> Any:
         """What a function of the database gives, after all changes before it."""
         return self.writer.write(question).result()
 
     def open_phase(
-        self, key: PhaseKey, program: str, sent: Sequence[str], terms: RoundTerms, cohort: Iterable[Selected]
+        self,
+        key: PhaseKey,
+        program: str,
+        sent: Sequence[str],
+        terms: RoundTerms,
+        cohort: Iterable[Selected],
+        computation: str | None = None,
+        starts: str | None = None,
     ) -> Future[OpenedPhase]:
-        """Begins a phase, in which nobody has done anything. There must be none of this key yet."""
+        """Begins a phase, in which nobody has done anything. There must be none of this key yet.
+
+        Args:
+            key: which one.
+            program: the digest of what devices run.
+            sent: the digests of what they are sent.
+            terms: when it ends.
+            cohort: who is asked.
+            computation: the digest of the file of all stages, with which contributions can be folded again.
+            starts: the digest of what states of no clients are made of.
+        """
         selected = list(cohort)
 
         def change(database: sqlite3.Connection) -> OpenedPhase:
             cursor = database.execute(
                 "INSERT INTO phases (run, round, attempt, part, call, stage, phase, program, sent, target, least,"
-                " deadline, lease, status, elapsed, opened) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,?)",
+                " deadline, lease, status, elapsed, opened, computation, starts)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,?,?,?)",
                 (*_key(key), program, json.dumps(list(sent)), terms.target, terms.least, terms.deadline, terms.lease,
-                 Status.OPEN, self._clock()),
+                 Status.OPEN, self._clock(), computation, starts),
             )  # fmt: skip
             row = int(cursor.lastrowid or 0)
             database.executemany(
@@ -233,8 +258,13 @@ class Ledger:
         rows: list[dict[str, Any]] = self.ask(question)
         return rows
 
-    def forget_before(self, key: PhaseKey) -> list[PhaseKey]:
+    def forget_before(self, key: PhaseKey, keep: int = 0, whole: bool = False) -> list[PhaseKey]:
         """Drops the contributions of a run's earlier rounds and attempts, whose results are in a checkpoint by then.
+
+        Args:
+            key: a phase that begins.
+            keep: how many rounds before it are kept all the same, to be folded again.
+            whole: whether its own call is dropped, too, which nobody makes again.
 
         Returns:
             The phases whose files may be removed.
@@ -243,8 +273,8 @@ class Ledger:
         def change(database: sqlite3.Connection) -> list[PhaseKey]:
             found = database.execute(
                 "SELECT id, run, round, attempt, part, call, stage, phase FROM phases"
-                " WHERE run=? AND NOT dropped AND (round<? OR (round=? AND attempt<?))",
-                (key.run, key.round, key.round, key.attempt),
+                " WHERE run=? AND NOT dropped AND (round<? OR (round=? AND attempt<?) OR ?)",
+                (key.run, key.round - keep, key.round, key.attempt, whole),
             ).fetchall()
             database.executemany(
                 "UPDATE tasks SET data=NULL WHERE phase_id=? AND data IS NOT NULL", [(row,) for row, *_ in found]
@@ -253,6 +283,34 @@ class Ledger:
             return [PhaseKey(*rest) for _, *rest in found]
 
         return self.writer.write(change).result()
+
+    def kept_digests(self) -> set[str]:
+        """The blobs with which the contributions that are kept can be folded again."""
+
+        def question(database: sqlite3.Connection) -> set[str]:
+            found = database.execute("SELECT computation, starts FROM phases WHERE NOT dropped")
+            return {digest for row in found for digest in row if digest is not None}
+
+        digests: set[str] = self.ask(question)
+        return digests
+
+    def save_result(self, phase_id: int, digest: str) -> None:
+        """What became of a phase's contributions.
+
+        Raises:
+            RuntimeError: if it is not what became of them before.
+        """
+
+        def change(database: sqlite3.Connection) -> None:
+            (before,) = database.execute("SELECT result FROM phases WHERE id=?", (phase_id,)).fetchone()
+            if before not in (None, digest):
+                raise RuntimeError(
+                    f"the contributions of phase {phase_id} were folded to {before[:12]}… before, and are now to "
+                    f"{digest[:12]}…: something of them, or of Hansa, has changed"
+                )
+            database.execute("UPDATE phases SET result=? WHERE id=?", (digest, phase_id))
+
+        self.writer.write(change).result()
 
     def note(self, actor: str, what: str) -> Future[None]:
         """Adds a line to the audit, each of which has the digest of all before it."""

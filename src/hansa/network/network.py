@@ -16,9 +16,12 @@ from hansa.network.coordinator import Coordinator
 from hansa.network.devices import Devices
 from hansa.network.durable import Disk
 from hansa.network.membership import Invitation
+from hansa.network.monitoring import Monitor
+from hansa.network.page import Page
 from hansa.network.registry import Device
 from hansa.network.runtime import NetworkRuntime
 from hansa.network.server import Server
+from hansa.network.settings import tell_serving
 from hansa.simulation.data_plan import DataPlan
 from hansa.types.identities import ClientId
 
@@ -58,8 +61,15 @@ class Network(NetworkRuntime):
     def __init__(
         self, coordinator: Coordinator, server: Server, authority: Authority, url: str, unprotected: bool = False
     ) -> None:
-        super().__init__(coordinator, server, unprotected)
+        super().__init__(coordinator, server, unprotected, authority.signer)
         self._authority, self.url, self._is_closed = authority, url, False
+        self._page: tuple[Page, str] | None = None
+        self._monitor: Monitor | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The coordinator's."""
+        return self._coordinator.folder
 
     def devices(
         self,
@@ -120,6 +130,40 @@ class Network(NetworkRuntime):
         """Those that may be asked and were heard of in the last minute."""
         return self._coordinator.there()
 
+    def show_page(self, port: int = 0) -> str:
+        """Serves the live page on this machine alone, with figures for Prometheus; gives its address.
+
+        Args:
+            port: the port; 0 for any that is free.
+
+        Raises:
+            OSError: if it is in use.
+
+        Examples:
+            >>> with hansa.network.serve("coordinator", port=0) as network:
+            ...     network.show_page()
+            'http://127.0.0.1:.../?token=...'
+        """
+        if self._page is None:
+            page = Page(self.monitor)
+            self._page = page, self._server.run(page.start(port)).result()
+            tell_serving(self._coordinator.folder, self.url, self._page[1])
+        return self._page[1]
+
+    @property
+    def monitor(self) -> Monitor:
+        """What the page shows; as one of the `sinks` of `hansa.program.train` it shows what is measured, too.
+
+        Examples:
+            >>> with hansa.network.serve("coordinator", port=0) as network:
+            ...     network.monitor.write(1, {"loss": 0.5})
+            ...     print(network.monitor.snapshot()["metrics"])
+            [{'round': 1, 'loss': 0.5}]
+        """
+        if self._monitor is None:
+            self._monitor = Monitor(self._coordinator, self._coordinator.folder, self.url)
+        return self._monitor
+
     def revoke(self, name: str) -> None:
         """A device may not come any more.
 
@@ -145,7 +189,11 @@ class Network(NetworkRuntime):
         """Serves no more. What was acknowledged is in the folder, and `serve` goes on with it."""
         if not self._is_closed:
             self._is_closed = True
+            if self._page is not None:
+                self._server.run(self._page[0].stop()).result()
             self._server.close()
+            if self._monitor is not None:
+                self._monitor.give_up()
             self._coordinator.close()
 
     def __enter__(self) -> Network:
@@ -165,6 +213,7 @@ def serve(
     port: int = 8443,
     names: Sequence[str] = (),
     unprotected: bool = False,
+    keep_rounds: int = 0,
     disk: Disk | None = None,
 ) -> Network:
     """Serves devices, over TLS 1.3 on one port.
@@ -178,6 +227,8 @@ def serve(
         unprotected: whether contributions may come of which nobody but the client is to see any, such as those to
             `hansa.federated_secure_sum`. There is no secure aggregation over the network yet: the coordinator sees
             them. Devices must allow it, too.
+        keep_rounds: of how many rounds before a run's newest contributions are kept, so that they can be folded again.
+            Those of the newest always are.
         disk: for tests.
 
     Raises:
@@ -192,7 +243,7 @@ def serve(
         >>> network.close()
     """
     disk, where = disk or Disk(), Path(folder)
-    coordinator = Coordinator(where, disk)
+    coordinator = Coordinator(where, disk, keep_rounds=keep_rounds)
     try:
         authority = Authority(where / AUTHORITY, disk)
         hosts = list(dict.fromkeys([*names, *([] if host in ("0.0.0.0", "::") else [host]), "localhost", "127.0.0.1"]))
@@ -202,4 +253,6 @@ def serve(
     except BaseException:
         coordinator.close()
         raise
-    return Network(coordinator, server, authority, f"https://{hosts[0]}:{server.port}", unprotected)
+    url = f"https://{hosts[0]}:{server.port}"
+    tell_serving(where, url)
+    return Network(coordinator, server, authority, url, unprotected)

@@ -94,6 +94,8 @@ class Order:
         seconds_left: until the phase is cut.
         unprotected: whether the coordinator says that contributions may travel of which nobody is to see one.
         state: what the client keeps from round to round; None if that is nothing.
+        cohort: how many devices are asked together, as the coordinator says.
+        signature: who has signed the program, and the signature; None if nobody has.
     """
 
     task: str
@@ -111,6 +113,8 @@ class Order:
     seconds_left: float
     unprotected: bool
     state: StateOrder | None = None
+    cohort: int = 0
+    signature: tuple[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The order as values that JSON has."""
@@ -130,6 +134,8 @@ class Order:
             "seconds_left": self.seconds_left,
             "unprotected": self.unprotected,
             "state": None if self.state is None else self.state.to_json(),
+            "cohort": self.cohort,
+            "signature": None if self.signature is None else list(self.signature),
         }
 
     @classmethod
@@ -162,6 +168,8 @@ class Order:
                 float(value["seconds_left"]),
                 value["unprotected"] is True,
                 None if value.get("state") is None else StateOrder.from_json(value["state"]),
+                _number(value.get("cohort", 0)),
+                None if value.get("signature") is None else _signature(*value["signature"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise OrderError(f"the coordinator has given what is no order: {error!r:.200}") from None
@@ -174,6 +182,10 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r:.40} is no text")
     return value
+
+
+def _signature(signer: Any, signature: Any) -> tuple[str, str]:
+    return _text(signer), _text(signature)
 
 
 def _digest(value: Any) -> str:

@@ -71,6 +71,7 @@ class NetworkProgram:
         current: those that fold.
         state: the parts of a process's state that clients keep.
         clients: its client stages.
+        file: of all stages, with which contributions can be folded again (`hansa.network.replaying`).
 
     Raises:
         TypeError: if something of it does not travel.
@@ -83,7 +84,7 @@ class NetworkProgram:
         self.current = self.stages = Stages(computation)
         buffer = io.BytesIO()
         save(computation, buffer, platforms=["cpu", "cuda"])
-        whole = buffer.getvalue()
+        self.file = whole = buffer.getvalue()
         ports = load_ports(whole)
         parts = state_parts(computation.type_signature, ports)
         if self.stages.returned and not parts:
@@ -162,6 +163,7 @@ def _work(
             raise TypeError(f"{program.name!r} asks devices for {port.name!r}, which they do not know: {source!r}")
     wire.declared(stage.broadcasts)  # that it travels
     wire.declared(stage.kept)
+    wire.declared(clients.starts)
     return ClientWork(
         number,
         file.getvalue(),

@@ -6,9 +6,9 @@ import hashlib
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from hansa.network.ledger import Ledger, noted
 from hansa.network.tasks import decode_client, encode_client
@@ -47,6 +47,8 @@ class Device:
         revoked: whether it may not come any more.
         strikes: its invalid contributions, one after another.
         quarantined: whether it is not asked any more.
+        enrolled: when it joined, in seconds since 1970.
+        seen: when it was heard of last, to the half minute; None if it never was.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Device:
     revoked: bool = False
     strikes: int = 0
     quarantined: bool = False
+    enrolled: float = 0.0
+    seen: float | None = None
 
     @property
     def may_be_asked(self) -> bool:
@@ -160,7 +164,7 @@ class Registry:
                 (name, encode_client(owner), number, certificate.fingerprint, token, key, now),
             )
             noted(database, now, name, f"enrolled for client {owner!r} with certificate {certificate.fingerprint}")
-            return Device(name, owner, number, certificate.fingerprint), certificate
+            return Device(name, owner, number, certificate.fingerprint, enrolled=now), certificate
 
         return self._ledger.writer.write(change).result()
 
@@ -204,6 +208,50 @@ class Registry:
         """
         self._mark(name, "quarantined")
 
+    def release(self, name: str) -> None:
+        """A device in quarantine is asked again.
+
+        Raises:
+            EnrolmentError: if there is no such device, or it is not in quarantine.
+        """
+
+        def change(database: sqlite3.Connection) -> None:
+            device = next((each for each in _devices(database) if each.name == name), None)
+            if device is None or not device.quarantined:
+                raise EnrolmentError(f"there is no device {name!r}, or it is not in quarantine")
+            database.execute("UPDATE devices SET quarantined=NULL, strikes=0 WHERE name=?", (name,))
+            noted(database, self._clock(), "operator", f"released {name}")
+
+        self._ledger.writer.write(change).result()
+
+    def note_seen(self, ago: Mapping[str, float]) -> None:
+        """Devices were heard of, so many seconds ago; nothing waits for it."""
+        now = self._clock()
+        rows = [(now - seconds, name) for name, seconds in ago.items()]
+        self._ledger.writer.write(lambda database: _write_seen(database, rows))
+
+    def invitations(self) -> list[dict[str, Any]]:
+        """Those that can still be used: for whom, how often, until when, and the note."""
+
+        def question(database: sqlite3.Connection) -> list[dict[str, Any]]:
+            found = database.execute(
+                "SELECT client_id, uses_left, expires, note FROM tokens WHERE uses_left > 0 AND expires > ?"
+                " ORDER BY rowid",
+                (self._clock(),),
+            )
+            return [
+                {
+                    "client_id": None if client is None else decode_client(client),
+                    "uses": uses,
+                    "expires": expires,
+                    "note": note,
+                }
+                for client, uses, expires, note in found
+            ]
+
+        found: list[dict[str, Any]] = self._ledger.ask(question)
+        return found
+
     def _mark(self, name: str, column: str) -> None:
         def change(database: sqlite3.Connection) -> None:
             now = self._clock()
@@ -223,8 +271,8 @@ def _again(database: sqlite3.Connection, name: str, sign: Callable[[str], T]) ->
 
 def _devices(database: sqlite3.Connection) -> list[Device]:
     rows = database.execute(
-        "SELECT name, client_id, number, fingerprint, next_fingerprint, revoked, strikes, quarantined FROM devices"
-        " ORDER BY rowid"
+        "SELECT name, client_id, number, fingerprint, next_fingerprint, revoked, strikes, quarantined, enrolled, seen"
+        " FROM devices ORDER BY rowid"
     )
     return [
         Device(
@@ -236,9 +284,15 @@ def _devices(database: sqlite3.Connection) -> list[Device]:
             revoked is not None,
             strikes,
             quarantined is not None or strikes >= MOST_STRIKES,
+            enrolled,
+            seen,
         )
-        for name, client, number, fingerprint, coming, revoked, strikes, quarantined in rows
+        for name, client, number, fingerprint, coming, revoked, strikes, quarantined, enrolled, seen in rows
     ]
+
+
+def _write_seen(database: sqlite3.Connection, rows: Sequence[tuple[float, str]]) -> None:
+    database.executemany("UPDATE devices SET seen=? WHERE name=?", rows)
 
 
 def _digest(secret: str) -> str:

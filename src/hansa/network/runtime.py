@@ -27,13 +27,15 @@ from hansa.language.computation import Computation
 from hansa.language.counted import Counted
 from hansa.language.occasions import AbandonedError, Occasion, current_occasion, new_run
 from hansa.network import rounds, wire
-from hansa.network.coordinator import Coordinator, PhaseWork, Running
+from hansa.network.coordinator import Coordinator
 from hansa.network.devices import Devices, devices_of
-from hansa.network.folding import Fold
+from hansa.network.folding import Fold, digest_of
 from hansa.network.orders import Sent, StateOrder
+from hansa.network.phases import PhaseWork, Running
 from hansa.network.programs import ClientWork, NetworkProgram, described
 from hansa.network.registry import Device
 from hansa.network.server import Server
+from hansa.network.signing import Signer
 from hansa.network.tasks import Outcome, PhaseKey, RoundTerms, Selected, Status
 from hansa.runtimes.inprocess.runtime import InProcessRuntime
 from hansa.runtimes.stages.executor import Stages
@@ -52,6 +54,7 @@ class NetworkRuntime:
         server: its port.
         unprotected: whether contributions may come that nobody but the client is to see. There is no secure aggregation
             yet, so the coordinator sees them.
+        signer: who signs programs; nobody, by default.
 
     Attributes:
         reaches_elsewhere: True: it takes `hansa.Elsewhere` for clients' values.
@@ -61,8 +64,11 @@ class NetworkRuntime:
     reaches_elsewhere = True
     sums = "exact"
 
-    def __init__(self, coordinator: Coordinator, server: Server, unprotected: bool = False) -> None:
+    def __init__(
+        self, coordinator: Coordinator, server: Server, unprotected: bool = False, signer: Signer | None = None
+    ) -> None:
         self._coordinator, self._server, self._unprotected = coordinator, server, unprotected
+        self._signer = signer
         self._here = InProcessRuntime()
         self._programs: WeakKeyDictionary[Computation, NetworkProgram] = WeakKeyDictionary()
         self._last: tuple[Occasion, Counted] | None = None
@@ -88,7 +94,7 @@ class NetworkRuntime:
         assert parameter is not None
         program = self.prepare(computation)
         occasion = current_occasion() or Occasion(new_run(), 0, part="call")
-        call = _Call(self._coordinator, self._server, program, occasion, self._unprotected)
+        call = _Call(self._coordinator, self._server, program, occasion, self._unprotected, self._signer)
         try:
             result = call.run(argument, devices_of(program.at_clients(argument), computation.name))
         finally:
@@ -147,9 +153,10 @@ class _Call:
         program: NetworkProgram,
         occasion: Occasion,
         unprotected: bool,
+        signer: Signer | None,
     ) -> None:
         self._coordinator, self._server, self._program = coordinator, server, program
-        self._occasion, self._unprotected = occasion, unprotected
+        self._occasion, self._unprotected, self._signer = occasion, unprotected, signer
         self._left_out: dict[str, list[Any]] = {}
         self.counted = Counted(0)
 
@@ -167,7 +174,9 @@ class _Call:
             known |= program.stages.servers[work.number].run(known)._asdict()
             running = self._open(work, known, devices, cohort, first)
             try:
-                known |= self._folded(running, work, known)
+                reports = self._folded(running, work, known)
+                self._coordinator.ledger.save_result(running.opened.id, digest_of(reports))
+                known |= reports
             except BaseException:
                 self._server.run(self._coordinator.leave(running, self._is_alone)).result()
                 raise
@@ -177,9 +186,12 @@ class _Call:
             self._server.run(self._coordinator.end(running)).result()
         known |= program.stages.servers[-1].run(known)._asdict()
         if self._is_alone:  # nobody makes this call again
-            for work in program.clients:
-                self._coordinator.spool.remove(PhaseKey.of(self._occasion, work.number))
+            self._forget(PhaseKey.of(self._occasion, 0), whole=True)
         return program.stages.result(known, [] if program.state else None)
+
+    def _forget(self, key: PhaseKey, whole: bool = False) -> None:
+        for old in self._coordinator.ledger.forget_before(key, self._coordinator.keep_rounds, whole):
+            self._coordinator.spool.remove(old)
 
     @property
     def _is_alone(self) -> bool:
@@ -194,12 +206,12 @@ class _Call:
         first: tuple[list[Port], list[Any]],
     ) -> Running:
         key = PhaseKey.of(self._occasion, work.number)
-        for old in self._coordinator.ledger.forget_before(key):
-            self._coordinator.spool.remove(old)
+        self._forget(key)
         values = [(port.name, wire.encoded([port], [known[name]])) for port, name in work.sent]
         if self._program.state:
             values.append(("the state at first", wire.encoded(*first)))
-        program, sent = self._coordinator.publish(work.file, values)
+        whole, starts = self._coordinator.blobs.put([self._program.file]), self._starts(work, known)
+        program, sent = self._coordinator.publish(work.file, values, [whole, starts])
         plan = None if devices.data is None else devices.data.to_json()
         task = PhaseWork(
             self._program.name,
@@ -212,6 +224,9 @@ class _Call:
             self._unprotected,
             self._state(key, sent[-1]) if self._program.state else None,
             len(self._program.clients) - 1,
+            whole,
+            starts,
+            None if self._signer is None else (self._signer.name, self._signer.sign(program)),
         )
         found = self._coordinator.ledger.find_phase(key)
         if found is not None:
@@ -224,6 +239,11 @@ class _Call:
                 raise AbandonedError(f"{target} devices can be asked, and contributions of {least} are needed")
             terms = RoundTerms(target, least, devices.deadline, devices.lease)
         return self._server.run(self._coordinator.open(key, task, terms, cohort)).result()
+
+    def _starts(self, work: ClientWork, known: dict[str, Any]) -> str:
+        """The blob of what states of no clients are made of."""
+        ports = self._program.stages.clients[work.number].starts
+        return self._coordinator.blobs.put(list(wire.encoded(ports, [known[port.name] for port in ports])))
 
     def _state(self, key: PhaseKey, first: Sent) -> StateOrder:
         parts, is_last = self._program.state, key.stage == len(self._program.clients) - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-VERSION = 1
+VERSION = 2
 """The version of the tables, which the database has as its `user_version`."""
 
 _FIRST = """
@@ -79,7 +79,18 @@ CREATE TABLE audit (
 ) STRICT;
 """
 
-_MIGRATIONS = (_FIRST,)
+_SECOND = """
+-- when it was heard of last, to the half minute
+ALTER TABLE devices ADD COLUMN seen REAL;
+-- digest of the file of the whole computation
+ALTER TABLE phases ADD COLUMN computation TEXT;
+-- digest of what states of no clients are made of
+ALTER TABLE phases ADD COLUMN starts TEXT;
+-- SHA-256 of what became of the contributions
+ALTER TABLE phases ADD COLUMN result TEXT;
+"""
+
+_MIGRATIONS = (_FIRST, _SECOND)
 """From each version to the next."""
 
 

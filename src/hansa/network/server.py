@@ -3,6 +3,7 @@
 POST /v1/enrol                     token, request for a certificate -> certificate, authority, client; no certificate
 POST /v1/renew                     request -> certificate
 GET  /v1/poll?wait=25              -> an order, or 204
+GET  /v1/preview                   -> an order that need not be done, or 204
 GET  /v1/blobs/DIGEST              -> bytes; Range
 POST /v1/tasks/TASK/progress       figure -> lease, or how the task has ended
 HEAD /v1/tasks/TASK/DIGEST         -> Upload-Offset
@@ -26,7 +27,8 @@ from hansa._extras import require
 from hansa.network import rounds, tls
 from hansa.network.authority import Authority
 from hansa.network.blobs import is_digest
-from hansa.network.coordinator import Coordinator, CoordinatorError, Running
+from hansa.network.coordinator import Coordinator
+from hansa.network.phases import CoordinatorError, Running
 from hansa.network.registry import Device, EnrolmentError
 from hansa.network.tasks import TOLD, Outcome
 from hansa.network.uploads import Told, Uploads, told_before
@@ -111,6 +113,7 @@ class Server:
         app.router.add_post("/v1/enrol", self._enrol)
         app.router.add_post("/v1/renew", self._renew)
         app.router.add_get("/v1/poll", self._poll)
+        app.router.add_get("/v1/preview", self._preview)
         app.router.add_get("/v1/blobs/{digest}", self._blob)
         app.router.add_post("/v1/tasks/{task}/progress", self._progress)
         app.router.add_post("/v1/tasks/{task}/outcome", self._outcome)
@@ -208,6 +211,10 @@ class Server:
             order = await self._coordinator.poll(device, wait)
         finally:
             self._held -= 1
+        return self._web.Response(status=204) if order is None else self._json(order.to_json())
+
+    async def _preview(self, request: web.Request) -> web.StreamResponse:
+        order = self._coordinator.preview(self._caller(request))
         return self._web.Response(status=204) if order is None else self._json(order.to_json())
 
     async def _confirm(self, request: web.Request, device: Device) -> None:

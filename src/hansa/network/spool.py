@@ -81,6 +81,11 @@ class Spool:
         """Removes all files of a phase."""
         shutil.rmtree(self._of(key), ignore_errors=True)
 
+    @staticmethod
+    def place(folder: Path, key: PhaseKey, device: str) -> Path:
+        """Where the whole contribution of a device is in a spool that another process has, if there is one."""
+        return folder / key.task_id("") / device
+
     def _of(self, key: PhaseKey) -> Path:
         return self._folder / key.task_id("")
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from hansa.network import rounds
 from hansa.network.boundary import DamagedError, InvalidError
-from hansa.network.coordinator import Coordinator, Running
+from hansa.network.coordinator import Coordinator
+from hansa.network.phases import Running
 from hansa.network.registry import Device
 from hansa.network.tasks import Outcome
 

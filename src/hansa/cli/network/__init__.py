@@ -1,0 +1,1 @@
+"""The commands of real devices: `hansa serve`, `hansa join` and `hansa network`."""

@@ -1,0 +1,208 @@
+"""What each command of real devices takes, and whom it calls. What one needs is imported when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hansa.cli import _help
+from hansa.cli._command import FILE, FOLDER, PATH, Command, Commands, end, whole
+from hansa.cli._errors import FAILED
+
+_coordinator = click.argument("folder", metavar="FOLDER", type=FOLDER)
+_SECONDS = click.FloatRange(0, min_open=True)
+_json = click.option("--json", is_flag=True, help="Print one JSON object.")
+_json_lines = click.option("--json", is_flag=True, help="Print one JSON object a line.")
+
+
+@click.group("network", cls=Commands, short_help="Make and look after a network of devices.")
+def network() -> None:
+    """Make and look after a network of devices: who may join, who is there, and whether all is as it was written.
+
+    FOLDER is the coordinator's. Whoever may write it is the network's operator. All of these work whether a coordinator
+    serves from it at the moment or not.
+    """
+
+
+@network.command("init", cls=Command, epilog=_help.AFTER_INIT, short_help="Make a coordinator's folder.")
+@_coordinator
+@click.option("--host", default="127.0.0.1", help="The address to listen at; 0.0.0.0 for all.")
+@click.option("--port", metavar="N", type=whole(0), default=8443, help="The port; 0 for any that is free.")
+@click.option("--name", "names", metavar="NAME", multiple=True, help="A name or address at which devices reach it.")
+@_json
+def init(folder: Path, host: str, port: int, names: tuple[str, ...], json: bool) -> None:
+    """Make a coordinator's folder: settings, a ledger, and an authority with a key of its own."""
+    from hansa.cli.network import operator
+
+    operator.init(folder, host, port, names, json)
+
+
+@network.command("invite", cls=Command, epilog=_help.AFTER_INVITE, short_help="Invite a device.")
+@_coordinator
+@click.option("--client", metavar="ID", help="Whose device alone it is for.", show_default="the device says it")
+@click.option("--uses", metavar="N", type=whole(1), default=1, help="For how many devices.")
+@click.option("--days", metavar="N", type=click.FloatRange(min=0, min_open=True), default=7.0, help="For how long.")
+@click.option("--note", default="", help="For people.")
+@click.option("--to", metavar="FILE", type=FILE, help="Write it to a file that only you can read.")
+@_json
+def invite(folder: Path, client: str | None, uses: int, days: float, note: str, to: Path | None, json: bool) -> None:
+    """Print an invitation, with which a device joins. It holds a secret: pass it on in a way that nobody else reads."""
+    from hansa.cli.network import operator
+
+    operator.invite(folder, client, uses, days, note, to, json)
+
+
+@network.command("status", cls=Command, short_help="Show what goes on.")
+@_coordinator
+@_json
+def status(folder: Path, json: bool) -> None:
+    """Show whether it serves and where, its devices, its runs with all outcomes, and what goes on."""
+    from hansa.cli.network import operator
+
+    operator.status(folder, json)
+
+
+@network.command("devices", cls=Command, short_help="List the devices.")
+@_coordinator
+@_json_lines
+def devices(folder: Path, json: bool) -> None:
+    """List the devices that have joined: whose they are, and when they were heard of last."""
+    from hansa.cli.network import operator
+
+    operator.devices(folder, json)
+
+
+@network.command("revoke", cls=Command, short_help="Shut a device out.")
+@_coordinator
+@click.argument("device", metavar="DEVICE")
+@_json
+def revoke(folder: Path, device: str, json: bool) -> None:
+    """Shut a device out, for ever and at once. DEVICE is its name, or its client's id."""
+    from hansa.cli.network import operator
+
+    operator.revoke(folder, device, json)
+
+
+@network.command("release", cls=Command, short_help="Ask a device again that is in quarantine.")
+@_coordinator
+@click.argument("device", metavar="DEVICE")
+@_json
+def release(folder: Path, device: str, json: bool) -> None:
+    """Ask a device again whose contributions were invalid three times in a row."""
+    from hansa.cli.network import operator
+
+    operator.release(folder, device, json)
+
+
+@network.command("verify", cls=Command, epilog=_help.AFTER_VERIFY, short_help="Look whether all is as written.")
+@_coordinator
+@_json
+def verify(folder: Path, json: bool) -> None:
+    """Look whether ledger, audit, outcomes, contributions and blobs are what was written. Nothing is changed."""
+    from hansa.cli.network import operator
+
+    if not operator.verify(folder, json):
+        raise click.exceptions.Exit(FAILED)
+
+
+@network.command("replay", cls=Command, epilog=_help.AFTER_REPLAY, short_help="Fold contributions again.")
+@_coordinator
+@click.option("--run", metavar="RUN", help="Of this run alone.")
+@click.option("--round", "number", metavar="N", type=whole(0), help="Of this round alone.")
+@_json_lines
+def replay(folder: Path, run: str | None, number: int | None, json: bool) -> None:
+    """Fold the contributions that were counted again, and compare what becomes of them, to the bit."""
+    from hansa.cli.network import operator
+
+    if not operator.replay(folder, run, number, json):
+        raise click.exceptions.Exit(FAILED)
+
+
+@network.command("doctor", cls=Command, short_help="Check a coordinator's or a device's folder.")
+@click.argument("folder", metavar="[FOLDER]", type=FOLDER, required=False)
+@_json
+def doctor(folder: Path | None, json: bool) -> None:
+    """Check what devices need: libraries, TLS 1.3; of a coordinator's folder its disk, port and keys; of a device's
+    folder its certificate, and whether it reaches its coordinator."""
+    from hansa.cli.network import checking
+
+    if not checking.doctor(folder, json):
+        raise click.exceptions.Exit(FAILED)
+
+
+@click.command("serve", cls=Command, epilog=_help.AFTER_SERVE, short_help="Serve devices, and train with them.")
+@_coordinator
+@click.argument("config", metavar="[CONFIG]", type=PATH, required=False)
+@click.option("--devices", metavar="N", type=whole(1), default=1, help="Begin when so many are there.")
+@click.option("--least", metavar="N", type=whole(1), default=1, help="With fewer, a round is tried again.")
+@click.option("--over-select", metavar="X", type=click.FloatRange(1, 100), default=1.0, help="Ask X times as many.")
+@click.option("--deadline", metavar="S", type=_SECONDS, default=600.0, help="Seconds of a round.")
+@click.option("--page-port", metavar="N", type=whole(0), help="The live page's port.", show_default="any that is free")
+@click.option("--allow-changes", is_flag=True, help="Go on with the run even if its file or its model has changed.")
+@_json_lines
+def serve(
+    folder: Path,
+    config: Path | None,
+    devices: int,
+    least: int,
+    over_select: float,
+    deadline: float,
+    page_port: int | None,
+    allow_changes: bool,
+    json: bool,
+) -> None:
+    """Serve devices from a coordinator's FOLDER, and train with them as CONFIG says.
+
+    CONFIG is a run's TOML file. Its [data] are examples that look like the devices': the coordinator takes their types
+    and what is done with them before a round, and evaluates on those that are held out. Without it, devices can join.
+    """
+    from hansa.cli.network import serving
+
+    end(serving.serve(folder, config, devices, least, over_select, deadline, page_port or 0, allow_changes, json))
+
+
+@click.command("join", cls=Command, epilog=_help.AFTER_JOIN, short_help="Be a device: join, and do what is asked for.")
+@click.argument("invitation", metavar="[INVITATION]", required=False)
+@click.option("--data", metavar="PATH", type=PATH, help=".npz, .csv, .parquet, a folder of images, or a database.")
+@click.option("--query", metavar="SQL", help="Of a SQLite database: a row for each example.")
+@click.option("--feature", "features", metavar="NAME=COLUMN,…", multiple=True, help="An array, and its columns.")
+@click.option("--type", "types", metavar="NAME=DTYPE", multiple=True, help="What an array is cast to.")
+@click.option("--image-size", metavar="HxW", help="Of images: to what they are scaled.")
+@click.option("--grey", is_flag=True, help="Of images: make them grey.")
+@click.option("--labels", metavar="A,B,…", help="Of images: all labels, in the order of their numbers.")
+@click.option("--folder", metavar="FOLDER", type=FOLDER, default="hansa-device", help="The device's own folder.")
+@click.option("--client", metavar="ID", help="Whose data it is, where the invitation does not say it.")
+@click.option("--policy", metavar="FILE", type=FILE, help="What is allowed: a policy.toml.")
+@click.option("--unprotected", is_flag=True, help="Give what nobody else is to see: the coordinator sees it.")
+@click.option("--dry-run", is_flag=True, help="Show what is asked for, and whether it would be done; do nothing.")
+@click.option("--log", is_flag=True, help="Show what this device has done, and what has left it; do nothing.")
+@_json_lines
+def join(
+    invitation: str | None,
+    data: Path | None,
+    query: str | None,
+    features: tuple[str, ...],
+    types: tuple[str, ...],
+    image_size: str | None,
+    grey: bool,
+    labels: str | None,
+    folder: Path,
+    client: str | None,
+    policy: Path | None,
+    unprotected: bool,
+    dry_run: bool,
+    log: bool,
+    json: bool,
+) -> None:
+    """Join a network as a device, and do what is asked for until Ctrl-C. The data stays here.
+
+    INVITATION is what the operator has given, or a file with it. A device that has joined needs none.
+    """
+    from hansa.cli.network import joining
+
+    if log:
+        joining.show_log(folder, json)
+        return
+    source = joining.source(data, query, features, types, image_size, grey, labels)
+    joining.join(joining.Joining(invitation, source, folder, client, policy, unprotected), dry_run, json)

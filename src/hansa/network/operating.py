@@ -1,0 +1,181 @@
+"""What an operator does with a coordinator's folder, whether a process has it now or not: invite, look, revoke.
+
+Whoever may write the folder is its operator. The coordinator is told of changes, and takes them over within a second.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hansa._lock import is_locked
+from hansa.network.authority import Authority
+from hansa.network.changes import Changes
+from hansa.network.durable import Disk
+from hansa.network.ledger import LEDGER, Ledger
+from hansa.network.membership import Invitation
+from hansa.network.network import AUTHORITY
+from hansa.network.registry import Device, EnrolmentError, Registry
+from hansa.network.settings import SETTINGS, NetworkError, Settings, serving
+from hansa.network.tasks import Outcome, Status
+from hansa.types.identities import ClientId
+
+
+def init(folder: Path, settings: Settings) -> Authority:
+    """Makes a coordinator's folder: its settings, its ledger, and an authority with a key of its own.
+
+    Raises:
+        NetworkError: if there is one already.
+    """
+    if (folder / SETTINGS).exists():
+        raise NetworkError(f"{folder} is a coordinator's folder already, and nothing is overwritten; name another")
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    Ledger(folder, alone=not is_locked(folder)).close()
+    authority = Authority(folder / AUTHORITY, Disk())
+    settings.write(folder)
+    return authority
+
+
+class Operator:
+    """A coordinator's folder, as its operator uses it.
+
+    Args:
+        folder: the folder.
+
+    Attributes:
+        settings: its settings.
+        serving: what the coordinator that has it now has noted; None if none has.
+
+    Raises:
+        NetworkError: if it is no coordinator's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = Settings.read(folder)
+        if not (folder / LEDGER).exists():
+            raise NetworkError(f"{folder} has no ledger: it was removed, or the folder is a copy without it")
+        self._folder, self.serving = folder, serving(folder)
+        self._ledger = Ledger(folder, alone=False)
+        self._registry = Registry(self._ledger)
+
+    def close(self) -> None:
+        """Gives it up."""
+        self._ledger.close()
+
+    def __enter__(self) -> Operator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """At which devices reach the coordinator."""
+        if self.serving:
+            return str(self.serving["url"])
+        if not self.settings.port:
+            raise NetworkError(
+                f"{self._folder / SETTINGS} has port = 0, any that is free, so its address is known only while a "
+                "coordinator has it: hansa serve"
+            )
+        return self.settings.url
+
+    def invite(self, client_id: ClientId | None = None, uses: int = 1, days: float = 7.0, note: str = "") -> Invitation:
+        """An invitation; see `hansa.network.Network.invite`."""
+        url, authority = self.url, Authority(self._folder / AUTHORITY, Disk())
+        return Invitation(url, authority.pem, self._registry.invite(client_id, uses, days * 86400.0, note))
+
+    def devices(self) -> list[Device]:
+        """All that have joined, in order."""
+        return self._registry.devices()
+
+    def named(self, text: str) -> Device:
+        """The device of a name, or of a client's id.
+
+        Raises:
+            NetworkError: if there is none.
+        """
+        devices = self.devices()
+        found = [each for each in devices if each.name == text] or [
+            each for each in devices if str(each.client_id) == text
+        ]
+        if len(found) != 1:
+            raise NetworkError(
+                f"there are {len(found)} devices called {text!r}; hansa network devices {self._folder} lists them"
+            )
+        return found[0]
+
+    def revoke(self, device: Device) -> None:
+        """It may not come any more."""
+        self._registry.revoke(device.name)
+        Changes(self._folder).tell()
+
+    def release(self, device: Device) -> None:
+        """It is in quarantine, and is asked again.
+
+        Raises:
+            NetworkError: if it is not.
+        """
+        try:
+            self._registry.release(device.name)
+        except EnrolmentError as error:
+            raise NetworkError(str(error)) from None
+        Changes(self._folder).tell()
+
+    def status(self) -> dict[str, Any]:
+        """How the network is: whether it is served, its devices, its runs, and what goes on."""
+        devices = self.devices()
+        return {
+            "serving": self.serving is not None,
+            "url": self.serving["url"] if self.serving else None,
+            "page": self.serving.get("page") if self.serving else None,
+            "devices": {
+                "enrolled": sum(not each.revoked for each in devices),
+                "quarantined": sum(each.quarantined and not each.revoked for each in devices),
+                "revoked": sum(each.revoked for each in devices),
+                "heard_of_in_the_last_minute": sum(
+                    each.seen is not None and time.time() - each.seen < 60.0 and not each.revoked for each in devices
+                ),
+            },
+            "invitations": self._registry.invitations(),
+            "runs": self._ledger.ask(_runs),
+            "open": self._ledger.ask(_open),
+        }
+
+
+def _runs(database: sqlite3.Connection) -> list[dict[str, Any]]:
+    found = database.execute(
+        "SELECT run, max(round), count(DISTINCT id), max(coalesce(closed, opened)) FROM phases"
+        " WHERE part != 'call' GROUP BY run ORDER BY max(id)"
+    ).fetchall()
+    outcomes: dict[str, dict[str, int]] = {}
+    for run, outcome, count in database.execute(
+        "SELECT run, outcome, count(*) FROM phases JOIN tasks ON phase_id = id"
+        " WHERE part != 'call' AND outcome IS NOT NULL GROUP BY run, outcome"
+    ):
+        outcomes.setdefault(run, {})[outcome] = count
+    return [
+        {"run": run, "round": number, "phases": phases, "at": at, "outcomes": _all_of(outcomes.get(run, {}))}
+        for run, number, phases, at in found
+    ]
+
+
+def _open(database: sqlite3.Connection) -> list[dict[str, Any]]:
+    found = database.execute(
+        "SELECT run, round, part, stage, status, elapsed, deadline, target, least, count(*), sum(taken),"
+        " count(outcome), count(*) FILTER (WHERE outcome = ?) FROM phases JOIN tasks ON phase_id = id"
+        " WHERE status IN (?, ?) GROUP BY id ORDER BY id",
+        (Outcome.COUNTED, Status.OPEN, Status.CLOSING),
+    )
+    names = ("run", "round", "part", "stage", "status", "elapsed", "deadline", "target", "least", "asked", "taken")
+    return [dict(zip((*names, "ended", "counted"), row, strict=True)) for row in found]
+
+
+def _all_of(outcomes: dict[str, int]) -> dict[str, int]:
+    return {str(each): outcomes.get(each, 0) for each in Outcome}
