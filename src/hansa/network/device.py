@@ -80,11 +80,11 @@ class Device:
         >>> with hansa.network.serve("coordinator", port=0) as network:
         ...     member = hansa.network.join("ann", network.invite("ann"))
         ...     device = hansa.network.Device(member, Holdings({"reading": np.float32(18.5)}), poll_seconds=0.1)
-        ...     print(device.once())  # nobody asks
+        ...     print(device.once(), device.preview())  # nobody asks
         ...     device.stop()
         ...     device.run()
         ...     device.close()
-        None
+        None None
     """
 
     def __init__(

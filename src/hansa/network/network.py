@@ -49,8 +49,10 @@ class Network(NetworkRuntime):
         ...     print([device.client_id for device in network.enrolled()], network.there())
         ...     print(network.devices(least=1), network.outcomes(round_number=1))
         ...     network.revoke(member.name)
+        ...     print(network.folder)
         ['ann'] []
         Devices(1 client) []
+        coordinator
         >>> square = hansa.jax_computation(lambda x: x * x, "float32")
         >>> with hansa.network.serve("coordinator", port=0) as network:
         ...     print(network.invoke(square, 3.0))  # what has no devices runs in this process
