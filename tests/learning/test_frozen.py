@@ -128,6 +128,23 @@ def test_a_run_writes_it_once_and_goes_on_with_the_same_bits(tmp_path: Path) -> 
         load_checkpoint(tmp_path)
 
 
+def test_a_run_that_goes_on_with_another_base_says_so_and_has_an_equal_one_in_memory_once(tmp_path: Path) -> None:
+    def run(rounds: int, **options: Any) -> Any:
+        return train(PROCESS, lambda number: CLIENTS, rounds, run_dir=tmp_path, progress=False, **options).state
+
+    run(1)
+    first = PROCESS.initialize()
+    assert run(2).model.non_trainable["kernel"] is first.model.non_trainable["kernel"]
+    other = first._replace(model=first.model._replace(non_trainable={**BASE, "kernel": BASE["kernel"] * 2}))
+    with pytest.warns(UserWarning, match="goes on with its own values") as warned:
+        state = run(3, initial_state=other)
+    (told,) = (str(each.message) for each in warned)
+    assert "state.model.non_trainable.kernel was float32[64, 64] " in told and "scale" not in told
+    assert "name another folder" in told and "initial_state" in told
+    np.testing.assert_array_equal(state.model.non_trainable["kernel"], BASE["kernel"])
+    assert len(list((tmp_path / "checkpoints" / "constants").iterdir())) == 1
+
+
 def test_a_saved_process_has_it_in_its_first_state_alone(tmp_path: Path) -> None:
     path = tmp_path / "process.hansa"
     hansa.save(PROCESS, path)

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hansa._warnings import warn
@@ -15,6 +16,7 @@ from hansa.program.checkpoints import Checkpoint
 from hansa.program.cohorts import Positions
 from hansa.program.constants import Begun
 from hansa.program.interrupt import BY_USER, StopRequest
+from hansa.program.lasting import Lasting
 from hansa.program.metrics import flatten
 from hansa.program.plan import Plan
 from hansa.program.progress import Progress
@@ -69,6 +71,7 @@ class Run:
         found, kind = None, self._plan.step.state_type
         if self._folder is not None and self._folder.resumed:
             found = self._folder.checkpoints.newest(kind)
+            found = None if found is None else self._with_what_lasts(found, initial_state, self._folder.path)
             done = 0 if found is None else found.round
             if done > self._plan.rounds:
                 raise ValueError(
@@ -78,10 +81,7 @@ class Run:
             with self._writing():
                 self._folder.checkpoints.clean(done)
         if found is None:
-            with part_of(self._name, 0, 1, "initialize"):
-                begin = self._plan.step.process.initialize
-                state = begin() if initial_state is None else _checked_state(initial_state, kind)
-                self.state = with_states(kind, state, "initial_state")
+            self.state = with_states(kind, self._first_state(initial_state), "initial_state")
         else:
             assert self._folder is not None
             self.state, self.done, self.stopped = found.state, found.round, found.stopped
@@ -97,6 +97,22 @@ class Run:
         saved = {} if found is None else found.saved
         for name, callback in zip(self._names, self._plan.callbacks, strict=True):
             callback.restore(saved.get(name))
+
+    def _first_state(self, initial_state: Any) -> Any:
+        """What a new run begins with."""
+        with part_of(self._name, 0, 1, "initialize"):
+            if initial_state is None:
+                return self._plan.step.process.initialize()
+            return _checked_state(initial_state, self._plan.step.state_type)
+
+    def _with_what_lasts(self, found: Checkpoint, initial_state: Any, folder: Path) -> Checkpoint:
+        """The checkpoint, with what no round changes in the process's own memory. Warns if it is other there."""
+        lasting = Lasting(self._plan.step)
+        if not lasting.parts:
+            return found
+        begins = self._first_state(initial_state)
+        lasting.warn_of_changes(folder, found.state, begins)
+        return lasting.in_one_place(found, begins)
 
     def start(self, stack: contextlib.ExitStack) -> None:
         """Open the sinks, which are closed with the stack, and note that the run has begun."""
