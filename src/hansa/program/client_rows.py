@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hansa._files import remove_others
 from hansa.compiler.artifacts.file import Reader, StoredRows, Writer
@@ -51,18 +52,19 @@ class Segments:
             round_number: after how many rounds.
             part: the first number that the file may have, of those of that round.
         """
-        rows = states._rows
-        kept = np.array([*map(self._has, rows.blocks), False])
-        old = Rows(rows.blocks, np.where(kept[rows.block], rows.block, -1), rows.row).trimmed()
-        new = np.flatnonzero((rows.block >= 0) & ~kept[rows.block])
+        rows, table = states._rows, states._table
+        old = self._found_again(rows, table)
+        new = np.flatnonzero((rows.block >= 0) & (old.block < 0))
+        old = old.trimmed()
         moving = np.union1d(old.sparse(in_files=True), new)
         if moving.size:
             self._folder.mkdir(exist_ok=True)
             names = (f"round-{round_number:08d}-{number}.rows" for number in itertools.count(part))
             name = next(name for name in names if not os.path.lexists(self._folder / name))
             whole = rows.select(moving).copied()
-            _write(self._folder / name, states._table.ids(moving), whole.blocks[0].arrays)
+            _write(self._folder / name, table.ids(moving), whole.blocks[0].arrays)
             block, _ = _read(self._folder / name, None)
+            block.is_of(table, moving)
             rows = states._rows = old.replaced(moving, Rows((block,), whole.block, whole.row))
         listed = [{"file": block.name, "digest": block.digest} for block in rows.blocks]  # type: ignore[attr-defined]
         return {"segments": listed}
@@ -88,14 +90,27 @@ class Segments:
             _check_type(block, states._start, name)
             blocks.append(block)
             entries = table.numbers(client_ids, add=True)
+            block.is_of(table, entries)
             more = len(table) - len(block_of)
             block_of, row_of = np.pad(block_of, (0, more)), np.pad(row_of, (0, more))
             block_of[entries], row_of[entries] = number, np.arange(block.size)
         return states._with(Rows(tuple(blocks), block_of, row_of), table)
 
-    def _has(self, block: Block) -> bool:
-        """Whether rows are in a file of this folder."""
-        return isinstance(block, _Segment) and block.folder == self._folder.resolve()
+    def _found_again(self, rows: Rows, table: ClientTable) -> Rows:
+        """The rows that are in files of this folder, and that `load` finds there.
+
+        Of a client that is in several files it takes the row of the last one, and all clients of a file have a state.
+        That is so where states come one after another. It need not be where rows of an older state were put into one.
+        """
+        has = np.append(rows.block >= 0, False)
+        block, row = np.full(len(rows), -1, np.int32), np.zeros(len(rows), np.int32)
+        folder = self._folder.resolve()
+        for number, found in enumerate(rows.blocks):
+            if isinstance(found, _Segment) and found.folder == folder:
+                entries = found.numbers(table)
+                if has[np.where(entries < len(rows), entries, -1)].all():
+                    block[entries], row[entries] = number, np.arange(found.size)
+        return Rows(rows.blocks, np.where((block == rows.block) & (row == rows.row), block, -1), rows.row)
 
     def exist(self) -> bool:
         """Whether there may be any."""
@@ -181,9 +196,18 @@ class _Segment(Block):
         digest: of what it lists: the clients, and the checksums of the arrays.
     """
 
-    def __init__(self, arrays: list[StoredRows], path: Path, digest: str) -> None:
+    def __init__(self, arrays: list[StoredRows], path: Path, digest: str, client_ids: list[Any]) -> None:
         super().__init__(arrays)
         self.folder, self.name, self.digest = path.parent.resolve(), path.name, digest
+        self._client_ids, self._table, self._numbers = client_ids, ClientTable(), np.zeros(0, np.int64)
+
+    def is_of(self, table: ClientTable, numbers: npt.NDArray[Any]) -> None:
+        """Says which numbers its clients have in a table."""
+        self._client_ids, self._table, self._numbers = table.ids(numbers), table, numbers
+
+    def numbers(self, table: ClientTable) -> npt.NDArray[Any]:
+        """The numbers that its clients have in a table, row by row; -1 for who is not in it."""
+        return self._numbers if table is self._table else table.numbers(self._client_ids)
 
 
 def _write(path: Path, client_ids: list[Any], arrays: Iterable[Any]) -> None:
@@ -206,7 +230,7 @@ def _read(path: Path, digest: str | None) -> tuple[_Segment, list[Any]]:
         raise ValueError(f"{path.name} does not say whose its rows are")
     if any(array.shape[0] != len(client_ids) for array in arrays):
         raise ValueError(f"{path.name} does not have a row for each of its clients")
-    return _Segment(arrays, path, found), client_ids
+    return _Segment(arrays, path, found, client_ids), client_ids
 
 
 def _check_type(block: Block, start: Block, name: str) -> None:

@@ -104,8 +104,10 @@ class Rows:
         size = max(len(self), int(entries.max(initial=-1)) + 1)
         block, row = np.full(size, -1, np.int32), np.zeros(size, np.int32)
         block[: len(self)], row[: len(self)] = self.block, self.row
-        block[entries], row[entries] = by.block + len(self.blocks), by.row
-        return Rows((*self.blocks, *by.blocks), block, row).trimmed()
+        blocks = {each: number for number, each in enumerate(self.blocks)}
+        numbers = np.array([blocks.setdefault(each, len(blocks)) for each in by.blocks], np.int32)
+        block[entries], row[entries] = numbers[by.block], by.row
+        return Rows(tuple(blocks), block, row).trimmed()
 
     def trimmed(self) -> Rows:
         """The same without blocks of which nobody has a row."""
