@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hansa.compiler import padding
+from hansa.compiler import coordinates, padding
 from hansa.compiler.sequences import Aval
 from hansa.language.local import LocalFunction
 from hansa.language.sizes import batch_symbol
@@ -104,12 +104,9 @@ def call(function: LocalFunction, argument: Any) -> Any:
         traced = function.trace(avals)
     except Exception as error:  # whatever the function raises on a symbolic size
         raise NeedsNumber(f"{function.name!r}: {type(error).__name__}: {error}") from error
-    arrays = [
-        padding.copy_first(leaf.array, aval.shape, batch) if isinstance(leaf, ClientRows) else leaf
-        for leaf, aval in zip(given, avals, strict=True)
-    ]
+    arrays = [leaf.array if isinstance(leaf, ClientRows) else leaf for leaf in given]
     try:
-        outs = padding.evaluate(traced.jaxpr, arrays, batch)
+        outs = coordinates.evaluate(traced.jaxpr, arrays, batch)
         results = [_result(out, aval.shape, rows.count) for out, aval in zip(outs, traced.jaxpr.out_avals, strict=True)]
     except padding.Unsupported as error:
         raise NeedsNumber(f"{function.name!r}: {error}") from None
