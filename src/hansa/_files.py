@@ -17,10 +17,14 @@ _PART = ".part-"
 
 
 @contextlib.contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, mode: int | None = None) -> Iterator[Path]:
     """Give a temporary path beside `target` to write to; at the end without an error it becomes `target`, on the disk.
 
     Its name ends as the target's does, because Keras and matplotlib choose the format by it.
+
+    Args:
+        target: the path.
+        mode: of the file, such as 0o600; by default what the process's mask says. Until then only its owner reads it.
     """
     try:
         descriptor, name = tempfile.mkstemp(prefix=_PART, suffix=f"-{target.name}", dir=target.parent)
@@ -31,7 +35,7 @@ def replacing(target: Path) -> Iterator[Path]:
     part = Path(name)
     try:
         yield part
-        part.chmod(0o666 & ~_umask())
+        part.chmod(0o666 & ~_umask() if mode is None else mode)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, target)
@@ -41,7 +45,7 @@ def replacing(target: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def remove_parts(folder: Path) -> None:
@@ -113,7 +117,7 @@ def _free_name(path: Path) -> Path:
     raise AssertionError("some name is free")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Put the names in a folder on the disk."""
     if os.name == "nt":  # where folders cannot be opened, nor need be
         return

@@ -11,10 +11,14 @@ import pytest
 import scipy.stats
 
 from hansa.simulation import (
+    AtMostSampler,
     AvailabilitySampler,
+    CyclicSampler,
+    EveryClient,
     PoissonSampler,
     Sampler,
     SimulatedParticipation,
+    TruncatedPoissonSampler,
     UniformSampler,
     WeightedSampler,
 )
@@ -22,6 +26,7 @@ from hansa.simulation import (
 MAKERS: dict[str, Callable[[int], Sampler]] = {
     "uniform": lambda seed: UniformSampler(50, 10, seed),
     "poisson": lambda seed: PoissonSampler(50, 0.2, seed),
+    "truncated": lambda seed: TruncatedPoissonSampler(50, 0.2, 15, seed),
     "weighted": lambda seed: WeightedSampler(np.arange(50), 10, seed),
     "available": lambda seed: AvailabilitySampler(np.zeros(50), np.arange(50) % 24, 10, period=24, seed=seed),
 }
@@ -84,6 +89,71 @@ def test_weighted_cohorts_are_drawn_one_client_after_another() -> None:
     assert sorted(WeightedSampler(weights, 3)(0).tolist()) == [0, 2, 3]
 
 
+def test_a_cut_cohort_is_a_poisson_cohort_without_some() -> None:
+    sampler, rounds = TruncatedPoissonSampler(40, 0.3, 12, seed=2), 2000
+    cohorts = [sampler(i) for i in range(rounds)]
+    sizes = np.array([len(cohort) for cohort in cohorts])
+    assert sizes.max() == 12
+    expected = scipy.stats.binom(40, 0.3)
+    observed = [(sizes <= 8).sum(), ((sizes > 8) & (sizes < 11)).sum(), (sizes == 11).sum(), (sizes == 12).sum()]
+    cumulative = expected.cdf([8, 10, 11])
+    probabilities = np.diff(np.concatenate([[0.0], cumulative, [1.0]]))
+    assert scipy.stats.chisquare(observed, rounds * probabilities).pvalue > 0.001
+    counts = np.bincount(np.concatenate(cohorts), minlength=40)
+    share = sizes.sum() / rounds / 40
+    z = (counts - rounds * share) / np.sqrt(rounds * share * (1 - share))
+    assert scipy.stats.kstest(z, "norm").pvalue > 0.001
+
+
+@pytest.mark.parametrize(("clients", "separation"), [(12, 4), (13, 4), (7, 7), (5, 1)])
+def test_in_cycles_each_client_comes_once_in_so_many_rounds(clients: int, separation: int) -> None:
+    sampler = CyclicSampler(clients, separation, seed=3)
+    for first in (0, 1, 5002):
+        window = [sampler(first + i) for i in range(separation)]
+        assert sorted(np.concatenate(window).tolist()) == list(range(clients))
+        sizes = [len(cohort) for cohort in window]
+        assert max(sizes) - min(sizes) <= 1
+        np.testing.assert_array_equal(sampler(first), sampler(first + separation))
+    if separation == 4:
+        assert set(sampler(1)) != set(CyclicSampler(clients, separation, seed=4)(1))
+
+
+@pytest.mark.parametrize(("clients", "cohort", "passes"), [(12, 4, 2), (13, 4, 3), (5, 5, 2)])
+def test_nobody_is_more_often_in_a_run_than_is_said(clients: int, cohort: int, passes: int) -> None:
+    sampler = AtMostSampler(clients, cohort, passes, seed=1)
+    per_pass = clients // cohort
+    assert sampler.rounds == per_pass * passes
+    cohorts = [sampler(i) for i in range(1, sampler.rounds + 1)]
+    assert all(len(drawn) == cohort for drawn in cohorts)
+    for begin in range(0, sampler.rounds, per_pass):
+        assert np.bincount(np.concatenate(cohorts[begin : begin + per_pass])).max() == 1
+    for outside in (0, sampler.rounds + 1):
+        with pytest.raises(ValueError, match=f"rounds 1 to {sampler.rounds}, .* found round_number {outside}"):
+            sampler(outside)
+    assert cohort == clients or set(cohorts[0]) != set(cohorts[per_pass])
+
+
+def test_everyone_is_everyone() -> None:
+    np.testing.assert_array_equal(EveryClient(3)(7), [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [*MAKERS.values(), lambda seed: CyclicSampler(50, 5, seed), lambda seed: AtMostSampler(50, 10, 9, seed)],
+    ids=[*MAKERS, "cyclic", "at most"],
+)
+def test_a_secret_seed_takes_the_place_of_one_that_is_not_given(make: Callable[[int | None], Sampler]) -> None:
+    sampler = make(None)
+    secret = sampler.with_secret(2**255 + 12345)
+    assert (sampler.is_open, make(0).is_open, secret.is_open) == (False, True, False)
+    np.testing.assert_array_equal(sampler(3), make(0)(3))
+    np.testing.assert_array_equal(secret(3), make(2**255 + 12345)(3))
+    assert set(secret(3)) != set(sampler(3))
+    assert repr(sampler).endswith("seed 0)")
+    assert repr(secret).endswith("secret seed)")
+    assert "12345" not in repr(secret)
+
+
 class TestAvailability:
     def test_windows_come_again_each_period_and_go_over_its_end(self) -> None:
         sampler = AvailabilitySampler([22, 8, 0], [6, 17, 24], 3, period=24, round_length=0.5)
@@ -129,6 +199,8 @@ def test_a_cohort_size_may_be_a_fraction_of_the_clients():
 
 
 BAD = {
+    "separation": (lambda: CyclicSampler(3, 4), ValueError, "separation must be at most the number of clients, 3"),
+    "participations": (lambda: AtMostSampler(3, 2, 0), ValueError, "participations must be an integer of 1 or more"),
     "population": (
         lambda: UniformSampler([1, 2, 3], 2),
         TypeError,

@@ -219,6 +219,35 @@ def report(run: Path, to: Path | None, json: bool) -> None:
         say(page)
 
 
+@app.group(cls=Commands, epilog=_help.AFTER_PRIVACY, short_help="What a private run has spent, and whether that is true.")
+def privacy() -> None:
+    """What a private run has spent of its budget, by its ledger, and whether the ledger is sound."""
+
+
+@privacy.command("status", short_help="Show what a run promises, and what it has spent.")
+@_run
+@_json
+def privacy_status(run: Path, json: bool) -> None:
+    """Show what a run promises to its clients, and what it has spent of its budget, counted anew of its ledger."""
+    from hansa.cli import _privacy
+
+    _privacy.status(run, json)
+
+
+@privacy.command("verify", short_help="Check the ledger of a run.")
+@_run
+@_json
+def privacy_verify(run: Path, json: bool) -> None:
+    """Check the ledger of a run: that no line was changed, that each round was charged, and each epsilon.
+
+    The exit code is 1 if something is wrong.
+    """
+    from hansa.cli import _privacy
+
+    if not _privacy.verify(run, json):
+        raise click.exceptions.Exit(FAILED)
+
+
 @app.command(epilog=_help.AFTER_DATA, short_help="Show who the clients are.")
 @click.argument("what", metavar="CONFIG|NAME", shell_complete=_completion.configs_and_data_sets)
 @click.option("--plot", metavar="PICTURE", type=PATH, help="Draw who has which labels, to a file such as who.png.")

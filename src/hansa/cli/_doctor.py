@@ -28,6 +28,7 @@ _EXTRAS = {
     "tensorboard": "tensorboardX",
     "mlflow": "mlflow",
     "wandb": "wandb",
+    "privacy": "dp_accounting",
     "ray": "ray",
 }
 """The extras of Hansa, and the module that shows that one is there."""

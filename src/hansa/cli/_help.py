@@ -120,6 +120,16 @@ written while the run goes on. After hansa evaluate, it also shows how good the
 model is for each client.
 """)
 
+AFTER_PRIVACY = laid_out("""
+*Examples*
+  hansa privacy status runs/first        what is promised, and what is left of the budget
+  hansa privacy verify runs/first        whether the ledger is sound
+
+A run is private if it was given a budget: the table [privacy] of its TOML file, or
+hansa.program.train(…, privacy=hansa.privacy.Budget(…)) in Python. Both commands only read,
+also while the run goes on. They need pip install 'hansa[privacy]'.
+""")
+
 AFTER_DATA = laid_out("""
 *Examples*
   hansa data mnist                       a data set, dealt out to ten clients

@@ -99,6 +99,11 @@ class LocalFunction:
             self._traced[key] = Traced(jaxpr, tree[0])
         return self._traced[key]
 
+    @property
+    def first_trace(self) -> Traced | None:
+        """The jaxpr by which the type of its result was found; None if it has not been traced."""
+        return next(iter(self._traced.values()), None)
+
     @contextmanager
     def _explaining(self, key: Any) -> Iterator[None]:
         """Says which computation an error is from, as that may be called long after it was written."""

@@ -1,4 +1,4 @@
-"""Differential privacy: noise of a known size in what leaves the clients, and the rules that keep it sound."""
+"""Differential privacy: noise of a known size in what leaves the clients, the rules that keep it sound, and its cost."""
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
@@ -7,6 +7,15 @@ from hansa import _lazy
 if _TYPE_CHECKING:
     from hansa.language.flows import Release as Release
     from hansa.language.noise import noise_of as noise_of
+    from hansa.privacy.accountant import Accountant as Accountant
+    from hansa.privacy.budget import Budget as Budget
+    from hansa.privacy.calibration import calibrate as calibrate
+    from hansa.privacy.charge import Charge as Charge
+    from hansa.privacy.guarantee import Guarantee as Guarantee
+    from hansa.privacy.ledger import Entry as Entry
+    from hansa.privacy.ledger import Ledger as Ledger
+    from hansa.privacy.ledger import LedgerError as LedgerError
+    from hansa.privacy.ledger import read_ledger as read_ledger
     from hansa.privacy.mechanisms import Gaussian as Gaussian
     from hansa.privacy.mechanisms import Local as Local
     from hansa.privacy.mechanisms import Matrix as Matrix
@@ -15,12 +24,25 @@ if _TYPE_CHECKING:
     from hansa.privacy.requirements import releases as releases
     from hansa.privacy.requirements import require_private as require_private
     from hansa.privacy.requirements import require_protected as require_protected
+    from hansa.privacy.sampling import AtMost as AtMost
+    from hansa.privacy.sampling import Fixed as Fixed
+    from hansa.privacy.sampling import Poisson as Poisson
+    from hansa.privacy.sampling import Separated as Separated
+    from hansa.privacy.sampling import Truncated as Truncated
+    from hansa.privacy.sampling import claim_of as claim_of
 
 _HOMES = {
     "hansa.language.flows": ("Release",),
     "hansa.language.noise": ("noise_of",),
+    "hansa.privacy.accountant": ("Accountant",),
+    "hansa.privacy.budget": ("Budget",),
+    "hansa.privacy.calibration": ("calibrate",),
+    "hansa.privacy.charge": ("Charge",),
+    "hansa.privacy.guarantee": ("Guarantee",),
+    "hansa.privacy.ledger": ("Entry", "Ledger", "LedgerError", "read_ledger"),
     "hansa.privacy.mechanisms": ("Gaussian", "Local", "Matrix", "Skellam", "joint_noise_multiplier"),
     "hansa.privacy.requirements": ("releases", "require_private", "require_protected"),
+    "hansa.privacy.sampling": ("AtMost", "Fixed", "Poisson", "Separated", "Truncated", "claim_of"),
 }
 
 if not _TYPE_CHECKING:

@@ -25,6 +25,9 @@ if _TYPE_CHECKING:
     from hansa.program.trackers import MLflow as MLflow
     from hansa.program.trackers import TensorBoard as TensorBoard
     from hansa.program.trackers import WeightsAndBiases as WeightsAndBiases
+    from hansa.program.verification import Spent as Spent
+    from hansa.program.verification import read_privacy as read_privacy
+    from hansa.program.verification import verify_privacy as verify_privacy
 
 _HOMES = {
     "hansa.program.callbacks": (
@@ -57,6 +60,7 @@ _HOMES = {
         "TensorBoard",
         "WeightsAndBiases",
     ),
+    "hansa.program.verification": ("Spent", "read_privacy", "verify_privacy"),
 }
 
 if not _TYPE_CHECKING:

@@ -6,11 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from hansa.program._adapting import check_call, check_no_class
+from hansa.program.checksums import add_numbers
 from hansa.program.cohorts import Positions, described
-from hansa.types import CLIENTS, FederatedType, Struct, Type
+from hansa.types import CLIENTS, FederatedType, Type
 from hansa.types import names as _names
 from hansa.types.mismatch import describe
 
@@ -104,20 +103,4 @@ def _described(value: Any) -> str:
     if callable(value):
         return described(value)
     checksum = hashlib.sha256()
-    return f"{type(value).__name__} {checksum.hexdigest()[:16]}" if _add(value, checksum) else described(value)
-
-
-def _add(value: Any, checksum: Any) -> bool:
-    """Adds numbers in containers to a checksum; False where there is something else."""
-    if isinstance(value, Mapping):
-        checksum.update(repr(list(value)).encode())
-        return all(_add(part, checksum) for part in value.values())
-    if isinstance(value, list | tuple | Struct):
-        checksum.update(b"%d," % len(value))
-        return all(_add(part, checksum) for part in value)
-    if not isinstance(value, bool | int | float | complex | np.generic) and not hasattr(value, "__array__"):
-        return False
-    array = np.asarray(value)
-    checksum.update(f"{array.dtype.str}{array.shape}".encode())
-    checksum.update(np.ascontiguousarray(array).tobytes())
-    return array.dtype.kind != "O"
+    return f"{type(value).__name__} {checksum.hexdigest()[:16]}" if add_numbers(value, checksum) else described(value)

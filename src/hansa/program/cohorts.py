@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -10,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hansa.language.elsewhere import check_reached
+from hansa.privacy import AtMost, claim_of
+from hansa.privacy.sampling import Sampling
 from hansa.program._adapting import check_call, check_no_class
 from hansa.program.data_plans import recorded
 from hansa.program.population import summary
 from hansa.program.run_file import CAPACITY, EXAMPLES, PLAN
-from hansa.simulation import UniformSampler
+from hansa.simulation import EveryClient, PoissonSampler, UniformSampler
 from hansa.simulation._values import cohort_size_of
 from hansa.types.elsewhere import Elsewhere
 from hansa.types.mismatch import describe
@@ -32,24 +35,6 @@ class Population(Protocol):
         """The data of those at these positions, int64 [cohort], as `next` takes it."""
 
 
-class EveryClient:
-    """All clients in every round.
-
-    Args:
-        clients: how many there are.
-    """
-
-    def __init__(self, clients: int) -> None:
-        self._clients = clients
-
-    def __call__(self, round_number: int) -> Positions:
-        """The positions of all clients; int64 [clients]."""
-        return np.arange(self._clients, dtype=np.int64)
-
-    def __repr__(self) -> str:
-        return f"EveryClient(clients={self._clients})"
-
-
 class Cohorts:
     """The data of each round, and what a run says about where it comes from.
 
@@ -58,6 +43,8 @@ class Cohorts:
         cohort_size: how many clients to draw, uniformly: an integer, or a fraction of them as a float.
         sampler: a function from a round's number to positions, int64 [cohort].
         seed: of the draws.
+        private: whether who takes part is to be secret: without a sampler, each client is in a cohort by itself, and
+            the seed is drawn of the system (`keep_secret`).
 
     Attributes:
         clients: how many there are; None if that is not known.
@@ -66,7 +53,7 @@ class Cohorts:
         TypeError, ValueError: if they do not go together.
     """
 
-    def __init__(self, data: Any, cohort_size: int | float | None, sampler: Any, seed: int) -> None:
+    def __init__(self, data: Any, cohort_size: int | float | None, sampler: Any, seed: int, private: bool = False) -> None:
         self._data = data
         self._sampler: Callable[[int], Any] | None = None
         self.clients = len(data) if hasattr(data, "cohort") else None
@@ -87,8 +74,55 @@ class Cohorts:
             self._sampler = sampler
         elif cohort_size is None:
             self._sampler = EveryClient(size)
+        elif private:
+            self._sampler = PoissonSampler(size, cohort_size_of(cohort_size, size) / size)
         else:
             self._sampler = UniformSampler(size, cohort_size_of(cohort_size, size), seed)
+        if private:
+            self._check_secret(seed)
+            self.keep_secret(secrets.randbits(256))
+
+    def _check_secret(self, seed: int) -> None:
+        if seed:
+            raise ValueError(
+                f"seed={seed} would tell who takes part; leave it out, and a private run draws its cohorts by a secret"
+            )
+        if getattr(self._sampler, "is_open", False):
+            raise ValueError(
+                f"the seed of {self._sampler!r} would tell who takes part; leave it out, and a private run draws its "
+                "cohorts by a secret"
+            )
+
+    def keep_secret(self, seed: int) -> None:
+        """Draw cohorts by a secret seed, which is not printed, where the sampler draws by a seed."""
+        if hasattr(self._sampler, "with_secret"):
+            self._sampler = self._sampler.with_secret(seed)
+
+    @property
+    def claim(self) -> Sampling:
+        """What may be claimed of how cohorts are drawn: nothing of clients elsewhere, as who answers decides."""
+        return AtMost() if isinstance(self._data, Elsewhere) else claim_of(self._sampler)
+
+    @property
+    def nominal(self) -> float | None:
+        """How many clients a cohort is expected to have, where its sampler says it."""
+        known = {"probability": lambda share: share * self.clients, "cohort_size": float}
+        for name, number in known.items():
+            if self.clients is not None and hasattr(self._sampler, name):
+                return float(number(getattr(self._sampler, name)))
+        return float(self.clients) if isinstance(self._sampler, EveryClient) and self.clients is not None else None
+
+    def positions(self, round_number: int) -> Positions | None:
+        """The positions of a round's clients, int64 [cohort]; None where they are not known before."""
+        if self._sampler is None or isinstance(self._data, Elsewhere):
+            return None
+        return np.asarray(self._sampler(round_number), np.int64)
+
+    def identities(self, positions: Positions) -> list[int | str]:
+        """Who the clients at these positions are: their ids, or, where nothing says them, the positions."""
+        ids = getattr(self._data, "client_ids", None)
+        found = positions if ids is None else [ids[position] for position in positions.tolist()]
+        return [each if isinstance(each, str) else int(each) for each in found]
 
     def __call__(self, round_number: int) -> tuple[Any, Positions | None]:
         """The data of a round, and the positions of its clients, int64 [cohort], where they are known."""
@@ -117,6 +151,10 @@ class Cohorts:
     def summary(self) -> dict[str, Any]:
         """Who there is, for the run's folder; see `hansa.program.population.summary`."""
         return {} if self._sampler is None else summary(self._data)
+
+    def number(self) -> dict[str, Any]:
+        """How many clients there are, for the folder of a run that does not tell who they are."""
+        return {} if self._sampler is None else {"clients": len(self._data)}
 
     def described(self, by_id: bool) -> dict[str, Any]:
         """What a run that goes on must have asked the same.

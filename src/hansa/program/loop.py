@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from hansa._instead import instead
 from hansa.language.context import current_runtime
 from hansa.language.occasions import new_run
+from hansa.privacy import Budget, Guarantee
 from hansa.program.arguments import Arguments
 from hansa.program.callbacks import Callback, to_callbacks
 from hansa.program.checkpoints import state_member
@@ -32,10 +33,12 @@ from hansa.program.records import Record
 from hansa.program.run_folder import RunFolder
 from hansa.program.running import Run
 from hansa.program.sinks import Sink, to_sinks
+from hansa.program.spending import PrivateProcess
 from hansa.program.step import Step
 from hansa.templates import IterativeProcess
 from hansa.templates.keeping import keeps_at_clients
 from hansa.types.elsewhere import Elsewhere
+from hansa.types.mismatch import describe
 
 if TYPE_CHECKING:
     from hansa.simulation import ClientData
@@ -57,6 +60,7 @@ class TrainingResult:
         stopped: why the run ended before its last round; None if it did not.
         run_dir: the run's folder, if it has one.
         process: what was run.
+        privacy: what a private run promises, as a `hansa.privacy.Guarantee`; else None.
 
     Examples:
         >>> result = hansa.program.train(process, data, rounds=2, progress=False)
@@ -76,6 +80,7 @@ class TrainingResult:
     stopped: str | None
     run_dir: Path | None
     process: IterativeProcess = field(repr=False, compare=False)
+    privacy: Guarantee | None = field(default=None, kw_only=True)
 
     @cached_property
     def model(self) -> Any:
@@ -96,6 +101,7 @@ class TrainingResult:
         floats = [(name, value) for name, value in last.items() if isinstance(value, float)]
         said += [f"{name} {value:.4g}" for name, value in floats[:_MOST_SHOWN]]
         said += [f"stopped: {self.stopped}"] if self.stopped is not None else []
+        said += [f"epsilon {self.privacy.epsilon:.4g}"] if self.privacy is not None else []
         said += [f"in {self.run_dir}"] if self.run_dir is not None else []
         return f"TrainingResult({', '.join(said)})"
 
@@ -118,6 +124,7 @@ def train(
     sampler: Callable[[int], Any] | None = None,
     arguments: Mapping[str, Any] | None = None,
     seed: int = 0,
+    privacy: Budget | None = None,
     initial_state: Any = None,
     evaluate: Callable[[Any], Any] | tuple[Any, Any] | None = None,
     evaluate_every: int = 1,
@@ -159,6 +166,11 @@ def train(
             from a round's number and the positions of its clients, int64 [cohort], to a list in their order. A run that
             is resumed must be given the same.
         seed: of the draw of cohorts.
+        privacy: what may be spent of differential privacy, of a process whose aggregator adds noise. The run stops before
+            the round that would exceed it; each round's record has `privacy/epsilon`, and the result says what is
+            promised (`result.privacy`). Cohorts and noise are then drawn by secrets of the system: with `cohort_size`
+            each client takes part by itself with this share of the clients as the probability (Poisson sampling).
+            Secrets, the ledger of what was spent and who took part are in the folder `private` of `run_dir`.
         initial_state: the state to begin with; by default `process.initialize()`.
         evaluate: what is measured of the model, and recorded as `evaluation/…`. One of
 
@@ -196,6 +208,7 @@ def train(
 
     Raises:
         TypeError, ValueError: if an argument is not what is said above.
+        hansa.privacy.LedgerError: if what was spent before is not known, or cannot go together with this run.
         hansa.program.RunError: if `run_dir` cannot be used: another process is at it, it has another run, or it cannot
             be written, at the beginning or later. What was saved before stays as it is.
         hansa.program.CheckpointError: if no checkpoint can be read, or the state's type is another.
@@ -221,7 +234,9 @@ def train(
     """
     seed = count("seed", seed, 0)
     step = Step(process)
-    cohorts = Cohorts(data, cohort_size, sampler, seed)
+    if privacy is not None and not isinstance(privacy, Budget):
+        raise TypeError(f"privacy must be hansa.privacy.Budget(epsilon=…, delta=…); found {describe(privacy)}")
+    cohorts = Cohorts(data, cohort_size, sampler, seed, private=privacy is not None)
     plan = Plan(
         step,
         cohorts,
@@ -237,7 +252,9 @@ def train(
     if keeps_at_clients(process.state_type):
         plan.cohorts.check_identities()
     keep = count("keep_checkpoints", keep_checkpoints, 1)
-    own_sinks, shown, asked = to_sinks(sinks), to_progress(progress), plan.asked(seed, config)
+    private = None if privacy is None else PrivateProcess(process, cohorts, privacy, plan.rounds)
+    own_sinks, shown = to_sinks(sinks), to_progress(progress)
+    asked = {**plan.asked(seed, config), **({} if private is None else private.described())}
     check_resume(resume, run_dir, allow_changes)
     with contextlib.ExitStack() as stack:
         folder = None
@@ -249,7 +266,7 @@ def train(
             folder = stack.enter_context(
                 RunFolder(Path(run_dir), asked, noted, resume, keep, plan.keep_every, allow_changes)
             )
-        run = Run(plan, folder, own_sinks)
+        run = Run(plan, folder, own_sinks, None if private is None else private.spending(cohorts, folder))
         run.restore(initial_state)
         stop = stack.enter_context(StopRequest())
         run.start(stack)
@@ -261,7 +278,13 @@ def train(
         finally:
             shown.end(ended)
         return TrainingResult(
-            run.state, History(run.records), run.done, run.stopped, None if folder is None else folder.path, process
+            run.state,
+            History(run.records),
+            run.done,
+            run.stopped,
+            None if folder is None else folder.path,
+            process,
+            privacy=run.guarantee,
         )
 
 

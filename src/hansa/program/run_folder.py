@@ -15,6 +15,7 @@ from hansa.program.changes import ChangedRunError, Changes, changes_of, noted, t
 from hansa.program.checkpoints import Checkpoints
 from hansa.program.client_rows import CLIENTS
 from hansa.program.constants import CONSTANTS
+from hansa.program.private_folder import PRIVATE, SECRETS
 from hansa.program.population import read_population
 from hansa.program.run_file import (
     CAPACITY,
@@ -172,9 +173,11 @@ class RunFolder:
         if self._changes or not (self.path / POPULATION).exists():
             self._note(POPULATION, population(), indent=None)
 
-    def end(self, rounds: int, stopped: str | None) -> None:
-        """Note that the run has ended, after so many rounds, and why before its last one, if it did."""
+    def end(self, rounds: int, stopped: str | None, privacy: str | None = None) -> None:
+        """Note that the run has ended, after so many rounds, why before its last one, if it did, and what it promises."""
         self._run["ended"] = {"rounds": rounds, "stopped": stopped}
+        if privacy is not None:
+            self._run["ended"]["privacy"] = privacy
         self._note(RUN, self._run)
 
     def _note(self, name: str, whole: Mapping[str, Any], indent: int | None = 2) -> None:
@@ -189,6 +192,13 @@ class RunFolder:
         if not changes:
             return
         listed = "".join(f"\n  {line}" for line in told(changes))
+        if ("privacy" in self._asked) != ("privacy" in run["asked"]):
+            raise ChangedRunError(
+                f"the run in {self.path} is {'private' if 'privacy' in run['asked'] else 'not private'}, and cannot go "
+                "on otherwise, as what its rounds have told would count, too:"
+                f"{listed}\nAsk for the same, or name another folder.",
+                changes,
+            )
         if "clients" in changes:
             raise ChangedRunError(
                 f"the run in {self.path} has other clients, and cannot go on with these:{listed}\n"
@@ -246,4 +256,6 @@ def check_no_others(path: Path) -> None:
 def _is_of_a_beginning(path: Path) -> bool:
     """Whether a run that was killed before its first round may have left it."""
     made = path.name == LOCK or is_part(path) or path.match("sink-*.json")
+    if path.name == PRIVATE and path.is_dir() and not path.is_symlink():
+        return all(is_part(each) or each.name == SECRETS for each in path.iterdir())
     return made or (path.is_file() and path.stat().st_size == 0)

@@ -6,12 +6,14 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hansa._warnings import warn
 from hansa.language.counted import Counted, counted_on
 from hansa.language.occasions import AbandonedError, Occasion, Part, new_run, part_of
+from hansa.privacy import Guarantee
 from hansa.program.checkpoints import Checkpoint
 from hansa.program.cohorts import Positions
 from hansa.program.constants import Begun
@@ -24,6 +26,7 @@ from hansa.program.records import COUNTED, EVALUATION, LEFT_OUT, Record, Scalar
 from hansa.program.run_file import RECORDS, ROUNDS, TABLE, RunError
 from hansa.program.run_folder import RunFolder
 from hansa.program.sinks import CSV, JsonLines, Sink, read_json_lines
+from hansa.program.spending import SPENT, BudgetSpentError, Spending
 from hansa.templates.keeping import keeps_at_clients, with_states
 from hansa.types import FederatedType, Struct, StructType, Type, is_federated, is_tensor_structure, to_value
 from hansa.types.client_states import ClientStates
@@ -51,8 +54,10 @@ class Run:
         stopped: why it ended before its last round, if it did.
     """
 
-    def __init__(self, plan: Plan, folder: RunFolder | None, sinks: Sequence[Sink]) -> None:
-        self._plan, self._folder, self._sinks = plan, folder, sinks
+    def __init__(
+        self, plan: Plan, folder: RunFolder | None, sinks: Sequence[Sink], spending: Spending | None = None
+    ) -> None:
+        self._plan, self._folder, self._sinks, self._spending = plan, folder, sinks, spending
         self._name = new_run() if folder is None else folder.run_id
         self._log = None if folder is None else JsonLines(folder.path / ROUNDS)
         self._tables: list[Sink] = (
@@ -93,6 +98,10 @@ class Run:
                     f"{self._folder.path / RECORDS} does not have the metrics of each of the {self.done} rounds; the "
                     "run goes on, and its history lacks some",
                 )
+        if self._spending is not None:
+            self._spending.check_done(self.done)
+            if self.stopped is not None and self.stopped.startswith(SPENT):
+                self.stopped = None  # which is looked at again
         self._begun = Begun(self.state)
         saved = {} if found is None else found.saved
         for name, callback in zip(self._names, self._plan.callbacks, strict=True):
@@ -130,11 +139,13 @@ class Run:
         if self._folder is not None:
             # Only now, as a sink may drop what it finds in a run that has begun.
             with self._writing():
-                self._folder.begin(self._plan.cohorts.summary, self.done)
+                begin = self._plan.cohorts.summary if self._spending is None else self._plan.cohorts.number
+                self._folder.begin(begin, self.done)
 
     def execute(self, stop: StopRequest, shown: Progress) -> None:
         """Run the rounds that are to be run, or those until a stop is asked for."""
         self._stop = stop
+        self._check_budget(self.done + 1)
         with contextlib.suppress(_StoppedError):
             self._execute(shown)
         if self._saved != self.done:
@@ -143,7 +154,18 @@ class Run:
             self.stopped = BY_USER
         if self._folder is not None:
             with self._writing():
-                self._folder.end(self.done, self.stopped)
+                said = None if self.guarantee is None else str(self.guarantee)
+                self._folder.end(self.done, self.stopped, said)
+
+    @cached_property
+    def guarantee(self) -> Guarantee | None:
+        """What the run promises, once it has ended; None of one that is not private."""
+        return None if self._spending is None else self._spending.guarantee(self.done)
+
+    def _check_budget(self, number: int) -> None:
+        """Stop before a round that would exceed the privacy budget."""
+        if self._spending is not None and self.stopped is None:
+            self.stopped = self._spending.why_not(number, self._plan.rounds)
 
     def _execute(self, shown: Progress) -> None:
         if self._plan.evaluate_initial and not self.done:
@@ -171,16 +193,27 @@ class Run:
         arguments = plan.arguments(number, positions)
 
         def step(occasion: Occasion) -> tuple[Any, dict[str, Scalar], Counted | None]:
-            return *plan.step(self.state, data, arguments), counted_on(occasion)
+            if self._spending is None:
+                return *plan.step(self.state, data, arguments), counted_on(occasion)
+            with self._spending.round(occasion, self.state, data, positions, arguments):
+                found = plan.step(self.state, data, arguments)
+            return *found, self._spending.noted(occasion, counted_on(occasion))
 
-        state, metrics, counted = self._attempted(number, "round", step)
+        try:
+            state, metrics, counted = self._attempted(number, "round", step)
+        except BudgetSpentError as error:
+            self.stopped = str(error)
+            raise _StoppedError from error
         if counted is not None:
             metrics = _merged(metrics, {COUNTED: counted.number, LEFT_OUT: counted.to_text()})
+        if self._spending is not None:
+            metrics = _merged(metrics, self._spending.metrics)
         seconds = {"seconds": time.perf_counter() - begin, "evaluation_seconds": 0.0}
         if plan.is_evaluated(number):
             metrics = self._evaluated(number, state, metrics, seconds)
         for callback in plan.callbacks:
             self.stopped = callback.after_round(number, state, metrics) or self.stopped
+        self._check_budget(number + 1)
         if plan.evaluate is not None and not plan.is_evaluated(number) and self._is_last(number):
             metrics = self._evaluated(number, state, metrics, seconds)
             for callback in plan.callbacks:
@@ -188,7 +221,8 @@ class Run:
         record = _merged({"round": number}, metrics)
         if self._log is not None:
             with self._writing():
-                self._log.write(number, {**seconds, **_listed(positions)})
+                # Of a private run, who takes part is in its ledger.
+                self._log.write(number, {**seconds, **_listed(None if self._spending is not None else positions)})
         self._write(number, metrics)
         self.records.append(record)
         self.state, self.done = state, number

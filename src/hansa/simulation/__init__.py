@@ -41,6 +41,10 @@ if _TYPE_CHECKING:
     from hansa.simulation.samplers import Sampler as Sampler
     from hansa.simulation.samplers import UniformSampler as UniformSampler
     from hansa.simulation.samplers import WeightedSampler as WeightedSampler
+    from hansa.simulation.schedules import AtMostSampler as AtMostSampler
+    from hansa.simulation.schedules import CyclicSampler as CyclicSampler
+    from hansa.simulation.schedules import EveryClient as EveryClient
+    from hansa.simulation.schedules import TruncatedPoissonSampler as TruncatedPoissonSampler
     from hansa.simulation.synthetic_data import synthetic as synthetic
     from hansa.simulation.text import CharacterCoding as CharacterCoding
 
@@ -96,6 +100,12 @@ _HOMES = {
         "Sampler",
         "UniformSampler",
         "WeightedSampler",
+    ),
+    "hansa.simulation.schedules": (
+        "AtMostSampler",
+        "CyclicSampler",
+        "EveryClient",
+        "TruncatedPoissonSampler",
     ),
     "hansa.simulation.synthetic_data": ("synthetic",),
     "hansa.simulation.text": ("CharacterCoding",),

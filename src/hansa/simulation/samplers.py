@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hansa._instead import instead
 from hansa._tracebacks import boundaries
-from hansa.simulation._random import generator
+from hansa.simulation._seeded import Seeded
 from hansa.simulation._values import cohort_size_of, integer, number
 from hansa.types.mismatch import describe
 from hansa.types.plain import unmasked
@@ -38,13 +38,13 @@ class Sampler(Protocol):
 
 
 @boundaries
-class UniformSampler:
+class UniformSampler(Seeded):
     """A cohort of a fixed size. All cohorts of that size are equally likely.
 
     Args:
         clients: how many clients there are, as `len(data)`.
         cohort_size: how many take part in a round: an integer, or a fraction of the clients as a float, such as 0.1.
-        seed: decides who.
+        seed: decides who; by default 0, and in a private run a secret one.
         replace: whether each is drawn from all clients, so that one may be there several times.
 
     Examples:
@@ -54,23 +54,30 @@ class UniformSampler:
     """
 
     @instead(cohort="cohort_size")
-    def __init__(self, clients: int, cohort_size: int | float, seed: int = 0, *, replace: bool = False) -> None:
-        self.clients = _population(clients)
+    def __init__(self, clients: int, cohort_size: int | float, seed: int | None = None, *, replace: bool = False) -> None:
+        self.clients = population(clients)
         self.cohort_size = cohort_size_of(cohort_size, self.clients, replace=replace)
-        self.seed, self.replace = integer("seed", seed, 0), replace
+        super().__init__(seed)
+        self.replace = replace
 
     def __call__(self, round_number: int) -> Cohort:
         """The positions of the clients of a round, int64 [cohort]."""
-        return _generator(self.seed, round_number).choice(self.clients, self.cohort_size, replace=self.replace)
+        return self._draws(round_number).choice(self.clients, self.cohort_size, replace=self.replace)
+
+    @property
+    def claim(self) -> dict[str, Any]:
+        """What may be said of its cohorts, as `hansa.privacy.claim_of` reads it."""
+        known = {"kind": "fixed", "cohort": self.cohort_size, "clients": self.clients}
+        return {"kind": "at most", "participations": None} if self.replace else known
 
     def __repr__(self) -> str:
         return (
-            f"UniformSampler({self.cohort_size} of {self.clients} clients, seed {self.seed}{_replacing(self.replace)})"
+            f"UniformSampler({self.cohort_size} of {self.clients} clients, {self._seed_text}{_replacing(self.replace)})"
         )
 
 
 @boundaries
-class PoissonSampler:
+class PoissonSampler(Seeded):
     """A cohort of any size: each client is in it with the same probability, independently of the others.
 
     Cohorts so differ in size, and one may be empty. This is the sampling that the privacy of many algorithms with noise
@@ -80,7 +87,7 @@ class PoissonSampler:
     Args:
         clients: how many clients there are, as `len(data)`.
         probability: that a client takes part in a round.
-        seed: decides who.
+        seed: decides who; by default 0, and in a private run a secret one.
 
     Examples:
         >>> sampler = hansa.simulation.PoissonSampler(len(data), 0.3, seed=1)
@@ -88,23 +95,29 @@ class PoissonSampler:
         (array([0, 6]), array([0, 4]))
     """
 
-    def __init__(self, clients: int, probability: float, seed: int = 0) -> None:
-        self.clients = _population(clients)
-        self.probability, self.seed = number("probability", probability, 0, 1), integer("seed", seed, 0)
+    def __init__(self, clients: int, probability: float, seed: int | None = None) -> None:
+        self.clients = population(clients)
+        self.probability = number("probability", probability, 0, 1)
+        super().__init__(seed)
 
     def __call__(self, round_number: int) -> Cohort:
         """The positions of the clients of a round, int64 [cohort]."""
-        draws = _generator(self.seed, round_number)
+        draws = self._draws(round_number)
         # The size first, then who: the same distribution, without a draw for every client of a large population.
         size = int(draws.binomial(self.clients, self.probability))
         return draws.choice(self.clients, size, replace=False)
 
+    @property
+    def claim(self) -> dict[str, Any]:
+        """What may be said of its cohorts, as `hansa.privacy.claim_of` reads it."""
+        return {"kind": "poisson", "probability": self.probability}
+
     def __repr__(self) -> str:
-        return f"PoissonSampler(each of {self.clients} clients with {self.probability:g}, seed {self.seed})"
+        return f"PoissonSampler(each of {self.clients} clients with {self.probability:g}, {self._seed_text})"
 
 
 @boundaries
-class WeightedSampler:
+class WeightedSampler(Seeded):
     """A cohort of a fixed size, drawn one client after another, each in proportion to its weight among those left.
 
     With a population's `sizes` for weights, clients with many examples take part more often. A cohort that is a large
@@ -114,7 +127,7 @@ class WeightedSampler:
     Args:
         weights: [clients], not negative; a client of weight 0 never takes part.
         cohort_size: how many take part in a round: an integer, or a fraction of the clients as a float, such as 0.1.
-        seed: decides who.
+        seed: decides who; by default 0, and in a private run a secret one.
         replace: whether each is drawn from all clients, so that one may be there several times; then the chance of
             each draw is proportional to the weight.
 
@@ -126,11 +139,12 @@ class WeightedSampler:
 
     @instead(cohort="cohort_size")
     def __init__(
-        self, weights: npt.ArrayLike, cohort_size: int | float, seed: int = 0, *, replace: bool = False
+        self, weights: npt.ArrayLike, cohort_size: int | float, seed: int | None = None, *, replace: bool = False
     ) -> None:
         self.weights = _per_client("weights", weights)
         self.cohort_size = cohort_size_of(cohort_size, len(self.weights), replace=True)
-        self.seed, self.replace = integer("seed", seed, 0), replace
+        super().__init__(seed)
+        self.replace = replace
         if (self.weights < 0).any():
             place = int(np.argmax(self.weights < 0))
             raise ValueError(f"weights must not be negative; that of client {place} is {self.weights[place]:g}")
@@ -147,19 +161,19 @@ class WeightedSampler:
         """The positions of the clients of a round, int64 [cohort]."""
         if self.replace:
             shares = self._rates / self._rates.sum()
-            return _generator(self.seed, round_number).choice(self._candidates, self.cohort_size, p=shares)
+            return self._draws(round_number).choice(self._candidates, self.cohort_size, p=shares)
         # The first arrivals of exponential clocks with these rates come in the order of successive draws.
-        arrivals = _generator(self.seed, round_number).standard_exponential(len(self._rates)) / self._rates
+        arrivals = self._draws(round_number).standard_exponential(len(self._rates)) / self._rates
         first = np.argpartition(arrivals, self.cohort_size - 1)[: self.cohort_size]
         return self._candidates[first[np.argsort(arrivals[first])]]
 
     def __repr__(self) -> str:
-        how = f"seed {self.seed}{_replacing(self.replace)}"
+        how = f"{self._seed_text}{_replacing(self.replace)}"
         return f"WeightedSampler({self.cohort_size} of {len(self.weights)} clients by weight, {how})"
 
 
 @boundaries
-class AvailabilitySampler:
+class AvailabilitySampler(Seeded):
     """A cohort of clients that are available in a round. Each client has a window of time.
 
     Round `r` is at time `r * round_length`. Client `i` is available from `opens[i]` until before `closes[i]`; with a
@@ -191,13 +205,13 @@ class AvailabilitySampler:
         *,
         period: float | None = None,
         round_length: float = 1.0,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         self.opens, self.closes = _per_client("opens", opens), _per_client("closes", closes)
         if self.opens.shape != self.closes.shape:
             raise ValueError(f"opens is of {len(self.opens)} clients, closes of {len(self.closes)}; give both for each")
         self.cohort_size = cohort_size_of(cohort_size, len(self.opens), replace=True)
-        self.seed = integer("seed", seed, 0)
+        super().__init__(seed)
         self.round_length = number("round_length", round_length, 0)
         self.period = None if period is None else number("period", period, 0)
         if self.period is not None:
@@ -223,23 +237,19 @@ class AvailabilitySampler:
         """The positions of the clients of a round, int64 [cohort], fewer if fewer are available."""
         candidates = np.flatnonzero(self.available(round_number))
         size = min(self.cohort_size, len(candidates))
-        return _generator(self.seed, round_number).choice(candidates, size, replace=False)
+        return self._draws(round_number).choice(candidates, size, replace=False)
 
     def __repr__(self) -> str:
         return (
-            f"AvailabilitySampler({self.cohort_size} of those available of {len(self.opens)} clients, seed {self.seed})"
+            f"AvailabilitySampler({self.cohort_size} of those available of {len(self.opens)} clients, {self._seed_text})"
         )
-
-
-def _generator(seed: int, round_number: Any) -> np.random.Generator:
-    return generator(seed, "cohort", integer("round_number", round_number, 0))
 
 
 def _replacing(replace: bool) -> str:
     return ", with replacement" if replace else ""
 
 
-def _population(clients: Any) -> int:
+def population(clients: Any) -> int:
     if hasattr(clients, "__len__"):
         raise TypeError(f"clients must be their number; found {describe(clients)}; write len(data)")
     return integer("clients", clients, 1)

@@ -1,0 +1,54 @@
+"""`hansa privacy status` and `hansa privacy verify`: what a run has spent, and whether its ledger is sound."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from hansa.cli._output import print_json, say
+from hansa.program import read_privacy, verify_privacy
+
+
+def status(run: Path, as_json: bool) -> None:
+    """Print what a run promises, and what it has spent of its budget."""
+    spent = read_privacy(run)
+    guarantee = spent.guarantee
+    if as_json:
+        print_json(
+            {
+                "guarantee": asdict(guarantee),
+                "budget": spent.budget,
+                "open_metrics": spent.open_metrics,
+                "rounds": spent.rounds,
+                "attempts": spent.attempts,
+                "charges": [
+                    {**charge.to_json(), "times": times}
+                    for charge, times in Counter(each.charge for each in spent.entries).items()
+                ],
+            }
+        )
+        return
+    say(f"promise   {guarantee}")
+    if math.isfinite(spent.budget):
+        left = max(0.0, 1 - guarantee.epsilon / spent.budget)
+        say(f"budget    epsilon {spent.budget:g} at delta {guarantee.delta:g}; {left:.0%} of it is left")
+    else:
+        say("budget    none: epsilon is counted only")
+    more = spent.attempts - spent.rounds
+    say(f"charged   {spent.attempts} times for {spent.rounds} rounds" + (f", {more} of them again" if more else ""))
+    for charge, times in Counter(each.charge for each in spent.entries).items():
+        say(f"cohorts   {charge.sampling}, {times} times: {'; '.join(map(str, charge.mechanisms))}")
+    if spent.open_metrics:
+        say("metrics   are open: nothing is promised to those who see them")
+
+
+def verify(run: Path, as_json: bool) -> bool:
+    """Look whether the ledger is sound, print what is wrong, and say whether nothing is."""
+    problems = verify_privacy(run)
+    if as_json:
+        print_json({"sound": not problems, "problems": problems})
+        return not problems
+    say(*problems, "The ledger is not sound." if problems else "The ledger is sound: each round was charged.")
+    return not problems

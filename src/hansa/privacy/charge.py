@@ -1,0 +1,120 @@
+"""What one attempt at a round costs: how its cohort was drawn, and which noised sums left it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+from hansa.privacy import sampling as claims
+from hansa.privacy.mechanisms import Gaussian, Local, Matrix, Mechanism, Skellam, joint_noise_multiplier
+from hansa.privacy.sampling import ADD_REMOVE, REPLACE, ZERO_OUT, AtMost, Fixed, Poisson, Sampling, Separated, Truncated
+
+Family: TypeAlias = Literal["losses", "replaced", "counted", "correlated"]
+"""How a charge is accounted for; charges of one run are all of one."""
+
+_MECHANISMS = {kind.__name__: kind for kind in (Gaussian, Matrix, Skellam, Local)}
+
+
+@dataclass(frozen=True)
+class Charge:
+    """An attempt at a round, as the ledger writes it and the accountant counts it.
+
+    Args:
+        sampling: how its cohort was drawn.
+        mechanisms: those of the sums that left it, one for each.
+
+    Raises:
+        ValueError: if there is no mechanism, or they do not go with the sampling.
+
+    Examples:
+        >>> from hansa.privacy import Gaussian, Poisson
+        >>> charge = hansa.privacy.Charge(Poisson(0.05), [Gaussian(1.0), Gaussian(5.0)])
+        >>> round(charge.noise_multiplier, 4)
+        0.9806
+    """
+
+    sampling: Sampling
+    mechanisms: tuple[Mechanism, ...]
+
+    def __init__(self, sampling: Sampling, mechanisms: Sequence[Mechanism]) -> None:
+        object.__setattr__(self, "sampling", sampling)
+        object.__setattr__(self, "mechanisms", tuple(mechanisms))
+        if not self.mechanisms:
+            raise ValueError("nothing that leaves the round is noised, so there is no epsilon to count")
+        correlated = [each for each in self.mechanisms if isinstance(each, Matrix)]
+        if correlated:
+            self._check_correlated(correlated)
+
+    @property
+    def noise_multiplier(self) -> float:
+        """That of all sums together, in units of how much one client changes them at most."""
+        # A report in place of another is twice the bound away.
+        return joint_noise_multiplier(
+            each.noise_multiplier / 2 if isinstance(each, Local) else each.noise_multiplier for each in self.mechanisms
+        )
+
+    @property
+    def against(self) -> str:
+        """Who sees no more than is promised: the server, if the clients add all noise, or those who read the results."""
+        return "the server" if all(each.place == "clients" for each in self.mechanisms) else "readers"
+
+    @property
+    def is_skellam(self) -> bool:
+        """Whether a sum has Skellam noise."""
+        return any(isinstance(each, Skellam) for each in self.mechanisms)
+
+    @property
+    def family(self) -> Family:
+        """How it is accounted for. Noise of clients counts who takes part, as the server knows the cohort."""
+        if isinstance(self.mechanisms[0], Matrix):
+            return "correlated"
+        if any(each.place == "clients" for each in self.mechanisms):
+            return "counted"
+        if isinstance(self.sampling, Poisson | Truncated):
+            return "losses"
+        return "replaced" if isinstance(self.sampling, Fixed) else "counted"
+
+    @property
+    def neighbours(self) -> str:
+        """What neighbours differ in."""
+        if any(isinstance(each, Local) for each in self.mechanisms):
+            return REPLACE
+        return {"losses": ADD_REMOVE, "replaced": REPLACE, "counted": ZERO_OUT, "correlated": ZERO_OUT}[self.family]
+
+    def to_json(self) -> dict[str, Any]:
+        """As values that JSON has: `sampling` and `releases`."""
+        releases = [{"mechanism": type(each).__name__, **asdict(each)} for each in self.mechanisms]
+        return {"sampling": claims.to_json(self.sampling), "releases": releases}
+
+    @staticmethod
+    def from_json(found: Any) -> Charge:
+        """The charge that `to_json` has written; what else is there does not count.
+
+        Raises:
+            ValueError: if it is none.
+        """
+        try:
+            listed = [dict(each) for each in found["releases"]]
+            mechanisms = [_MECHANISMS[each.pop("mechanism")](**each) for each in listed]
+            return Charge(claims.from_json(found["sampling"]), mechanisms)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{found!r:.100} is no charge: {error}") from None
+
+    def _check_correlated(self, correlated: Sequence[Matrix]) -> None:
+        first = correlated[0]
+        if len(correlated) < len(self.mechanisms):
+            raise ValueError("correlated noise is one mechanism for a whole run; no other noised sum may leave a round")
+        if len({(each.separation, each.rounds) for each in correlated}) > 1:
+            raise ValueError("correlated noises of one round must have the same separation and rounds")
+        kept = self.sampling.separation if isinstance(self.sampling, Separated) else 1
+        if isinstance(self.sampling, AtMost) and self.sampling.participations == 1:
+            kept = first.rounds
+        elif not isinstance(self.sampling, Separated) and self.sampling != Poisson(1.0) and first.separation > 1:
+            kept = 0
+        if kept < first.separation:
+            raise ValueError(
+                f"the correlated noise is for clients that are {first.separation} rounds apart, and this sampling, "
+                f"{self.sampling}, does not keep them so; write sampler=hansa.simulation.CyclicSampler(len(data), "
+                f"separation={first.separation})"
+            )

@@ -1,0 +1,249 @@
+"""What a private run spends: each attempt at a round is charged in the ledger before its noise is drawn.
+
+A round whose entry is there already, of the same inputs, is made again with the same noise: nothing new leaves it, and it
+costs nothing. Of other inputs it is another attempt, with other noise, and both are charged. So no noise is ever used for
+two sums, of which anybody could tell the difference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from hansa.language.counted import Counted
+from hansa.language.noise import noise_of
+from hansa.language.occasions import Occasion
+from hansa.privacy import (
+    Accountant,
+    Budget,
+    Charge,
+    Guarantee,
+    Ledger,
+    LedgerError,
+    Matrix,
+    releases,
+    require_private,
+)
+from hansa.program.checksums import add_numbers, program_digest
+from hansa.program.cohorts import Cohorts, Positions
+from hansa.program.private_folder import PrivateFolder, Secrets
+from hansa.program.records import Scalar
+from hansa.program.run_file import RunError
+from hansa.program.run_folder import RunFolder
+from hansa.templates import IterativeProcess
+
+EPSILON = "privacy/epsilon"
+"""The metric."""
+SPENT = "the next round would exceed the privacy budget"
+"""What the reason begins with for which a run stops that has spent its budget."""
+_SALT_BYTES = 16
+
+
+class PrivateProcess:
+    """What a process releases in a round, and how its cohorts are drawn; checked before anything runs.
+
+    Args:
+        process: the process.
+        cohorts: the data of its rounds.
+        budget: what may be spent.
+        rounds: how many rounds are asked for.
+
+    Attributes:
+        charge: what a round costs.
+
+    Raises:
+        ValueError: if something leaves a round that is made of clients' values without noise, or its noise does not go
+            with the cohorts.
+    """
+
+    def __init__(self, process: IterativeProcess, cohorts: Cohorts, budget: Budget, rounds: int) -> None:
+        require_private(process, open=("metrics",) if budget.metrics == "open" else ())
+        mechanisms = [release.mechanism for release in releases(process)]
+        if not mechanisms:
+            raise ValueError(
+                "privacy= counts what noised sums cost, and no sum of this process has noise; write "
+                "aggregator=hansa.privacy.gaussian(…) where the process is built, or leave out privacy"
+            )
+        self.budget, self.charge = budget, Charge(cohorts.claim, mechanisms)  # type: ignore[arg-type]
+        longest = min((each.rounds for each in mechanisms if isinstance(each, Matrix)), default=rounds)
+        if rounds > longest:
+            raise ValueError(
+                f"the correlated noise is for {longest} rounds, and rounds={rounds} are asked for; build the process "
+                f"with hansa.privacy.matrix(…, rounds={rounds})"
+            )
+        self.nominal = cohorts.nominal
+        self.is_correlated = self.charge.family == "correlated"
+        Accountant(budget.delta)
+        self.program = program_digest(process.next)
+
+    def described(self) -> dict[str, Any]:
+        """What a run that goes on must have asked the same."""
+        budget = self.budget
+        epsilon = None if math.isinf(budget.epsilon) else budget.epsilon
+        return {"privacy": {"epsilon": epsilon, "delta": budget.delta, "metrics": budget.metrics}}
+
+
+    def spending(self, cohorts: Cohorts, folder: RunFolder | None) -> Spending:
+        """The charges of a run: those in its folder, if it goes on; its cohorts are drawn by its secret from now on.
+
+        Raises:
+            LedgerError, RunError: if they are damaged or lost.
+        """
+        if folder is None:
+            return Spending(self, Ledger(None), Secrets.fresh(), cohorts)
+        private = PrivateFolder(folder.path)
+        try:
+            found = private.open(folder.resumed)
+            ledger = Ledger(private.ledger)
+        except OSError as error:
+            raise RunError(f"{private.path} cannot be used: {error}") from error
+        cohorts.keep_secret(found.cohorts)
+        return Spending(self, ledger, found, cohorts)
+
+
+class Spending:
+    """The charges of a run under way.
+
+    Args:
+        private: what it releases in a round.
+        ledger: its ledger, with what has been charged.
+        secret: what its noise and its cohorts are drawn of.
+        cohorts: the data of its rounds.
+
+    Raises:
+        LedgerError: if what has been charged cannot be accounted for with this run.
+    """
+
+    def __init__(self, private: PrivateProcess, ledger: Ledger, secret: Secrets, cohorts: Cohorts) -> None:
+        self._private, self._ledger, self._secret, self._cohorts = private, ledger, secret, cohorts
+        self._accountant, self._after = Accountant(private.budget.delta), 0.0
+        for entry in ledger.entries:
+            try:
+                self._accountant.add(entry.charge, entry.clients)
+            except ValueError as error:
+                raise LedgerError(f"what round {entry.round} was charged cannot be accounted for: {error}") from None
+
+    def check_done(self, done: int) -> None:
+        """Checks that each round that is done has been charged.
+
+        Raises:
+            LedgerError: if one has not: the ledger has lost it.
+        """
+        charged = {entry.round for entry in self._ledger.entries}
+        lost = next((number for number in range(1, done + 1) if number not in charged), None)
+        if lost is not None:
+            raise LedgerError(
+                f"the ledger has no entry of round {lost}, which is done: what has been spent is not known, so the run "
+                "cannot go on"
+            )
+
+    def why_not(self, number: int, last: int) -> str | None:
+        """Why there is no budget for a round; None if there is.
+
+        Args:
+            number: the round's.
+            last: the number of the last round that is asked for.
+        """
+        budget = self._private.budget
+        if number > last or math.isinf(budget.epsilon) or self._ledger.of_round(number):
+            return None  # it has been charged
+        clients = self._who(self._cohorts.positions(number)) if self._private.charge.family == "counted" else None
+        room = self._accountant.room(self._private.charge, budget.epsilon, last - number + 1, clients)
+        if room:
+            return None
+        return (
+            f"{SPENT}: epsilon {self._accountant.exact():.4g} of {budget.epsilon:g} at delta {budget.delta:g} is spent"
+        )
+
+    @contextlib.contextmanager
+    def round(
+        self, occasion: Occasion, state: Any, data: Any, positions: Positions | None, arguments: Mapping[str, Any]
+    ) -> Iterator[None]:
+        """Within it, an attempt at a round draws its noise; it has been charged before, or was charged now.
+
+        Raises:
+            LedgerError: if the round's noise was drawn for other inputs, and noise is correlated over rounds.
+            RunError: if the ledger cannot be written; then no noise is drawn.
+            BudgetSpentError: if the round was charged before, and there is no budget for another attempt.
+        """
+        inputs = self._inputs(state, data, arguments)
+        before = [entry for entry in self._ledger.of_round(occasion.round) if entry.attempt == occasion.attempt]
+        same = next((entry for entry in before if inputs is not None and entry.inputs == inputs), None)
+        if same is not None:
+            salt, self._after = bytes.fromhex(same.salt), same.epsilon_after
+        else:
+            if self._private.is_correlated and self._ledger.of_round(occasion.round):
+                raise LedgerError(
+                    f"round {occasion.round} was begun with other data or another program, and correlated noise must "
+                    "not be drawn for two sums: the run cannot go on. Begin again in another folder"
+                )
+            # Of the inputs, so that the same ones have the same noise; of unknown ones it is never drawn again.
+            salt = secrets.token_bytes(_SALT_BYTES) if inputs is None else bytes.fromhex(inputs)[:_SALT_BYTES]
+            self._charge(occasion, salt, inputs, self._who(positions))
+        with noise_of(self._secret.noise, salt=salt):
+            yield
+
+    def noted(self, occasion: Occasion, counted: Counted | None) -> None:
+        """Note in the ledger who was counted, where the runtime says it: it is not for those who read the metrics."""
+        if counted is not None:
+            left_out = {reason: list(clients) for reason, clients in counted.left_out.items()}
+            self._ledger.note(occasion.round, occasion.attempt, counted.number, left_out)
+
+    @property
+    def metrics(self) -> dict[str, Scalar]:
+        """What the record of the round says that was run last; of one that was made again, what it said before."""
+        return {EPSILON: self._after}
+
+    def guarantee(self, rounds: int) -> Guarantee:
+        """What is promised after so many rounds."""
+        return self._accountant.guarantee(rounds)
+
+    def _charge(self, occasion: Occasion, salt: bytes, inputs: str | None, clients: Sequence[Any] | None) -> None:
+        charge, budget = self._private.charge, self._private.budget
+        attempts = len(self._ledger.of_round(occasion.round))
+        if attempts and not self._accountant.room(charge, budget.epsilon, 1, clients):
+            raise BudgetSpentError(f"{SPENT}, after {attempts} attempts at round {occasion.round}")
+        self._accountant.add(charge, clients)
+        self._after = self._accountant.epsilon
+        try:
+            self._ledger.append(
+                occasion.round,
+                occasion.attempt,
+                charge,
+                clients=clients,
+                inputs=inputs,
+                salt=salt,
+                program=self._private.program or "",
+                nominal=self._private.nominal,
+                delta=budget.delta,
+                epsilon_after=self._after,
+            )
+        except OSError as error:
+            raise RunError(
+                f"the ledger cannot be written: {error}. Round {occasion.round} draws no noise without it; the run goes "
+                "on from its last checkpoint once it can be written"
+            ) from error
+
+    def _who(self, positions: Positions | None) -> list[Any] | None:
+        return None if positions is None else self._cohorts.identities(positions)
+
+    def _inputs(self, state: Any, data: Any, arguments: Mapping[str, Any]) -> str | None:
+        """A digest of all that the sums of a round are made of; None where it cannot be known."""
+        checksum = hashlib.sha256(f"{self._private.program} {_machine()}".encode())
+        known = all(add_numbers(value, checksum) for value in (state, data, arguments))
+        return checksum.hexdigest() if known and self._private.program is not None else None
+
+
+class BudgetSpentError(Exception):
+    """There is no budget for another attempt at a round."""
+
+
+def _machine() -> str:
+    """What the last bits of sums may depend on."""
+    return f"{jax.__version__} {jax.default_backend()} {jax.devices()[0].device_kind} {len(jax.devices())}"

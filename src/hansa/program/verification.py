@@ -1,0 +1,150 @@
+"""What the folder of a private run promises, and whether its ledger says what its rounds have done."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hansa.privacy import Accountant, Entry, Guarantee, LedgerError, read_ledger
+from hansa.program.lines import read_records
+from hansa.program.private_folder import LEDGER, PRIVATE, open_to_others
+from hansa.program.run_file import RECORDS, RunError, read_run
+from hansa.program.spending import EPSILON
+
+_WITHIN = 1e-6
+"""Epsilons that differ by this part are the same: other processors round otherwise."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a run has spent, by its ledger.
+
+    Attributes:
+        guarantee: what is promised to those who see what has left its rounds.
+        budget: the epsilon that it does not exceed; infinite, if it only counts.
+        open_metrics: whether its metrics are outside of the promise.
+        rounds: how many rounds were charged.
+        attempts: how many times a round was.
+        entries: the charges, in order.
+    """
+
+    guarantee: Guarantee
+    budget: float
+    open_metrics: bool
+    rounds: int
+    attempts: int
+    entries: tuple[Entry, ...]
+
+
+def read_privacy(run_dir: str | os.PathLike[str]) -> Spent:
+    """What a private run has spent, counted anew of its ledger; also of one that is under way, or was killed.
+
+    Args:
+        run_dir: the run's folder.
+
+    Raises:
+        RunError: if there is no run in it, or it is not private.
+        hansa.privacy.LedgerError: if its ledger is damaged or lost.
+
+    Examples:
+        >>> hansa.program.read_privacy("runs/private").guarantee
+        Traceback (most recent call last):
+            ...
+        hansa.program.run_file.RunError: runs/private has no run: ...
+    """
+    folder = Path(run_dir)
+    said = _asked(folder)
+    entries = _entries(folder)
+    accountant = Accountant(said["delta"])
+    for entry in entries:
+        _add(accountant, entry)
+    rounds = len({entry.round for entry in entries})
+    budget = math.inf if said["epsilon"] is None else float(said["epsilon"])
+    return Spent(
+        accountant.guarantee(rounds), budget, said.get("metrics") == "open", rounds, len(entries), tuple(entries)
+    )
+
+
+def verify_privacy(run_dir: str | os.PathLike[str]) -> list[str]:
+    """What is wrong with what a private run's folder says of its privacy; nothing, if the list is empty.
+
+    It looks at the chain of the ledger, counts each epsilon anew, and looks whether each round that has metrics was
+    charged, its epsilon is that of the ledger, the budget was kept, and nobody else may read secrets. What it cannot see
+    is a folder of which all was written anew by somebody.
+
+    Args:
+        run_dir: the run's folder.
+
+    Raises:
+        RunError: if there is no run in it, or it is not private.
+
+    Examples:
+        >>> hansa.program.verify_privacy("runs/private")
+        Traceback (most recent call last):
+            ...
+        hansa.program.run_file.RunError: runs/private has no run: ...
+    """
+    folder = Path(run_dir)
+    said = _asked(folder)
+    try:
+        entries = _entries(folder)
+    except LedgerError as error:
+        return [str(error)]
+    problems = []
+    accountant = Accountant(said["delta"])
+    after: dict[int, list[float]] = {}
+    for entry in entries:
+        try:
+            _add(accountant, entry)
+        except LedgerError as error:
+            return [*problems, str(error)]
+        found = accountant.epsilon
+        # A figure may be smaller than the quick one, where a smaller one was known to be enough.
+        if entry.delta == said["delta"] and entry.epsilon_after > found * (1 + _WITHIN):
+            problems.append(
+                f"round {entry.round}: the ledger says epsilon {entry.epsilon_after:.6g}, and it is {found:.6g}"
+            )
+        after.setdefault(entry.round, []).append(entry.epsilon_after)
+    exact = accountant.exact()
+    budget = math.inf if said["epsilon"] is None else float(said["epsilon"])
+    if exact > budget * (1 + _WITHIN):
+        problems.append(f"epsilon {exact:.6g} is more than the budget, {budget:g}")
+    # The last figure is an upper bound; were it less than the epsilon, so would those before be.
+    if entries and entries[-1].epsilon_after < exact * (1 - _WITHIN):
+        problems.append(f"the ledger says epsilon {entries[-1].epsilon_after:.6g} at last, and it is {exact:.6g}")
+    for record in read_records(folder / RECORDS).records:
+        number = record["round"]
+        if number and number not in after:
+            problems.append(f"round {number} has metrics, and was not charged")
+        elif number and record.get(EPSILON) not in after[number]:
+            problems.append(f"round {number}: its metrics say epsilon {record.get(EPSILON)}, and the ledger does not")
+    opened = open_to_others(folder / PRIVATE)
+    return problems if opened is None else [*problems, opened]
+
+
+def _asked(folder: Path) -> dict[str, Any]:
+    """What the run was asked of privacy."""
+    found = read_run(folder)["asked"].get("privacy")
+    if found is None:
+        raise RunError(f"the run in {folder} is not private: it was not given a budget, hansa.privacy.Budget(…)")
+    delta, epsilon = (found.get(name) if isinstance(found, dict) else None for name in ("delta", "epsilon"))
+    if not isinstance(delta, float) or not 0 < delta < 1 or not isinstance(epsilon, int | float | None):
+        raise RunError(f"{folder}: what run.json says of privacy is damaged")
+    return dict(found)
+
+
+def _entries(folder: Path) -> list[Entry]:
+    path = folder / PRIVATE / LEDGER
+    if not os.path.lexists(path) and not read_records(folder / RECORDS).records:
+        return []  # it has not begun
+    return read_ledger(path)
+
+
+def _add(accountant: Accountant, entry: Entry) -> None:
+    try:
+        accountant.add(entry.charge, entry.clients)
+    except ValueError as error:
+        raise LedgerError(f"what round {entry.round} was charged cannot be accounted for: {error}") from None
