@@ -44,7 +44,9 @@ def test_status_says_what_is_promised_and_what_is_left(ran: Path) -> None:
     result = hansa("privacy", "status", ran)
     assert result.exit_code == 0, result.output
     assert f"epsilon {epsilon:.4g} at delta 1e-05 after 4 rounds: for each client" in result.stdout
-    assert f"epsilon {BUDGET.epsilon:g} at delta 1e-05; {1 - epsilon / BUDGET.epsilon:.0%} of it is left" in result.stdout
+    assert (
+        f"epsilon {BUDGET.epsilon:g} at delta 1e-05; {1 - epsilon / BUDGET.epsilon:.0%} of it is left" in result.stdout
+    )
     assert "charged   4 times for 4 rounds\n" in result.stdout
     assert "Gaussian noise of 4" in result.stdout
     found = json.loads(hansa("privacy", "status", ran, "--json").stdout)
@@ -79,7 +81,12 @@ def changed_line(path: Path, number: int, old: str, new: str, chained: bool) -> 
         ('"noise_multiplier": 4.0', '"noise_multiplier": 8.0', True, "round 2: the ledger says epsilon .*, and it is"),
         ('"probability": 0.25', '"probability": 0.75', True, "the ledger says epsilon .* at last, and it is"),
         ('"round": 2', '"round": 3', True, "round 2 has metrics, and was not charged"),
-        ('"epsilon_after": 0', '"epsilon_after": 9', True, "round 2: its metrics say epsilon 0.*, and the ledger does not"),
+        (
+            '"epsilon_after": 0',
+            '"epsilon_after": 9',
+            True,
+            "round 2: its metrics say epsilon 0.*, and the ledger does not",
+        ),
     ],
 )
 def test_verify_finds_what_was_changed(folder: Path, old: str, new: str, chained: bool, message: str) -> None:

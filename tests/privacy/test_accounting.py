@@ -224,7 +224,7 @@ def room(sampling, noise: float, epsilon: float, ahead: int = 1000) -> int:
     """For how many rounds there is room, asked one after another as a run does."""
     accountant, charge = Accountant(1e-5), Charge(sampling, [Gaussian(noise)])
     for number in range(ahead):
-        if not accountant.room(charge, epsilon, ahead - number):
+        if not accountant.has_room(charge, epsilon, ahead=ahead - number):
             return number
         accountant.add(charge)
         assert accountant.epsilon <= max(epsilon, 0) or not isinstance(sampling, Poisson)
@@ -255,9 +255,7 @@ def losses_root(sampling: Poisson, rounds: int, epsilon: float) -> float:
     """The same by dp-accounting's own calibration, on a coarse grid."""
     return dp.calibrate_dp_mechanism(
         lambda: dp.pld.PLDAccountant(value_discretization_interval=1e-3),
-        lambda z: dp.SelfComposedDpEvent(
-            dp.PoissonSampledDpEvent(sampling.probability, dp.GaussianDpEvent(z)), rounds
-        ),
+        lambda z: dp.SelfComposedDpEvent(dp.PoissonSampledDpEvent(sampling.probability, dp.GaussianDpEvent(z)), rounds),
         epsilon,
         1e-5,
         dp.ExplicitBracketInterval(0.6, 2.0),

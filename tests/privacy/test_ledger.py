@@ -96,7 +96,7 @@ def test_what_was_changed_is_seen(tmp_path: Path, how: str) -> None:
     text = changed(path.read_bytes().splitlines())[how]
     path.write_bytes(b"".join(line + b"\n" for line in text))
     for read in (read_ledger, Ledger):
-        with pytest.raises(LedgerError, match="is damaged: .*What has been spent is not known"):
+        with pytest.raises(LedgerError, match=r"is damaged: .*What has been spent is not known"):
             read(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -57,7 +58,7 @@ def test_epsilon_is_in_each_record_and_in_the_result(whole: Path) -> None:
     result = run(whole)  # which is done
     epsilons = result.history["privacy/epsilon"]
     assert len(epsilons) == 6
-    assert all(a < b for a, b in zip(epsilons, epsilons[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(epsilons))
     exact = losses.epsilon({(Poisson(0.25), NOISE): 6}, 1e-5)
     assert result.privacy.epsilon == pytest.approx(exact)
     assert exact < epsilons[-1] < 1.5 * exact
@@ -149,7 +150,7 @@ class iter_again:
         self._batches = batches
 
     def __iter__(self):
-        return iter([batch for batch in self._batches])
+        return iter(list(self._batches))
 
 
 def test_a_run_stops_before_the_round_that_would_exceed_its_budget(tmp_path: Path) -> None:
@@ -256,13 +257,13 @@ def test_a_public_seed_is_refused() -> None:
 @pytest.mark.slow
 def test_a_process_that_leaks_is_refused_and_open_metrics_are_said_to_be() -> None:
     leaking = averaging(leak=True)
-    with pytest.raises(ValueError, match="is not private: .*metrics.sum is made of federated_sum"):
+    with pytest.raises(ValueError, match=r"is not private: .*metrics.sum is made of federated_sum"):
         run(None, process=leaking)
     result = run(None, 1, process=leaking, privacy=Budget(30.0, 1e-5, metrics="open"))
     assert "sum" in " ".join(result.history.names)
     from tests.program.counting import ADDING
 
-    with pytest.raises((ValueError, TypeError), match="no sum of this process has noise|local"):
+    with pytest.raises((ValueError, TypeError), match=r"no sum of this process has noise|local"):
         run(None, process=ADDING, data=lambda number: np.float32(number), cohort_size=None)
 
 
@@ -288,11 +289,11 @@ def test_a_run_without_its_ledger_or_its_secrets_does_not_go_on(whole: Path, tmp
     with pytest.raises(LedgerError, match="the ledger has no entry of round 6, which is done"):
         run(folder, 7)
     ledger.write_bytes(b"".join([*lines[:2], *lines[3:]]))
-    with pytest.raises(LedgerError, match="line 3 .* is damaged"):
+    with pytest.raises(LedgerError, match=r"line 3 .* is damaged"):
         run(folder, 7)
     ledger.write_bytes(b"".join(lines))
     folder.joinpath("private").chmod(0o755)
-    with pytest.raises(RunError, match="may be read or written by others .mode 755.: chmod go="):
+    with pytest.raises(RunError, match=r"may be read or written by others .mode 755.: chmod go="):
         run(folder, 7)
     folder.joinpath("private").chmod(0o700)
     secrets.write_text("{}")

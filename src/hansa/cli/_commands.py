@@ -219,7 +219,9 @@ def report(run: Path, to: Path | None, json: bool) -> None:
         say(page)
 
 
-@app.group(cls=Commands, epilog=_help.AFTER_PRIVACY, short_help="What a private run has spent, and whether that is true.")
+@app.group(
+    cls=Commands, epilog=_help.AFTER_PRIVACY, short_help="What a private run has spent, and whether that is true."
+)
 def privacy() -> None:
     """What a private run has spent of its budget, by its ledger, and whether the ledger is sound."""
 

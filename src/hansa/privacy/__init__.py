@@ -1,4 +1,4 @@
-"""Differential privacy: noise of a known size in what leaves the clients, the rules that keep it sound, and its cost."""
+"""Differential privacy: noise in what leaves the clients, the rules that keep it sound, and what it costs."""
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 

@@ -26,6 +26,8 @@ class Accountant:
         >>> accountant.add(Charge(Poisson(0.05), [Gaussian(1.0)]), times=100)
         >>> round(accountant.epsilon, 3), round(accountant.exact(), 3)
         (4.039, 3.502)
+        >>> print(accountant.guarantee(100))
+        epsilon 3.502 at delta 1e-05 after 100 rounds: for each client as a whole (add or remove one), against readers
     """
 
     def __init__(self, delta: float, charges: Iterable[Charge] = ()) -> None:
@@ -65,24 +67,27 @@ class Accountant:
         """Epsilon up to now, as exactly as it is known; takes up to seconds."""
         return 0.0 if self._tally is None else self._tally.exact()
 
-    def room(self, charge: Charge, epsilon: float, ahead: int = 1, clients: Clients = None) -> int:
-        """For how many more rounds like this one there is room.
+    def has_room(self, charge: Charge, epsilon: float, clients: Clients = None, ahead: int = 1) -> bool:
+        """Whether one more round like this one stays within a budget.
 
         Args:
             charge: the round.
             epsilon: that must not be exceeded.
-            ahead: rounds that are to come; the figure is at most that.
-            clients: who is in the next cohort; where it counts, the figure is 0 or 1.
+            clients: who is in the round's cohort, where it is known.
+            ahead: so many such rounds are to come. It changes no answer, but the time that later ones take.
 
         Raises:
             ValueError: see `add`.
 
         Examples:
             >>> from hansa.privacy import Accountant, Charge, Gaussian, Poisson
-            >>> Accountant(1e-5).room(Charge(Poisson(1.0), [Gaussian(10.0)]), epsilon=1.0, ahead=100)
-            7
+            >>> accountant, charge = Accountant(1e-5), Charge(Poisson(1.0), [Gaussian(10.0)])
+            >>> while accountant.has_room(charge, epsilon=1.0):
+            ...     accountant.add(charge)
+            >>> round(accountant.exact(), 3)
+            0.998
         """
-        return self._tally_of(charge).room(charge, clients, epsilon, ahead)
+        return self._tally_of(charge).room(charge, clients, epsilon, ahead) > 0
 
     def guarantee(self, rounds: int, *, exact: bool = True) -> Guarantee:
         """What is promised after so many rounds."""

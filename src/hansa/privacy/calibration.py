@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from hansa.privacy import losses, renyi
 from hansa.privacy.guarantee import checked_delta, checked_epsilon
-from hansa.privacy.sampling import AtMost, Fixed, Poisson, Separated, Truncated, claim_of
+from hansa.privacy.sampling import AtMost, Fixed, Poisson, Sampling, Separated, Truncated, claim_of
 
 _WITHIN = 2e-5
 """So much below its target, as a part of it, an epsilon may be."""
@@ -18,7 +18,7 @@ def calibrate(
     epsilon: float,
     delta: float,
     rounds: int,
-    sampling: Any,
+    sampling: Sampling | Callable[[int], Any],
     *,
     mechanism: Literal["gaussian", "matrix", "distributed", "local"] = "gaussian",
 ) -> float:
@@ -84,7 +84,7 @@ def _gaussian(target: float, delta: float, times: int) -> float:
 
 
 def _guess(target: float, delta: float, rounds: int, probability: float) -> float:
-    """By the central limit of sampled Gaussians (Bu et al., "Deep Learning with Gaussian Differential Privacy" (2020))."""
+    """By the central limit of sampled Gaussians: Bu et al. (2020), arXiv:1911.11607."""
     one = 1 / _gaussian(target, delta, 1) / (probability * math.sqrt(rounds))
     return max(1 / math.sqrt(math.log1p(one**2)), 0.2)
 

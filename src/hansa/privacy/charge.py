@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
+from hansa._tracebacks import boundaries
 from hansa.privacy import sampling as claims
 from hansa.privacy.mechanisms import Gaussian, Local, Matrix, Mechanism, Skellam, joint_noise_multiplier
 from hansa.privacy.sampling import ADD_REMOVE, REPLACE, ZERO_OUT, AtMost, Fixed, Poisson, Sampling, Separated, Truncated
@@ -16,6 +17,7 @@ Family: TypeAlias = Literal["losses", "replaced", "counted", "correlated"]
 _MECHANISMS = {kind.__name__: kind for kind in (Gaussian, Matrix, Skellam, Local)}
 
 
+@boundaries
 @dataclass(frozen=True)
 class Charge:
     """An attempt at a round, as the ledger writes it and the accountant counts it.
@@ -28,10 +30,16 @@ class Charge:
         ValueError: if there is no mechanism, or they do not go with the sampling.
 
     Examples:
-        >>> from hansa.privacy import Gaussian, Poisson
-        >>> charge = hansa.privacy.Charge(Poisson(0.05), [Gaussian(1.0), Gaussian(5.0)])
+        >>> from hansa.privacy import Charge, Gaussian, Poisson
+        >>> charge = Charge(Poisson(0.05), [Gaussian(1.0), Gaussian(5.0)])
         >>> round(charge.noise_multiplier, 4)
         0.9806
+        >>> charge.family, charge.neighbours, charge.against, charge.is_skellam
+        ('losses', 'add or remove one', 'readers', False)
+        >>> charge.to_json()["releases"][0]
+        {'mechanism': 'Gaussian', 'noise_multiplier': 1.0}
+        >>> Charge.from_json(charge.to_json()) == charge
+        True
     """
 
     sampling: Sampling
@@ -56,8 +64,8 @@ class Charge:
 
     @property
     def against(self) -> str:
-        """Who sees no more than is promised: the server, if the clients add all noise, or those who read the results."""
-        return "the server" if all(each.place == "clients" for each in self.mechanisms) else "readers"
+        """Who sees no more than is promised: the server, if clients add all noise, or those who read the results."""
+        return "the server" if all(each.place != "server" for each in self.mechanisms) else "readers"
 
     @property
     def is_skellam(self) -> bool:
@@ -69,7 +77,7 @@ class Charge:
         """How it is accounted for. Noise of clients counts who takes part, as the server knows the cohort."""
         if isinstance(self.mechanisms[0], Matrix):
             return "correlated"
-        if any(each.place == "clients" for each in self.mechanisms):
+        if any(each.place != "server" for each in self.mechanisms):
             return "counted"
         if isinstance(self.sampling, Poisson | Truncated):
             return "losses"
@@ -88,7 +96,7 @@ class Charge:
         return {"sampling": claims.to_json(self.sampling), "releases": releases}
 
     @staticmethod
-    def from_json(found: Any) -> Charge:
+    def from_json(found: Mapping[str, Any]) -> Charge:
         """The charge that `to_json` has written; what else is there does not count.
 
         Raises:

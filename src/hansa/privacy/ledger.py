@@ -1,7 +1,7 @@
 """The ledger of a run: what has been charged, written to the disk before noise is drawn.
 
-It is a file of JSON, an entry a line, that only grows. Each entry holds the digest of the line before it, so that a line
-that is changed, taken out or put in is seen. It is readable by its owner only, as it says who took part.
+It is a file of JSON, an entry a line, that only grows. Each entry holds the digest of the line before it, so that a
+line that is changed, taken out or put in is seen. Only its owner can read it, as it says who took part.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from hansa._errors import UserError
 from hansa._files import open_regular, sync_folder
+from hansa._tracebacks import boundaries
 from hansa.privacy.charge import Charge
 
 _FIRST = "0" * 64
@@ -69,11 +70,12 @@ class Entry:
     epsilon_after: float
 
 
+@boundaries
 class Ledger:
     """The charges of a run, in a file or, without one, in memory.
 
-    An entry is on the disk before `append` returns. What a process that was killed has left of a line is taken away: its
-    noise was not drawn.
+    An entry is on the disk before `append` returns. What a process that was killed has left of a line is taken away:
+    its noise was not drawn.
 
     Args:
         path: the file, which is made by the first entry; None keeps entries in memory.
@@ -86,9 +88,13 @@ class Ledger:
         OSError: if it cannot be read or written.
 
     Examples:
-        >>> from hansa.privacy import Ledger
-        >>> len(Ledger("no/such/ledger.jsonl").entries)
-        0
+        >>> from hansa.privacy import Charge, Gaussian, Ledger, Poisson, read_ledger
+        >>> ledger = Ledger("ledger.jsonl")
+        >>> charge = Charge(Poisson(0.05), [Gaussian(1.0)])
+        >>> entry = ledger.append(1, 1, charge, delta=1e-5, epsilon_after=1.2)
+        >>> ledger.note(1, 1, counted=7, left_out={"late": ["ann"]})
+        >>> ledger.of_round(1) == ledger.entries == read_ledger("ledger.jsonl")
+        True
     """
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
@@ -187,7 +193,7 @@ class Ledger:
 
 
 def read_ledger(path: str | os.PathLike[str]) -> list[Entry]:
-    """The charges in a file, which is not changed; a part of a last line, which a killed process has left, is no charge.
+    """The charges in a file, which is not changed. A part of a last line, which a kill has left, is no charge.
 
     Raises:
         LedgerError: if it is damaged, or there is none.

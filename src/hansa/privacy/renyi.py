@@ -1,7 +1,7 @@
 """Rényi differential privacy (RDP): quick to add up, never too small, and for some mechanisms all that is known.
 
-Mironov, "Rényi Differential Privacy" (2017), arXiv:1702.07476. What a round adds is a vector, of a value for each order;
-the orders and the conversion to epsilon are dp-accounting's.
+Mironov, "Rényi Differential Privacy" (2017), arXiv:1702.07476. What a round adds is a vector, a value for each order.
+The orders and the conversion to epsilon are dp-accounting's.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def gaussian(noise_multiplier: float) -> Values:
 def skellam(precision: float, largest: float, units: int = _UNITS) -> Values:
     """Of sums of integers with Skellam noise: Agarwal, Kairouz and Liu (2021), arXiv:2110.04995, Corollary 3.6.
 
-    The bound on the norm is so many integers that the sensitivity in the norm of degree 1 is at most their square. So one
-    sum with the noise multiplier z adds, at the order a, a / 2z^2 and at most (2a + 5) / 4z^4 units^2.
+    The bound on the norm is a number of integers, `units`; the norm of degree 1 is at most its square. So one sum with
+    the noise multiplier z adds, at the order a, a / 2z^2 and at most (2a + 5) / 4z^4 units^2.
 
     Args:
         precision: the sum of 1 / z^2.

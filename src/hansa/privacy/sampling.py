@@ -6,7 +6,7 @@ Where nothing is known of one, the rounds of each client are counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -31,11 +31,6 @@ class Poisson:
     def __post_init__(self) -> None:
         _check_probability(self.probability)
 
-    @property
-    def neighbours(self) -> str:
-        """What neighbours differ in."""
-        return ADD_REMOVE
-
 
 @dataclass(frozen=True)
 class Truncated:
@@ -58,11 +53,6 @@ class Truncated:
     def __post_init__(self) -> None:
         _check_probability(self.probability)
         _check_counts(clients=self.clients, most=self.most)
-
-    @property
-    def neighbours(self) -> str:
-        """What neighbours differ in."""
-        return ADD_REMOVE
 
 
 @dataclass(frozen=True)
@@ -90,11 +80,6 @@ class Fixed:
         if self.cohort > self.clients:
             raise ValueError(f"cohort must be at most the number of clients, {self.clients}; found {self.cohort}")
 
-    @property
-    def neighbours(self) -> str:
-        """What neighbours differ in."""
-        return REPLACE
-
 
 @dataclass(frozen=True)
 class AtMost:
@@ -114,11 +99,6 @@ class AtMost:
         if self.participations is not None:
             _check_counts(participations=self.participations)
 
-    @property
-    def neighbours(self) -> str:
-        """What neighbours differ in."""
-        return ZERO_OUT
-
 
 @dataclass(frozen=True)
 class Separated:
@@ -137,11 +117,6 @@ class Separated:
     def __post_init__(self) -> None:
         _check_counts(separation=self.separation)
 
-    @property
-    def neighbours(self) -> str:
-        """What neighbours differ in."""
-        return ZERO_OUT
-
 
 Sampling: TypeAlias = Poisson | Truncated | Fixed | AtMost | Separated
 
@@ -151,14 +126,15 @@ _KINDS: Mapping[str, type[Any]] = {
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
-def claim_of(sampler: Any) -> Sampling:
+def claim_of(sampler: Sampling | Callable[[int], Any] | None) -> Sampling:
     """What may be claimed of a sampler's cohorts, if its seed is secret.
 
     A sampler says it by an attribute `claim`, such as `{"kind": "poisson", "probability": 0.05}` or one of the classes
     here. Of any other function nothing is known, nor of a class that draws otherwise than the one that it is made of.
 
     Args:
-        sampler: one of `hansa.simulation`, or a function from a round's number to positions; or a claim, as it is.
+        sampler: one of `hansa.simulation`, or a function from a round's number to positions; or a claim, as it is. None
+            is data of which nothing is known.
 
     Raises:
         ValueError: if its `claim` is none.
@@ -171,12 +147,11 @@ def claim_of(sampler: Any) -> Sampling:
     """
     if isinstance(sampler, Poisson | Truncated | Fixed | AtMost | Separated):
         return sampler
-    if "claim" in getattr(sampler, "__dict__", ()):  # its own
-        claim = sampler.claim
-    else:
-        claims, draws = (_home(type(sampler), name) for name in ("claim", "__call__"))
+    claim: Any = getattr(sampler, "claim", None)
+    if "claim" not in getattr(sampler, "__dict__", ()):  # its own
         # What is derived of a sampler, and draws otherwise, does not have its claim.
-        claim = sampler.claim if claims is not None and claims is draws else AtMost()
+        claims, draws = (_home(type(sampler), name) for name in ("claim", "__call__"))
+        claim = claim if claims is not None and claims is draws else AtMost()
     return claim if isinstance(claim, Poisson | Truncated | Fixed | AtMost | Separated) else from_json(claim)
 
 

@@ -136,8 +136,8 @@ class Replaced(Tally):
 class Counted(Tally):
     """No amplification: what each client has given is added up, and the one that gave most counts.
 
-    Sums that a client is in, of the noise multipliers z, are one Gaussian mechanism of the precision sum(1 / z^2). Who is
-    m times in a cohort changes its sum by m bounds.
+    Sums that a client is in, of the noise multipliers z, are one Gaussian mechanism of the precision sum(1 / z^2). Who
+    is m times in a cohort changes its sum by m bounds.
     """
 
     def __init__(self, delta: float) -> None:

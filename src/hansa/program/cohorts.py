@@ -53,7 +53,9 @@ class Cohorts:
         TypeError, ValueError: if they do not go together.
     """
 
-    def __init__(self, data: Any, cohort_size: int | float | None, sampler: Any, seed: int, private: bool = False) -> None:
+    def __init__(
+        self, data: Any, cohort_size: int | float | None, sampler: Any, seed: int, private: bool = False
+    ) -> None:
         self._data = data
         self._sampler: Callable[[int], Any] | None = None
         self.clients = len(data) if hasattr(data, "cohort") else None
@@ -95,8 +97,9 @@ class Cohorts:
 
     def keep_secret(self, seed: int) -> None:
         """Draw cohorts by a secret seed, which is not printed, where the sampler draws by a seed."""
-        if hasattr(self._sampler, "with_secret"):
-            self._sampler = self._sampler.with_secret(seed)
+        sampler: Any = self._sampler
+        if hasattr(sampler, "with_secret"):
+            self._sampler = sampler.with_secret(seed)
 
     @property
     def claim(self) -> Sampling:
@@ -106,11 +109,13 @@ class Cohorts:
     @property
     def nominal(self) -> float | None:
         """How many clients a cohort is expected to have, where its sampler says it."""
-        known = {"probability": lambda share: share * self.clients, "cohort_size": float}
-        for name, number in known.items():
-            if self.clients is not None and hasattr(self._sampler, name):
-                return float(number(getattr(self._sampler, name)))
-        return float(self.clients) if isinstance(self._sampler, EveryClient) and self.clients is not None else None
+        if self.clients is None:
+            return None
+        if isinstance(self._sampler, EveryClient):
+            return float(self.clients)
+        share = getattr(self._sampler, "probability", None)
+        size = getattr(self._sampler, "cohort_size", None)
+        return share * self.clients if share is not None else None if size is None else float(size)
 
     def positions(self, round_number: int) -> Positions | None:
         """The positions of a round's clients, int64 [cohort]; None where they are not known before."""

@@ -166,10 +166,10 @@ def train(
             from a round's number and the positions of its clients, int64 [cohort], to a list in their order. A run that
             is resumed must be given the same.
         seed: of the draw of cohorts.
-        privacy: what may be spent of differential privacy, of a process whose aggregator adds noise. The run stops before
-            the round that would exceed it; each round's record has `privacy/epsilon`, and the result says what is
-            promised (`result.privacy`). Cohorts and noise are then drawn by secrets of the system: with `cohort_size`
-            each client takes part by itself with this share of the clients as the probability (Poisson sampling).
+        privacy: what may be spent of differential privacy, of a process whose aggregator adds noise. The run stops
+            before the round that would exceed it. Each round's record has `privacy/epsilon`, and `result.privacy` says
+            what is promised. Cohorts and noise are then drawn by secrets of the system: with `cohort_size` each client
+            takes part by itself with this share of the clients as the probability (Poisson sampling).
             Secrets, the ledger of what was spent and who took part are in the folder `private` of `run_dir`.
         initial_state: the state to begin with; by default `process.initialize()`.
         evaluate: what is measured of the model, and recorded as `evaluation/…`. One of

@@ -15,8 +15,8 @@ from hansa.program.changes import ChangedRunError, Changes, changes_of, noted, t
 from hansa.program.checkpoints import Checkpoints
 from hansa.program.client_rows import CLIENTS
 from hansa.program.constants import CONSTANTS
-from hansa.program.private_folder import PRIVATE, SECRETS
 from hansa.program.population import read_population
+from hansa.program.private_folder import PRIVATE, SECRETS
 from hansa.program.run_file import (
     CAPACITY,
     CHECKPOINTS,
@@ -174,7 +174,7 @@ class RunFolder:
             self._note(POPULATION, population(), indent=None)
 
     def end(self, rounds: int, stopped: str | None, privacy: str | None = None) -> None:
-        """Note that the run has ended, after so many rounds, why before its last one, if it did, and what it promises."""
+        """Note that the run has ended: after how many rounds, why before its last one, and what it promises."""
         self._run["ended"] = {"rounds": rounds, "stopped": stopped}
         if privacy is not None:
             self._run["ended"]["privacy"] = privacy

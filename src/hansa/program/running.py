@@ -197,7 +197,8 @@ class Run:
                 return *plan.step(self.state, data, arguments), counted_on(occasion)
             with self._spending.round(occasion, self.state, data, positions, arguments):
                 found = plan.step(self.state, data, arguments)
-            return *found, self._spending.noted(occasion, counted_on(occasion))
+            self._spending.note(occasion, counted_on(occasion))  # which is not for those who read the metrics
+            return *found, None
 
         try:
             state, metrics, counted = self._attempted(number, "round", step)

@@ -1,8 +1,8 @@
 """What a private run spends: each attempt at a round is charged in the ledger before its noise is drawn.
 
-A round whose entry is there already, of the same inputs, is made again with the same noise: nothing new leaves it, and it
-costs nothing. Of other inputs it is another attempt, with other noise, and both are charged. So no noise is ever used for
-two sums, of which anybody could tell the difference.
+A round whose entry is there already, of the same inputs, is made again with the same noise: nothing new leaves it, and
+it costs nothing. Of other inputs it is another attempt, with other noise, and both are charged. So no noise is ever
+used for two sums, of which anybody could tell the difference.
 """
 
 from __future__ import annotations
@@ -88,7 +88,6 @@ class PrivateProcess:
         epsilon = None if math.isinf(budget.epsilon) else budget.epsilon
         return {"privacy": {"epsilon": epsilon, "delta": budget.delta, "metrics": budget.metrics}}
 
-
     def spending(self, cohorts: Cohorts, folder: RunFolder | None) -> Spending:
         """The charges of a run: those in its folder, if it goes on; its cohorts are drawn by its secret from now on.
 
@@ -154,8 +153,7 @@ class Spending:
         if number > last or math.isinf(budget.epsilon) or self._ledger.of_round(number):
             return None  # it has been charged
         clients = self._who(self._cohorts.positions(number)) if self._private.charge.family == "counted" else None
-        room = self._accountant.room(self._private.charge, budget.epsilon, last - number + 1, clients)
-        if room:
+        if self._accountant.has_room(self._private.charge, budget.epsilon, clients, last - number + 1):
             return None
         return (
             f"{SPENT}: epsilon {self._accountant.exact():.4g} of {budget.epsilon:g} at delta {budget.delta:g} is spent"
@@ -189,8 +187,8 @@ class Spending:
         with noise_of(self._secret.noise, salt=salt):
             yield
 
-    def noted(self, occasion: Occasion, counted: Counted | None) -> None:
-        """Note in the ledger who was counted, where the runtime says it: it is not for those who read the metrics."""
+    def note(self, occasion: Occasion, counted: Counted | None) -> None:
+        """Note in the ledger who was counted, where the runtime says it."""
         if counted is not None:
             left_out = {reason: list(clients) for reason, clients in counted.left_out.items()}
             self._ledger.note(occasion.round, occasion.attempt, counted.number, left_out)
@@ -207,7 +205,7 @@ class Spending:
     def _charge(self, occasion: Occasion, salt: bytes, inputs: str | None, clients: Sequence[Any] | None) -> None:
         charge, budget = self._private.charge, self._private.budget
         attempts = len(self._ledger.of_round(occasion.round))
-        if attempts and not self._accountant.room(charge, budget.epsilon, 1, clients):
+        if attempts and not self._accountant.has_room(charge, budget.epsilon, clients):
             raise BudgetSpentError(f"{SPENT}, after {attempts} attempts at round {occasion.round}")
         self._accountant.add(charge, clients)
         self._after = self._accountant.epsilon
@@ -226,8 +224,8 @@ class Spending:
             )
         except OSError as error:
             raise RunError(
-                f"the ledger cannot be written: {error}. Round {occasion.round} draws no noise without it; the run goes "
-                "on from its last checkpoint once it can be written"
+                f"the ledger cannot be written: {error}. Without it round {occasion.round} draws no noise; the run "
+                "goes on from its last checkpoint once it can be written"
             ) from error
 
     def _who(self, positions: Positions | None) -> list[Any] | None:

@@ -29,6 +29,12 @@ class Spent:
         rounds: how many rounds were charged.
         attempts: how many times a round was.
         entries: the charges, in order.
+
+    Examples:
+        >>> guarantee = hansa.privacy.Guarantee(2.0, 1e-6, rounds=10)
+        >>> spent = hansa.program.Spent(guarantee, budget=8.0, open_metrics=False, rounds=10, attempts=11, entries=())
+        >>> spent.guarantee.epsilon, spent.attempts - spent.rounds
+        (2.0, 1)
     """
 
     guarantee: Guarantee
@@ -72,8 +78,8 @@ def verify_privacy(run_dir: str | os.PathLike[str]) -> list[str]:
     """What is wrong with what a private run's folder says of its privacy; nothing, if the list is empty.
 
     It looks at the chain of the ledger, counts each epsilon anew, and looks whether each round that has metrics was
-    charged, its epsilon is that of the ledger, the budget was kept, and nobody else may read secrets. What it cannot see
-    is a folder of which all was written anew by somebody.
+    charged, its epsilon is that of the ledger, the budget was kept, and nobody else may read secrets. What it cannot
+    see is a folder of which all was written anew by somebody.
 
     Args:
         run_dir: the run's folder.
@@ -93,7 +99,7 @@ def verify_privacy(run_dir: str | os.PathLike[str]) -> list[str]:
         entries = _entries(folder)
     except LedgerError as error:
         return [str(error)]
-    problems = []
+    problems: list[str] = []
     accountant = Accountant(said["delta"])
     after: dict[int, list[float]] = {}
     for entry in entries:

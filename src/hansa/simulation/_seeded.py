@@ -17,6 +17,13 @@ class Seeded:
     Attributes:
         seed: of the draws; 0 where none is given.
         is_open: whether it was given, so that whoever reads the program knows who takes part.
+
+    Examples:
+        >>> sampler = hansa.simulation.PoissonSampler(10, 0.3)
+        >>> sampler.is_open, sampler.claim
+        (False, {'kind': 'poisson', 'probability': 0.3})
+        >>> sampler.with_secret(2**200 + 1)
+        PoissonSampler(each of 10 clients with 0.3, secret seed)
     """
 
     def __init__(self, seed: int | None) -> None:

@@ -54,7 +54,9 @@ class UniformSampler(Seeded):
     """
 
     @instead(cohort="cohort_size")
-    def __init__(self, clients: int, cohort_size: int | float, seed: int | None = None, *, replace: bool = False) -> None:
+    def __init__(
+        self, clients: int, cohort_size: int | float, seed: int | None = None, *, replace: bool = False
+    ) -> None:
         self.clients = population(clients)
         self.cohort_size = cohort_size_of(cohort_size, self.clients, replace=replace)
         super().__init__(seed)
@@ -240,9 +242,8 @@ class AvailabilitySampler(Seeded):
         return self._draws(round_number).choice(candidates, size, replace=False)
 
     def __repr__(self) -> str:
-        return (
-            f"AvailabilitySampler({self.cohort_size} of those available of {len(self.opens)} clients, {self._seed_text})"
-        )
+        clients = len(self.opens)
+        return f"AvailabilitySampler({self.cohort_size} of those available of {clients} clients, {self._seed_text})"
 
 
 def _replacing(replace: bool) -> str:
@@ -250,6 +251,7 @@ def _replacing(replace: bool) -> str:
 
 
 def population(clients: Any) -> int:
+    """How many clients there are, as a sampler is told."""
     if hasattr(clients, "__len__"):
         raise TypeError(f"clients must be their number; found {describe(clients)}; write len(data)")
     return integer("clients", clients, 1)

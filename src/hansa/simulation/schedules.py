@@ -23,6 +23,8 @@ class EveryClient:
     Examples:
         >>> hansa.simulation.EveryClient(4)(1)
         array([0, 1, 2, 3])
+        >>> hansa.simulation.EveryClient(4).claim
+        {'kind': 'poisson', 'probability': 1.0}
     """
 
     def __init__(self, clients: int) -> None:
@@ -58,6 +60,8 @@ class TruncatedPoissonSampler(Seeded):
         >>> sampler = hansa.simulation.TruncatedPoissonSampler(len(data), 0.3, most=4)
         >>> max(len(sampler(round_number)) for round_number in range(100))
         4
+        >>> sampler.claim
+        {'kind': 'truncated', 'probability': 0.3, 'clients': 10, 'most': 4}
     """
 
     def __init__(self, clients: int, probability: float, most: int, seed: int | None = None) -> None:
@@ -87,8 +91,9 @@ class TruncatedPoissonSampler(Seeded):
 class CyclicSampler(Seeded):
     """Clients take turns: each belongs to one group at random, and groups take part one after another.
 
-    So between two rounds of a client there are always `separation` rounds, which correlated noise asks for (Choquette-Choo
-    et al., "(Amplified) Banded Matrix Factorization" (2023), arXiv:2306.08153). Groups differ by one client at most.
+    So between two rounds of a client there are always `separation` rounds, which correlated noise asks for
+    (Choquette-Choo et al., "(Amplified) Banded Matrix Factorization" (2023), arXiv:2306.08153). Groups differ by one
+    client at most.
 
     Args:
         clients: how many clients there are, as `len(data)`.
@@ -154,9 +159,7 @@ class AtMostSampler(Seeded):
         ValueError: there are rounds 1 to 6, in which each client is at most 2 times; found round_number 7
     """
 
-    def __init__(
-        self, clients: int, cohort_size: int | float, participations: int, seed: int | None = None
-    ) -> None:
+    def __init__(self, clients: int, cohort_size: int | float, participations: int, seed: int | None = None) -> None:
         super().__init__(seed)
         self.clients = population(clients)
         self.cohort_size = cohort_size_of(cohort_size, self.clients)
