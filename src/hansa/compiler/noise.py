@@ -38,7 +38,7 @@ def with_noise(computation: Computation, argument: Any) -> tuple[Computation, An
         return computation, argument
     lowered, asked = found
     keys = NoiseKeys(current_occasion())
-    values = Struct((None, keys.at_server(number, terms)) for number, terms in asked)
+    values = Struct((None, keys.of(number, terms, rounds)) for number, terms, rounds in asked)
     kind = computation.type_signature.parameter
     if kind is None:
         return lowered, Struct([(_KEYS, values)])
@@ -58,12 +58,14 @@ def noise_at_clients(computation: Computation) -> bool:
     )
 
 
-_Lowered = tuple[GraphComputation, tuple[tuple[int, int], ...]]
+_Asked = tuple[int, int, int | None]
+_Lowered = tuple[GraphComputation, tuple[_Asked, ...]]
 _known: WeakKeyDictionary[Computation, _Lowered | None] = WeakKeyDictionary()
 
 
 def _lowered(computation: Computation) -> _Lowered | None:
-    """The computation that takes keys, and of these the number and how many they are; None if it needs none."""
+    """The computation that takes keys, and for each sum its number, how many keys there are, and for how many rounds;
+    None if it needs none."""
     if not isinstance(computation, GraphComputation):
         return None
     if computation not in _known:
@@ -94,13 +96,23 @@ def _lower(computation: GraphComputation) -> _Lowered | None:
         names = tuple(name for name, _ in fields)
         bound[computation.parameter] = MakeStruct(computation.parameter.type, names, parts) if spread else parts[0]
     lowered = GraphComputation(computation.name, parameter, inline(result, bound), computation.where)
-    return lowered, tuple(zip(numbers, terms, strict=True))
+    return lowered, tuple(zip(numbers, terms, _rounds(result, asked), strict=True))
 
 
 def _terms(node: RuntimeValue) -> int:
     kind = operands.member(node)
     assert isinstance(kind, TensorType)
     return (kind.shape[0] or 1) if len(kind.shape) == 2 else 1
+
+
+def _rounds(result: Node, asked: list[RuntimeValue]) -> list[int | None]:
+    """For how many rounds each key is, where noise is correlated over rounds."""
+    found: dict[Node, int | None] = {}
+    for node in walk(result):
+        if isinstance(node, Intrinsic) and node.mechanism is not None:
+            within = [part for source in node.arguments for part in (source, *source.inputs)]
+            found.update((part, getattr(node.mechanism, "rounds", None)) for part in within if is_noise(part))
+    return [found.get(node) for node in asked]
 
 
 def _key(node: RuntimeValue, given: Node) -> Node:

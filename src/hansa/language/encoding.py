@@ -63,14 +63,17 @@ def rounded_gaussian(keys: Array, weights: Sequence[float], number: int) -> Arra
     """Integer noise: what `weights` make of the draws of these keys, times `STEPS`, rounded; int64 [number].
 
     Args:
-        keys: uint32 [terms, 8].
+        keys: uint32 [terms, 8]; of zeros where nothing is drawn.
         weights: one for each key.
         number: how many numbers.
     """
     total = jnp.zeros((number,), jnp.float64)
     for i, weight in enumerate(weights):
+        drawn = normals(keys[i], (number,)) * np.float64(weight * STEPS)
+        if len(weights) > 1:  # before the first round nothing was drawn
+            drawn = jnp.where(jnp.any(keys[i] != 0), drawn, 0.0)
         # Kept, so that no compiler joins the product and the sum, which would change a bit.
-        total = total + lax.optimization_barrier(normals(keys[i], (number,)) * np.float64(weight * STEPS))
+        total = total + lax.optimization_barrier(drawn)
     return jnp.rint(total).astype(jnp.int64)
 
 

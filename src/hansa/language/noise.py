@@ -32,13 +32,14 @@ Key = npt.NDArray[np.uint32]
 class _Source:
     secret: bytes
     salt: bytes
+    round: int | None
 
 
 _source: ContextVar[_Source | None] = ContextVar("hansa_noise", default=None)
 
 
 @contextmanager
-def noise_of(secret: bytes, *, salt: bytes = b"") -> Iterator[None]:
+def noise_of(secret: bytes, *, round_number: int | None = None, salt: bytes = b"") -> Iterator[None]:
     """Within it, noise is made of this secret; elsewhere each call has a secret of its own, which nobody keeps.
 
     Rounds of a run that are made again draw the same noise, so they must be of the same contributions: of two sums with
@@ -48,6 +49,7 @@ def noise_of(secret: bytes, *, salt: bytes = b"") -> Iterator[None]:
 
     Args:
         secret: 32 random bytes, such as `secrets.token_bytes(32)`. Who has them can take noise away.
+        round_number: which round the calls within are, from 1; by default what `hansa.program.train` says.
         salt: what distinguishes attempts at the same round.
 
     Raises:
@@ -65,7 +67,9 @@ def noise_of(secret: bytes, *, salt: bytes = b"") -> Iterator[None]:
         raise ValueError(f"the secret must be {SECRET_BYTES} bytes, such as secrets.token_bytes({SECRET_BYTES})")
     if not isinstance(salt, bytes):
         raise ValueError(f"the salt must be bytes, found {type(salt).__name__}")
-    token = _source.set(_Source(secret, salt))
+    if round_number is not None and (type(round_number) is not int or round_number < 0):
+        raise ValueError(f"the round_number must be a number of a round, from 1; found {round_number!r}")
+    token = _source.set(_Source(secret, salt, round_number))
     try:
         yield
     finally:
@@ -83,28 +87,39 @@ class NoiseKeys:
         self._source = _source.get()
         self._occasion = occasion
 
-    def at_server(self, number: int, terms: int) -> Key:
+    def of(self, number: int, terms: int, rounds: int | None = None) -> Key:
         """Those of the computation's sum of this number, for this round, the one before, and so on: uint32 [terms, 8].
 
+        They are zeros for rounds before the first one, in which nothing was drawn.
+
+        Args:
+            number: of the sum.
+            terms: how many rounds.
+            rounds: how many rounds there may be; None if that does not matter.
+
         Raises:
-            ValueError: if rounds before this one matter, and it is no round of a run with a secret.
+            ValueError: if rounds matter, and it is no round of a run with a secret, or there were enough of them.
         """
-        if terms == 1:
-            return self._key("server", self._round, self._attempt, number)[None]
-        if self._source is None or self._occasion is None or self._occasion.part != "round":
+        if rounds is None:
+            return self._key("round", self._round, self._attempt, number)[None]
+        in_run = self._occasion is not None and self._occasion.part == "round"
+        if self._source is None or (self._source.round is None and not in_run):
             raise ValueError(
                 "noise that is correlated over rounds needs to know which round it is, and a secret of the run: call "
-                "it in hansa.program.train, or, round by round, within hansa.privacy.round_of(secret, number)"
+                "it in hansa.program.train, or, round by round, within hansa.privacy.noise_of(secret, round_number=…)"
             )
-        return np.stack([self._key("matrix", self._round - back, b"", number) for back in range(terms)])
-
-    def at_clients(self, number: int, ids: npt.NDArray[Any]) -> Key:
-        """Those of each client, by their numbers: uint32 [clients, 8]."""
-        keys = [self._key("client", self._round, self._attempt, number, int(each)) for each in ids]
-        return np.stack(keys) if keys else np.zeros((0, 8), np.uint32)
+        if not 1 <= self._round <= rounds:
+            raise ValueError(
+                f"this is round {self._round}, and the noise is for rounds 1 to {rounds}: there is no privacy beyond "
+                "them; make the aggregator with more rounds"
+            )
+        keys = [self._key("rounds", self._round - back, number) for back in range(min(terms, self._round))]
+        return np.stack([*keys, *[np.zeros(8, np.uint32)] * (terms - len(keys))])
 
     @property
     def _round(self) -> int:
+        if self._source is not None and self._source.round is not None:
+            return self._source.round
         return 0 if self._occasion is None else self._occasion.round
 
     @property

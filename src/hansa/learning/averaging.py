@@ -19,11 +19,11 @@ from hansa.aggregators.codecs import Codec
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
 from hansa.learning.process import LearningProcess, build_process
+from hansa.learning.weighting import AnyWeighting
 from hansa.models._typing import AnyOptimizer
 from hansa.models.model import FunctionalModel
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.tensorflow.models import Model
-from hansa.types import Struct
 
 
 def build_federated_averaging_process(
@@ -34,7 +34,7 @@ def build_federated_averaging_process(
     server_optimizer: AnyOptimizer | None = None,
     server_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[jax.Array], Any] | None = None,
-    client_weighting: str | Callable[[Struct], Any] = "num_examples",
+    client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
     aggregator: Factory | None = None,
     distributor: Codec | None = None,
@@ -56,7 +56,8 @@ def build_federated_averaging_process(
             scalar from 0 (as the state counts rounds): an Optax schedule such as
             `optax.cosine_decay_schedule(1.0, 100)`. For SGD, with or without momentum, and the usual adaptive
             optimizers that is a factor of the learning rate.
-        client_weighting: "num_examples", "uniform", or a function from a client's local outputs (a `Struct`; with
+        client_weighting: "num_examples", the default; "uniform", the default where the aggregator is one of
+            `hansa.privacy`; `hansa.privacy.capped(…)`; or a function from a client's local outputs (a `Struct`; with
             `num_examples`, unless the model's metrics are `MetricSums`) to its weight, a scalar. A client with a
             negative one is left out, and counted, like one that is not finite.
         non_trainable: what becomes of non-trainable weights of float dtype: their "mean" over clients, with the same

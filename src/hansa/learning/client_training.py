@@ -28,7 +28,7 @@ from hansa.learning.local_steps import Hooks, LocalSteps
 from hansa.learning.passes import FirstPass
 from hansa.learning.screening import counters, finite, finite_difference, int64, zero_unless
 from hansa.learning.training_steps import ClientOptimizer
-from hansa.learning.weighting import Weighting, weight_of, weighting_of
+from hansa.learning.weighting import AnyWeighting, Weighting, weight_of, weighting_of
 from hansa.models._typing import AnyOptimizer
 from hansa.models.model import Forward, FunctionalModel
 from hansa.models.named_optimizers import LearningRate
@@ -43,7 +43,7 @@ def local_training(
     client_optimizer: AnyOptimizer | Optimizer | None = None,
     client_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[jax.Array], Any] | None = None,
-    client_weighting: str | Callable[[Struct], Any] = "num_examples",
+    client_weighting: AnyWeighting = None,
     first_pass: FirstPass | None = None,
     uses: Callable[[jax.Array], Any] | None = None,
     begin: Callable[[Struct], ModelWeights] | None = None,
@@ -140,6 +140,7 @@ def local_training(
         hparams=dict(hparams or {}),
         schedule=client_schedule,
         personal=personal,
+        weighting=client_weighting,
     )
 
 

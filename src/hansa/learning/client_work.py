@@ -16,6 +16,7 @@ from hansa._tracebacks import boundaries
 from hansa.language.computation import Computation
 from hansa.learning.hparams import Hparams, checked_hparams
 from hansa.learning.keys import KEY
+from hansa.learning.weighting import AnyWeighting
 from hansa.models.accumulators import type_of
 from hansa.models.model import FunctionalModel
 from hansa.models.weights import ModelWeights
@@ -130,6 +131,7 @@ class ClientWork:
             default those of `state.model`.
         survey: client work that all clients of a round do before, on the same batches. The mean of its updates, by its
             weights, is `state.survey` for `sent` and for the finalizer. It keeps nothing.
+        weighting: what was said of the clients' weights, `client_weighting`; None if nothing was.
 
     Examples:
         >>> work = hansa.learning.local_training(client_optimizer="sgd", client_learning_rate=0.1)
@@ -145,6 +147,7 @@ class ClientWork:
     schedule: Callable[[Any], Any] | None = None
     personal: Callable[[Struct], Any] | None = None
     survey: ClientWork | None = None
+    weighting: AnyWeighting = None
 
     def __post_init__(self) -> None:
         checked_hparams(self.hparams)

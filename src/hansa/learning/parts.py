@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+import numpy as np
+
 from hansa.language import intrinsics as on
 from hansa.language.computation import Computation
 from hansa.language.computations import LocalComputation
@@ -20,7 +22,7 @@ from hansa.learning.fixed import together
 from hansa.learning.hparams import Hparam, checked_hparams
 from hansa.learning.keys import client_keys, key_of_server, round_key
 from hansa.learning.measuring import build_measuring
-from hansa.learning.reporting import round_metrics
+from hansa.learning.reporting import private_metrics, round_metrics
 from hansa.learning.schedules import schedule_of
 from hansa.learning.screening import struct_of
 from hansa.learning.server_data import Comparing
@@ -28,6 +30,7 @@ from hansa.learning.server_step import server_update_of
 from hansa.learning.states import FirstState, LearningState, at_clients, computed
 from hansa.learning.surveys import Survey
 from hansa.models.model import FunctionalModel
+from hansa.privacy.rules import PrivateFactory
 from hansa.types import CLIENTS, SERVER, FederatedType, Struct, StructType, Type
 from hansa.types.mismatch import describe
 
@@ -80,6 +83,9 @@ class Parts:
         self._report = struct_of(self.work.run.type_signature.result)
         _check_own(self._report, self._given.own)
         self._comparing = None if server_data is None else Comparing(server_data, self._report, self.work.model.wide)
+        self.private = aggregator if isinstance(aggregator, PrivateFactory) else None
+        if self.private is not None:
+            aggregator = self.private.weighing(client_work.weighting)
         reported = [self._report[name] for name in ("update", "weight")]
         if self._comparing is not None:
             reported = [self._comparing.update, self._comparing.weight]
@@ -113,12 +119,10 @@ class Parts:
 
     def next(self) -> Computation:
         """A round."""
-        measure = build_measuring(self.work.model.metrics, struct_of(self._report["counts"]))
-        counters = struct_of(struct_of(measure.type_signature.result)["counters"])
         more = {"aggregator": self.aggregating.measured} if self.aggregating.measured is not None else {}
         if self._comparing is not None:
             more["server_data"] = self._comparing.measured
-        combine = round_metrics(self.work.model, counters, more)
+        tell = self._telling(more)
 
         def one_round(state: Any, data: Any, server_data: Any = None) -> Any:
             server, own = self._split(state)
@@ -144,10 +148,8 @@ class Parts:
             total = self.aggregating.next(held, own.get("aggregator"), update, weight)
             told["aggregator"] = total.measurements
             result = total.result if beside is None else beside(total.result)
-            after = on.federated_map(self._update_server, [before, result, on.federated_sum(used)])
-            found = measure(trained.outputs, trained.counts)
-            measured = [Struct([(name, told[name]) for name in more])] if more else []
-            metrics = on.federated_map(combine, [found.metrics, found.counters, after.changed, *measured])
+            after = on.federated_map(self._update_server, [before, result, self._number(used)])
+            metrics = tell(trained, after.changed, told)
             made = self._server_after(server, after, total.state)
             kept = trained.own if "work" in self._clients.names else None
             return Struct([("state", self._state(made, kept, total.own)), ("metrics", metrics)])
@@ -169,6 +171,30 @@ class Parts:
 
     def _distributing(self, send: LocalComputation) -> Distributing:
         return Distributing(self._codec, send, self._first.type, self._changing)
+
+    def _number(self, used: Any) -> Any:
+        """How many clients have a part in a round; in a private process, in which that is a secret, how many are
+        expected: the round counts whoever comes."""
+        if self.private is None:
+            return on.federated_sum(used)
+        return on.federated_value(np.int64(max(1, round(self.private.cohort))), SERVER)
+
+    def _telling(self, more: Mapping[str, StructType]) -> Callable[[Any, Any, Mapping[str, Any]], Any]:
+        """What makes a round's metrics, of what clients report, whether the model changed, and what parts measure."""
+        if self.private is not None and self.private.metrics == "none":
+            assert self.aggregating.measured is not None
+            only = private_metrics(self.aggregating.measured)
+            return lambda trained, changed, told: on.federated_map(only, [changed, told["aggregator"]])
+        measure = build_measuring(self.work.model.metrics, struct_of(self._report["counts"]))
+        counters = struct_of(struct_of(measure.type_signature.result)["counters"])
+        combine = round_metrics(self.work.model, counters, more)
+
+        def tell(trained: Any, changed: Any, told: Mapping[str, Any]) -> Any:
+            found = measure(trained.outputs, trained.counts)
+            measured = [Struct([(name, told[name]) for name in more])] if more else []
+            return on.federated_map(combine, [found.metrics, found.counters, changed, *measured])
+
+        return tell
 
     @property
     def state_type(self) -> Type:

@@ -19,6 +19,7 @@ from hansa.learning.finalizers import AnyFinalizer, Finalizer
 from hansa.learning.hparams import Hparam, changed_hparams
 from hansa.learning.model_fn import model_of
 from hansa.learning.parts import Parts
+from hansa.learning.private import check_process
 from hansa.learning.server_data import ServerData
 from hansa.learning.states import LearningState
 from hansa.models.model import FunctionalModel
@@ -157,9 +158,11 @@ def build_process(
         "aggregator": None if aggregator is None else repr(aggregator),
         "distributor": None if distributor is None else repr(distributor),
     }
+    next = parts.next()
+    check_process(next, parts.aggregating.aggregation, parts.private)
     return LearningProcess(
         parts.initialize(),
-        parts.next(),
+        next,
         model=parts.model,
         client_work=parts.work,
         aggregation=parts.aggregating.aggregation,

@@ -15,6 +15,17 @@ from hansa.types import StructType, TensorType
 _FLAG = TensorType("bool")
 
 
+def private_metrics(measured: StructType) -> Computation:
+    """(whether the model changed, what the aggregator measures) -> `RoundMetrics` that tell nothing of the clients."""
+    negated = jax_computation(_FLAG)(lambda changed: ~changed)
+
+    @federated_computation(_FLAG, measured)
+    def private_metrics(changed: Any, told: Any) -> Any:
+        return RoundMetrics([("model_unchanged", negated(changed)), ("aggregator", told)])
+
+    return private_metrics
+
+
 def round_metrics(model: FunctionalModel, counters: StructType, measured: Mapping[str, StructType]) -> Computation:
     """(metrics, counters, whether the model changed, and what is measured by name, if anything is) -> `RoundMetrics`.
 

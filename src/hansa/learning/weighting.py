@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 
 from hansa.models.exact import narrow
+from hansa.privacy.weighting import Capped
 from hansa.types import Struct
 from hansa.types.mismatch import describe
 
@@ -16,20 +17,28 @@ Weighting = Callable[[Struct, Any], Any]
 """From a client's local outputs and its number of examples to its weight."""
 
 
-def weighting_of(value: str | Callable[[Any], Any]) -> Weighting:
+AnyWeighting: TypeAlias = str | Capped | Callable[[Struct], Any] | None
+"""What an argument `client_weighting` may be; None for "num_examples", or, with a private aggregator, "uniform"."""
+
+
+def weighting_of(value: AnyWeighting) -> Weighting:
     """What an argument `client_weighting` says.
 
     Raises:
         ValueError: if it is neither a name that is known nor a function.
     """
-    if value == "num_examples":
+    if value is None or value == "num_examples":
         return lambda outputs, count: count
+    if isinstance(value, Capped):
+        cap = value.cap
+        return lambda outputs, count: jnp.minimum(count.astype(jnp.float32) / np.float32(cap), 1.0)
     if value == "uniform":
         return lambda outputs, count: jnp.int32(1)
     if callable(value):
         return lambda outputs, count: weight_of(value(narrow(outputs)), "client_weighting must return one number")
     raise ValueError(
-        f"client_weighting is 'num_examples', 'uniform' or a function of a client's local outputs, found {value!r}"
+        "client_weighting is 'num_examples', 'uniform', hansa.privacy.capped(…) or a function of a client's local "
+        f"outputs, found {value!r}"
     )
 
 

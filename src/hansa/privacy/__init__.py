@@ -11,6 +11,7 @@ if _TYPE_CHECKING:
     from hansa.privacy.budget import Budget as Budget
     from hansa.privacy.calibration import calibrate as calibrate
     from hansa.privacy.charge import Charge as Charge
+    from hansa.privacy.clipping import Adaptive as Adaptive
     from hansa.privacy.guarantee import Guarantee as Guarantee
     from hansa.privacy.ledger import Entry as Entry
     from hansa.privacy.ledger import Ledger as Ledger
@@ -24,12 +25,18 @@ if _TYPE_CHECKING:
     from hansa.privacy.requirements import releases as releases
     from hansa.privacy.requirements import require_private as require_private
     from hansa.privacy.requirements import require_protected as require_protected
+    from hansa.privacy.rules import PrivateFactory as PrivateFactory
+    from hansa.privacy.rules import gaussian as gaussian
+    from hansa.privacy.rules import local as local
+    from hansa.privacy.rules import matrix as matrix
     from hansa.privacy.sampling import AtMost as AtMost
     from hansa.privacy.sampling import Fixed as Fixed
     from hansa.privacy.sampling import Poisson as Poisson
     from hansa.privacy.sampling import Separated as Separated
     from hansa.privacy.sampling import Truncated as Truncated
     from hansa.privacy.sampling import claim_of as claim_of
+    from hansa.privacy.weighting import Capped as Capped
+    from hansa.privacy.weighting import capped as capped
 
 _HOMES = {
     "hansa.language.flows": ("Release",),
@@ -43,6 +50,9 @@ _HOMES = {
     "hansa.privacy.mechanisms": ("Gaussian", "Local", "Matrix", "Skellam", "joint_noise_multiplier"),
     "hansa.privacy.requirements": ("releases", "require_private", "require_protected"),
     "hansa.privacy.sampling": ("AtMost", "Fixed", "Poisson", "Separated", "Truncated", "claim_of"),
+    "hansa.privacy.clipping": ("Adaptive",),
+    "hansa.privacy.rules": ("PrivateFactory", "gaussian", "local", "matrix"),
+    "hansa.privacy.weighting": ("Capped", "capped"),
 }
 
 if not _TYPE_CHECKING:

@@ -62,14 +62,14 @@ def require_private(computation: Computation | IterativeProcess, *, open: tuple[
         ValueError: 'total' is not private: the result is made of federated_sum at ..., without noise; ...
     """
     flows = _flows(computation, "require_private")
-    found = {}
+    found: dict[str, dict[str, None]] = {}
     for source, paths in flows.bare.items():
         closed = [path for path in paths if not path.startswith(tuple(open))]
         if closed:
-            found[str(source)] = closed
+            found.setdefault(str(source), {}).update(dict.fromkeys(closed))
     if found:
         name = _computation(computation, "require_private").name
-        said = "; ".join(f"{_listed(paths)} made of {source}" for source, paths in list(found.items())[:_SHOWN])
+        said = "; ".join(f"{_listed(list(paths))} made of {source}" for source, paths in list(found.items())[:_SHOWN])
         more = f"; and {len(found) - _SHOWN} operations more" if len(found) > _SHOWN else ""
         raise ValueError(
             f"{name!r} is not private: {said}, without noise{more}; take federated_private_sum in their place, or "

@@ -6,7 +6,6 @@ alpha_i v_i + (1 - alpha_i) w, and eta the rate.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,9 @@ from hansa.learning.hparams import Hparam
 from hansa.learning.model_fn import AnyModel, model_of
 from hansa.learning.process import LearningProcess, build_process
 from hansa.learning.several import Several
+from hansa.learning.weighting import AnyWeighting
 from hansa.models.optimizer import sgd
 from hansa.models.weights import ModelWeights
-from hansa.types import Struct
 
 
 def build_apfl(
@@ -30,7 +29,7 @@ def build_apfl(
     client_learning_rate: float,
     alpha: float = 0.5,
     adaptive: bool = True,
-    client_weighting: str | Callable[[Struct], Any] = "uniform",
+    client_weighting: AnyWeighting = "uniform",
     aggregator: Factory | None = None,
     seed: int = 0,
 ) -> LearningProcess:

@@ -8,9 +8,9 @@ from typing import Any, TypedDict
 import jax
 
 from hansa.aggregators import Factory
+from hansa.learning.weighting import AnyWeighting
 from hansa.models._typing import AnyOptimizer
 from hansa.models.named_optimizers import LearningRate
-from hansa.types import Struct
 
 
 class OfAveraging(TypedDict, total=False):
@@ -21,7 +21,7 @@ class OfAveraging(TypedDict, total=False):
     server_optimizer: AnyOptimizer | None
     server_learning_rate: LearningRate | None
     client_schedule: Callable[[jax.Array], Any] | None
-    client_weighting: str | Callable[[Struct], Any]
+    client_weighting: AnyWeighting
     non_trainable: str
     aggregator: Factory | None
     seed: int

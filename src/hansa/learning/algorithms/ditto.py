@@ -19,9 +19,9 @@ from hansa.learning.hparams import Hparam
 from hansa.learning.model_fn import AnyModel
 from hansa.learning.passes import training_pass
 from hansa.learning.process import LearningProcess, build_process
+from hansa.learning.weighting import AnyWeighting
 from hansa.models._typing import AnyOptimizer
 from hansa.models.named_optimizers import LearningRate
-from hansa.types import Struct
 
 
 def build_ditto(
@@ -34,7 +34,7 @@ def build_ditto(
     server_optimizer: AnyOptimizer | None = None,
     server_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[jax.Array], Any] | None = None,
-    client_weighting: str | Callable[[Struct], Any] = "num_examples",
+    client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
     aggregator: Factory | None = None,
     seed: int = 0,

@@ -20,6 +20,7 @@ from hansa.learning.finalizers import apply_optimizer
 from hansa.learning.hparams import Hparam
 from hansa.learning.model_fn import AnyModel
 from hansa.learning.process import LearningProcess, build_process
+from hansa.learning.weighting import AnyWeighting
 from hansa.models._typing import AnyOptimizer
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.optimizer import Optimizer
@@ -34,7 +35,7 @@ def build_fed_avgm(
     client_optimizer: AnyOptimizer | None = None,
     client_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[jax.Array], Any] | None = None,
-    client_weighting: str | Callable[[Struct], Any] = "num_examples",
+    client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
     aggregator: Factory | None = None,
     seed: int = 0,
@@ -94,7 +95,7 @@ def build_fed_adagrad(
     client_optimizer: AnyOptimizer | None = None,
     client_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[jax.Array], Any] | None = None,
-    client_weighting: str | Callable[[Struct], Any] = "num_examples",
+    client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
     aggregator: Factory | None = None,
     seed: int = 0,
@@ -147,7 +148,7 @@ def build_fed_adam(
     client_optimizer: AnyOptimizer | None = None,
     client_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[jax.Array], Any] | None = None,
-    client_weighting: str | Callable[[Struct], Any] = "num_examples",
+    client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
     aggregator: Factory | None = None,
     seed: int = 0,
@@ -197,7 +198,7 @@ def build_fed_yogi(
     client_optimizer: AnyOptimizer | None = None,
     client_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[jax.Array], Any] | None = None,
-    client_weighting: str | Callable[[Struct], Any] = "num_examples",
+    client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
     aggregator: Factory | None = None,
     seed: int = 0,

@@ -13,11 +13,11 @@ from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
 from hansa.learning.hparams import Hparam
 from hansa.learning.process import LearningProcess, build_process
+from hansa.learning.weighting import AnyWeighting
 from hansa.models._typing import AnyOptimizer
 from hansa.models.model import FunctionalModel
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.tensorflow.models import Model
-from hansa.types import Struct
 
 
 def build_fed_prox(
@@ -29,7 +29,7 @@ def build_fed_prox(
     server_optimizer: AnyOptimizer | None = None,
     server_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[jax.Array], Any] | None = None,
-    client_weighting: str | Callable[[Struct], Any] = "num_examples",
+    client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
     aggregator: Factory | None = None,
     seed: int = 0,

@@ -11,6 +11,7 @@ from hansa.learning.client_training import local_training
 from hansa.learning.client_work import ClientWork
 from hansa.learning.finalizers import apply_optimizer
 from hansa.learning.process import LearningProcess, build_process
+from hansa.learning.weighting import AnyWeighting
 from hansa.models._typing import AnyOptimizer
 from hansa.models.batch_types import leading_size
 from hansa.models.model import FunctionalModel
@@ -26,7 +27,7 @@ def build_fed_sgd(
     *,
     server_optimizer: AnyOptimizer | None = None,
     server_learning_rate: LearningRate | None = None,
-    client_weighting: str | Callable[[Struct], Any] = "num_examples",
+    client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
     aggregator: Factory | None = None,
     seed: int = 0,
@@ -65,7 +66,7 @@ def build_fed_sgd(
     )
 
 
-def full_gradient(client_weighting: str | Callable[[Struct], Any] = "num_examples") -> ClientWork:
+def full_gradient(client_weighting: AnyWeighting = None) -> ClientWork:
     """The client work that reports minus the mean gradient over all examples, at the model that was sent.
 
     What is carried from batch to batch in the place of the trainable weights is the sum of the examples' gradients.

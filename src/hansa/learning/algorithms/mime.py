@@ -20,6 +20,7 @@ from hansa.learning.model_fn import model_of
 from hansa.learning.passes import mean_gradient
 from hansa.learning.process import LearningProcess, build_process
 from hansa.learning.training_steps import server_optimizer as optimizer_of
+from hansa.learning.weighting import AnyWeighting
 from hansa.models._typing import AnyOptimizer
 from hansa.models.model import FunctionalModel
 from hansa.models.named_optimizers import LearningRate
@@ -34,7 +35,7 @@ def build_mime(
     base_optimizer: AnyOptimizer,
     base_learning_rate: LearningRate | None = None,
     server_learning_rate: float = 1.0,
-    client_weighting: str | Callable[[Struct], Any] = "num_examples",
+    client_weighting: AnyWeighting = None,
     aggregator: Factory | None = None,
     seed: int = 0,
 ) -> LearningProcess:
@@ -86,7 +87,7 @@ def build_mime_lite(
     base_optimizer: AnyOptimizer,
     base_learning_rate: LearningRate | None = None,
     server_learning_rate: float = 1.0,
-    client_weighting: str | Callable[[Struct], Any] = "num_examples",
+    client_weighting: AnyWeighting = None,
     aggregator: Factory | None = None,
     seed: int = 0,
 ) -> LearningProcess:

@@ -6,7 +6,6 @@ minimise F_i(w) = min over theta of f_i(theta) + lambda/2 |theta - w|^2, whose g
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,8 +19,8 @@ from hansa.learning.hparams import Hparam
 from hansa.learning.model_fn import AnyModel, model_of
 from hansa.learning.process import LearningProcess, build_process
 from hansa.learning.several import Several
+from hansa.learning.weighting import AnyWeighting
 from hansa.models.optimizer import sgd
-from hansa.types import Struct
 
 
 def build_p_fed_me(
@@ -32,7 +31,7 @@ def build_p_fed_me(
     personal_learning_rate: float,
     personal_steps: int = 5,
     beta: float = 1.0,
-    client_weighting: str | Callable[[Struct], Any] = "uniform",
+    client_weighting: AnyWeighting = "uniform",
     aggregator: Factory | None = None,
     seed: int = 0,
 ) -> LearningProcess:

@@ -18,9 +18,9 @@ from hansa.learning.finalizers import apply_optimizer
 from hansa.learning.hparams import Hparam
 from hansa.learning.model_fn import AnyModel
 from hansa.learning.process import LearningProcess, build_process
+from hansa.learning.weighting import AnyWeighting
 from hansa.models._typing import AnyOptimizer
 from hansa.models.named_optimizers import LearningRate
-from hansa.types import Struct
 
 
 def build_per_fed_avg(
@@ -34,7 +34,7 @@ def build_per_fed_avg(
     server_optimizer: AnyOptimizer | None = None,
     server_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[jax.Array], Any] | None = None,
-    client_weighting: str | Callable[[Struct], Any] = "uniform",
+    client_weighting: AnyWeighting = "uniform",
     non_trainable: str = "mean",
     aggregator: Factory | None = None,
     seed: int = 0,
