@@ -79,7 +79,7 @@ class Adaptive:
             )
         return math.sqrt(1 - part**2), part
 
-    def after(self, bound: Any, released: Any, part: float, cohort: float) -> Any:
+    def after(self, bound: jax.Array | float, released: jax.Array | float, part: float, cohort: float) -> jax.Array:
         """The bound after a round.
 
         Args:
