@@ -15,11 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hansa._tracebacks import boundaries
 from hansa.aggregators.checks import check_number
 from hansa.aggregators.norms import is_finite, norm
 from hansa.types import Struct
 
 
+@boundaries
 @dataclass(frozen=True)
 class Adaptive:
     """A clipping norm that moves to a quantile of the norms of the clients' updates.

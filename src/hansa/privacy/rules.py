@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, cast
 import jax
 import numpy as np
 
+from hansa._tracebacks import boundaries
 from hansa.aggregators import Aggregation, Factory
 from hansa.aggregators.checks import check_floats, check_number, check_whole
 from hansa.aggregators.writing import FLOAT, aggregation, none
@@ -26,6 +27,7 @@ Metrics: TypeAlias = Literal["none", "open"]
 """What a round of a private process tells beside the model: nothing of the clients, or their metrics without noise."""
 
 
+@boundaries
 class PrivateFactory(Factory):
     """A rule whose result is a noised sum of clipped values, over the number of clients that is expected.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hansa._tracebacks import boundaries
 from hansa.aggregators.checks import check_number
 
 
+@boundaries
 @dataclass(frozen=True)
 class Capped:
     """A weight of min(number of examples, cap) / cap, which is never above 1.
