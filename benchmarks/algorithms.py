@@ -24,6 +24,13 @@ from hansa import aggregators, learning
 from hansa.simulation import load_mnist
 
 CLIENTS, COHORT, BATCH, RATE = 100, 20, 20, 0.1
+WORKLOADS = {"logistic": (0, 600), "mlp": (200, 100)}
+"""Units of the hidden layer, and examples of each client."""
+
+
+def names(hidden: int) -> list[str]:
+    """The names of the weights of `network`, layer after layer."""
+    return [f"{kind}{number}" for number in range(2 if hidden else 1) for kind in ("kernel", "bias")]
 
 
 def network(hidden: int) -> learning.FunctionalModel:
@@ -97,7 +104,7 @@ class Run:
 
 def measured(workload: str, only: list[str], turns: int, rounds: int) -> None:
     """Prints the table of a workload."""
-    hidden, examples = {"logistic": (0, 600), "mlp": (200, 100)}[workload]
+    hidden, examples = WORKLOADS[workload]
     builds = processes(network(hidden), hidden)
     runs = {name: Run(build) for name, build in builds.items() if not only or name in ["averaging", *only]}
     data, rng = population(examples), np.random.default_rng(0)
@@ -122,11 +129,11 @@ def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("only", nargs="*", help="what is measured beside averaging; by default all")
-    parser.add_argument("--workload", choices=["logistic", "mlp"], action="append", help="by default both")
+    parser.add_argument("--workload", choices=list(WORKLOADS), action="append", help="by default both")
     parser.add_argument("--turns", type=int, default=9, help="rounds of each, in turn; the median counts")
     parser.add_argument("--rounds", type=int, default=50, help="rounds in which compilations are counted")
     options = parser.parse_args()
-    for workload in options.workload or ["logistic", "mlp"]:
+    for workload in options.workload or WORKLOADS:
         measured(workload, options.only, options.turns, max(options.rounds, options.turns + 2))
 
 

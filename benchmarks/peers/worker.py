@@ -91,6 +91,15 @@ class Worker:
             return None
         return sum(_status(pid).get("VmHWM", 0) for pid in family(self._process.pid)) / 1000
 
+    def cpu_seconds(self) -> float:
+        """The CPU time of the process so far, of all its threads.
+
+        Raises:
+            OSError: if there is no /proc.
+        """
+        fields = (PROCESSES / str(self._process.pid) / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def close(self) -> None:
         """Ends the process: it has half a minute to stop by itself."""
         assert self._process.stdin is not None

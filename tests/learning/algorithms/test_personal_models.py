@@ -1,9 +1,7 @@
-"""Algorithms with personal models in all that runs a process, and with models of each kind."""
+"""Algorithms with personal models, with models of each kind."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,46 +12,8 @@ import pytest
 
 import hansa
 from hansa import learning
-from tests.learning.algorithms import by_hand, plain
+from tests.learning.algorithms import plain
 from tests.learning.algorithms.test_models import deep
-from tests.program.digits import assert_same_bits
-
-RATE = {"client_learning_rate": plain.RATE}
-BUILT: dict[str, Callable[[], Any]] = {
-    "FedPer": lambda: learning.build_fed_per(plain.model(), personal="bias"),
-    "FedRep": lambda: learning.build_fed_rep(plain.model(), personal="bias"),
-    "Ditto": lambda: learning.build_ditto(plain.model(), lambda_=0.5),
-    "Per-FedAvg": lambda: learning.build_per_fed_avg(plain.model(), alpha=0.1, variant="HF"),
-    "pFedMe": lambda: learning.build_p_fed_me(plain.model(), lambda_=2.0, personal_learning_rate=0.1, **RATE),
-    "APFL": lambda: learning.build_apfl(plain.model(), **RATE),
-    "reconstruction": lambda: learning.build_reconstruction(plain.model(), local="bias"),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BUILT)
-def test_runs_go_on_with_the_same_bits_and_saved_processes_and_the_reference_agree(name: str, tmp_path: Path) -> None:
-    process = BUILT[name]()
-
-    def train(folder: str, number: int) -> Any:
-        cohort = lambda number: plain.population().select(plain.COHORTS[number - 1])  # noqa: E731
-        return hansa.program.train(process, cohort, number, run_dir=tmp_path / folder, progress=False).state
-
-    whole = train("whole", 3)
-    train("other", 1)
-    resumed = train("other", 3)
-    kept = isinstance(whole, learning.LearningState)
-    assert_same_bits(resumed.server if kept else resumed, whole.server if kept else whole)
-    hansa.save(process, tmp_path / "process.hansa")
-    with hansa.runtime(hansa.ReferenceRuntime()):
-        reference = by_hand.rounds(process)
-    for other in (by_hand.rounds(hansa.load(tmp_path / "process.hansa")), reference):
-        model = (other.server if kept else other).model
-        plain.assert_close(model.trainable, plain.as_numpy(whole.model.trainable), 1e-6)
-        for client in plain.IDS if kept else ():
-            assert_same_bits(resumed.clients[client], whole.clients[client])
-            pairs = zip(jax.tree.leaves(other.clients[client]), jax.tree.leaves(whole.clients[client]), strict=True)
-            assert all(np.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in pairs)
 
 
 def images() -> hansa.ClientBatches:
@@ -88,7 +48,7 @@ def names_of_type(kind: Any) -> set[str]:
     return {str(name).rpartition("/")[2] for name in kind.names}
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_keras_optimizers_train_one_part_and_then_the_other() -> None:
     """The model's own optimizer, and one that is given, take the same steps, of what is trained alone."""
     states = []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import keras
 import numpy as np
 import optax
@@ -42,6 +44,14 @@ BUILDERS: dict[str, Callable[[Any], Any]] = {
     "mime_lite": lambda model: learning.build_mime_lite(model, base_optimizer="adam", base_learning_rate=0.01),
     "moon": lambda model: learning.build_moon(model, mu=1.0, features=lambda output: output.predictions, **SGD),
     "q_fed_avg": lambda model: learning.build_q_fed_avg(model, q=1.0, **RATE),
+    # With personal models.
+    "fed_per": lambda model: learning.build_fed_per(model, personal="bias"),
+    "fed_rep": lambda model: learning.build_fed_rep(model, personal="bias"),
+    "ditto": lambda model: learning.build_ditto(model, lambda_=0.5),
+    "per_fed_avg": lambda model: learning.build_per_fed_avg(model, alpha=0.1, variant="HF"),
+    "p_fed_me": lambda model: learning.build_p_fed_me(model, lambda_=2.0, personal_learning_rate=0.1, **RATE),
+    "apfl": lambda model: learning.build_apfl(model, **RATE),
+    "reconstruction": lambda model: learning.build_reconstruction(model, local="bias"),
 }
 
 
@@ -49,41 +59,77 @@ def population(name: str) -> hansa.ClientBatches:
     return with_domains() if name == "agnostic" else plain.population()
 
 
-def trainable(state: Any) -> Any:
-    return plain.as_numpy(state.model.trainable)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUILDERS)
-def test_a_run_that_is_taken_up_again_has_the_same_bits_and_a_file_and_the_reference_the_same_numbers(
+def test_a_run_goes_on_with_the_same_bits_and_a_file_or_the_reference_has_the_same_numbers(
     name: str, tmp_path: Path
 ) -> None:
+    """Every other algorithm goes through a file, those between through the reference runtime.
+
+    Among all tests they do the other way round, too."""
+    checked(name, tmp_path, OTHERS[list(BUILDERS).index(name) % 2])
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_file_and_the_reference_have_the_same_numbers(name: str, tmp_path: Path) -> None:
+    checked(name, tmp_path, OTHERS[1 - list(BUILDERS).index(name) % 2])
+
+
+def checked(name: str, folder: Path, of_another: Callable[[Any, Path], Any]) -> None:
+    """Checks a run that is taken up again, and another way to its numbers."""
     process, data = BUILDERS[name](plain.model()), population(name)
 
-    def train(folder: str, number: int) -> Any:
+    def train(where: str, number: int) -> Any:
         cohort = lambda number: data.select(plain.COHORTS[number - 1])  # noqa: E731
-        return hansa.program.train(process, cohort, number, run_dir=tmp_path / folder).state
+        return hansa.program.train(process, cohort, number, run_dir=folder / where, progress=False).state
 
     whole = train("whole", 3)
     train("other", 1)
     resumed = train("other", 3)
-    server = lambda state: state.server if "server" in state._fields else state  # noqa: E731
-    assert_same_bits(server(resumed), server(whole))
-    assert resumed == whole
+    keeps = isinstance(whole, learning.LearningState)
+    assert_same_bits(resumed.server if keeps else resumed, whole.server if keeps else whole)
+    other = of_another(process, folder)(data)
+    assert type(other) is type(whole)
+    plain.assert_close(other.model.trainable, plain.as_numpy(whole.model.trainable))
+    for client in plain.IDS if keeps else ():
+        assert_same_bits(resumed.clients[client], whole.clients[client])
+        pairs = zip(jax.tree.leaves(other.clients[client]), jax.tree.leaves(whole.clients[client]), strict=True)
+        assert all(np.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in pairs)
 
-    hansa.save(process, tmp_path / "process")
-    loaded, first = hansa.load(tmp_path / "process"), data.select(plain.COHORTS[0])
-    expected, _ = process.next(process.initialize(), first)
-    plain.assert_close(server(loaded.next(loaded.initialize(), first)[0]).model.trainable, trainable(expected))
-    with hansa.runtime(hansa.ReferenceRuntime()):
-        found, _ = process.next(process.initialize(), first)
-    plain.assert_close(found.model.trainable, trainable(expected))
+
+def rounds(process: Any, data: hansa.ClientBatches) -> Any:
+    """The state after the rounds."""
+    state = process.initialize()
+    for cohort in plain.COHORTS:
+        state, _ = process.next(state, data.select(cohort))
+    return state
+
+
+def of_a_file(process: Any, folder: Path) -> Callable[[Any], Any]:
+    """What the process in a file makes of data."""
+    hansa.save(process, folder / "process")
+    return partial(rounds, hansa.load(folder / "process"))
+
+
+def of_the_reference(process: Any, folder: Path) -> Callable[[Any], Any]:
+    """What the reference runtime makes of data."""
+
+    def run(data: Any) -> Any:
+        with hansa.runtime(hansa.ReferenceRuntime()):
+            return rounds(process, data)
+
+    return run
+
+
+OTHERS = [of_a_file, of_the_reference]
+KERAS = ["fed_nova", "mime", "moon", "agnostic"]
+"""Those of which each has something of its own: a scaled update, a survey, forward passes more, and other batches."""
+MORE_KERAS = ["fed_dyn", "fed_lc", "fed_sam", "fed_sgd", "hyp_cluster"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["fed_dyn", "fed_lc", "fed_nova", "fed_sam", "fed_sgd", "hyp_cluster", "mime", "moon", "agnostic"]
-)
+@pytest.mark.parametrize("name", [*KERAS, *(pytest.param(name, marks=pytest.mark.whole) for name in MORE_KERAS)])
 def test_a_keras_model_with_statistics_and_a_frozen_layer(name: str) -> None:
     keras.utils.clear_session()  # so that layers have the names of a new process
     model = deep()
