@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,10 @@ def run(folder: Path | None, rounds: int = 6, process: IterativeProcess = PROCES
     }  # fmt: skip
     data = options.pop("data", None)
     return train(process, population() if data is None else data, rounds, **(asked | options))
+
+
+def seeded_like(folder: Path, other: Path) -> None:
+    """Makes a new run's folder with the secrets of another run."""
+    (folder / "private").mkdir(parents=True, mode=0o700)
+    (folder / "private").chmod(0o700)
+    shutil.copy2(other / "private" / "secrets.json", folder / "private")

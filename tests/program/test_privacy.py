@@ -16,7 +16,7 @@ import hansa
 from hansa.privacy import Budget, Charge, Gaussian, LedgerError, Matrix, Poisson, losses, read_ledger
 from hansa.program import RunError
 from hansa.simulation import AtMostSampler, CyclicSampler, EveryClient, PoissonSampler, UniformSampler
-from tests.program.private_run import BUDGET, CLIENTS, NOISE, PROCESS, averaging, population, run
+from tests.program.private_run import BUDGET, CLIENTS, NOISE, PROCESS, averaging, population, run, seeded_like
 
 pytest.importorskip("dp_accounting", reason="the extra hansa[privacy]")
 
@@ -33,13 +33,6 @@ def dying(at: int):
             raise Killed
 
     return die
-
-
-def seeded_like(folder: Path, other: Path) -> None:
-    """A new run's folder with the secrets of another run."""
-    (folder / "private").mkdir(parents=True, mode=0o700)
-    (folder / "private").chmod(0o700)
-    shutil.copy2(other / "private" / "secrets.json", folder / "private")
 
 
 def ledger_of(folder: Path):

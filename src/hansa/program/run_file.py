@@ -78,9 +78,10 @@ def read_run(folder: Path) -> dict[str, Any]:
     """What `run.json` in a run's folder says.
 
     Its fields: `asked`, what the run is, an object; `rounds`, how many it is to have; `ended`,
-    `{"rounds": …, "stopped": …}`, or None if the run has not come to an end: it is under way, or was killed. And, for
-    people, `data`, text; `versions` of packages; `about`, see `hansa.program.facts`; and `devices`, its last ones. `id`
-    is what it is called, unless it is of an earlier version.
+    `{"rounds": …, "stopped": …}`, and of a private run `privacy`, what it promises, in words; or None if the run has
+    not come to an end: it is under way, or was killed. And, for people, `data`, text; `versions` of packages; `about`,
+    see `hansa.program.facts`; and `devices`, its last ones. `id` is what it is called, unless it is of an earlier
+    version.
 
     Raises:
         RunError: if there is no run in it, or the file is damaged.
@@ -163,6 +164,7 @@ def _problem(run: Mapping[str, Any]) -> str | None:
         not isinstance(ended, dict)
         or not is_count(ended.get("rounds"))
         or not isinstance(ended.get("stopped", 0), str | None)
+        or not isinstance(ended.get("privacy", ""), str)
     ):
         return "`ended` does not say after how many rounds, and why"
     return None

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+from hansa._tracebacks import add_note
 from hansa.language.counted import Counted
 from hansa.language.noise import noise_of
 from hansa.language.occasions import Occasion
@@ -63,7 +64,7 @@ class PrivateProcess:
     """
 
     def __init__(self, process: IterativeProcess, cohorts: Cohorts, budget: Budget, rounds: int) -> None:
-        require_private(process, open=("metrics",) if budget.metrics == "open" else ())
+        _check_private(process, budget)
         mechanisms = [release.mechanism for release in releases(process)]
         if not mechanisms:
             raise ValueError(
@@ -236,6 +237,22 @@ class Spending:
         checksum = hashlib.sha256(f"{self._private.program} {_machine()}".encode())
         known = all(add_numbers(value, checksum) for value in (state, data, arguments))
         return checksum.hexdigest() if known and self._private.program is not None else None
+
+
+def _check_private(process: IterativeProcess, budget: Budget) -> None:
+    """Checks that all that leaves a round is private, but for metrics, where they are open."""
+    if budget.metrics == "open":
+        require_private(process, open=("metrics",))
+        return
+    try:
+        require_private(process)
+    except ValueError as error:
+        add_note(
+            error,
+            'Where only metrics are made of clients without noise, hansa.privacy.Budget(…, metrics="open") lets them '
+            "leave; then nothing is promised to those who see them.",
+        )
+        raise
 
 
 class BudgetSpentError(Exception):

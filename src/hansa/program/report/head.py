@@ -49,6 +49,8 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     machine = "; ".join(part for part in (about.get("machine"), _devices(run.devices)) if part)
     if machine:
         yield "Machine", machine
+    if run.ended is not None and "privacy" in run.ended:
+        yield "Privacy", run.ended["privacy"]
     if "parameters" in about:
         yield "Parameters", f"{about['parameters']:,}"
     if "bytes_down" in about and "bytes_up" in about:
