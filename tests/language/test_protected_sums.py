@@ -214,3 +214,46 @@ def test_server_bounds_of_another_form_are_refused(kind):
         hansa.federated_computation(
             lambda x, most: hansa.federated_secure_sum(x, most), "{<a=int32,b=uint8>}@CLIENTS", kind
         )
+
+
+@pytest.mark.parametrize(
+    "runtime", [hansa.InProcessRuntime(), hansa.ReferenceRuntime()], ids=lambda r: type(r).__name__
+)
+def test_a_range_may_begin_below_zero(runtime):
+    @hansa.federated_computation("{<a=int32[2],b=int64>}@CLIENTS", "int32@SERVER")
+    def totals(values, low):
+        fixed = hansa.federated_secure_sum(values, {"a": 5, "b": 100}, {"a": -7, "b": 10}, count_clipped=True)
+        moving = hansa.federated_secure_sum(values, 5, low)
+        return {"fixed": fixed, "moving": moving}
+
+    given = [{"a": np.int32([-9, 3]), "b": np.int64(7)}, {"a": np.int32([4, 50]), "b": np.int64(-200)}]
+    with hansa.runtime(runtime):
+        found = totals(given, -3)
+    np.testing.assert_array_equal(found.fixed.sum.a, [-3, 8])
+    assert found.fixed.sum.b == 20 and found.fixed.num_clipped == 4
+    np.testing.assert_array_equal(found.moving.a, [1, 8])
+    assert found.moving.b == 2
+
+
+def test_a_sum_of_negative_numbers_does_not_wrap_around_either():
+    @hansa.federated_computation("{int32}@CLIENTS")
+    def total(values):
+        return hansa.federated_secure_sum(values, 0, -(2**30))
+
+    assert total([-(2**30)]) == -(2**30)
+    for runtime in (hansa.InProcessRuntime(), hansa.ReferenceRuntime()):
+        with hansa.runtime(runtime), pytest.raises(ValueError, match=r"2 clients .* int64"):
+            total([-(2**30)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "message"),
+    [
+        ("int32", 5, 3, "max_input must be no less than the min_input; found 5 to 3"),
+        ("uint32", -1, 3, "holds no number below 0"),
+        ("int32", -(2**40), 3, "int32 holds no more than"),
+    ],
+)
+def test_a_range_that_is_none_is_refused(kind, low, high, message):
+    with pytest.raises(ValueError, match=message):
+        hansa.federated_computation(f"{{{kind}}}@CLIENTS")(lambda x: hansa.federated_secure_sum(x, high, low))

@@ -9,12 +9,14 @@ from hansa._tracebacks import boundaries
 from hansa.compiler.explain.facts import AtClients, AtServer, Bytes
 from hansa.compiler.explain.flops import Flops
 from hansa.compiler.explain.picture import picture_of
+from hansa.compiler.explain.privacy import flows_in, privacy_of
 from hansa.compiler.explain.stages import stages_of
 from hansa.compiler.explain.text import text_of
 from hansa.compiler.partition import compile_computation
 from hansa.language.computation import Computation
 from hansa.language.computations import PolymorphicComputation
 from hansa.language.context import current_runtime
+from hansa.language.flows import Flows
 from hansa.templates import IterativeProcess
 
 
@@ -30,6 +32,22 @@ class Explanation(str):
     name: str
     stages: tuple[AtServer | AtClients, ...]
     _picture: str
+    _flows: Flows
+
+    @property
+    def private(self) -> list[str]:
+        """The results that are made of nothing of the clients but sums with noise: the paths to them."""
+        return self._flows.paths("private")
+
+    @property
+    def released(self) -> list[str]:
+        """The results that are made of the clients' values without noise."""
+        return self._flows.paths("released")
+
+    @property
+    def protected(self) -> list[str]:
+        """The operations of which the server would see the sum only, and no client's contribution."""
+        return list(dict.fromkeys(map(str, self._flows.protected)))
 
     @property
     def bytes_down(self) -> Bytes:
@@ -107,6 +125,8 @@ def explain(computation: Computation | PolymorphicComputation | IterativeProcess
           reports    the argument: float32, 4 bytes -> mean at the server
         ...
         >>> path = explanation.save("average.svg")
+        >>> explanation.private, explanation.released, explanation.protected
+        ([], ['the result'], [])
     """
     if isinstance(computation, IterativeProcess):
         computation = computation.next
@@ -121,7 +141,9 @@ def explain(computation: Computation | PolymorphicComputation | IterativeProcess
     stages = stages_of(program)
     plan = getattr(current_runtime(), "plan", None)
     here = plan(computation) if plan is not None else ""
-    explanation = Explanation(text_of(program, stages) + (f"\nhere    {here}" if here else ""))
+    flows = flows_in(computation)
+    privacy = privacy_of(flows)
+    explanation = Explanation(text_of(program, stages, privacy) + (f"\nhere    {here}" if here else ""))
     explanation.name, explanation.stages = program.name, stages
-    explanation._picture = picture_of(program, stages)
+    explanation._picture, explanation._flows = picture_of(program, stages, privacy), flows
     return explanation

@@ -61,7 +61,8 @@ def arrows_up(messages: Sequence[Report]) -> list[Arrow]:
     groups: dict[tuple[str, bool, bool], list[Report]] = {}
     for report in messages:
         apart = report.into in _NOTES
-        note = "only the sum is seen" if report.protected else _NOTES.get(report.into, "")
+        seen = "only the sum is seen, with noise" if report.terms.disclosure == "noised sum" else "only the sum is seen"
+        note = seen if report.protected else _NOTES.get(report.into, "")
         groups.setdefault((note, report.protected, apart), []).append(report)
     for (note, protected, apart), reports in groups.items():
         for report in reports[: few(reports, MOST)]:

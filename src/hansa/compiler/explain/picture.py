@@ -74,9 +74,11 @@ def _style() -> str:
     )
 
 
-def picture_of(program: Program, stages: Sequence[AtServer | AtClients]) -> str:
-    """An SVG document 800 pixels wide."""
-    return _Picture(program, stages).svg()
+def picture_of(
+    program: Program, stages: Sequence[AtServer | AtClients], privacy: Sequence[tuple[str, str, str]] = ()
+) -> str:
+    """An SVG document 800 pixels wide, with lines about privacy under all else."""
+    return _Picture(program, stages, privacy).svg()
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,10 @@ class _Line:
 
 
 class _Picture:
-    def __init__(self, program: Program, stages: Sequence[AtServer | AtClients]) -> None:
-        self.program, self.stages = program, stages
+    def __init__(
+        self, program: Program, stages: Sequence[AtServer | AtClients], privacy: Sequence[tuple[str, str, str]]
+    ) -> None:
+        self.program, self.stages, self.privacy = program, stages, privacy
         self.clients = [stage for stage in stages if isinstance(stage, AtClients)]
         self.boxes, self.arrows = Canvas(), Canvas()
         self.y = 0.0
@@ -274,7 +278,7 @@ class _Picture:
         self.arrows.text(left, y + 16, text, _TINY, "soft", full=" and ".join(kind.compact() for kind in arrow.types))
 
     def _footer(self) -> None:
-        lines = _totals(self.stages, self.clients)
+        lines = [*_totals(self.stages, self.clients), *self.privacy]
         width = _WIDTH - 2 * _MARGIN
         height = 18 + 19 * len(lines)
         self.boxes.box(_MARGIN, self.y, width, height, "band band-edge")

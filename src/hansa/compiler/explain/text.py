@@ -17,13 +17,15 @@ _LONGEST = 100
 """Characters of a type that are printed in full."""
 
 
-def text_of(program: Program, stages: Sequence[AtServer | AtClients]) -> str:
-    """The stages line by line, what they come to, and who would see what."""
+def text_of(
+    program: Program, stages: Sequence[AtServer | AtClients], privacy: Sequence[tuple[str, str, str]] = ()
+) -> str:
+    """The stages line by line, what they come to, who would see what, and lines about privacy."""
     local = is_local(program)
     lines = [headline(program, stages), *_laid_out(program.signature), ""]
     for stage in stages:
         lines += [*(_server(stage, local) if isinstance(stage, AtServer) else _clients(stage)), ""]
-    lines += _totals(stages)
+    lines += _totals(stages, privacy)
     result = program.signature.result
     fits = len("result  ") + len(result.compact()) <= WIDTH
     return "\n".join([*lines, f"result  {result}"] if fits else [*lines, "result", *_laid_out(result)])
@@ -79,7 +81,7 @@ def _computes(operations: Sequence[Operation]) -> list[str]:
     return lines
 
 
-def _totals(stages: Sequence[AtServer | AtClients]) -> list[str]:
+def _totals(stages: Sequence[AtServer | AtClients], privacy: Sequence[tuple[str, str, str]]) -> list[str]:
     clients = [stage for stage in stages if isinstance(stage, AtClients)]
     servers = [stage for stage in stages if isinstance(stage, AtServer)]
     at_server = Flops.total(stage.flops for stage in servers)
@@ -91,7 +93,8 @@ def _totals(stages: Sequence[AtServer | AtClients]) -> list[str]:
         f"each client  {down(clients)}, {up} up; {Flops.total(stage.flops for stage in clients)}",
         f"the server   {at_server}" + (f"; {adding} to add up each client's reports" if adding else ""),
     ]
-    return [*lines, *seen([report for stage in clients for report in stage.reports]), ""]
+    said = [f"{label.lower():11}  {text}" for label, text, _ in privacy]
+    return [*lines, *seen([report for stage in clients for report in stage.reports]), *said, ""]
 
 
 def seen(reports: Sequence[Report]) -> list[str]:
