@@ -190,7 +190,7 @@ def test_a_new_project_with_an_unknown_algorithm_is_not_begun(tmp_path: Path):
 
 def test_keys_of_training_are_those_of_averaging():
     known = parameters(learning.build_federated_averaging_process)
-    assert known.keys() - OF_TRAINING.keys() == {"model_fn", "client_schedule", "aggregator"}
+    assert known.keys() - OF_TRAINING.keys() == {"model_fn", "client_schedule", "aggregator", "distributor"}
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from hansa.aggregators.factory import Factory
@@ -29,16 +28,12 @@ def median() -> Factory:
         np.float32(2.0)
     """
 
-    def of_tensor(values: Any, there: Any, number: Any) -> Any:
-        keys = jnp.where(there, _keys(values), _greatest(_bits(values)))
-        low = _select(keys, jnp.maximum(number - 1, 0) // 2)
-        # The next one is the same where more values are as great, and else the least of those above.
-        above = jnp.where(keys > low, keys, _greatest(keys.dtype)).min(0)
-        high = jnp.where((keys <= low).astype(jnp.int32).sum(0) > number // 2, low, above)
-        low, high = (_numbers(each, values.dtype) for each in (low, high))
+    def of_ordered(ordered: Any, rank: Any, number: Any) -> Any:
+        places = (jnp.maximum(number - 1, 0) // 2, number // 2)
+        low, high = (lax.dynamic_index_in_dim(ordered, place, 0, keepdims=False) for place in places)
         return jnp.where(number > 0, low * 0.5 + high * 0.5, 0)
 
-    return _of_tensors("median", of_tensor, {})
+    return _by_rank("median", of_ordered, {})
 
 
 def trimmed_mean(share: float = 0.1) -> Factory:
@@ -63,66 +58,31 @@ def trimmed_mean(share: float = 0.1) -> Factory:
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 0.5:
         raise ValueError(f"share of trimmed_mean must be a number from 0 to below 0.5, found {share!r}")
 
-    def of_tensor(values: Any, there: Any, number: Any) -> Any:
-        # Who is left out is at the end: NaN comes after all numbers.
-        ordered = jnp.sort(jnp.where(there, values, jnp.nan), 0)
-        rank = jnp.arange(values.shape[0]).reshape(there.shape)
+    def of_ordered(ordered: Any, rank: Any, number: Any) -> Any:
         # 0.29 of 100 are 29, though the product of floats is a little less.
         cut = jnp.floor(share * number + 1e-5).astype(jnp.int32)
         kept = (rank >= cut) & (rank < number - cut)
         return jnp.where(kept, ordered, 0).sum(0) / jnp.maximum(number - 2 * cut, 1)
 
-    return _of_tensors("trimmed_mean", of_tensor, {"share": share})
+    return _by_rank("trimmed_mean", of_ordered, {"share": share})
 
 
-def _of_tensors(name: str, of_tensor: Callable[[Any, Any, Any], Any], settings: dict[str, object]) -> Factory:
-    """The rule that is a function of a tensor's values, of who counts, in as many dimensions, and of how many do."""
+def _by_rank(name: str, of_ordered: Callable[[Any, Any, Any], Any], settings: dict[str, object]) -> Factory:
+    """The rule that is a function of a tensor's values in their order, of their ranks, and of how many count."""
 
     def rule(rows: Any) -> Any:
-        def each(values: Any) -> Any:
+        there = rows.one > 0
+        number = rows.one.sum()
+
+        def of_tensor(values: Any) -> Any:
             if values.shape[0] == 0:  # Nobody is there, of whom a row could be read.
                 return jnp.zeros(values.shape[1:], values.dtype)
-            there = (rows.one > 0).reshape(-1, *(1,) * (values.ndim - 1))
-            return of_tensor(values, there, rows.one.sum()).astype(values.dtype)
+            ones = (1,) * (values.ndim - 1)
+            # Who is left out is at the end: NaN comes after all numbers.
+            ordered = jnp.sort(jnp.where(there.reshape(-1, *ones), values, jnp.nan), 0)
+            rank = jnp.arange(values.shape[0]).reshape(-1, *ones)
+            return of_ordered(ordered, rank, number).astype(values.dtype)
 
-        return jax.tree.map(each, rows.value)
+        return jax.tree.map(of_tensor, rows.value)
 
     return OfRows(name, rule, settings)
-
-
-def _select(keys: Any, rank: Any) -> Any:
-    """The key of a rank along the first axis, from 0, in each place: its bits one after another, from the highest.
-
-    Sorting would compare each two of them, one column at a time; this reads all of them once for each bit.
-    """
-    bits = np.iinfo(keys.dtype).bits
-    lowest = jnp.array(np.iinfo(keys.dtype).min, keys.dtype)  # by which the sign's bit is like the others
-
-    def with_bit(number: Any, found: Any) -> Any:
-        one = jnp.left_shift(jnp.ones((), keys.dtype), (bits - 1 - number).astype(keys.dtype))
-        tried = found | one
-        below = (keys < (tried ^ lowest)).astype(jnp.int32).sum(0)
-        return jnp.where(below <= rank, tried, found)
-
-    return lax.fori_loop(0, bits, with_bit, jnp.zeros(keys.shape[1:], keys.dtype)) ^ lowest
-
-
-def _keys(values: Any) -> Any:
-    """Integers in the order of floats; what is not a number is the greatest."""
-    kind = _bits(values)
-    bits, flipped = lax.bitcast_convert_type(values, kind), _greatest(kind)
-    return jnp.where(jnp.isnan(values), flipped, jnp.where(bits < 0, bits ^ flipped, bits))
-
-
-def _numbers(keys: Any, dtype: Any) -> Any:
-    """The floats of keys."""
-    return lax.bitcast_convert_type(jnp.where(keys < 0, keys ^ _greatest(keys.dtype), keys), dtype)
-
-
-def _bits(values: Any) -> Any:
-    """The dtype of integers of as many bits."""
-    return jnp.dtype(f"int{8 * values.dtype.itemsize}")
-
-
-def _greatest(dtype: Any) -> Any:
-    return jnp.array(np.iinfo(dtype).max, dtype)

@@ -21,11 +21,10 @@ from hansa.learning.hparams import Hparams, hparams_of
 from hansa.learning.local_steps import Hooks, LocalSteps
 from hansa.learning.training_steps import ClientOptimizer
 from hansa.models._typing import AnyOptimizer
-from hansa.models.batch_types import class_indices, leading_size
+from hansa.models.batch_types import leading_size
 from hansa.models.model import FunctionalModel
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.optimizer import Optimizer
-from hansa.models.outputs import BatchOutput
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct
 
@@ -64,7 +63,9 @@ def mean_gradient(weights: Callable[[Struct], ModelWeights] = _sent) -> FirstPas
         forward, gradient = model.gradients_of(weights(at), model.initial_local, batch, key)
         return gradient, forward.output
 
-    return _mean("gradient", lambda model, at: arithmetic.zeros_like(model.initial_weights.trainable), of_batch)
+    return mean_over_data(
+        "gradient", lambda model, at: arithmetic.zeros_like(model.initial_weights.trainable), of_batch
+    )
 
 
 def mean_loss(weights: At = _sent) -> FirstPass:
@@ -99,29 +100,15 @@ def mean_loss(weights: At = _sent) -> FirstPass:
         losses = [jnp.asarray(output.loss, jnp.float32) for output in outputs]
         return (jnp.stack(losses) if isinstance(found, list) else losses[0]), outputs[0]
 
-    return _mean("loss", first, of_batch)
+    return mean_over_data("loss", first, of_batch)
 
 
-def class_shares(num_classes: int) -> FirstPass:
-    """A first pass for the share of each class among the client's labels: `at.seen.share`, `float32[num_classes]`.
-
-    Args:
-        num_classes: how many classes there are.
-    """
-
-    def of_batch(model: FunctionalModel, at: Struct, batch: Any, key: Any) -> tuple[Any, Any]:
-        labels = class_indices(batch, num_classes, "class_shares")
-        return jax.nn.one_hot(labels, num_classes, dtype=jnp.float32).mean(0), BatchOutput(None)
-
-    return _mean("share", lambda model, at: jnp.zeros(num_classes, jnp.float32), of_batch)
-
-
-def _mean(
+def mean_over_data(
     name: str,
     first: Callable[[FunctionalModel, Struct], Any],
     of_batch: Callable[[FunctionalModel, Struct, Any, Any], tuple[Any, Any]],
 ) -> FirstPass:
-    """A pass for the mean of something over the examples.
+    """A first pass for the mean of something over the examples.
 
     Args:
         name: what it is called.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ BUILDERS: dict[str, Callable[[Any], Any]] = {
     "per_fed_avg": lambda model: learning.build_per_fed_avg(model, alpha=0.1, variant="HF"),
     "p_fed_me": lambda model: learning.build_p_fed_me(model, lambda_=2.0, personal_learning_rate=0.1, **RATE),
     "apfl": lambda model: learning.build_apfl(model, **RATE),
+    "fed_distill": lambda model: learning.build_fed_distill(model, num_classes=plain.CLASSES),
     "reconstruction": lambda model: learning.build_reconstruction(model, local="bias"),
 }
 
@@ -60,41 +62,41 @@ def population(name: str) -> hansa.ClientBatches:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BUILDERS)
-def test_a_run_goes_on_with_the_same_bits_and_a_file_or_the_reference_has_the_same_numbers(
-    name: str, tmp_path: Path
-) -> None:
-    """Every other algorithm goes through a file, those between through the reference runtime.
-
-    Among all tests they do the other way round, too."""
-    checked(name, tmp_path, OTHERS[list(BUILDERS).index(name) % 2])
-
-
-@pytest.mark.whole
-@pytest.mark.parametrize("name", BUILDERS)
-def test_a_file_and_the_reference_have_the_same_numbers(name: str, tmp_path: Path) -> None:
-    checked(name, tmp_path, OTHERS[1 - list(BUILDERS).index(name) % 2])
-
-
-def checked(name: str, folder: Path, of_another: Callable[[Any, Path], Any]) -> None:
-    """Checks a run that is taken up again, and another way to its numbers."""
+@pytest.mark.parametrize(("name", "way"), list(zip(BUILDERS, cycle(["file", None, "reference", None]), strict=False)))
+def test_a_run_that_is_taken_up_again_has_the_same_bits(name: str, way: str | None, tmp_path: Path) -> None:
+    """Some go through a file, too, and some through the reference runtime; among all tests all go through both."""
     process, data = BUILDERS[name](plain.model()), population(name)
 
     def train(where: str, number: int) -> Any:
         cohort = lambda number: data.select(plain.COHORTS[number - 1])  # noqa: E731
-        return hansa.program.train(process, cohort, number, run_dir=folder / where, progress=False).state
+        return hansa.program.train(process, cohort, number, run_dir=tmp_path / where, progress=False).state
 
     whole = train("whole", 3)
     train("other", 1)
     resumed = train("other", 3)
     keeps = isinstance(whole, learning.LearningState)
     assert_same_bits(resumed.server if keeps else resumed, whole.server if keeps else whole)
-    other = of_another(process, folder)(data)
-    assert type(other) is type(whole)
-    plain.assert_close(other.model.trainable, plain.as_numpy(whole.model.trainable))
     for client in plain.IDS if keeps else ():
         assert_same_bits(resumed.clients[client], whole.clients[client])
-        pairs = zip(jax.tree.leaves(other.clients[client]), jax.tree.leaves(whole.clients[client]), strict=True)
+    if way is not None:
+        assert_same_numbers(WAYS[way](process, tmp_path)(data), whole)
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("name", BUILDERS)
+def test_a_file_and_the_reference_have_the_same_numbers(name: str, tmp_path: Path) -> None:
+    process, data = BUILDERS[name](plain.model()), population(name)
+    expected = rounds(process, data)
+    for way in WAYS.values():
+        assert_same_numbers(way(process, tmp_path)(data), expected)
+
+
+def assert_same_numbers(found: Any, expected: Any) -> None:
+    """Checks two states, and what clients keep in them."""
+    assert type(found) is type(expected)
+    plain.assert_close(found.model.trainable, plain.as_numpy(expected.model.trainable))
+    for client in plain.IDS if isinstance(expected, learning.LearningState) else ():
+        pairs = zip(jax.tree.leaves(found.clients[client]), jax.tree.leaves(expected.clients[client]), strict=True)
         assert all(np.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in pairs)
 
 
@@ -122,7 +124,7 @@ def of_the_reference(process: Any, folder: Path) -> Callable[[Any], Any]:
     return run
 
 
-OTHERS = [of_a_file, of_the_reference]
+WAYS = {"file": of_a_file, "reference": of_the_reference}
 KERAS = ["fed_nova", "mime", "moon", "agnostic"]
 """Those of which each has something of its own: a scaled update, a survey, forward passes more, and other batches."""
 MORE_KERAS = ["fed_dyn", "fed_lc", "fed_sam", "fed_sgd", "hyp_cluster"]

@@ -8,6 +8,7 @@ if _TYPE_CHECKING:
     from hansa.learning.algorithms.agnostic import build_agnostic as build_agnostic
     from hansa.learning.algorithms.apfl import build_apfl as build_apfl
     from hansa.learning.algorithms.ditto import build_ditto as build_ditto
+    from hansa.learning.algorithms.fed_distill import build_fed_distill as build_fed_distill
     from hansa.learning.algorithms.fed_dyn import build_fed_dyn as build_fed_dyn
     from hansa.learning.algorithms.fed_exp import build_fed_exp as build_fed_exp
     from hansa.learning.algorithms.fed_lc import build_fed_lc as build_fed_lc
@@ -50,6 +51,7 @@ _HOMES = {
         "build_lg_fed_avg",
         "build_partial_personalization",
     ),
+    "hansa.learning.algorithms.fed_distill": ("build_fed_distill",),
     "hansa.learning.algorithms.fed_dyn": ("build_fed_dyn",),
     "hansa.learning.algorithms.fed_exp": ("build_fed_exp",),
     "hansa.learning.algorithms.fed_nova": ("build_fed_nova",),

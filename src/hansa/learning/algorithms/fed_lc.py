@@ -11,13 +11,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from hansa.aggregators import Factory
+from hansa.learning.classes import checked_classes, class_shares, logits_of
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
 from hansa.learning.hparams import Hparam
-from hansa.learning.passes import class_shares
 from hansa.learning.process import LearningProcess, build_process
 from hansa.learning.weighting import AnyWeighting
 from hansa.models._typing import AnyOptimizer
@@ -79,15 +78,14 @@ def build_fed_lc(
         margin = at.hparams.tau * jnp.where(there, n, 1) ** -0.25
 
         def calibrated(weights: Any, output: Any, batch: Any) -> Any:
-            f = _scores(output.predictions, num_classes, from_logits)
+            f = logits_of(output.predictions, num_classes, from_logits, "FedLC")
             log_p = jax.nn.log_softmax(jnp.where(there, f - margin, -jnp.inf))
             y = class_indices(batch, num_classes, "FedLC")
             return -jnp.take_along_axis(log_p, y[:, None], 1).mean()
 
         return take(weights, batch, calibrated)
 
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
-        raise ValueError(f"num_classes must be an integer, at least 2; found {num_classes!r}")
+    checked_classes(num_classes)
     return build_process(
         model_fn,
         client_work=local_training(
@@ -104,16 +102,3 @@ def build_fed_lc(
         name="FedLC",
         seed=seed,
     )
-
-
-def _scores(predictions: Any, num_classes: int, from_logits: bool) -> Any:
-    """Logits, of the model's predictions."""
-    shape = getattr(predictions, "shape", None)
-    if shape is None or len(shape) != 2 or shape[1] != num_classes:
-        found = "none" if shape is None else f"an array of the shape {list(shape)}"
-        raise ValueError(
-            f"FedLC takes predictions of the shape [examples, {num_classes}], a score for each of the classes that "
-            f"num_classes={num_classes} says; the model gives {found}"
-        )
-    scores = predictions.astype(jnp.float32)
-    return scores if from_logits else jnp.log(jnp.maximum(scores, np.finfo(np.float32).tiny))
