@@ -39,6 +39,8 @@ class Aggregate:
         report: state -> result.
         terms: what else holds for the contributions.
         settled: state -> what is needed of it when no client comes any more, to be merged and reported; None if all is.
+        by_element: state -> for each of its arrays, whether it is added up and reported element by element, so that
+            devices may do this for some elements each; None if none is.
         lost: state -> 0, or more if its result may not be the right one, so that the call is to be made again in
             another form (`hansa.compiler.sums.exact.FORMS`); None if that cannot be.
     """
@@ -53,6 +55,7 @@ class Aggregate:
     report: Callable[[Any], Any]
     terms: Terms = NO_TERMS
     settled: Callable[[Any], Any] | None = None
+    by_element: Callable[[Any], Any] | None = None
     lost: Callable[[Any], Any] | None = None
 
     def state(self, start: Any) -> Any:

@@ -147,6 +147,12 @@ def exact_aggregate(given: Aggregate, form: Form) -> Aggregate:
         ]
         return state._replace(sums=tuple(sums))
 
+    def by_element(state: State) -> State:
+        alone = [adding.split is not None for adding in each]
+        sums = [jax.tree.map(lambda _, own=own: own, total) for own, total in zip(alone, state.sums, strict=True)]
+        others: State = jax.tree.map(lambda _: False, state._replace(sums=()))
+        return others._replace(sums=tuple(sums))
+
     def lost(state: State) -> Any:
         flags = [_missing(found, state.weights, split) for split, found in seen(state).items()]
         if of_weights is not None and of_weights.split is not None:
@@ -162,6 +168,7 @@ def exact_aggregate(given: Aggregate, form: Form) -> Aggregate:
         merge=lambda a, b: merged(merging, a, b),
         report=report,
         settled=settled if loses else None,
+        by_element=by_element if loses else None,
         lost=lost if loses else None,
     )
 

@@ -60,5 +60,6 @@ def _counted(inner: Aggregate, least: int) -> Aggregate:
         merge=lambda a, b: state_of(a.number + b.number, inner.merge(a.state, b.state)),
         report=lambda state: inner.report(state.state),
         settled=None if settled is None else lambda state: state_of(state.number, settled(state.state)),
+        by_element=None,
         lost=too_few,
     )

@@ -30,7 +30,7 @@ from hansa.runtimes.arguments import Static, unpack
 from hansa.runtimes.dealt import AXIS
 from hansa.runtimes.stages import in_order
 from hansa.runtimes.stages.counting import TOO_FEW
-from hansa.runtimes.stages.states import Packing, merge_devices
+from hansa.runtimes.stages.states import Packing, reported
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,11 @@ def whole(
             part, ordered = in_order.split(clients)
             states = zeros(part.aggregates, server)
             states, stacks = fold(program, part, packed, cohort, static, broadcasts, kept, states, at_once, True)
-            states = merge_devices(part.aggregates, states, devices)
-            for aggregate, merged in zip(part.aggregates, states, strict=True):
-                server[aggregate.node] = aggregate.report(merged)
-                lost += [] if aggregate.lost is None else [aggregate.lost(merged)]
+            for aggregate, (value, flag) in zip(
+                part.aggregates, reported(part.aggregates, states, devices), strict=True
+            ):
+                server[aggregate.node] = value
+                lost += [] if flag is None else [flag]
             each = given_by_all(ordered, stacks, cohort)
             for aggregate, zero, given in zip(ordered, zeros(ordered, server), each, strict=True):
                 server[aggregate.node] = aggregate.report(in_order.folded(aggregate, zero, given))

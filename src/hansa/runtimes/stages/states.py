@@ -12,6 +12,8 @@ import numpy as np
 from jax import lax
 
 from hansa.compiler.aggregates import Aggregate
+from hansa.compiler.evaluate import member
+from hansa.language.local import tensors, unflatten
 from hansa.runtimes.dealt import AXIS
 from hansa.runtimes.stages import in_order
 
@@ -23,10 +25,13 @@ class Packing:
     Args:
         aggregates: they take in contributions as they merge: an array at a time, by "sum", "or", "min" or "max".
         states: one of each.
+        shared: the positions of arrays of which each device is to have a part, where all devices' are collected.
     """
 
-    def __init__(self, aggregates: Sequence[Aggregate], states: list[Any]) -> None:
-        self._aggregates = aggregates
+    def __init__(
+        self, aggregates: Sequence[Aggregate], states: list[Any], shared: frozenset[int] = frozenset()
+    ) -> None:
+        self._aggregates, self._shared = aggregates, shared
         leaves, self._tree = jax.tree.flatten(states)
         self._shapes = [leaf.shape for leaf in leaves]
         self._operations = _operations(aggregates, states)
@@ -88,21 +93,66 @@ class Packing:
         """The packed states of all devices."""
         others, together = packed
         return (
-            [_COLLECTIVES[self._operations[i]](leaf) for i, leaf in zip(self._others, others, strict=True)],
+            [
+                lax.psum_scatter(leaf.reshape(-1), AXIS, tiled=True)
+                if i in self._shared
+                else _COLLECTIVES[self._operations[i]](leaf)
+                for i, leaf in zip(self._others, others, strict=True)
+            ],
             [_COLLECTIVES[operation](array) for (operation, _), array in zip(self._groups, together, strict=True)],
         )
 
 
 def merge_devices(aggregates: Sequence[Aggregate], states: list[Any], devices: int) -> list[Any]:
     """The states of all devices' clients."""
-    if devices == 1:
-        return states
-    states = [
+    return states if devices == 1 else _merged(aggregates, _settled(aggregates, states))
+
+
+def reported(aggregates: Sequence[Aggregate], states: list[Any], devices: int) -> list[tuple[Any, Any]]:
+    """The results of aggregates, of the states of all devices' clients, and what these may have lost; None for nothing.
+
+    Of a large array that is reported element by element each device adds up and reports a part.
+    """
+    if devices > 1:
+        states = _settled(aggregates, states)
+        states = _merged(aggregates, states, _shared(aggregates, states, devices))
+    found = []
+    for aggregate, state in zip(aggregates, states, strict=True):
+        value, kind = aggregate.report(state), member(aggregate.node.type)
+        if devices > 1 and aggregate.by_element is not None:
+            leaves = zip(jax.tree.leaves(value), tensors(kind), strict=True)
+            value = unflatten(kind, [_whole(array, leaf.shape) for array, leaf in leaves])
+        found.append((value, None if aggregate.lost is None else aggregate.lost(state)))
+    return found
+
+
+def _settled(aggregates: Sequence[Aggregate], states: list[Any]) -> list[Any]:
+    return [
         state if aggregate.settled is None else aggregate.settled(state)
         for aggregate, state in zip(aggregates, states, strict=True)
     ]
-    packing = Packing(aggregates, states)
+
+
+def _merged(aggregates: Sequence[Aggregate], states: list[Any], shared: frozenset[int] = frozenset()) -> list[Any]:
+    packing = Packing(aggregates, states, shared)
     return packing.unpack(packing.collected(packing.pack(states)))
+
+
+def _shared(aggregates: Sequence[Aggregate], states: list[Any], devices: int) -> frozenset[int]:
+    """The positions of the arrays of which each device is to have a part."""
+    alone: list[bool] = []
+    for aggregate, state in zip(aggregates, states, strict=True):
+        by_element = aggregate.by_element or (lambda state: jax.tree.map(lambda _: False, state))
+        alone += jax.tree.leaves(by_element(state))
+    leaves = jax.tree.leaves(states)
+    return frozenset(
+        i for i, leaf in enumerate(leaves) if alone[i] and leaf.size >= _LARGE and leaf.size % devices == 0
+    )
+
+
+def _whole(array: Any, shape: tuple[Any, ...]) -> Any:
+    """An array of which each device may have a part."""
+    return array if array.shape == shape else lax.all_gather(array, AXIS, tiled=True).reshape(shape)
 
 
 def _added(operation: str, array: Any, parts: list[Any]) -> Any:
@@ -154,3 +204,6 @@ _COLLECTIVES: dict[str, Callable[[Any], Any]] = {
 
 _SMALL = 64
 """Elements of an array that is small."""
+
+_LARGE = 4096
+"""Elements of an array that is worth a transfer more."""
