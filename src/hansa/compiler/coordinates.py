@@ -19,6 +19,7 @@ from jax.extend.core import ClosedJaxpr, Literal
 
 from hansa.compiler import padding
 from hansa.compiler.padding.walk import evaluate_rows
+from hansa.compiler.rewrites.loops import scan_parts
 
 _BLOCK = 1 << 22
 """Bytes of all clients' values that are computed with at a time, for each array (measured: larger ones are slower, and
@@ -82,8 +83,143 @@ class _Mixed(Exception):
     """A result does not look at each coordinate by itself."""
 
 
+class _Cutting:
+    """Which equations of a function compute blocks of some results, and what of which these need blocks.
+
+    Args:
+        flat: the function, without calls of others.
+        results: values that are computed in it, each with the axis that is cut in blocks.
+
+    Attributes:
+        axes: of each value of which a block is needed, the axis that is cut.
+        sources: those of them that are given to the function.
+        whole: what is needed as a whole.
+
+    Raises:
+        _Mixed: if a block needs more than blocks of what has coordinates.
+    """
+
+    def __init__(self, flat: ClosedJaxpr, results: Sequence[tuple[Any, int]]) -> None:
+        self.flat = flat
+        self.axes: dict[Any, int] = {}
+        made = {var: eqn for eqn in flat.jaxpr.eqns for var in eqn.outvars}
+        open_ = list(results)
+        while open_:
+            var, axis = open_.pop()
+            if isinstance(var, Literal) or self.axes.setdefault(var, axis) != axis:
+                raise _Mixed
+            if var in made:
+                pairs = self._pairs(made[var])
+                open_ += [(atom, of) for atom, of in pairs if of is not None and self.axes.get(atom) != of]
+        given = [*flat.jaxpr.constvars, *flat.jaxpr.invars]
+        self.sources = [var for var in given if var in self.axes]
+        self._cut = [any(var in self.axes for var in eqn.outvars) for eqn in flat.jaxpr.eqns]
+        self.whole = list(
+            dict.fromkeys(
+                atom
+                for eqn, cut in zip(flat.jaxpr.eqns, self._cut, strict=True)
+                for atom, of in (self._pairs(eqn) if cut else ())
+                if of is None and not isinstance(atom, Literal)
+            )
+        )
+
+    def _pairs(self, eqn: Any) -> list[tuple[Any, int | None]]:
+        """What an equation takes and gives, with the axis along which a block of it is needed, or None."""
+        if eqn.primitive.name == "scan":
+            inner, axes = _loop(eqn, [self.axes.get(var) for var in eqn.outvars])
+            del inner
+            outs = [(var, axis) for var, axis in zip(eqn.outvars, axes[-len(eqn.outvars) :], strict=True)]
+            return [*zip(eqn.invars, axes, strict=True), *(pair for pair in outs if pair[1] is not None)]
+        axis = next(self.axes[var] for var in eqn.outvars if var in self.axes)
+        return [*zip(eqn.invars, _needs(eqn, axis), strict=True), *((var, axis) for var in eqn.outvars)]
+
+    def needed(self, wanted: Sequence[Any]) -> set[Any]:
+        """What values that are wanted as a whole are computed of, and they themselves."""
+        found = {var for var in wanted if not isinstance(var, Literal)}
+        for eqn in reversed(self.flat.jaxpr.eqns):
+            if any(var in found for var in eqn.outvars):
+                found |= {atom for atom in eqn.invars if not isinstance(atom, Literal)}
+        return found
+
+    def computed(self, blocks: dict[Any, Any], whole: dict[Any, Any], size: int, also: set[Any]) -> None:
+        """Adds what is computed of blocks of a size to some of these, and to what there is as a whole what of it is
+        wanted, too."""
+
+        def read(atom: Any, known: dict[Any, Any]) -> Any:
+            return atom.val if isinstance(atom, Literal) else known[atom]
+
+        for eqn, cut in zip(self.flat.jaxpr.eqns, self._cut, strict=True):
+            if cut:
+                needs = self._pairs(eqn)[: len(eqn.invars)]
+                inputs = [read(atom, whole if of is None else blocks) for atom, of in needs]
+                outs = self._of_block(eqn, inputs, size)
+                blocks.update((var, out) for var, out in zip(eqn.outvars, outs, strict=True) if var in self.axes)
+            if any(var in also and var not in whole for var in eqn.outvars):
+                inputs = [read(atom, whole) for atom in eqn.invars]
+                whole.update(zip(eqn.outvars, _bound(eqn, inputs, eqn.params), strict=True))
+
+    def _of_block(self, eqn: Any, inputs: Sequence[Any], size: int) -> list[Any]:
+        axes = [self.axes.get(var) for var in eqn.outvars]
+        if eqn.primitive.name == "scan":
+            inner, _ = _loop(eqn, axes)
+            return _looped(eqn, inner, axes, inputs, size)
+        axis = next(axis for axis in axes if axis is not None)
+        return _bound(eqn, inputs, _cut(eqn, axis, size))
+
+
+def _loop(eqn: Any, wanted: Sequence[int | None]) -> tuple[_Cutting, list[int | None]]:
+    """How a loop of blocks is computed, whose steps look at each coordinate by itself: a step, and along which axis a
+    block of each operand is needed, the last of which are what the loop begins with.
+
+    Args:
+        eqn: the loop.
+        wanted: along which axis a block of each of its results is needed, or None.
+    """
+    first, end = scan_parts(eqn)
+    carried = end - first
+    if end != len(eqn.invars) or carried != len(eqn.outvars):  # it has a sequence
+        raise _Mixed
+    flat, axes = _inlined(eqn.params["jaxpr"]), list(wanted)
+    invars, outvars = flat.jaxpr.invars, flat.jaxpr.outvars
+    while True:
+        inner = _Cutting(flat, [(outvars[i], axis) for i, axis in enumerate(axes) if axis is not None])
+        read = [inner.axes.get(var) for var in invars]
+        further = [axis if axis is not None else of for axis, of in zip(axes, read[first:], strict=True)]
+        if further == axes:
+            break
+        axes = further
+    needs = [*read[:first], *axes]
+    rest = [outvars[i] for i, axis in enumerate(axes) if axis is None]
+    alone = inner.needed([*inner.whole, *rest])
+    clash = any(of is not None and var in alone for var, of in zip(invars, needs, strict=True))
+    if clash or any(of not in (None, axis) for of, axis in zip(read[first:], axes, strict=True)):
+        raise _Mixed
+    return inner, needs
+
+
+def _looped(eqn: Any, inner: _Cutting, axes: Sequence[int | None], inputs: Sequence[Any], size: int) -> list[Any]:
+    """The results of a loop of blocks."""
+    first, _ = scan_parts(eqn)
+    jaxpr = inner.flat.jaxpr
+    ends = list(zip(jaxpr.outvars, axes, strict=True))
+    also = inner.needed([*inner.whole, *(var for var, axis in ends if axis is None)])
+
+    def step(carry: list[Any], _: Any) -> tuple[list[Any], None]:
+        given = dict(zip(jaxpr.invars, [*inputs[:first], *carry], strict=True))
+        given |= dict(zip(jaxpr.constvars, inner.flat.consts, strict=True))
+        blocks = {var: value for var, value in given.items() if var in inner.axes}
+        whole = {var: value for var, value in given.items() if var not in inner.axes}
+        inner.computed(blocks, whole, size, also)
+        return [
+            var.val if isinstance(var, Literal) else (whole if axis is None else blocks)[var] for var, axis in ends
+        ], None
+
+    last, _ = lax.scan(step, list(inputs[first:]), None, eqn.params["length"], eqn.params["reverse"])
+    return list(last)
+
+
 class _Region:
-    """The equations that compute a result, of which a block along an axis needs blocks of what they take only.
+    """A result that is computed in blocks along an axis.
 
     Args:
         flat: the function, without calls of others.
@@ -91,40 +227,14 @@ class _Region:
         axis: its axis that is cut in blocks.
         size: of a block.
 
-    Attributes:
-        sources: what is given to the function, of which blocks are needed.
-        whole: what is computed in the function, or given to it, and needed as a whole.
-
     Raises:
-        _Mixed: if a block needs more.
+        _Mixed: if it does not look at each coordinate by itself.
     """
 
     def __init__(self, flat: ClosedJaxpr, result: Any, axis: int, size: int) -> None:
         self._result, self._size = result, size
-        self._axes: dict[Any, int] = {}
-        self.sources: list[Any] = []
-        whole: dict[Any, None] = {}
-        made = {var: eqn for eqn in flat.jaxpr.eqns for var in eqn.outvars}
-        open_ = [(result, axis)]
-        while open_:
-            var, axis = open_.pop()
-            if var in self._axes:
-                if self._axes[var] != axis:
-                    raise _Mixed
-                continue
-            self._axes[var] = axis
-            if var not in made:
-                self.sources.append(var)
-                continue
-            eqn = made[var]
-            open_ += [(other, axis) for other in eqn.outvars if other is not var]
-            for atom, of in zip(eqn.invars, _needs(eqn, axis), strict=True):
-                if of is not None:
-                    open_.append((atom, of))
-                elif not isinstance(atom, Literal):
-                    whole[atom] = None
-        self.whole = list(whole)
-        self._equations = [eqn for eqn in flat.jaxpr.eqns if any(var in self._axes for var in eqn.outvars)]
+        self._cutting = _Cutting(flat, [(result, axis)])
+        self.sources, self.whole = self._cutting.sources, self._cutting.whole
 
     def in_blocks(self, given: dict[Any, Any], known: dict[Any, padding.Rows], batch: padding.Batch) -> Any:
         """The result.
@@ -134,36 +244,29 @@ class _Region:
             known: the values of `whole`.
             batch: how many clients there are.
         """
-        shapes = [self._of_block(var) for var in self.sources]
+        axes, size = self._cutting.axes, self._size
+        shapes = [jax.ShapeDtypeStruct(_at(v.aval.shape, axes[v], size), v.aval.dtype) for v in self.sources]
         block = _traced(self._computed, [*shapes, *(var.aval for var in self.whole)])
-        number, axis = self._result.aval.shape[self._axes[self._result]], self._axes[self._result]
+        axis = axes[self._result]
+        number = self._result.aval.shape[axis]
 
         def one(turn: Any, result: Any) -> Any:
-            first = jnp.minimum(turn * jnp.int32(self._size), jnp.int32(number - self._size))
+            first = jnp.minimum(turn * jnp.int32(size), jnp.int32(number - size))
             parts = []
             for var, aval in zip(self.sources, shapes, strict=True):
-                part = lax.dynamic_slice_in_dim(given[var], first, self._size, self._axes[var])
+                part = lax.dynamic_slice_in_dim(given[var], first, size, axes[var])
                 parts.append(padding.Rows(padding.copy_first(part, aval.shape, batch)))
             rows = evaluate_rows(block.jaxpr, block.consts, [*parts, *(known[var] for var in self.whole)], batch)
             return lax.dynamic_update_slice_in_dim(result, rows[0].value, first, axis)
 
         empty = jnp.zeros(self._result.aval.shape, self._result.aval.dtype)
-        return lax.fori_loop(jnp.int32(0), jnp.int32(-(-number // self._size)), one, empty)
-
-    def _of_block(self, var: Any) -> Any:
-        return jax.ShapeDtypeStruct(_at(var.aval.shape, self._axes[var], self._size), var.aval.dtype)
+        return lax.fori_loop(jnp.int32(0), jnp.int32(-(-number // size)), one, empty)
 
     def _computed(self, *values: Any) -> list[Any]:
         """A block of the result, of blocks of `sources` and of `whole`."""
         blocks = dict(zip(self.sources, values, strict=False))
-        known = dict(zip(self.whole, values[len(self.sources) :], strict=True))
-        for eqn in self._equations:
-            axis = self._axes[eqn.outvars[0]]
-            inputs = [
-                atom.val if isinstance(atom, Literal) else (known if of is None else blocks)[atom]
-                for atom, of in zip(eqn.invars, _needs(eqn, axis), strict=True)
-            ]
-            blocks.update(zip(eqn.outvars, _bound(eqn, inputs, _cut(eqn, axis, self._size)), strict=True))
+        whole = dict(zip(self.whole, values[len(self.sources) :], strict=True))
+        self._cutting.computed(blocks, whole, self._size, set())
         return [blocks[self._result]]
 
 
@@ -179,8 +282,8 @@ def _needs(eqn: Any, axis: int) -> list[int | None]:
     """
     name, params, shape = eqn.primitive.name, eqn.params, eqn.outvars[0].aval.shape
     given = [atom.aval.shape for atom in eqn.invars]
-    if name in _ELEMENTWISE and all(not each or each == shape for each in given):
-        return [axis if each else None for each in given]
+    if name in _ELEMENTWISE and all(len(each) in (0, len(shape)) for each in given):
+        return [axis if each and each[axis] == shape[axis] else None for each in given]
     if name == "iota" and params["dimension"] != axis:
         return [None] * len(given)
     if name in ("sort", *_CUMULATIVE) and params["dimension" if name == "sort" else "axis"] != axis:
@@ -273,9 +376,9 @@ _REDUCTIONS = ("reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_
 _CUMULATIVE = ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 
 _ELEMENTWISE = frozenset((
-    "abs", "add", "add_any", "and", "atan2", "ceil", "clamp", "convert_element_type", "copy", "copy_p", "cos", "div",
-    "eq", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le", "log", "log1p", "logistic",
-    "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "pow", "rem", "round", "rsqrt", "select_n",
-    "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign", "sin", "sqrt", "square", "stop_gradient",
-    "sub", "tanh", "xor",
+    "abs", "add", "add_any", "and", "atan2", "bitcast_convert_type", "ceil", "clamp", "convert_element_type", "copy",
+    "copy_p", "cos", "div", "eq", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le",
+    "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg", "nextafter", "not", "or", "pow", "rem",
+    "round", "rsqrt", "select_n", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign", "sin",
+    "sqrt", "square", "stop_gradient", "sub", "tanh", "xor",
 ))  # fmt: skip
