@@ -8,6 +8,8 @@ alone         trains in this process, for comparison
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -15,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import hansa
+from hansa.network.durable import Disk
 from tests.program.digits import averaging, population
 
 ROUNDS, DEVICES = 8, 4
@@ -48,8 +51,21 @@ def train(devices, folder: Path) -> None:
     hansa.program.train(averaging(), devices, ROUNDS, run_dir=folder / "run", checkpoint_every=1, progress=False)
 
 
+class Mortal(Disk):
+    """A disk whose process dies at its n-th durable step: before or after an fsync, a rename, a commit."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def reached(self, point: str) -> None:
+        self.left -= 1
+        if not self.left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 def coordinator(folder: Path, port: int) -> None:
-    with hansa.network.serve(folder / "coordinator", port=port) as network, hansa.runtime(network):
+    disk = Mortal(int(os.environ.get("DIE_AT", "0")))
+    with hansa.network.serve(folder / "coordinator", port=port, disk=disk) as network, hansa.runtime(network):
         # Everybody, so that the state does not depend on who was there.
         train(network.devices(data=data().plan(), least=DEVICES, deadline=3000.0, patience=300.0), folder)
 

@@ -91,14 +91,45 @@ def test_whatever_is_killed_the_states_are_those_of_a_run_that_nobody_disturbed(
         for process in [*running, coordinator, *processes.hosts]:
             process.kill()
             process.wait()
+    _compare(tmp_path, undisturbed)
+
+
+@pytest.mark.whole
+def test_a_coordinator_that_dies_at_durable_steps_goes_on_to_the_same_states(tmp_path):
+    """Before or after an fsync, a rename or a commit; each time a few steps further on than the time before."""
+    processes, undisturbed = Processes(tmp_path), tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    alone, setup = processes.start("tests.network.killing", "alone", str(undisturbed), "0"), processes.role("setup")
+    while not settings_of(tmp_path, 1).exists():
+        assert setup.poll() is None, processes.log()
+        time.sleep(0.1)
+    processes.hosts = [processes.host(0), processes.host(1)]
+    running = [alone, setup]
+    try:
+        assert setup.wait(SECONDS) == 0, processes.log()
+        for step in [*range(1, 62, 4), 0]:  # the last one is not killed
+            processes.environment["DIE_AT"] = str(step)
+            running.append(processes.role("coordinator"))
+            ended = running[-1].wait(SECONDS)
+            assert ended == (-9 if step else 0), processes.log()
+        assert alone.wait(SECONDS) == 0, processes.log()
+    finally:
+        for process in [*running, *processes.hosts]:
+            process.kill()
+            process.wait()
+    _compare(tmp_path, undisturbed)
+
+
+def _compare(folder: Path, undisturbed: Path) -> None:
+    """The last two states have the same bits, and nothing that was counted is lost or twice."""
     kind = averaging().state_type
     for number in (ROUNDS - 1, ROUNDS):
         found, expected = (
-            load_checkpoint(folder / "run" / "checkpoints" / f"round-{number:08d}.hansa", kind).state
-            for folder in (tmp_path, undisturbed)
+            load_checkpoint(each / "run" / "checkpoints" / f"round-{number:08d}.hansa", kind).state
+            for each in (folder, undisturbed)
         )
         assert_same_bits(found, expected)
-    ledger = Ledger(tmp_path / "coordinator")
+    ledger = Ledger(folder / "coordinator")
     outcomes = ledger.outcomes(None, None)
     ledger.close()
     assert {each["outcome"] for each in outcomes} <= {"counted", "late", "offline"}

@@ -241,3 +241,14 @@ def test_a_death_at_any_durable_step_loses_and_repeats_nothing(tmp_path):
         assert {device: task.outcome for device, task in phase.tasks.items()} == {
             D0: Outcome.COUNTED, D1: Outcome.COUNTED, D2: Outcome.OFFLINE
         }  # fmt: skip
+
+
+def test_a_change_of_which_nobody_waits_for_the_result_any_more_is_made(tmp_path):
+    ledger = Ledger(tmp_path)
+    assert not ledger.note("operator", "begun").cancel()
+    ledger.note("operator", "and went on").result(10)
+    assert [what for (what,) in ledger.ask(lambda d: d.execute("SELECT what FROM audit").fetchall())] == [
+        "begun",
+        "and went on",
+    ]
+    ledger.close()

@@ -199,6 +199,41 @@ def check(history):
         }
 
 
+EVENTS = [
+    Asked("d0"),
+    Asked("d1"),
+    ("d0", "abc"),
+    Progressed("d1", 1.0),
+    Ended("d1", Outcome.CRASHED, "why"),
+    ("d0", "abc"),
+    ("d0", "other bytes"),
+    Passed(6.0),
+    ("d2", "xyz"),
+]
+
+
+def history(deaths):
+    """How tasks and the phase end, of devices that repeat what had no answer, and what was folded."""
+    world = World(RoundTerms(3, least=2, deadline=100.0, lease=10.0), 3, deaths)
+    for event in EVENTS:
+        world.store(*event) if isinstance(event, tuple) else world.send(event)
+    world.finish()
+    ends = {name: (task.outcome, task.reason, task.digest) for name, task in world.disk.tasks.items()}
+    return ends, world.disk.status, sorted(world.folded), len(world.deaths)
+
+
+def test_a_death_at_every_step_and_another_soon_after_change_nothing():
+    *undisturbed, left = history([])
+    assert [outcome for outcome, *_ in undisturbed[0].values()] == ["counted", "crashed", "counted"]
+    died = 0
+    for first in range(60):
+        for second in (None, 0, 1, 2, 3):
+            *found, left = history([first] if second is None else [first, second])
+            assert found == undisturbed, (first, second)
+            died += not left
+    assert died > 100  # most of these deaths were met with
+
+
 @settings(max_examples=200)
 @given(histories())
 def test_no_death_between_any_two_actions_loses_or_repeats_anything(history):

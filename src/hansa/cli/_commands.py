@@ -104,19 +104,21 @@ def demo(data: str, rounds: int | None, run_dir: Path | None, seed: int, json: b
     show_default="federated averaging",
     shell_complete=_completion.algorithms,
 )
+@click.option("--network", is_flag=True, help="Devices train it: a coordinator and three, on this machine.")
 @_json
-def new(folder: Path, framework: str, algorithm: str | None, json: bool) -> None:
+def new(folder: Path, framework: str, algorithm: str | None, network: bool, json: bool) -> None:
     """Write a small project to begin with: a model, and a file that says how clients train it.
 
     It runs as it is, offline, on the digits that come with Hansa. Nothing is overwritten.
     """
     from hansa.cli import _new
 
-    files = _new.new(folder, framework, algorithm)
+    files = _new.new(folder, framework, algorithm, network)
     if json:
         print_json({"folder": folder, "files": files})
     else:
-        say(*files, "", f"hansa train {folder / 'run.toml'} runs it.")
+        how = f"{folder / 'README.md'} says how it runs, in four terminals."
+        say(*files, "", how if network else f"hansa train {folder / 'run.toml'} runs it.")
 
 
 @app.command(epilog=_help.AFTER_TRAIN, short_help="Run what a TOML file says, or go on with it.")

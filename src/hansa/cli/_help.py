@@ -56,6 +56,7 @@ AFTER_NEW = laid_out("""
   hansa train first/run.toml             runs it at once, offline
   hansa new second --framework torch     the same, with a PyTorch module
   hansa new third --algorithm scaffold   the same, trained by SCAFFOLD
+  hansa new fourth --network             a coordinator and three devices, here
 """)
 
 AFTER_TRAIN = laid_out("""

@@ -11,6 +11,8 @@ from hansa.cli.config.checking import shown
 from hansa.cli.config.choices import OF_TRAINING, Algorithm, parameters
 
 _FILES = ("README.md", "data.py", "model.py", "run.toml")
+_OF_NETWORKS = ("README.md", "data.py", "devices.py", "policy.toml", "run.toml")
+"""Files that a project with devices has of its own."""
 _LAST_LAYER = {"keras": "dense_1", "torch": "2"}
 _MODELS = {"keras": "model.py", "torch": "model_torch.py"}
 
@@ -31,13 +33,14 @@ _BEGINNINGS: dict[str, float | str] = {
 """Values to begin with, for this model and data, of what an algorithm must be told."""
 
 
-def new(folder: Path, framework: str = "keras", algorithm: str | None = None) -> list[Path]:
+def new(folder: Path, framework: str = "keras", algorithm: str | None = None, network: bool = False) -> list[Path]:
     """Write the project.
 
     Args:
         folder: where.
         framework: what the model is written in, "keras" or "torch".
         algorithm: how it trains, a name as in its `[algorithm]`; by default federated averaging, without the table.
+        network: whether devices train it, and not simulated clients.
 
     Returns:
         Its files.
@@ -47,17 +50,19 @@ def new(folder: Path, framework: str = "keras", algorithm: str | None = None) ->
     """
     if algorithm is not None and algorithm not in Algorithm.functions():
         raise ConfigError("hansa new", [Algorithm.unknown(algorithm, "--algorithm")])
-    targets = [folder / name for name in _FILES]
+    names = sorted({*_FILES, *_OF_NETWORKS}) if network else _FILES
+    targets = [folder / name for name in names]
     there = [target for target in targets if target.exists()]
     if there:
         raise ConfigError(
             folder, [f"{there[0].name} is there already, and nothing is overwritten; name another folder"]
         )
     folder.mkdir(parents=True, exist_ok=True)
-    project = files("hansa.cli").joinpath("project")
     for target in targets:
         # Under another ending, so that no tool takes them for modules of Hansa.
         source = _MODELS[framework] if target.name == "model.py" else target.name
+        of_network = network and target.name in _OF_NETWORKS
+        project = files("hansa.cli").joinpath("network/project" if of_network else "project")
         text = project.joinpath(source + ".txt").read_text("utf-8")
         if algorithm is not None and target.name == "run.toml":
             text = _with_algorithm(

@@ -5,6 +5,8 @@ It reads the ledger by a connection of its own, so that nothing waits for it.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import threading
 from collections.abc import Iterator, Mapping
@@ -48,7 +50,11 @@ class Monitor:
 
     def start(self, last_round: int | None, run_dir: Path | None) -> None:
         """A run begins, or goes on after a round; see `hansa.program.Sink`, as for `write`, `flush` and `close`."""
-        self._metrics = [each for each in self._metrics if last_round is not None and each["round"] <= last_round]
+        self._metrics = []
+        if last_round is not None and run_dir is not None:
+            for record in _records(run_dir / "metrics.jsonl"):
+                if record["round"] <= last_round:
+                    self.write(record.pop("round"), record)
 
     def write(self, round_number: int, metrics: Mapping[str, Any]) -> None:
         """Takes the metrics of a round."""
@@ -189,6 +195,19 @@ class Monitor:
                 "What the last round has measured.",
                 {f'name="{_escaped(name)}"': value for name, value in last.items()},
             )
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of rounds that a run has written; what is damaged is left out."""
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict) and type(record.get("round")) is int:
+                yield record
 
 
 def _metric(name: str, kind: str, means: str, values: Mapping[str, float]) -> Iterator[str]:

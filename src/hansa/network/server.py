@@ -110,15 +110,19 @@ class Server:
             return await self._guarded(request, handler)
 
         app = self._web.Application(client_max_size=_MOST_JSON, middlewares=[guarded])
-        app.router.add_post("/v1/enrol", self._enrol)
-        app.router.add_post("/v1/renew", self._renew)
-        app.router.add_get("/v1/poll", self._poll)
-        app.router.add_get("/v1/preview", self._preview)
-        app.router.add_get("/v1/blobs/{digest}", self._blob)
-        app.router.add_post("/v1/tasks/{task}/progress", self._progress)
-        app.router.add_post("/v1/tasks/{task}/outcome", self._outcome)
-        app.router.add_route("HEAD", "/v1/tasks/{task}/{digest}", self._offset)
-        app.router.add_put("/v1/tasks/{task}/{digest}", self._contribute)
+        for method, path, handler in (
+            ("POST", "/v1/enrol", self._enrol),
+            ("POST", "/v1/renew", self._renew),
+            ("GET", "/v1/poll", self._poll),
+            ("GET", "/v1/preview", self._preview),
+            ("GET", "/v1/blobs/{digest}", self._blob),
+            ("POST", "/v1/tasks/{task}/progress", self._progress),
+            ("POST", "/v1/tasks/{task}/outcome", self._outcome),
+            ("HEAD", "/v1/tasks/{task}/{digest}", self._offset),
+            ("PUT", "/v1/tasks/{task}/{digest}", self._contribute),
+            ("*", "/{anything:.*}", self._nothing),
+        ):
+            app.router.add_route(method, path, handler, expect_handler=self._expected)
         self._runner = self._web.AppRunner(app, access_log=None, keepalive_timeout=75.0, shutdown_timeout=1.0)
         await self._runner.setup()
         site = self._web.TCPSite(self._runner, host, port, ssl_context=self._context, backlog=2048)
@@ -153,11 +157,22 @@ class Server:
             return self._json({"error": str(error)}, 401)
         except CoordinatorError as error:
             return self._json({"error": str(error)}, 503, random.randint(5, 30))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             return self._json({"error": f"this is no such request: {error!r:.200}"}, 400)
         except OSError as error:
             _log.error("%s %s: %s", request.method, request.path, error)
             return self._json({"error": "the coordinator cannot do it now"}, 503, random.randint(5, 30))
+
+    async def _expected(self, request: web.Request) -> web.Response | None:
+        """Answers what a request expects: that it may go on. aiohttp's own answer fails on some bytes."""
+        if request.headers.get("Expect", "").lower() != "100-continue":
+            return self._json({"error": "no other expectation than 100-continue is met"}, 417)
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+        return None
+
+    async def _nothing(self, request: web.Request) -> web.Response:
+        return self._json({"error": "there is nothing of this name and method"}, 404)
 
     def _caller(self, request: web.Request) -> Device:
         transport = request.transport

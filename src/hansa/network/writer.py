@@ -62,6 +62,7 @@ class Writer:
         follow fail.
         """
         result: Future[T] = Future()
+        result.set_running_or_notify_cancel()  # whoever waits for it may go; the change is made all the same
         self._jobs.put((change, result))
         return result
 

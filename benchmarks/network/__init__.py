@@ -1,0 +1,1 @@
+"""Rounds on devices: what the network costs beside computing."""
