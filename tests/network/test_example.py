@@ -58,7 +58,7 @@ def test_the_commands_of_the_readme_train_and_a_device_may_be_killed(project):
 
     def start(line, log):
         words = [*HANSA, *line.split()[1:]] if line.startswith("hansa") else [sys.executable, *line.split()[1:]]
-        with (project / log).open("ab") as file:
+        with (project / f"{log}.log").open("ab") as file:
             running[log] = subprocess.Popen(
                 words, cwd=project, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file
             )
@@ -66,16 +66,14 @@ def test_the_commands_of_the_readme_train_and_a_device_may_be_killed(project):
 
     def until(log, pattern, seconds=240):
         end = time.monotonic() + seconds
-        while not (found := re.search(pattern, (project / log).read_text())):
-            assert running[log].poll() is None and time.monotonic() < end, (project / log).read_text()
+        while not (found := re.search(pattern, (project / f"{log}.log").read_text())):
+            assert running[log].poll() is None and time.monotonic() < end, (project / f"{log}.log").read_text()
             time.sleep(0.1)
         return found
 
     try:
         for line in begin[:-1]:
             assert start(line.replace("init net", "init net --port 0"), "begin").wait(240) == 0, line
-            if "init" in line:
-                serving = None
             if line.startswith("hansa network init"):
                 serving = start(begin[-1] + " --json", "serve")
                 page = json.loads(until("serve", r"(\{.*serving.*\})\n")[1])["page"]
@@ -90,13 +88,15 @@ def test_the_commands_of_the_readme_train_and_a_device_may_be_killed(project):
         asked = urllib.request.Request(page.partition("?")[0] + "metrics", headers={"Authorization": f"Bearer {token}"})
         with urllib.request.urlopen(asked, timeout=30) as answer:
             assert 'hansa_devices{state="enrolled"} 3' in answer.read().decode()
-        assert serving.wait(240) == 0, (project / "serve").read_text()
-        end = json.loads((project / "serve").read_text().splitlines()[-1])
+        assert serving.wait(240) == 0, (project / "serve.log").read_text()
+        end = json.loads((project / "serve.log").read_text().splitlines()[-1])
         assert (end["event"], end["rounds"]) == ("end", 6) and end["metrics"]["evaluation/accuracy"] > 0.5
         for line in look[:-1]:
-            assert start(line, "look").wait(240) == 0, (line, (project / "look").read_text())
-        assert "All is as it was written." in (project / "look").read_text()
-        assert "the same" in (project / "look").read_text() and "next  counted" in (project / "look").read_text()
+            assert start(line, "look").wait(240) == 0, (line, (project / "look.log").read_text())
+        assert "All is as it was written." in (project / "look.log").read_text()
+        assert (
+            "the same" in (project / "look.log").read_text() and "next  counted" in (project / "look.log").read_text()
+        )
     finally:
         for process in running.values():
             process.kill()
