@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from hansa.cli import _private
 from hansa.cli.config import ConfigError, RunConfig, differences, read_config, restore_config, stored
 from hansa.cli.config.checking import expected, optional, table_of
+from hansa.privacy import AtMost, Budget, Poisson, calibrate
 
 DIGITS = """
 [model]
@@ -200,7 +202,7 @@ def test_the_reference_has_every_key_as_it_is():
     rows = [
         line
         for line in page.splitlines()
-        if re.match(r"\| `((model|data|training|output|runtime)\.\S+|algorithm`|aggregator`) \|", line)
+        if re.match(r"\| `((model|data|training|privacy|output|runtime)\.\S+|algorithm`|aggregator`) \|", line)
         and line.count("|") == 5
     ]
     assert rows == [f"| {' | '.join(row)} |" for row in documented_keys(RunConfig)]
@@ -210,3 +212,34 @@ def test_keys_of_a_cluster_are_refused_without_one(tmp_path: Path):
     said = 'runtime.workers is of Ray, and runtime.kind is not; write runtime.kind = "ray"'
     assert said in problems(tmp_path, DIGITS, "runtime.workers=8")
     assert read_config(written(tmp_path, DIGITS), ['runtime.kind="ray"', "runtime.workers=8"]).runtime.workers == 8
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("privacy.epsilon=0", "privacy.epsilon = 0.0: it must be more than 0, such as 8.0"),
+        ("privacy.delta=1", "privacy.delta = 1.0: it must be between 0 and 1, such as 1e-6"),
+        ('aggregator="median"', "aggregator and privacy both say how updates become one; leave one of them out"),
+        ("privacy.per_layer=true", "privacy.per_layer is of a fixed norm; say privacy.clip, such as 0.5"),
+        ('training.weighting="num_examples"', "a large client would change the model by more than the noise covers"),
+    ],
+)
+def test_what_does_not_go_with_privacy_is_said(tmp_path: Path, override: str, message: str):
+    private = f"{DIGITS}\n[privacy]\nepsilon = 8.0\ndelta = 1e-3\n"
+    assert message in problems(tmp_path, private, override)
+
+
+def test_a_private_run_is_a_rule_and_a_budget(tmp_path: Path):
+    pytest.importorskip("dp_accounting", reason="the extra hansa[privacy]")
+    private = f"{DIGITS}\n[privacy]\nepsilon = 8.0\ndelta = 1e-3\nclip = 0.5\n"
+    config = read_config(written(tmp_path, private), ["training.cohort_size=10"])
+    assert config.privacy is not None
+    assert _private.budget(config.privacy) == Budget(8.0, 1e-3)
+    rule = _private.rule(config.privacy, config.training, 20, True)
+    assert (rule.clip, rule.cohort) == (0.5, 10)
+    rounds = config.training.rounds
+    noise = calibrate(8.0, 1e-3, rounds, Poisson(0.5))
+    assert noise <= rule.mechanism.noise_multiplier < noise + 2e-6
+    # Who answers a server takes part, so nothing is gained by chance.
+    elsewhere = _private.rule(config.privacy, config.training, 20, False)
+    assert elsewhere.mechanism.noise_multiplier == pytest.approx(calibrate(8.0, 1e-3, rounds, AtMost()), abs=2e-6)

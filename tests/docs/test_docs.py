@@ -90,6 +90,7 @@ SLOW = (
     "images_by_folder.md",
     "models.md",
     "network.md",
+    "privacy.md",
     "table.md",
     "text.md",
 )

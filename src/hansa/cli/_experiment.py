@@ -14,7 +14,7 @@ import numpy as np
 import hansa
 from hansa import learning, program, simulation
 from hansa._tracebacks import users_lines
-from hansa.cli import _code, _populations, _user_code
+from hansa.cli import _code, _populations, _private, _user_code
 from hansa.cli._models import ModelError, ModelSource
 from hansa.cli._populations import Populations
 from hansa.cli.config import RunConfig, stored
@@ -72,6 +72,10 @@ class Experiment:
         given = {
             name: _user_code.load(value) if isinstance(value, Function) else value for name, value in given.items()
         }
+        private = self.config.privacy
+        if private is not None:
+            clients = len(self.populations.training)
+            given["aggregator"] = _private.rule(private, training, clients, self.draws_cohorts)
         process: LearningProcess = _checked(lambda: algorithm.function(self.source.model_fn, **given))
         return process
 
@@ -83,6 +87,11 @@ class Experiment:
             return None
         made = _checked(lambda: learning.build_federated_evaluation(self.source.model_fn))
         return FederatedEvaluation(made, population)
+
+    @property
+    def draws_cohorts(self) -> bool:
+        """Whether the server draws who takes part; else who answers does."""
+        return True
 
     @property
     def clients(self) -> Any:
@@ -123,14 +132,16 @@ class Experiment:
         cohort_size: int | float | None,
         sampler: Callable[[int], Any] | None,
     ) -> program.TrainingResult:
-        training = self.config.training
+        training, private = self.config.training, self.config.privacy
         return program.train(
             self.process,
             self.clients,
             rounds,
             cohort_size=cohort_size,
             sampler=sampler,
-            seed=training.seed,
+            # Of a private run, cohorts are drawn by a secret.
+            seed=0 if private is not None else training.seed,
+            privacy=None if private is None else _private.budget(private),
             evaluate=self.evaluation,
             evaluate_every=training.evaluate_every,
             evaluate_initial=training.evaluate_initial,
@@ -175,12 +186,13 @@ class Experiment:
         if training.sampler == "uniform" and not again:
             return size, None
         count = cohort_size_of(size, len(data), replace=again)
+        seed = None if self.config.privacy is not None else training.seed
         if training.sampler == "uniform":
-            return None, simulation.UniformSampler(len(data), count, training.seed, replace=True)
+            return None, simulation.UniformSampler(len(data), count, seed, replace=True)
         if training.sampler == "poisson":
             share = size if isinstance(size, float) else size / len(data)
-            return None, simulation.PoissonSampler(len(data), share, seed=training.seed)
-        return None, simulation.WeightedSampler(data.sizes, count, seed=training.seed, replace=again)
+            return None, simulation.PoissonSampler(len(data), share, seed=seed)
+        return None, simulation.WeightedSampler(data.sizes, count, seed=seed, replace=again)
 
     @contextlib.contextmanager
     def runtime(self) -> Iterator[None]:

@@ -169,6 +169,24 @@ class TrainingTable:
 
 
 @dataclass(frozen=True)
+class PrivacyTable:
+    """What a private run may spend, and its noise; see `hansa.privacy`."""
+
+    epsilon: float = key("the run stops before the round that would exceed it", least=0)
+    delta: float = key("with this probability nothing is promised; far below 1 / clients", least=0, most=1)
+    clip: float | None = key(
+        "the norm that a client's update is shortened to; by default it follows the median of the norms", None, least=0
+    )
+    noise_multiplier: float | None = key(
+        "the standard deviation of the noise, in norms; by default as much as `training.rounds` need", None, least=0
+    )
+    per_layer: bool = key("each array of an update has its own part of `clip`", False)
+    metrics: Literal["none", "open"] = key(
+        "of the clients: none, or all without noise, for which nothing is promised", "none"
+    )
+
+
+@dataclass(frozen=True)
 class OutputTable:
     """Where results go."""
 
@@ -215,6 +233,11 @@ class RunConfig:
     aggregator: Rule | None = key(
         "how the clients' updates become one: a rule of `hansa.aggregators`, its arguments as keys; by default their "
         "weighted mean",
+        None,
+    )
+    privacy: PrivacyTable | None = key(
+        "differential privacy: noise in the clients' mean update, and a budget; each client is then in a cohort by "
+        "itself (`poisson`), and draws of cohorts are secret",
         None,
     )
     output: OutputTable = key("where results go", OutputTable())

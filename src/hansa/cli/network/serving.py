@@ -172,6 +172,11 @@ class OnDevices(Experiment):
             patience=_FOR_EVER,
         )
 
+    @property
+    def draws_cohorts(self) -> bool:
+        """Who answers takes part."""
+        return False
+
     def sampling(self) -> tuple[int | float | None, Callable[[int], Any] | None]:
         """Who is there is asked."""
         return None, None
