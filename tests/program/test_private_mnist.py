@@ -25,6 +25,10 @@ CLIP, RATE, HIDDEN = 0.5, 0.2, 32
 DELTA = 1e-5
 
 
+def pixels(images: Any) -> Any:
+    return images.reshape(-1, 784).astype(np.float32) / np.float32(255)
+
+
 def weights() -> dict[str, Any]:
     draws = np.random.default_rng(3)
     first = draws.normal(0, 1 / 28, (784, HIDDEN)).astype(np.float32)
@@ -41,7 +45,7 @@ def loss(w: Any, x: Any, y: Any) -> Any:
 
 
 def accuracy(w: Any, mnist: ImageData) -> float:
-    found = np.asarray(logits(w, mnist.test_images.reshape(-1, 784))).argmax(1)
+    found = np.asarray(logits(w, pixels(mnist.test_images))).argmax(1)
     return float((found == mnist.test_labels).mean())
 
 
@@ -76,7 +80,7 @@ def plain_loop(x: Any, y: Any, client_of: Any, noise_multiplier: float, seed: in
 @pytest.mark.parametrize("epsilon", [8.0, 2.0])
 def test_as_good_as_a_plain_loop(mnist: ImageData, tmp_path: Path, epsilon: float, capsys: Any) -> None:
     noise = calibrate(epsilon, DELTA, ROUNDS, Poisson(COHORT / CLIENTS))
-    x = mnist.train_images.reshape(-1, 784).astype(np.float32)
+    x = pixels(mnist.train_images)
     y = mnist.train_labels.astype(np.int32)
     client_of = partition_iid(len(y), CLIENTS, seed=1)
 
@@ -94,7 +98,7 @@ def test_as_good_as_a_plain_loop(mnist: ImageData, tmp_path: Path, epsilon: floa
     assert epsilon * (1 - 1e-4) < result.privacy.epsilon <= epsilon
     assert verify_privacy(tmp_path / "run") == []
     assert read_privacy(tmp_path / "run").guarantee == result.privacy
-    trained = result.state.model.to_pytree()
+    trained = result.state.model.to_pytree(weights())
     found = accuracy(trained, mnist)
     plain = [accuracy(plain_loop(x, y, client_of, noise, seed), mnist) for seed in range(3)]
     with capsys.disabled():
