@@ -90,7 +90,7 @@ SLOW = (
     "images_by_folder.md",
     "models.md",
     "network.md",
-    "privacy.md",
+    "privacy_promise.md",
     "table.md",
     "text.md",
 )
