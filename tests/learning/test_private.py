@@ -61,6 +61,7 @@ def test_a_round_is_the_sum_of_clipped_updates_over_the_cohort_that_is_expected(
     assert float(metrics.aggregator.clipping_norm) == np.float32(0.1)
 
 
+@pytest.mark.slow
 def test_a_round_counts_whoever_comes_and_the_state_says_nothing_of_how_many(private):
     state, metrics = private.next(private.initialize(), [])
     assert int(state.optimizer_state[0]) == 1 and not metrics.model_unchanged
@@ -79,6 +80,7 @@ def test_plain_averaging_is_not_private_as_its_model_depends_on_the_number_of_cl
         hansa.privacy.require_private(averaging())
 
 
+@pytest.mark.slow
 def test_open_metrics_are_told_and_said_to_be_open():
     process = averaging(aggregator=gaussian(Adaptive(count_stddev=1.0), TINY, 8, metrics="open"))
     hansa.privacy.require_private(process, open=("metrics",))
@@ -89,6 +91,7 @@ def test_open_metrics_are_told_and_said_to_be_open():
     assert float(state.aggregator.clipping_norm) != np.float32(0.1)
 
 
+@pytest.mark.slow
 def test_weights_are_capped_before_updates_are_clipped():
     process = averaging(aggregator=gaussian(0.1, TINY, 8), client_weighting=capped(4))
     data = clients(6, seed=1)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 import hansa
+from hansa.language.skellam import skellam
 from hansa.privacy import Adaptive, Matrix
 
 SECRET = bytes(32)
@@ -50,6 +54,7 @@ def test_one_client_changes_the_mean_by_no_more_than_the_bound_over_the_cohort(v
         np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_each_tensor_is_within_its_part_of_the_bound():
     rule = hansa.privacy.gaussian(1.0, TINY, 2, per_layer=True)
     aggregation = rule("<a=float32[2],b=float32[2]>")
@@ -107,6 +112,7 @@ def test_the_bound_ends_at_the_quantile():
         assert float(state.clipping_norm) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_client_that_is_not_finite_moves_neither_the_mean_nor_the_bound():
     clip = Adaptive(start=2.0, count_stddev=1e-4)
     aggregation = hansa.privacy.gaussian(clip, TINY, 2)("float32[2]")
@@ -116,6 +122,7 @@ def test_a_client_that_is_not_finite_moves_neither_the_mean_nor_the_bound():
     assert float(found.state.clipping_norm) == pytest.approx(2.0, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_noise_has_the_size_that_is_measured():
     size = 20_000
     for clip in (0.5, Adaptive(start=0.5)):
@@ -126,6 +133,7 @@ def test_noise_has_the_size_that_is_measured():
         assert np.std(output.result) == pytest.approx(stddev, rel=4 / math.sqrt(2 * size))
 
 
+@pytest.mark.slow
 def test_correlated_noise_is_that_of_the_matrix_and_its_draws_are_made_again():
     rounds, size = 6, 3000
     rule = hansa.privacy.matrix(1.0, 1.0, 1, rounds=rounds, separation=3, terms=4, power=0.5)
@@ -148,6 +156,45 @@ def test_correlated_noise_is_that_of_the_matrix_and_its_draws_are_made_again():
         aggregation.next(aggregation.initialize(), zeros, [1.0])
     with pytest.raises(ValueError, match="needs to know which round it is"):
         aggregation.next(aggregation.initialize(), zeros, [1.0])
+
+
+@pytest.mark.slow
+def test_shares_of_skellam_noise_add_up_to_what_is_said_and_too_few_clients_give_no_sum():
+    size = 3000
+    rule = hansa.privacy.distributed(1.0, 1.5, 6, min_cohort=4)
+    aggregation = rule(f"float32[{size}]")
+    zeros = [np.zeros(size, np.float32)] * 6
+    with hansa.privacy.noise_of(SECRET):
+        output = aggregation.next(aggregation.initialize(), zeros, [1.0] * 6)
+        with hansa.runtime(hansa.InProcessRuntime(clients_per_chunk=4)):
+            again = aggregation.next(aggregation.initialize(), zeros[::-1], [1.0] * 6)
+    np.testing.assert_array_equal(output.result, again.result)
+    expected = 1.5 * math.sqrt(6 / 4) / 6
+    assert float(output.measurements.noise_stddev) == pytest.approx(expected)
+    assert np.std(output.result) == pytest.approx(expected, rel=4 / math.sqrt(2 * size))
+    assert abs(np.mean(output.result)) < 4 * expected / math.sqrt(size)
+    hansa.privacy.require_private(aggregation.next)
+    hansa.privacy.require_protected(aggregation.next)
+    with pytest.raises(ValueError, match="min_cohort=4 clients, and 3 take part"):
+        aggregation.next(aggregation.initialize(), zeros[:3], [1.0] * 3)
+
+
+@pytest.mark.slow
+def test_skellam_numbers_are_those_of_the_distribution():
+    with jax.enable_x64(True):
+        for stddev in (5.0, 300.0):
+            draw = jax.jit(lambda key, stddev=stddev: skellam(key, stddev, 40_000))
+            found = np.asarray(draw(np.arange(8, dtype=np.uint32)))
+            mean = stddev**2 / 2
+            assert abs(found.mean()) < 4 * stddev / math.sqrt(len(found))
+            edges = stats.skellam.ppf(np.linspace(0.02, 0.98, 40), mean, mean)
+            cells = np.concatenate([[-np.inf], np.unique(edges), [np.inf]])
+            expected = np.diff(stats.skellam.cdf(cells, mean, mean)) * len(found)
+            counted = np.diff([np.sum(found <= cell) for cell in cells])
+            assert stats.chisquare(counted, expected).pvalue > 1e-4
+        tiny = pytest.raises(ValueError, match="too small to be drawn")
+        with tiny:
+            skellam(jnp.zeros(8, jnp.uint32), 1.0, 4)
 
 
 def test_what_a_rule_is_made_of():

@@ -17,6 +17,7 @@ from hansa.language.intrinsics import federated_broadcast
 from hansa.language.mechanism import STEPS, Mechanism
 from hansa.language.modular_sums import modular_sum
 from hansa.language.runtime_values import client_noise, server_noise
+from hansa.language.skellam import skellam
 from hansa.language.tracing import wide_computation
 from hansa.language.values import Value, to_node
 from hansa.types import CLIENTS, SERVER, FederatedType, StructType, TensorType, Type, tensor_leaves
@@ -183,6 +184,8 @@ def _encoder(kind: Type, known: float | None, given: Value | None, mechanism: Me
 def _shared(integers: list[Any], mechanism: Any, key: Any) -> list[Any]:
     """Integers with the noise of one client."""
     number = sum(math.prod(leaf.shape) for leaf in integers)
+    if mechanism.place == "clients":
+        return _added(integers, skellam(key, mechanism.share * STEPS, number))
     return _added(integers, rounded_gaussian(key[None], (mechanism.share,), number))
 
 

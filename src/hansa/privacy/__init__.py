@@ -26,6 +26,7 @@ if _TYPE_CHECKING:
     from hansa.privacy.requirements import require_private as require_private
     from hansa.privacy.requirements import require_protected as require_protected
     from hansa.privacy.rules import PrivateFactory as PrivateFactory
+    from hansa.privacy.rules import distributed as distributed
     from hansa.privacy.rules import gaussian as gaussian
     from hansa.privacy.rules import local as local
     from hansa.privacy.rules import matrix as matrix
@@ -51,7 +52,7 @@ _HOMES = {
     "hansa.privacy.requirements": ("releases", "require_private", "require_protected"),
     "hansa.privacy.sampling": ("AtMost", "Fixed", "Poisson", "Separated", "Truncated", "claim_of"),
     "hansa.privacy.clipping": ("Adaptive",),
-    "hansa.privacy.rules": ("PrivateFactory", "gaussian", "local", "matrix"),
+    "hansa.privacy.rules": ("PrivateFactory", "distributed", "gaussian", "local", "matrix"),
     "hansa.privacy.weighting": ("Capped", "capped"),
 }
 

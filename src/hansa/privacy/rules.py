@@ -18,7 +18,7 @@ from hansa.language.computation import Computation
 from hansa.language.private_sums import federated_private_sum
 from hansa.language.tracing import federated_computation, jax_computation
 from hansa.privacy.clipping import Adaptive, per_layer, weighed, with_count
-from hansa.privacy.mechanisms import Gaussian, Local, Matrix, Mechanism
+from hansa.privacy.mechanisms import Gaussian, Local, Matrix, Mechanism, Skellam
 from hansa.privacy.weighting import Capped
 from hansa.templates import MeasuredOutput
 from hansa.types import SERVER, StructType, Type
@@ -81,7 +81,7 @@ class PrivateFactory(Factory):
     def stddev(self) -> float:
         """The standard deviation of the noise in one round's sum, in units of the bound, with `cohort` clients."""
         mechanism = self.mechanism
-        if isinstance(mechanism, Local):
+        if isinstance(mechanism, Local | Skellam):
             return mechanism.share * math.sqrt(self.cohort)
         weights = mechanism.weights if isinstance(mechanism, Gaussian | Matrix) else (mechanism.noise_multiplier,)
         return math.sqrt(sum(weight**2 for weight in weights))
@@ -279,6 +279,52 @@ def matrix(
         {**settings, "rounds": rounds, "separation": separation, **_said(metrics=metrics)},
         clip=clip,
         mechanism=mechanism,
+        cohort=cohort,
+        metrics=metrics,
+        max_clients=max_clients,
+    )
+
+
+def distributed(
+    clip: float | Adaptive,
+    noise_multiplier: float,
+    cohort: float,
+    *,
+    min_cohort: int,
+    corrupt: float = 0.0,
+    metrics: Metrics = "none",
+    max_clients: int | None = None,
+) -> PrivateFactory:
+    """The mean of clipped values to each of which its client adds a share of the noise (distributed Skellam mechanism:
+    Agarwal et al. 2021, arXiv:2110.04995).
+
+    Under a secure sum nobody, the server included, sees a sum with less noise than is said. With fewer than
+    `min_cohort` clients there is no sum; with more of them there is more noise. Against the server no sampling helps,
+    as it knows who takes part. In a simulation all of it is in one process, and devices cannot add noise yet.
+
+    Args:
+        clip, cohort, metrics, max_clients: as of `gaussian`.
+        noise_multiplier: the standard deviation of the noise in the sum of `min_cohort` clients, in clipping norms.
+        min_cohort: of how many clients there is a sum.
+        corrupt: which part of these may add no noise.
+
+    Returns:
+        A rule like that of `gaussian`. What it measures as `noise_stddev` is for `cohort` clients.
+
+    Raises:
+        ValueError: if a number is out of its range.
+
+    Examples:
+        >>> rule = hansa.privacy.distributed(clip=1.0, noise_multiplier=1.0, cohort=50, min_cohort=40)
+        >>> rule.mechanism
+        Skellam(noise_multiplier=1.0, min_cohort=40, corrupt=0.0)
+    """
+    settings: dict[str, object] = {"clip": clip, "noise_multiplier": noise_multiplier, "cohort": cohort}
+    return PrivateFactory(
+        "distributed",
+        {**settings, "min_cohort": min_cohort, **_said(corrupt=corrupt, metrics=metrics)},
+        clip=clip,
+        mechanism=Skellam(noise_multiplier, min_cohort, corrupt),
         cohort=cohort,
         metrics=metrics,
         max_clients=max_clients,
