@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +42,7 @@ def private_count(noise_multiplier: float, *, max_clients: int | None = None) ->
     def count(answers: Any) -> Any:
         return federated_private_sum(on.federated_map(as_number, answers), 1.0, mechanism, max_clients=max_clients)
 
-    return cast(Computation, count)
+    return count
 
 
 def private_histogram(
@@ -76,7 +76,7 @@ def private_histogram(
         total = federated_private_sum(counts, float(most), mechanism, max_clients=max_clients)
         return on.federated_map(scaled, total)
 
-    return cast(Computation, histogram)
+    return histogram
 
 
 def private_mean(low: float, high: float, noise_multiplier: float, *, max_clients: int | None = None) -> Computation:
@@ -123,7 +123,7 @@ def private_mean(low: float, high: float, noise_multiplier: float, *, max_client
         total = federated_private_sum(on.federated_map(given, numbers), 1.0, mechanism, max_clients=max_clients)
         return on.federated_map(divided, total)
 
-    return cast(Computation, mean)
+    return mean
 
 
 def private_quantiles(
@@ -176,4 +176,4 @@ def private_quantiles(
         total = federated_private_sum(on.federated_map(given, numbers), 1.0, mechanism, max_clients=max_clients)
         return on.federated_map(read_off, total)
 
-    return cast(Computation, found)
+    return found

@@ -109,4 +109,4 @@ def build_private_heavy_hitters(
         done = on.federated_map(grown, [state, total])
         return Struct([("state", done.state), ("metrics", on.federated_zip({"num_found": done.num_found}))])
 
-    return IterativeProcess(cast(Computation, initialize), cast(Computation, next))
+    return IterativeProcess(cast(Computation, initialize), next)

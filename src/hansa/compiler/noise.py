@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from hansa.compiler.partition import inline
 from hansa.language import operands
 from hansa.language.cipher_stream import words
@@ -27,8 +29,13 @@ from hansa.types.values import field_values
 _KEYS = "noise_keys"
 
 
-def with_noise(computation: Computation, argument: Any) -> tuple[Computation, Any]:
-    """A computation that takes the keys of its noise, and its argument with fresh ones; others are as they are.
+def with_noise(computation: Computation, argument: Any, *, drawn: bool = True) -> tuple[Computation, Any]:
+    """A computation that takes the keys of its noise, and its argument with them; others are as they are.
+
+    Args:
+        computation: the computation.
+        argument: its argument.
+        drawn: whether keys are drawn; else they are zeros, for a program that is compiled and not run.
 
     Raises:
         ValueError: if keys are asked for that there are none of here.
@@ -38,7 +45,10 @@ def with_noise(computation: Computation, argument: Any) -> tuple[Computation, An
         return computation, argument
     lowered, asked = found
     keys = NoiseKeys(current_occasion())
-    values = Struct((None, keys.of(number, terms, rounds)) for number, terms, rounds in asked)
+    values = Struct(
+        (None, keys.of(number, terms, rounds) if drawn else np.zeros((terms, 8), np.uint32))
+        for number, terms, rounds in asked
+    )
     kind = computation.type_signature.parameter
     if kind is None:
         return lowered, Struct([(_KEYS, values)])

@@ -162,7 +162,7 @@ class InProcessRuntime:
             ...     print(add(1, 2), runtime.compilations)
             3 1
         """
-        computation, argument = with_noise(computation, argument)
+        computation, argument = with_noise(computation, argument, drawn=False)
         compiled = self._compile(computation)
         call = Call.of(computation, argument, self.default_num_clients)
         turns = schedule(call.work, len(self.devices)) if compiled.at_clients else [np.arange(0)]
