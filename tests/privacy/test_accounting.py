@@ -65,9 +65,10 @@ def test_the_classical_formula_is_no_bound_where_epsilon_is_large():
     ("probability", "noise", "rounds", "delta", "exact", "live"),
     [
         (0.01, 4.0, 10_000, 1e-5, 0.946999, 1.035490),  # Abadi et al. 2016, "Deep Learning with Differential Privacy"
-        (256 / 60_000, 1.1, 14_062, 1e-5, 2.381686, 2.596556),  # TensorFlow Privacy's example of MNIST
+        # TensorFlow Privacy's example of MNIST
+        pytest.param(256 / 60_000, 1.1, 14_062, 1e-5, 2.381686, 2.596556, marks=pytest.mark.slow),
         (1e-3, 1.0, 1500, 1e-6, 0.221348, 0.875810),  # CIFAR-10 in pfl-research
-        (0.05, 1.0, 100, 1e-5, 3.502149, 4.038913),
+        pytest.param(0.05, 1.0, 100, 1e-5, 3.502149, 4.038913, marks=pytest.mark.slow),
     ],
 )
 def test_poisson_sampling(probability, noise, rounds, delta, exact, live):
@@ -99,6 +100,7 @@ def test_other_samplings():
     assert counted.exact() == pytest.approx(11.480023, abs=2e-6)
 
 
+@pytest.mark.slow
 def test_who_is_replaced_changes_a_sum_by_two_bounds():
     """dp-accounting's PLD counts that itself, and its RDP does not: figures of both, and of a Gaussian for everyone."""
     relation = dp.NeighboringRelation.REPLACE_ONE
@@ -114,6 +116,7 @@ def test_who_is_replaced_changes_a_sum_by_two_bounds():
     assert sampled.get_epsilon(1e-5) == pytest.approx(4.889526, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_published_figures_by_the_conversion_of_their_time():
     """Epsilon as the least of RDP + log(1 / delta) / (order - 1), until 2020."""
     at = tuple([1.25 + i / 4 for i in range(3, 200)] + [float(order) for order in range(52, 257, 4)])

@@ -146,6 +146,7 @@ class iter_again:
         return iter(list(self._batches))
 
 
+@pytest.mark.slow
 def test_a_run_stops_before_the_round_that_would_exceed_its_budget(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     budget = Budget(losses.epsilon({(Poisson(0.25), NOISE): 3}, 1e-5) + 1e-6, 1e-5)
@@ -297,6 +298,7 @@ def test_a_run_without_its_ledger_or_its_secrets_does_not_go_on(whole: Path, tmp
         run(folder, 7)
 
 
+@pytest.mark.slow
 def test_a_run_stays_private_or_not(tmp_path: Path, whole: Path) -> None:
     for first, second in ((None, BUDGET), (BUDGET, None)):
         folder = tmp_path / str(first is None)
