@@ -40,7 +40,7 @@ test-slow: $(VENV)/.dev ## run the tests that take longest: kills, the tutorial,
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'slow and not whole' $(ARGS)
 
 test-all: $(VENV)/.dev ## run all tests, also those that take hours: the whole table of PyTorch's operations, often
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --hypothesis-profile=thorough $(ARGS)
 
 lint: $(VENV)/.dev ## check style, format, types and the direction of imports
 	$(BIN)/ruff check .

@@ -39,10 +39,22 @@ gc.set_threshold(50_000, 20, 50)
 # Who looks at a test that fails wants to see where.
 _tracebacks.folding = False
 
-# No deadlines: an example's time depends on what else the machine does, and on JAX's first calls.
-settings.register_profile("hansa", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+# Tests that were measured to take long (`tests/times.py`), beside those that are marked where they stand.
+SLOW = frozenset(Path(__file__).with_name("slow.txt").read_text("utf-8").splitlines())
+
+# No deadlines: an example's time depends on what else the machine does, and on JAX's first calls. `make test-all` tries
+# more examples.
+settings.register_profile("hansa", deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("hansa"), derandomize=True)
+settings.register_profile("thorough", settings.get_profile("hansa"), max_examples=200)
 settings.load_profile("ci" if os.environ.get("CI") else "hansa")
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are marked are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ def test_every_optimizer_with_some_options(kind):
     assert_a_round_is_fit(lambda model: kind(**{"learning_rate": 0.1} | options))
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.parametrize(("kind", "options"), list(product(KINDS, OPTIONS)))
 def test_every_optimizer_with_every_option(kind, options):
     assert_a_round_is_fit(lambda model: kind(**{"learning_rate": 0.1} | options))
