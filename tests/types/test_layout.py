@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hansa.types import CLIENTS, FederatedType, StructType, Type, parse_type
@@ -32,6 +32,7 @@ def test_a_type_is_printed_in_lines_that_show_its_structure_where_it_is_longer_t
 
 
 @given(types(), st.integers(1, 60))
+@example(parse_type("( -> {bfloat16}@CLIENTS)"), 19)
 def test_a_laid_out_type_is_the_same_type(type_: Type, width: int):
     laid_out = lay_out(type_.compact(), width)
     assert parse_type(laid_out) == type_

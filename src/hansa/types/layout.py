@@ -62,9 +62,9 @@ def comparison(expected: str, found: str, width: int = WIDTH) -> Iterator[str]:
         yield "  ..."
 
 
-def _lines(text: str, indent: str, width: int) -> list[str]:
-    """The lines of `text`, after which a comma may follow."""
-    if len(indent) + len(text) + 1 <= width:
+def _lines(text: str, indent: str, width: int, beside: int = 0) -> list[str]:
+    """The lines of `text`, after which a comma may follow; one line has `beside` characters of other text, too."""
+    if len(indent) + len(text) + beside + 1 <= width:
         return [indent + text]
     marks = list(_marks(text))
     opening = next((i for i in marks if text[i] in _OPEN), None)
@@ -79,9 +79,10 @@ def _lines(text: str, indent: str, width: int) -> list[str]:
     if len(parts) == 1:
         parts, separator = _split(inside, ","), ","
     if parts[0] == "":  # a function without a parameter, of which there is only the result to lay out
-        lines = _lines(parts[1], indent, width)
-        lines[0] = indent + text[: opening + 1] + _ARROW + lines[0].removeprefix(indent)
-        lines[-1] += text[closing:]
+        before, after = text[: opening + 1] + _ARROW, text[closing:]
+        lines = _lines(parts[1], indent, width, beside + len(before) + len(after))
+        lines[0] = indent + before + lines[0].removeprefix(indent)
+        lines[-1] += after
         return lines
     lines = [indent + text[: opening + 1]]
     inner = indent + "  "
