@@ -62,7 +62,7 @@ def test_the_script_of_slurm_is_one_of_bash_and_gives_ray_options_that_it_has():
     assert {"--address", "--min-nodes"} <= own
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.xdist_group("ray")
 def test_the_script_of_slurm_trains_the_model_that_one_process_trains(tmp_path: Path):
     pytest.importorskip("ray")

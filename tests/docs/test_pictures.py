@@ -53,7 +53,7 @@ def test_the_picture_of_who_has_what_is_up_to_date(tmp_path: Path) -> None:
     assert abs(drawn - now).mean() < 0.01, "draw it anew: python docs/images/clients.py"
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_the_picture_shows_what_the_page_says_of_it():
     drawing = script("algorithms")
     curves = drawing.curves()

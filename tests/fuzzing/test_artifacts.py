@@ -400,8 +400,10 @@ def test_damaged_and_forged_files() -> None:
     assert sum(count for outcome, count in outcomes.items() if "refused" in outcome) > 7, outcomes
 
 
-@pytest.mark.slow
-def test_many_damaged_and_forged_files() -> None:
-    outcomes = fuzz(attempt, 1_500, seed=1, processes=2)
-    assert sum(count for outcome, count in outcomes.items() if "refused" in outcome) > 700, outcomes
-    assert sum(count for outcome, count in outcomes.items() if "called" in outcome) > 100, outcomes
+@pytest.mark.parametrize(
+    "inputs", [pytest.param(400, marks=pytest.mark.slow), pytest.param(1500, marks=pytest.mark.whole)]
+)
+def test_many_damaged_and_forged_files(inputs: int) -> None:
+    outcomes = fuzz(attempt, inputs, seed=1, processes=2)
+    assert sum(count for outcome, count in outcomes.items() if "refused" in outcome) > 0.45 * inputs, outcomes
+    assert sum(count for outcome, count in outcomes.items() if "called" in outcome) > 0.06 * inputs, outcomes

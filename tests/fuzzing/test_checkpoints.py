@@ -124,7 +124,9 @@ def assert_right(found: Checkpoint, how: str) -> None:
             assert np.array_equal(np.asarray(a), np.asarray(b))
 
 
-@pytest.mark.parametrize("inputs", [100, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "inputs", [100, pytest.param(800, marks=pytest.mark.slow), pytest.param(3000, marks=pytest.mark.whole)]
+)
 def test_damaged_checkpoints(inputs: int) -> None:
     outcomes = fuzz(attempt, inputs, seed=16)
     assert outcomes["refused"] > inputs / 3 and outcomes["read"] > 0

@@ -365,7 +365,7 @@ def huggingface_saved() -> Path:
     return target
 
 
-# How many inputs in `make test`, and in `make test-slow`.
+# How many inputs in `make test`, and in `make test-all`, of which `make test-slow` tries a quarter.
 READERS = {
     csv: (25, 1200),
     parquet_file: (25, 1200),
@@ -398,8 +398,8 @@ def test_a_few_files_of_each_format_are_read_or_refused():
     assert tried == {each.__name__ for each, (few, _) in READERS.items() if few}
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("part", [pytest.param(4, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.whole)])
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
-def test_many_files_are_read_or_refused(reader: Any):
-    inputs = READERS[reader][1]
+def test_many_files_are_read_or_refused(reader: Any, part: int):
+    inputs = READERS[reader][1] // part
     assert fuzz(reader, inputs, seed=1, processes=2, seconds=60, memory=3 << 30).total() == inputs

@@ -116,7 +116,9 @@ def resumed(random: Random, folder: Path) -> None:
     assert str(list(go_on(folder, rounds).history)) == str(list(found.history))
 
 
-@pytest.mark.parametrize("inputs", [60, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "inputs", [60, pytest.param(800, marks=pytest.mark.slow), pytest.param(3000, marks=pytest.mark.whole)]
+)
 def test_damaged_run_folders(inputs: int) -> None:
     outcomes = fuzz(attempt, inputs, seed=16)
     assert outcomes["right right right"] > 0 and outcomes["right refused right"] > 0

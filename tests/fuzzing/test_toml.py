@@ -100,6 +100,8 @@ def test_a_few_files_are_accepted_or_refused():
     assert set(outcomes) == {"accepted", "refused"}
 
 
-@pytest.mark.slow
-def test_many_files_are_accepted_or_refused():
-    assert fuzz(attempt, 6500, seed=1, processes=2, seconds=20, memory=1 << 30).total() == 6500
+@pytest.mark.parametrize(
+    "inputs", [pytest.param(1500, marks=pytest.mark.slow), pytest.param(6500, marks=pytest.mark.whole)]
+)
+def test_many_files_are_accepted_or_refused(inputs: int):
+    assert fuzz(attempt, inputs, seed=1, processes=2, seconds=20, memory=1 << 30).total() == inputs

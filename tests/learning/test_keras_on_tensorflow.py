@@ -289,7 +289,7 @@ def on_tensorflow():
     )
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 @pytest.mark.xdist_group("keras_on_tensorflow")
 def test_both_backends_give_the_same(on_tensorflow, capsys, monkeypatch):
     assert on_tensorflow.stdout, on_tensorflow.stderr[-4000:]
