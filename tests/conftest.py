@@ -40,7 +40,10 @@ gc.set_threshold(50_000, 20, 50)
 _tracebacks.folding = False
 
 # Tests that were measured to take long (`tests/times.py`), beside those that are marked where they stand.
-SLOW = frozenset(Path(__file__).with_name("slow.txt").read_text("utf-8").splitlines())
+MARKED = {
+    mark: frozenset(Path(__file__).with_name(f"{mark}.txt").read_text("utf-8").splitlines())
+    for mark in ("slow", "whole")
+}
 
 # No deadlines: an example's time depends on what else the machine does, and on JAX's first calls. `make test-all` tries
 # more examples.
@@ -53,8 +56,9 @@ settings.load_profile("ci" if os.environ.get("CI") else "hansa")
 @pytest.hookimpl(tryfirst=True)  # before those that are marked are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.nodeid in SLOW:
-            item.add_marker(pytest.mark.slow)
+        for mark, tests in MARKED.items():
+            if item.nodeid in tests:
+                item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")

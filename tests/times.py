@@ -2,8 +2,9 @@
 
     python -m pytest -n 2 --dist loadgroup -m 'not slow and not whole' -p tests.times
 
-writes them to `test_times.txt`, the longest first. What takes more than 1.5 seconds goes into `tests/slow.txt`, unless
-it is the one test of its part that `make test` should not be without.
+writes them to `test_times.txt`, the longest first. What takes more than 1.2 seconds goes into `tests/slow.txt`, unless
+it is the one test of its part that `make test` should not be without, or into `tests/whole.txt`, if a test like it
+with other values is in `make test` or `make test-slow`.
 """
 
 from __future__ import annotations
