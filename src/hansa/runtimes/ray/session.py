@@ -28,6 +28,7 @@ def connect(address: str | None, cpus: int) -> bool:
     alone = address in (None, "local") and not (address is None and os.environ.get("RAY_ADDRESS"))
     chosen: dict[str, Any] = {}
     if alone:
+        address = "local"  # Ray would join a cluster that somebody else has started on this machine
         chosen = {"num_cpus": max(cpus, os.cpu_count() or 1), "include_dashboard": False}
         chosen["_node_ip_address"] = "127.0.0.1"
     with warnings.catch_warnings():
