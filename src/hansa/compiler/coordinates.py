@@ -22,8 +22,7 @@ from hansa.compiler.padding.walk import evaluate_rows
 from hansa.compiler.rewrites.loops import scan_parts
 
 _BLOCK = 1 << 22
-"""Bytes of all clients' values that are computed with at a time, for each array (measured: larger ones are slower, and
-smaller ones gain nothing)."""
+"""Bytes of all clients' values that are computed with at a time, for each array: some of a processor's cache."""
 
 
 def evaluate(closed: ClosedJaxpr, given: Sequence[Any], batch: padding.Batch) -> list[Any]:

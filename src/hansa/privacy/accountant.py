@@ -60,7 +60,7 @@ class Accountant:
 
     @property
     def epsilon(self) -> float:
-        """Epsilon up to now, within a millisecond: an upper bound, somewhat too large. 0 before any round."""
+        """Epsilon up to now, found soon: an upper bound, somewhat too large. 0 before any round."""
         return 0.0 if self._tally is None else self._tally.live()
 
     def exact(self) -> float:

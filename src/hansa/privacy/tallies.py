@@ -33,7 +33,7 @@ class Tally(ABC):
 
     @abstractmethod
     def live(self) -> float:
-        """An epsilon that is not too small, within a millisecond."""
+        """An epsilon that is not too small, and is found soon: within about a millisecond for Poisson sampling."""
 
     @abstractmethod
     def exact(self) -> float:
