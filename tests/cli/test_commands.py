@@ -23,7 +23,10 @@ from hansa.program import load_checkpoint
 from hansa.program.run_folder import RunFolder
 from tests.program.digits import assert_same_bits
 
-COMMANDS = ("demo", "new", "train", "resume", "evaluate", "runs", "report", "privacy", "data", "explain", "doctor")
+COMMANDS = (
+    *("demo", "new", "train", "resume", "evaluate", "runs", "report", "privacy", "data", "explain", "doctor"),
+    *("network", "serve", "join"),
+)
 
 # On one worker, which trains the project that several tests look at once.
 pytestmark = pytest.mark.xdist_group("project")

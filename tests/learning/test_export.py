@@ -282,6 +282,7 @@ def test_a_keras_model_without_names_of_ones_own_goes_by_the_order_of_its_layers
         model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         return model
 
+    keras.utils.clear_session()  # so that the first model's layers are dense and dense_1, in the order of their names
     initial = build_federated_averaging_process(of(make(0))).initialize()
     other = make(1)
     found = list(with_weights(initial, other).model.trainable)

@@ -128,7 +128,17 @@ AFTER_PRIVACY = laid_out("""
 
 A run is private if it was given a budget: the table [privacy] of its TOML file, or
 hansa.program.train(…, privacy=hansa.privacy.Budget(…)) in Python. Both commands only read,
-also while the run goes on. They need pip install 'hansa[privacy]'.
+also while the run goes on; --json prints what they find for programs. They need
+pip install 'hansa[privacy]'.
+""")
+
+AFTER_NETWORK = laid_out("""
+*Examples*
+  hansa network init coordinator         make a coordinator's folder
+  hansa network status coordinator       what goes on
+  hansa network verify coordinator       whether all is as it was written
+
+Each command has --json, for programs.
 """)
 
 AFTER_DATA = laid_out("""

@@ -85,7 +85,7 @@ class Accountant:
             >>> while accountant.has_room(charge, epsilon=1.0):
             ...     accountant.add(charge)
             >>> round(accountant.exact(), 3)
-            0.998
+            0.986
         """
         return self._tally_of(charge).room(charge, clients, epsilon, ahead) > 0
 

@@ -16,7 +16,9 @@ _json = click.option("--json", is_flag=True, help="Print one JSON object.")
 _json_lines = click.option("--json", is_flag=True, help="Print one JSON object a line.")
 
 
-@click.group("network", cls=Commands, short_help="Make and look after a network of devices.")
+@click.group(
+    "network", cls=Commands, epilog=_help.AFTER_NETWORK, short_help="Make and look after a network of devices."
+)
 def network() -> None:
     """Make and look after a network of devices: who may join, who is there, and whether all is as it was written.
 
