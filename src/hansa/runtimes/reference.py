@@ -25,24 +25,16 @@ from hansa.language.protected_sums import check_total
 from hansa.language.terms import check_cohort, no_rows, too_few
 from hansa.runtimes.arguments import pack, settle, survey
 from hansa.runtimes.client_sizes import check_client_sizes
-from hansa.runtimes.columns import Room, elements
+from hansa.runtimes.columns import Room
 from hansa.runtimes.exact import exact_mean, exact_sum
 from hansa.runtimes.leaves import LEAF, merged
+from hansa.runtimes.reference_values import as_values, is_listed, member, read, typed
 from hansa.types import (
-    CLIENTS,
-    FederatedType,
-    SequenceType,
     Struct,
     StructType,
     Type,
-    is_federated,
-    is_tensor_structure,
-    to_value,
 )
-from hansa.types.client_values import ClientValues
 from hansa.types.dtypes import kind as kind_of
-from hansa.types.rows import Rows
-from hansa.types.values import field_values
 
 Array = npt.NDArray[Any]
 OnNode = Callable[[Node, Any], None]
@@ -93,9 +85,9 @@ class ReferenceRuntime:
         size = self.default_num_clients if cohort.size is None else cohort.size
         ids = np.arange(size, dtype=np.int32) if cohort.ids is None else cohort.ids
         call = _Call(size, {"client_id": ids}, self.on_node)
-        value = call.run(computation) if kind is None else call.run(computation, _read(kind, argument))
+        value = call.run(computation) if kind is None else call.run(computation, read(kind, argument))
         result = computation.type_signature.result
-        return _as_values(_typed(value, result), result, ids if cohort.client_ids is None else cohort.client_ids)
+        return as_values(typed(value, result), result, ids if cohort.client_ids is None else cohort.client_ids)
 
 
 class _Call:
@@ -125,7 +117,7 @@ class _Call:
         for node in walk(computation.result):
             with _note(f"in {node!r}" + (f", made at {node.where}" if node.where else "")):
                 if isinstance(node, Parameter):
-                    values[node] = _typed(argument, node.type)
+                    values[node] = typed(argument, node.type)
                 else:
                     values[node] = self.compute(node, *(values[source] for source in node.inputs))
             if self.on_node is not None:
@@ -136,7 +128,7 @@ class _Call:
         """The value of a node, by its kind."""
         match node:
             case Literal():
-                return _typed(node.value, node.type)
+                return typed(node.value, node.type)
             case RuntimeValue():
                 return list(self.own[node.name])
             case MakeStruct():
@@ -167,7 +159,7 @@ class _Call:
 
     def pointwise(self, node: Node, function: Callable[..., Any], *inputs: Any) -> Any:
         """The function of the inputs; of each client's, if the node has a value for each."""
-        if not _is_listed(node.type):
+        if not is_listed(node.type):
             return function(*inputs)
         columns = [self.at_each(value, source.type) for value, source in zip(inputs, node.inputs, strict=True)]
         results = []
@@ -178,13 +170,13 @@ class _Call:
 
     def at_each(self, value: Any, kind: Type) -> list[Any]:
         """What each client has of a value at the clients."""
-        return list(value) if _is_listed(kind) else [value] * self.clients
+        return list(value) if is_listed(kind) else [value] * self.clients
 
     def listed(self, value: Any, kind: Type, expected: Type) -> Any:
         """A value with lists where they are expected: what all clients share may go where they need not share it."""
         if isinstance(kind, StructType) and isinstance(expected, StructType):
             return Struct(zip(expected.names, map(self.listed, value, kind, expected), strict=True))
-        return self.at_each(value, kind) if _is_listed(expected) else value
+        return self.at_each(value, kind) if is_listed(expected) else value
 
     def fold(
         self, function: Computation, state: Any, values: list[Any], kind: Type, what: str, *given: Any, number: int = 0
@@ -195,7 +187,7 @@ class _Call:
         """
         for i, value in enumerate(values, number):
             with _note(f"with {what} {i}"):
-                state = _typed(self.run(function, state, value, *given), kind)
+                state = typed(self.run(function, state, value, *given), kind)
         return state
 
     def federated_value(self, node: Intrinsic, value: Any) -> Any:
@@ -212,7 +204,7 @@ class _Call:
 
     def federated_zip(self, node: Intrinsic, *inputs: Any) -> Any:
         """At each member a struct of what it has in each input."""
-        return self.pointwise(node, lambda *parts: _typed(parts, _member(node.type)), *inputs)
+        return self.pointwise(node, lambda *parts: typed(parts, member(node.type)), *inputs)
 
     def federated_collect(self, node: Intrinsic, value: Any) -> Any:
         """The clients' values, now a sequence at the server."""
@@ -222,7 +214,7 @@ class _Call:
         """The clients' values, each tensor in one array."""
         self.without_rows += [] if self.clients else [node]
         kind = node.arguments[0].type
-        return _tensorwise(lambda stack: stack, _member(kind), self.at_each(value, kind))
+        return _tensorwise(lambda stack: stack, member(kind), self.at_each(value, kind))
 
     def federated_select(self, node: Intrinsic, keys: Any, count: Any, source: Any) -> Any:
         """The function of the server's value and each of a client's keys, brought into the range 0 to count - 1."""
@@ -243,12 +235,12 @@ class _Call:
         """The sum over the clients; what else it takes says who counts."""
         for each in counts:
             self.check_left(node, np.array(self.at_each(each, node.arguments[1].type)))
-        return _tensorwise(exact_sum, _member(node.type), self.at_each(value, node.arguments[0].type))
+        return _tensorwise(exact_sum, member(node.type), self.at_each(value, node.arguments[0].type))
 
     def federated_secure_sum(self, node: Intrinsic, value: Any, bounds: Any) -> Any:
         """The sum of values that are in their ranges already, if the dtype holds it."""
         most = [int(bound) for bound in jax.tree.leaves(bounds)]
-        check_total(node.name, _member(node.type), most, self.clients, node.where)
+        check_total(node.name, member(node.type), most, self.clients, node.where)
         return self.federated_sum(node, value)
 
     federated_secure_sum_bitwidth = federated_secure_sum
@@ -256,9 +248,7 @@ class _Call:
     def federated_secure_modular_sum(self, node: Intrinsic, value: Any, *bounds: Any) -> Any:
         """The sum modulo a power of two; of values in a range, if it does not wrap around."""
         for each in bounds:
-            check_total(
-                node.name, _member(node.type), [int(x) for x in jax.tree.leaves(each)], self.clients, node.where
-            )
+            check_total(node.name, member(node.type), [int(x) for x in jax.tree.leaves(each)], self.clients, node.where)
         return self.federated_sum(node, value)
 
     def federated_min(self, node: Intrinsic, value: Any) -> Any:
@@ -276,7 +266,7 @@ class _Call:
             other = ((padded == 0) & (np.signbit(padded) == low)).any(axis=0)
             return np.where((found == 0) & other, values.dtype.type(-0.0 if low else 0.0), found)
 
-        return _tensorwise(extreme, _member(node.type), self.at_each(value, node.arguments[0].type))
+        return _tensorwise(extreme, member(node.type), self.at_each(value, node.arguments[0].type))
 
     federated_max = federated_min
 
@@ -285,7 +275,7 @@ class _Call:
         each = self.at_each(value, node.arguments[0].type)
         weights = np.array(self.at_each(weight[0], node.arguments[1].type) if weight else np.ones(len(each)))
         self.check_left(node, weights)
-        return _tensorwise(lambda values: exact_mean(values, weights), _member(node.type), each)
+        return _tensorwise(lambda values: exact_mean(values, weights), member(node.type), each)
 
     def federated_aggregate(self, node: Intrinsic, value: Any, zero: Any) -> Any:
         """Accumulates the clients in order, by leaves, merges these by a fixed tree, and reports."""
@@ -295,7 +285,7 @@ class _Call:
             self.fold(accumulate, zero, each[first : first + LEAF], kind, "what comes from client", number=first)
             for first in range(0, max(len(each), 1), LEAF)
         ]
-        return self.run(report, merged(leaves, lambda a, b: _typed(self.run(merge, a, b), kind)))
+        return self.run(report, merged(leaves, lambda a, b: typed(self.run(merge, a, b), kind)))
 
     def sequence_map(self, node: Intrinsic, sequence: Any) -> Any:
         """The function of each element."""
@@ -303,7 +293,7 @@ class _Call:
 
     def sequence_reduce(self, node: Intrinsic, sequence: Any, zero: Any, *given: Any) -> Any:
         """The function of a state, which is `zero` at first, each element in turn, and what is given."""
-        fold, kind = node.functions[0], _member(node.type)
+        fold, kind = node.functions[0], member(node.type)
 
         def reduced(each: Any, start: Any, *given: Any) -> Any:
             return self.fold(fold, start, each, kind, "element", *given)
@@ -312,7 +302,7 @@ class _Call:
 
     def sequence_sum(self, node: Intrinsic, sequence: Any) -> Any:
         """The sum of the elements."""
-        return self.pointwise(node, lambda each: _tensorwise(_sum, _member(node.type), each), sequence)
+        return self.pointwise(node, lambda each: _tensorwise(_sum, member(node.type), each), sequence)
 
 
 def _run_local(computation: LocalComputation, argument: Any) -> Any:
@@ -320,7 +310,7 @@ def _run_local(computation: LocalComputation, argument: Any) -> Any:
         result = computation.function.eager(argument)
         declared = computation.type_signature.result
         declared.check_assignable_from(type_of_arrays(result), what=f"what {computation.name!r} returns")
-    return _typed(jax.tree.map(np.asarray, result), declared)
+    return typed(jax.tree.map(np.asarray, result), declared)
 
 
 @contextmanager
@@ -331,15 +321,6 @@ def _note(where: str) -> Iterator[None]:
     except Exception as error:
         add_note(error, where)
         raise
-
-
-def _is_listed(kind: Type) -> bool:
-    """Whether a value of a type is a list with one value per client."""
-    return isinstance(kind, FederatedType) and kind.placement is CLIENTS and not kind.all_equal
-
-
-def _member(kind: Type) -> Type:
-    return kind.member if isinstance(kind, FederatedType) else kind
 
 
 def _wide(dtype: Any) -> Any:
@@ -359,51 +340,4 @@ def _tensorwise(function: Callable[[Array], Any], kind: Type, values: list[Any])
         stack = np.array([row[i] for row in rows], leaf.dtype).reshape(len(rows), *leaf.shape)
         with np.errstate(all="ignore"):
             results.append(np.asarray(function(stack)).astype(leaf.dtype))
-    return _typed(unflatten(kind, results), kind)
-
-
-def _typed(value: Any, kind: Type) -> Any:
-    """A value in the names and containers of a type to which it is assignable; scalars are NumPy's."""
-    if _is_listed(kind) or isinstance(kind, SequenceType):
-        inner = kind.element if isinstance(kind, SequenceType) else _member(kind)
-        return [_typed(one, inner) for one in value]
-    if isinstance(kind, FederatedType):
-        return _typed(value, kind.member)
-    if isinstance(kind, StructType):
-        return (kind.container or Struct)(zip(kind.names, map(_typed, value, kind), strict=True))
-    return value[()] if isinstance(value, np.ndarray) else value
-
-
-def _as_values(value: Any, kind: Type, client_ids: Array) -> Any:
-    """A result with lists of what clients have computed as `ClientValues`."""
-    if isinstance(kind, StructType) and is_federated(kind):
-        parts = [_as_values(part, field, client_ids) for part, field in zip(value, kind, strict=True)]
-        return (kind.container or Struct)(zip(kind.names, parts, strict=True))
-    inner = _member(kind)
-    if not _is_listed(kind) or not value or not is_tensor_structure(inner):
-        return value
-    if any(leaf.dtype.kind == "U" for leaf in tensors(inner)):
-        return value
-    rows = [jax.tree.leaves(each) for each in value]
-    stacks = [np.array([row[i] for row in rows], leaf.dtype) for i, leaf in enumerate(tensors(inner))]
-    return ClientValues(inner, Rows.of(stacks, len(value)), client_ids)
-
-
-def _read(kind: Type, value: Any) -> Any:
-    """What was passed for a type, as the values that it stands for. A batch without examples stands for none."""
-    if _is_listed(kind):
-        return [_read(_member(kind), entry) for entry in value]
-    if isinstance(kind, FederatedType):
-        return _read(kind.member, value)
-    if isinstance(kind, SequenceType):
-        read = (_read(kind.element, element) for element in elements(value, "a sequence"))
-        return [element for element in read if not _is_empty(element, kind.element)]
-    if isinstance(kind, StructType) and not is_tensor_structure(kind):
-        return Struct(zip(kind.names, map(_read, kind, field_values(value, kind, "a struct")), strict=True))
-    return jax.tree.map(lambda leaf: leaf if isinstance(leaf, str) else np.asarray(leaf), to_value(value, kind))
-
-
-def _is_empty(element: Any, kind: Type) -> bool:
-    leaves = zip(jax.tree.leaves(element), tensors(kind), strict=True)
-    sizes = [len(leaf) for leaf, declared in leaves if declared.shape[:1] == (None,)]
-    return bool(sizes) and not any(sizes)
+    return typed(unflatten(kind, results), kind)
