@@ -401,7 +401,7 @@ def test_damaged_and_forged_files() -> None:
 
 
 @pytest.mark.parametrize(
-    "inputs", [pytest.param(400, marks=pytest.mark.slow), pytest.param(1500, marks=pytest.mark.whole)]
+    "inputs", [pytest.param(150, marks=pytest.mark.slow), pytest.param(1500, marks=pytest.mark.whole)]
 )
 def test_many_damaged_and_forged_files(inputs: int) -> None:
     outcomes = fuzz(attempt, inputs, seed=1, processes=2)

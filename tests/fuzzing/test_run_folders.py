@@ -117,7 +117,7 @@ def resumed(random: Random, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "inputs", [60, pytest.param(800, marks=pytest.mark.slow), pytest.param(3000, marks=pytest.mark.whole)]
+    "inputs", [60, pytest.param(300, marks=pytest.mark.slow), pytest.param(3000, marks=pytest.mark.whole)]
 )
 def test_damaged_run_folders(inputs: int) -> None:
     outcomes = fuzz(attempt, inputs, seed=16)

@@ -405,7 +405,7 @@ print("checked")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_keras_models_on_tensorflow_are_evaluated_as_keras_does():
     pytest.importorskip("tensorflow")
     environment = {"KERAS_BACKEND": "tensorflow", "PYTHONPATH": str(Path(hansa.__file__).parents[1])}

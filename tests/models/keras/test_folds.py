@@ -204,7 +204,7 @@ ALL = [name for name in BUILT_IN if name not in (*SPARSE, "BinaryIoU")]
 SOME = ["AUC", "CategoricalAccuracy", "F1Score", "MeanIoU", "R2Score", "RootMeanSquaredError"]
 
 
-@pytest.mark.parametrize("names", [SOME, pytest.param(ALL, marks=pytest.mark.slow)], ids=["some", "all"])
+@pytest.mark.parametrize("names", [SOME, pytest.param(ALL, marks=pytest.mark.whole)], ids=["some", "all"])
 def test_keras_own_metrics_of_one_hot_labels_are_as_evaluated(names):
     assert len(ALL) > 30
     model = keras_model(CLASSES, built_in(names), "categorical_crossentropy", "softmax")
@@ -259,7 +259,7 @@ def test_what_the_refusal_advises_works():
     assert found.last == pytest.approx(max(each), rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.whole
 def test_it_is_so_on_the_tensorflow_backend():
     pytest.importorskip("tensorflow")
     run = [sys.executable, "-m", "pytest", __file__, "-q", "-W", "ignore::DeprecationWarning"]
