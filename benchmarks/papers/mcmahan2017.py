@@ -10,7 +10,6 @@ been run is kept in FOLDER, so a run that was stopped goes on. It takes about an
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,8 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from benchmarks.papers.experiment import RESULTS, Results
+from benchmarks.papers.training import rounds_to
 from benchmarks.workloads import cnn, mlp
 from hansa.simulation import ClientData, UniformSampler, load_mnist, partition_iid, partition_shards
 
@@ -119,18 +120,6 @@ def test_accuracy(model: keras.Model, x: np.ndarray, labels: np.ndarray) -> Call
     return accuracy
 
 
-def rounds_to(target: float, accuracies: list[float]) -> float | None:
-    """Where the curve of the best accuracy so far, with straight lines between rounds, crosses the target."""
-    best = np.maximum.accumulate(accuracies)
-    reached = int(np.searchsorted(best, target))
-    if reached == len(best):
-        return None
-    if reached == 0:
-        return 1.0
-    before, after = best[reached - 1], best[reached]
-    return reached + float((target - before) / (after - before))
-
-
 def best_of(experiment: Experiment, results: dict[str, Any]) -> tuple[float | None, float | None]:
     """The fewest rounds to the target, and the learning rate that took them; both None where none reached it."""
     found = [
@@ -178,19 +167,15 @@ def main() -> None:
     """Runs what has not been run, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="experiments whose name holds this, such as '2NN IID'")
-    parser.add_argument("--out", type=Path, default=Path("runs/mcmahan2017"), help="where results are kept")
+    parser.add_argument("--out", type=Path, default=RESULTS / "mcmahan2017", help="where results are kept")
     parser.add_argument("--plot", type=Path, help="draw the curves into this file")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    file = options.out / "results.json"
-    results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    results = Results(options.out / "results.json")
     print(TABLE.format("model", "clients", "C", "E", "target", "paper", "rounds", "learning rate"))
     for experiment in (each for each in EXPERIMENTS if options.only in each.name):
         for rate in LEARNING_RATES:
             key = f"{experiment.name} {rate:g}"
-            if key in results:
-                continue
-            fewest, _ = best_of(experiment, results)
+            fewest, _ = best_of(experiment, results.found)
             limit = experiment.limit if fewest is None else int(np.ceil(fewest))
             shown = time.monotonic()
 
@@ -200,17 +185,14 @@ def main() -> None:
                     shown = time.monotonic()
                     print(f"  {key}: round {number}, test accuracy {accuracy:.4f}", flush=True)
 
-            results[key] = run(experiment, rate, limit, report)
-            part = file.with_suffix(".part")
-            part.write_text(json.dumps(results))
-            part.replace(file)
-        rounds, rate = best_of(experiment, results)
+            results.once(key, run, experiment, rate, limit, report)
+        rounds, rate = best_of(experiment, results.found)
         clients = "IID" if experiment.iid else "non-IID"
         found = f"{rounds:.0f}" if rounds is not None else f"> {experiment.limit}"
         row = (experiment.model, clients, experiment.fraction, experiment.epochs, experiment.target, experiment.paper)
         print(TABLE.format(*row, found, rate or "none"), flush=True)
     if options.plot:
-        plot(results, options.plot)
+        plot(results.found, options.plot)
 
 
 if __name__ == "__main__":
