@@ -17,6 +17,7 @@ from benchmarks.papers.experiment import Results, markdown
 from benchmarks.papers.training import mean_and_worst, rounds_to
 
 EXPERIMENTS = {"attacks": 2, "fed_prox": 9, "ifca": 4, "niid_bench": 5, "personal": 10, "scaffold": 12}
+DEAR = ("attacks", "personal")
 SHOWN = {
     "attacks": ("median", "sign flip", "Dir(0.3)"),
     "fed_prox": ("90% stragglers", "FedProx, mu = 1"),
@@ -34,8 +35,10 @@ def numbers(value: Any) -> list[float]:
     return [float(value)] if isinstance(value, int | float) else []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=getattr(pytest.mark, "whole" if name in DEAR else "slow")) for name in EXPERIMENTS],
+)
 def test_an_experiment_runs_to_its_table_and_picture_and_computes_nothing_twice(
     name: str, tmp_path: Path, mnist: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
