@@ -27,6 +27,7 @@ from hansa._extras import require
 from hansa.network import rounds, tls
 from hansa.network.authority import Authority
 from hansa.network.blobs import is_digest
+from hansa.network.connections import Loop, listening
 from hansa.network.coordinator import Coordinator
 from hansa.network.phases import CoordinatorError, Running
 from hansa.network.registry import Device, EnrolmentError
@@ -77,7 +78,7 @@ class Server:
         self._web: Any = require("aiohttp.web", "network", "the coordinator of devices")
         self._coordinator, self._authority, self._context = coordinator, authority, context
         self._uploads, self._held, self._most_held = Uploads(coordinator), 0, most_held
-        self._loop = asyncio.new_event_loop()
+        self._loop = Loop()
         self._thread = threading.Thread(target=self._run, name="hansa-network", daemon=True)
         self._thread.start()
         try:
@@ -125,14 +126,14 @@ class Server:
             app.router.add_route(method, path, handler, expect_handler=self._expected)
         self._runner = self._web.AppRunner(app, access_log=None, keepalive_timeout=75.0, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = self._web.TCPSite(self._runner, host, port, ssl_context=self._context, backlog=2048)
-        await site.start()
+        self._listening = await listening(self._runner.server, host, port, self._context)
         self._ticking = asyncio.create_task(self._tick())
-        return int(self._runner.addresses[0][1])
+        return int(self._listening.sockets[0].getsockname()[1])
 
     async def _stop(self) -> None:
         self._ticking.cancel()
         self._coordinator.release()
+        self._listening.close()
         await self._runner.cleanup()
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
