@@ -63,7 +63,7 @@ def private_histogram(
     Examples:
         >>> histogram = hansa.analytics.private_histogram(3, noise_multiplier=1e-6)
         >>> found = histogram([np.float32([1, 0, 0]), np.float32([0, 0, 1]), np.float32([0, 0, 9])])
-        >>> [round(float(number), 2) for number in found]
+        >>> [round(float(number), 2) + 0.0 for number in found]
         [1.0, 0.0, 2.0]
     """
     size = check_whole("the bins of private_histogram", bins, 1)
@@ -150,7 +150,7 @@ def private_quantiles(
     Examples:
         >>> quartiles = hansa.analytics.private_quantiles(range(11), [0.25, 0.5, 0.75], noise_multiplier=1e-6)
         >>> found = quartiles([0.5 + number for number in range(10)])
-        >>> [round(float(number), 2) for number in found]
+        >>> [round(float(number), 2) + 0.0 for number in found]
         [2.5, 5.0, 7.5]
     """
     bounds, wanted = np.asarray(list(edges), np.float32), np.asarray(list(quantiles), np.float32)

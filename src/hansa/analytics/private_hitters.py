@@ -52,11 +52,11 @@ def build_private_heavy_hitters(
         >>> process = hansa.analytics.build_private_heavy_hitters(
         ...     2, 3, most=2, threshold=1.5, noise_multiplier=1e-6
         ... )
-        >>> words, state = [[1, 2], [1, 2], [0, 1], [1, 0], [1, 0]], process.initialize()
+        >>> words, state = [[1, 2], [1, 2], [1, 2], [0, 1], [1, 0], [1, 0]], process.initialize()
         >>> for round_number in range(2):
         ...     state, metrics = process.next(state, [np.int32(word) for word in words])
         >>> state.prefixes.tolist(), [round(float(count)) for count in state.counts]
-        ([[1, 0], [1, 2]], [2, 2])
+        ([[1, 2], [1, 0]], [3, 2])
     """
     name = "build_private_heavy_hitters"
     for what, value in (("length", length), ("symbols", symbols), ("most", most)):
