@@ -99,6 +99,11 @@ ROWS = (
         "hansa.learning.build_personalization_eval(process)",
         "algorithms.md#personal-models",
     ),
+    Row(
+        "sklearn from_sklearn LogisticRegression GaussianNB StandardScaler PCA Ridge",
+        "hansa.learning.tabular has processes whose states are fitted estimators of scikit-learn",
+        "table.md#a-model-that-is-a-sum",
+    ),
     Row("build_fed_kmeans", "hansa.analytics.build_k_means", "coming_from_tff.md"),
     Row("optimizers optimizer", f"{_AVERAGING}, client_optimizer=optax.adam(0.01))", "models.md"),
     # Evaluation and prediction.

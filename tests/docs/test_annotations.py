@@ -63,6 +63,8 @@ ALLOWED = {
     "hansa.program.TrainingResult.model": MODEL,
     "hansa.program.WeightsAndBiases": "whatever `wandb.init` takes",
     "hansa.program.train": "the state to begin with, and `config`, which is whatever JSON has",
+    "hansa.templates.EstimatorProcess.fitted": STATE,
+    "hansa.templates.EstimatorProcess.to_sklearn": STATE,
     "hansa.templates.IterativeProcess.model_of": MODEL,
     "hansa.utils.IterativeProcess.model_of": MODEL,
 }

@@ -33,6 +33,7 @@ PACKAGES = (
     "hansa.analytics",
     "hansa.learning",
     "hansa.learning.arithmetic",
+    "hansa.learning.tabular",
     "hansa.network",
     "hansa.privacy",
     "hansa.program",

@@ -20,6 +20,7 @@ PACKAGES = [
     "hansa.aggregators.codecs",
     "hansa.analytics",
     "hansa.learning",
+    "hansa.learning.tabular",
     "hansa.network",
     "hansa.privacy",
     "hansa.program",

@@ -18,11 +18,10 @@ from hansa.language import intrinsics as on
 from hansa.language.computation import Computation
 from hansa.language.sequences import sequence_reduce
 from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
-from hansa.templates import IterativeProcess
-from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, Struct, StructType, TensorType, Type
+from hansa.templates import EstimatorProcess
+from hansa.types import CLIENTS, SERVER, FederatedType, SequenceType, Struct, TensorType, Type
 from hansa.types._typing import Arrays
-from hansa.types.dtypes import kind as dtype_kind
-from hansa.types.samples import of_any_size, sample_type
+from hansa.types.samples import of_any_size, sample_type, shape_of_each
 
 
 def build_k_means(
@@ -33,7 +32,7 @@ def build_k_means(
     initial_centroids: npt.ArrayLike | None = None,
     decay: float = 1.0,
     seed: int = 0,
-) -> IterativeProcess:
+) -> EstimatorProcess:
     """A process that moves `num_clusters` centroids to the means of the points that are nearest to them.
 
     Where a cluster with centroid c has got n points x in a round, and had the count w, the server makes
@@ -57,7 +56,8 @@ def build_k_means(
         A process with the state `<centroids=float32[num_clusters,…],counts=float64[num_clusters]>@SERVER`. The metrics
         of a round are `num_points`; `mean_squared_distance` of them to the nearest centroid before the round, NaN where
         there are none; and `num_non_finite_clients`, which are left out as a number of theirs is NaN or infinite, or
-        so large that a sum is.
+        so large that a sum is. `to_sklearn(state)` gives a `sklearn.cluster.KMeans` that predicts
+        the cluster of points in float64.
 
     Raises:
         TypeError: if there are no points of a float dtype.
@@ -79,7 +79,7 @@ def build_k_means(
     if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay <= 1:
         raise ValueError(f"decay must be a number between 0 and 1, found {decay!r}")
     batch_type = of_any_size(sample_type(sample_batch), "k-means")
-    shape = (num_clusters, *_shape_of_a_point(batch_type, points))
+    shape = (num_clusters, *shape_of_each(batch_type, points, "points", ("float",)))
     initialize = _initialize(shape, initial_centroids, seed)
     assign = _assign(batch_type, points, shape)
     state_type = initialize.type_signature.result
@@ -110,22 +110,20 @@ def build_k_means(
         total = on.federated_sum(on.federated_map(assign, [sent, data]))
         return on.federated_map(update, [state, total]), on.federated_map(metrics, total)
 
-    return IterativeProcess(initialize, next, settings={"num_clusters": str(num_clusters), "decay": f"{decay:g}"})
+    return EstimatorProcess(
+        initialize,
+        next,
+        estimator="sklearn.cluster.KMeans",
+        options={"n_clusters": num_clusters},
+        fitted=_fitted,
+        settings={"num_clusters": str(num_clusters), "decay": f"{decay:g}"},
+    )
 
 
-def _shape_of_a_point(batch_type: Type, points: str) -> tuple[int, ...]:
-    """The shape of one point in a batch."""
-    kind = batch_type
-    if isinstance(kind, StructType):
-        if points not in kind.names:
-            raise TypeError(f"there is no array of points {points!r} in a batch {kind}; name yours, points='…'")
-        kind = kind[points]
-    if not isinstance(kind, TensorType) or dtype_kind(kind.dtype) != "float":
-        raise TypeError(f"points are an array of a float dtype, [examples, ...]; found {kind}")
-    found = [size for size in kind.shape[1:] if size is not None]
-    if len(found) + 1 != len(kind.shape):
-        raise TypeError(f"points have one shape, found {kind}, of several sizes")
-    return tuple(found)
+def _fitted(state: Any) -> dict[str, Any]:
+    """What scikit-learn predicts with; it looks up a number of threads, too."""
+    centers = np.float64(state.centroids).reshape(len(state.centroids), -1)
+    return {"cluster_centers_": centers, "n_features_in_": centers.shape[1], "_n_threads": 1}
 
 
 def _initialize(shape: tuple[int, ...], initial: Any, seed: int) -> Computation:

@@ -7,6 +7,7 @@ from hansa import _lazy
 if _TYPE_CHECKING:
     from hansa.learning import algorithms as algorithms
     from hansa.learning import arithmetic as arithmetic
+    from hansa.learning import tabular as tabular
     from hansa.learning.algorithms.agnostic import build_agnostic as build_agnostic
     from hansa.learning.algorithms.apfl import build_apfl as build_apfl
     from hansa.learning.algorithms.ditto import build_ditto as build_ditto
@@ -169,7 +170,7 @@ _HOMES = {
     "hansa.models.weights": ("ModelWeights",),
 }
 
-_PARTS = ("algorithms", "arithmetic")
+_PARTS = ("algorithms", "arithmetic", "tabular")
 
 if not _TYPE_CHECKING:
     __getattr__, __dir__, __all__ = _lazy.names_of(__name__, _HOMES, _PARTS)

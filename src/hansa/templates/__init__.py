@@ -8,6 +8,7 @@ if _TYPE_CHECKING:
     from hansa.templates.aggregation import AggregationProcess as AggregationProcess
     from hansa.templates.composition import chain_measured_processes as chain_measured_processes
     from hansa.templates.composition import concatenate_measured_processes as concatenate_measured_processes
+    from hansa.templates.estimators import EstimatorProcess as EstimatorProcess
     from hansa.templates.iterative import IterativeProcess as IterativeProcess
     from hansa.templates.measured import MeasuredOutput as MeasuredOutput
     from hansa.templates.measured import MeasuredProcess as MeasuredProcess
@@ -18,6 +19,7 @@ _HOMES = {
         "chain_measured_processes",
         "concatenate_measured_processes",
     ),
+    "hansa.templates.estimators": ("EstimatorProcess",),
     "hansa.templates.iterative": ("IterativeProcess",),
     "hansa.templates.measured": (
         "MeasuredOutput",

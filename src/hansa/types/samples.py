@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from hansa.types.base import Type
 from hansa.types.batches import Batches, ClientBatches
 from hansa.types.conversion import infer_type
+from hansa.types.dtypes import kind as dtype_kind
 from hansa.types.members import members
 from hansa.types.mismatch import Mismatch
 from hansa.types.structs import Struct
@@ -55,3 +57,30 @@ def of_any_size(kind: Type, what: str) -> Type:
         return TensorType(member.dtype, (None, *member.shape[1:]))
 
     return open_(kind)
+
+
+def shape_of_each(kind: Type, name: str, argument: str, dtypes: Sequence[str]) -> tuple[int, ...]:
+    """The shape of one example's part of an array in a batch.
+
+    Args:
+        kind: the type of a batch of any size; where it is no struct, it is the array itself.
+        name: the array's.
+        argument: the argument that gives the name, such as `points`.
+        dtypes: the kinds of dtypes that it may have, such as "float".
+    """
+    found = kind
+    if isinstance(kind, StructType):
+        if name not in kind.names:
+            raise TypeError(f"there is no array of {argument} {name!r} in a batch {kind}; name yours, {argument}='…'")
+        found = kind[name]
+    if not isinstance(found, TensorType) or dtype_kind(found.dtype) not in dtypes:
+        wanted = " or ".join(dtypes)
+        raise TypeError(f"{argument} are an array of {_article(wanted)} {wanted} dtype, [examples, ...]; found {found}")
+    sizes = [size for size in found.shape[1:] if size is not None]
+    if len(sizes) + 1 != len(found.shape):
+        raise TypeError(f"{argument} have one shape, found {found}, of several sizes")
+    return tuple(sizes)
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
