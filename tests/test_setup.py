@@ -197,3 +197,27 @@ def test_large_blocks_come_of_memory_that_stays_unless_the_user_has_chosen(chose
     done = run(program, **({"MALLOC_MMAP_THRESHOLD_": str(2**20)} if chosen else {}))
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{chosen}\n"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the GNU C library is that of Linux")
+@pytest.mark.parametrize("chosen", [False, True])
+def test_much_free_memory_is_given_back_before_a_program_is_compiled_unless_the_user_has_chosen(chosen):
+    program = """
+        import hansa, jax, numpy as np
+        from hansa._memory import give_back
+        def resident():
+            return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")) >> 10
+        def freed():  # with a small block behind them, as the end of the heap may be given back by itself
+            blocks = [np.full(2**25, 1, np.uint8) for _ in range(8)]
+            return np.ones(2**15, np.uint8)
+        freed()
+        give_back()
+        start, kept = resident(), freed()
+        held = resident() - start
+        again = give_back()
+        print(again, held > 200 and resident() - start < 60)
+    """
+    done = run(program, **({"MALLOC_TRIM_THRESHOLD_": str(2**40)} if chosen else {}))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == str(not chosen)
+    assert chosen or done.stdout == "True True\n"

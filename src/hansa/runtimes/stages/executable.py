@@ -12,6 +12,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.sharding import Mesh, PartitionSpec
 
+from hansa._memory import give_back
 from hansa.compiler.rewrites import faster
 from hansa.runtimes.dealt import AXIS, Dealt
 
@@ -62,6 +63,7 @@ class Executable:
             return self._compiled[key](leaves)
 
     def _compile(self, args: tuple[Any, ...], leaves: list[Any], tree: Any) -> Callable[..., Any]:
+        give_back()
         specs = [spec for given, arg in zip(self._in_specs, args, strict=True) for spec in _specs(given, arg)]
         parcel = Parcel(leaves, [spec == PartitionSpec() for spec in specs])
         gone = [i in self._donated for i, arg in enumerate(args) for _ in jax.tree.leaves(arg)]
