@@ -19,7 +19,7 @@ from hansa.language.dependence import dependence
 from hansa.language.graph import Apply, Intrinsic, MakeStruct, Node, Parameter, RuntimeValue, Select, walk
 from hansa.language.mechanism import Mechanism
 from hansa.language.runtime_values import is_noise
-from hansa.types import CLIENTS, FederatedType, SequenceType, StructType, Type, is_federated, tensor_leaves
+from hansa.types import CLIENTS, FederatedType, SequenceType, StructType, TensorType, Type, is_federated, tensor_leaves
 from hansa.types import names as _names
 
 AGGREGATES = frozenset(
@@ -190,7 +190,9 @@ class _Visit:
         """What the tensors of the result are made of, from what those of the argument are."""
         placed = isinstance(computation, GraphComputation) and _is_federated(computation)
         if not isinstance(computation, GraphComputation) or not placed:
-            return [_union(given[i] for i in numbers) for numbers in dependence(computation)]
+            # A size that is not declared is a fact about what it is the size of, and a function may tell it.
+            sized = frozenset(i for i, is_open in enumerate(_open(computation.type_signature.parameter)) if is_open)
+            return [_union(given[i] for i in numbers | sized) for numbers in dependence(computation)]
         known: dict[Node, list[Flow]] = {}
         for node in walk(computation.result):
             inputs = [known[source] for source in node.inputs]
@@ -258,6 +260,15 @@ def _is_federated(computation: Computation) -> bool:
     return is_federated(kind.result) or (kind.parameter is not None and is_federated(kind.parameter))
 
 
+def _open(kind: Type | None) -> list[bool]:
+    """For each tensor of an argument, whether only the value tells how large it is, or how many there are."""
+    if isinstance(kind, StructType):
+        return [found for part in kind for found in _open(part)]
+    if isinstance(kind, TensorType):
+        return [None in kind.shape]
+    return [] if kind is None else [True] * len(tensor_leaves(kind))
+
+
 def _union(flows: Iterable[Flow]) -> Flow:
     found = _NOTHING
     for flow in flows:
@@ -298,7 +309,7 @@ def _together(kinds: dict[str, Kind], wanted: Kind) -> list[str]:
     for path, kind in kinds.items():
         if kind != wanted:
             continue
-        found[next(start for start in _starts(path) if not any(_begins(other, start) for other in others))] = None
+        found[next(start for start in _starts(path) if not any(begins(other, start) for other in others))] = None
     return list(map(_named, found))
 
 
@@ -315,5 +326,6 @@ def _starts(path: str) -> Iterator[str]:
     yield path
 
 
-def _begins(path: str, start: str) -> bool:
+def begins(path: str, start: str) -> bool:
+    """Whether a path is one, or leads through it."""
     return path == start or (path.startswith(start) and (not start or path[len(start)] in ".["))

@@ -54,7 +54,7 @@ def federated_private_sum(
             clients, and of fewer where clients add noise; for a number that it does not hold it is modulo 2**64, with
             twice the bytes. A call with more clients than the integers hold is refused before anything runs.
         min_cohort: a call in which fewer clients take part is refused. With noise that clients add, it is what the
-            mechanism says.
+            mechanism says, or more.
 
     Returns:
         The sum in units of the bound, in the dtypes of the value. The bits depend on the clients, their values and the
@@ -86,7 +86,7 @@ def federated_private_sum(
     each = 2 * math.ceil(STEPS * (1 + _TAIL * share))
     width = _width(max_clients, each, name)
     known, given = _bound(bound, name)
-    least = getattr(mechanism, "min_cohort", None) if min_cohort is None else min_cohort
+    least = _least(mechanism, min_cohort)
     place = None if mechanism is None else mechanism.place
     key = [Value(client_noise(), trace)] if place in ("clients", "reports") else []
     parts = [Value(node, trace), *([] if given is None else [federated_broadcast(given)]), *key]
@@ -124,6 +124,19 @@ def _width(max_clients: Any, each: int, name: str) -> int:
     if isinstance(max_clients, bool) or not isinstance(max_clients, int) or not 1 <= max_clients * each < 2**64:
         raise ValueError(f"the max_clients of {name} must be a number of clients, from 1; found {max_clients!r}")
     return 32 if max_clients * each < 2**32 else 64
+
+
+def _least(mechanism: Mechanism | None, min_cohort: Any) -> Any:
+    """Of how many clients a sum must be."""
+    needed = getattr(mechanism, "min_cohort", None)
+    if needed is None or min_cohort is None:
+        return needed if min_cohort is None else min_cohort
+    if isinstance(min_cohort, int) and min_cohort < needed:
+        raise ValueError(
+            f"min_cohort={min_cohort} of federated_private_sum is less than that of {mechanism!r}, and so many clients "
+            "have less noise than it promises; leave it out, or make the mechanism for fewer clients"
+        )
+    return min_cohort
 
 
 def _one(parts: list[Value]) -> Any:

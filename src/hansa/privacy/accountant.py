@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Iterator, Sequence
 
 from hansa._tracebacks import boundaries
 from hansa.privacy.charge import Charge, Family
 from hansa.privacy.guarantee import Guarantee, checked_delta
+from hansa.privacy.ledger import Entry, LedgerError
 from hansa.privacy.tallies import TALLIES, Clients, Tally
 
 
@@ -38,20 +40,25 @@ class Accountant:
         for charge in charges:
             self.add(charge)
 
-    def add(self, charge: Charge, clients: Clients = None, times: int = 1) -> None:
-        """Add what a round has cost.
+    def add(self, charge: Charge, clients: Clients = None, times: int = 1, *, earlier: Sequence[Charge] = ()) -> None:
+        """Add what a round has cost, or another attempt at it.
 
         Args:
             charge: the round.
             clients: who was in the cohort; None where it is not known. It counts where sampling promises nothing.
             times: so many such rounds, of the same clients.
+            earlier: the attempts at this round that were added before. The cohort is the same in all of them, so that
+                together they are more than as many rounds with cohorts of their own.
 
         Raises:
             ValueError: if rounds of this run were drawn in another way; or if a client is in more rounds than its
                 sampling says.
         """
         tally = self._tally_of(charge)
-        tally.add(charge, clients, times)
+        if earlier:
+            tally.add_again(charge, earlier, clients)
+        else:
+            tally.add(charge, clients, times)
         if self._is is None:
             self._is = charge.family, charge.neighbours
             self._neighbours, self._against = charge.neighbours, charge.against
@@ -67,14 +74,23 @@ class Accountant:
         """Epsilon up to now, as exactly as it is known; takes up to seconds."""
         return 0.0 if self._tally is None else self._tally.exact()
 
-    def has_room(self, charge: Charge, epsilon: float, clients: Clients = None, ahead: int = 1) -> bool:
-        """Whether one more round like this one stays within a budget.
+    def has_room(
+        self,
+        charge: Charge,
+        epsilon: float,
+        clients: Clients = None,
+        ahead: int = 1,
+        *,
+        earlier: Sequence[Charge] = (),
+    ) -> bool:
+        """Whether one more round like this one, or another attempt at it, stays within a budget.
 
         Args:
             charge: the round.
             epsilon: that must not be exceeded.
             clients: who is in the round's cohort, where it is known.
             ahead: so many such rounds are to come. It changes no answer, but the time that later ones take.
+            earlier: see `add`.
 
         Raises:
             ValueError: see `add`.
@@ -87,7 +103,12 @@ class Accountant:
             >>> round(accountant.exact(), 3)
             0.986
         """
-        return self._tally_of(charge).room(charge, clients, epsilon, ahead) > 0
+        tally = self._tally_of(charge)
+        if not earlier:
+            return tally.room(charge, clients, epsilon, ahead) > 0
+        after = copy.deepcopy(tally)
+        after.add_again(charge, earlier, clients)
+        return after.live() <= epsilon or after.exact() <= epsilon
 
     def guarantee(self, rounds: int, *, exact: bool = True) -> Guarantee:
         """What is promised after so many rounds."""
@@ -107,3 +128,20 @@ class Accountant:
             )
         assert self._tally is not None
         return self._tally
+
+
+def charged(accountant: Accountant, entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Adds the entries of a ledger to an accountant, and gives each when it has been added.
+
+    Raises:
+        LedgerError: if one cannot be accounted for with those before it.
+    """
+    rounds: dict[int, list[Charge]] = {}
+    for entry in entries:
+        earlier = rounds.setdefault(entry.round, [])
+        try:
+            accountant.add(entry.charge, entry.clients, earlier=earlier)
+        except ValueError as error:
+            raise LedgerError(f"what round {entry.round} was charged cannot be accounted for: {error}") from None
+        earlier.append(entry.charge)
+        yield entry

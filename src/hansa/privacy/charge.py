@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
@@ -89,6 +90,33 @@ class Charge:
         if any(isinstance(each, Local) for each in self.mechanisms):
             return REPLACE
         return {"losses": ADD_REMOVE, "replaced": REPLACE, "counted": ZERO_OUT, "correlated": ZERO_OUT}[self.family]
+
+    def with_earlier(self, earlier: Sequence[Charge]) -> Charge:
+        """This attempt at a round and earlier ones at it as one charge.
+
+        All attempts at a round have the same cohort: what they release is of one draw, and not of several.
+
+        Args:
+            earlier: the attempts before.
+
+        Raises:
+            ValueError: if cohorts were drawn in ways that cannot be told together.
+
+        Examples:
+            >>> from hansa.privacy import Charge, Gaussian, Poisson
+            >>> charge = Charge(Poisson(0.05), [Gaussian(2.0)])
+            >>> again = charge.with_earlier([charge, charge, charge])
+            >>> again.sampling, again.noise_multiplier
+            (Poisson(probability=0.05), 1.0)
+        """
+        sampling: Sampling = self.sampling
+        ways = {each.sampling for each in (*earlier, self)}
+        if len(ways) > 1:
+            probabilities = [way.probability for way in ways if isinstance(way, Poisson)]
+            if len(probabilities) < len(ways):
+                raise ValueError(f"attempts at one round have cohorts of {' and '.join(map(str, ways))}")
+            sampling = Poisson(min(1.0, math.fsum(probabilities)))  # in one of them, at most
+        return Charge(sampling, [mechanism for each in (*earlier, self) for mechanism in each.mechanisms])
 
     def to_json(self) -> dict[str, Any]:
         """As values that JSON has: `sampling` and `releases`."""

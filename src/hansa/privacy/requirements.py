@@ -6,7 +6,7 @@ from typing import Any
 
 from hansa.language.computation import Computation
 from hansa.language.computations import GraphComputation, PolymorphicComputation
-from hansa.language.flows import Flows, Release, flows_of
+from hansa.language.flows import Flows, Release, begins, flows_of
 from hansa.templates import IterativeProcess
 from hansa.types.mismatch import describe
 
@@ -45,7 +45,8 @@ def require_private(computation: Computation | IterativeProcess, *, open: tuple[
 
     Args:
         computation: with declared types, or a process, whose `next` is meant.
-        open: the beginnings of the paths of results that may leave without noise, such as `("metrics",)`.
+        open: the paths of results that may leave without noise, with all that is in them, such as `("metrics",)`. The
+            state of a process is none of them.
 
     Raises:
         TypeError: if it is no such computation, or one that was loaded from a file.
@@ -62,9 +63,10 @@ def require_private(computation: Computation | IterativeProcess, *, open: tuple[
         ValueError: 'total' is not private: the result is made of federated_sum at ..., without noise; ...
     """
     flows = _flows(computation, "require_private")
+    allowed = () if isinstance(computation, IterativeProcess) and _is_state(computation) else open
     found: dict[str, dict[str, None]] = {}
     for source, paths in flows.bare.items():
-        closed = [path for path in paths if not path.startswith(tuple(open))]
+        closed = [path for path in paths if not any(begins(path, start) for start in allowed)]
         if closed:
             found.setdefault(str(source), {}).update(dict.fromkeys(closed))
     if found:
@@ -103,6 +105,11 @@ def require_protected(computation: Computation | IterativeProcess) -> None:
             f"{name!r} is not protected: the server sees what each client gives to {', '.join(names[:_SHOWN])}{more}; "
             "take federated_secure_sum or federated_private_sum in their place, or say disclosure='sum' there"
         )
+
+
+def _is_state(process: IterativeProcess) -> bool:
+    """Whether a process gives its next state, and nothing beside it."""
+    return process.state_type.is_assignable_from(process.next.type_signature.result)
 
 
 def _flows(computation: Any, what: str) -> Flows:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from hansa.privacy import losses, renyi
 from hansa.privacy.charge import Charge, Family
@@ -30,6 +30,10 @@ class Tally(ABC):
     @abstractmethod
     def add(self, charge: Charge, clients: Clients, times: int) -> None:
         """Add a charge, so many times."""
+
+    @abstractmethod
+    def add_again(self, charge: Charge, earlier: Sequence[Charge], clients: Clients) -> None:
+        """Add another attempt at a round, of the same cohort as the earlier ones, which have been added."""
 
     @abstractmethod
     def live(self) -> float:
@@ -61,6 +65,15 @@ class Losses(Tally):
         if isinstance(event[0], Poisson):
             more = times * renyi.sampled(event[0], event[1])
             self._renyi = more if self._renyi is None else self._renyi + more
+
+    def add_again(self, charge: Charge, earlier: Sequence[Charge], clients: Clients) -> None:
+        """Add another attempt at a round: with the earlier ones it is one event, of less noise."""
+        *before, last = earlier
+        self._events = self._events - Counter([_event(last.with_earlier(before))])
+        self._events[_event(charge.with_earlier(earlier))] += 1
+        self._certain = None
+        sampled = [n * renyi.sampled(way, z) for (way, z), n in self._events.items() if isinstance(way, Poisson)]
+        self._renyi = sum(sampled[1:], sampled[0]) if sampled else None
 
     def live(self) -> float:
         """An epsilon that is not too small: by Rényi accounting, or that of a later round, if it is known."""
@@ -107,16 +120,21 @@ class Replaced(Tally):
 
     def __init__(self, delta: float) -> None:
         super().__init__(delta)
-        self._renyi: renyi.Values | None = None
+        self._events: Counter[tuple[Fixed, float]] = Counter()
 
     def add(self, charge: Charge, clients: Clients, times: int) -> None:
         """Add a charge, so many times."""
-        more = times * self._one(charge)
-        self._renyi = more if self._renyi is None else self._renyi + more
+        self._events[self._event(charge)] += times
+
+    def add_again(self, charge: Charge, earlier: Sequence[Charge], clients: Clients) -> None:
+        """Add another attempt at a round: with the earlier ones it is one event, of less noise."""
+        *before, last = earlier
+        self._events = self._events - Counter([self._event(last.with_earlier(before))])
+        self._events[self._event(charge.with_earlier(earlier))] += 1
 
     def live(self) -> float:
         """The epsilon."""
-        return 0.0 if self._renyi is None else renyi.epsilon(self._renyi, self.delta)
+        return self._epsilon(self._events)
 
     def exact(self) -> float:
         """The epsilon."""
@@ -124,13 +142,16 @@ class Replaced(Tally):
 
     def room(self, charge: Charge, clients: Clients, budget: float, ahead: int) -> int:
         """Whether there is room for one more such charge."""
-        after = self._one(charge) if self._renyi is None else self._renyi + self._one(charge)
-        return int(renyi.epsilon(after, self.delta) <= budget)
+        return int(self._epsilon(self._events + Counter([self._event(charge)])) <= budget)
+
+    def _epsilon(self, events: Counter[tuple[Fixed, float]]) -> float:
+        values = [count * renyi.sampled(sampling, noise) for (sampling, noise), count in events.items()]
+        return renyi.epsilon(sum(values[1:], values[0]), self.delta) if values else 0.0
 
     @staticmethod
-    def _one(charge: Charge) -> renyi.Values:
+    def _event(charge: Charge) -> tuple[Fixed, float]:
         assert isinstance(charge.sampling, Fixed)
-        return renyi.sampled(charge.sampling, charge.noise_multiplier)
+        return charge.sampling, charge.noise_multiplier
 
 
 class Counted(Tally):
@@ -164,6 +185,18 @@ class Counted(Tally):
             found = self._precision.get(client, 0.0) + one * number**2 * times
             self._precision[client], self._most = found, max(self._most, found)
             self._rounds[client] += times
+
+    def add_again(self, charge: Charge, earlier: Sequence[Charge], clients: Clients) -> None:
+        """Add another attempt at a round: the clients give once more, and are in no other round."""
+        one = charge.noise_multiplier**-2
+        if charge.is_skellam:
+            self._largest = max(self._largest or 0.0, one)
+        if clients is None:
+            self._of_anybody += one
+            return
+        for client, number in Counter(clients).items():
+            found = self._precision.get(client, 0.0) + one * number**2
+            self._precision[client], self._most = found, max(self._most, found)
 
     def live(self) -> float:
         """An epsilon that is not too small."""
@@ -238,6 +271,10 @@ class Correlated(Tally):
             raise ValueError(f"the correlated noise is for {first.rounds} rounds, and there is one more")
         self._noise_multiplier = charge.noise_multiplier
         self._count += times
+
+    def add_again(self, charge: Charge, earlier: Sequence[Charge], clients: Clients) -> None:
+        """Correlated noise must not be drawn for two sums."""
+        raise ValueError("a round with correlated noise was tried again, and its noise must not be drawn for two sums")
 
     def live(self) -> float:
         """The epsilon."""

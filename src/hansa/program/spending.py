@@ -31,6 +31,7 @@ from hansa.privacy import (
     releases,
     require_private,
 )
+from hansa.privacy.accountant import charged
 from hansa.program.checksums import add_numbers, program_digest
 from hansa.program.cohorts import Cohorts, Positions
 from hansa.program.private_folder import PrivateFolder, Secrets
@@ -123,11 +124,7 @@ class Spending:
     def __init__(self, private: PrivateProcess, ledger: Ledger, secret: Secrets, cohorts: Cohorts) -> None:
         self._private, self._ledger, self._secret, self._cohorts = private, ledger, secret, cohorts
         self._accountant, self._after = Accountant(private.budget.delta), 0.0
-        for entry in ledger.entries:
-            try:
-                self._accountant.add(entry.charge, entry.clients)
-            except ValueError as error:
-                raise LedgerError(f"what round {entry.round} was charged cannot be accounted for: {error}") from None
+        list(charged(self._accountant, ledger.entries))
 
     def check_done(self, done: int) -> None:
         """Checks that each round that is done has been charged.
@@ -205,10 +202,10 @@ class Spending:
 
     def _charge(self, occasion: Occasion, salt: bytes, inputs: str | None, clients: Sequence[Any] | None) -> None:
         charge, budget = self._private.charge, self._private.budget
-        attempts = len(self._ledger.of_round(occasion.round))
-        if attempts and not self._accountant.has_room(charge, budget.epsilon, clients):
-            raise BudgetSpentError(f"{SPENT}, after {attempts} attempts at round {occasion.round}")
-        self._accountant.add(charge, clients)
+        earlier = [entry.charge for entry in self._ledger.of_round(occasion.round)]
+        if earlier and not self._accountant.has_room(charge, budget.epsilon, clients, earlier=earlier):
+            raise BudgetSpentError(f"{SPENT}, after {len(earlier)} attempts at round {occasion.round}")
+        self._accountant.add(charge, clients, earlier=earlier)
         self._after = self._accountant.epsilon
         try:
             self._ledger.append(

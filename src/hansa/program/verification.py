@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hansa.privacy import Accountant, Entry, Guarantee, LedgerError, read_ledger
+from hansa.privacy.accountant import charged
 from hansa.program.lines import read_records
 from hansa.program.private_folder import LEDGER, PRIVATE, open_to_others
 from hansa.program.run_file import RECORDS, RunError, read_run
@@ -65,8 +66,7 @@ def read_privacy(run_dir: str | os.PathLike[str]) -> Spent:
     said = _asked(folder)
     entries = _entries(folder)
     accountant = Accountant(said["delta"])
-    for entry in entries:
-        _add(accountant, entry)
+    list(charged(accountant, entries))
     rounds = len({entry.round for entry in entries})
     budget = math.inf if said["epsilon"] is None else float(said["epsilon"])
     return Spent(
@@ -102,18 +102,17 @@ def verify_privacy(run_dir: str | os.PathLike[str]) -> list[str]:
     problems: list[str] = []
     accountant = Accountant(said["delta"])
     after: dict[int, list[float]] = {}
-    for entry in entries:
-        try:
-            _add(accountant, entry)
-        except LedgerError as error:
-            return [*problems, str(error)]
-        found = accountant.epsilon
-        # A figure may be smaller than the quick one, where a smaller one was known to be enough.
-        if entry.delta == said["delta"] and entry.epsilon_after > found * (1 + _WITHIN):
-            problems.append(
-                f"round {entry.round}: the ledger says epsilon {entry.epsilon_after:.6g}, and it is {found:.6g}"
-            )
-        after.setdefault(entry.round, []).append(entry.epsilon_after)
+    try:
+        for entry in charged(accountant, entries):
+            found = accountant.epsilon
+            # A figure may be smaller than the quick one, where a smaller one was known to be enough.
+            if entry.delta == said["delta"] and entry.epsilon_after > found * (1 + _WITHIN):
+                problems.append(
+                    f"round {entry.round}: the ledger says epsilon {entry.epsilon_after:.6g}, and it is {found:.6g}"
+                )
+            after.setdefault(entry.round, []).append(entry.epsilon_after)
+    except LedgerError as error:
+        return [*problems, str(error)]
     exact = accountant.exact()
     budget = math.inf if said["epsilon"] is None else float(said["epsilon"])
     if exact > budget * (1 + _WITHIN):
@@ -147,10 +146,3 @@ def _entries(folder: Path) -> list[Entry]:
     if not os.path.lexists(path) and not read_records(folder / RECORDS).records:
         return []  # it has not begun
     return read_ledger(path)
-
-
-def _add(accountant: Accountant, entry: Entry) -> None:
-    try:
-        accountant.add(entry.charge, entry.clients)
-    except ValueError as error:
-        raise LedgerError(f"what round {entry.round} was charged cannot be accounted for: {error}") from None
