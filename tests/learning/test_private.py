@@ -131,3 +131,64 @@ def test_a_bound_that_is_made_of_the_clients_is_no_private_one():
 
     with pytest.raises(ValueError, match="made of federated_max"):
         hansa.privacy.require_private(total)
+
+
+# Metrics with noise.
+
+
+def noised(**given):
+    metrics = hansa.privacy.noised_metrics(1e-6, loss=(1.0, 1.1))
+    return averaging(aggregator=gaussian(0.5, TINY, 4, metrics=metrics), **given)
+
+
+def test_noised_metrics_are_means_over_clients_within_their_ranges():
+    process, data = noised(), clients(5, seed=4)
+    state, _ = process.next(process.initialize(), data)
+    broken = [{"x": np.full((2, 4), np.nan, np.float32), "y": np.zeros(2, np.int32)}]
+    _, metrics = process.next(state, [*data, broken])
+    losses = []
+    for ((batch,),) in zip(data, strict=True):
+        logits = batch["x"].astype(np.float64) @ np.asarray(state.model.trainable["w"], np.float64)
+        logits -= np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1, keepdims=True)) + logits.max(
+            1, keepdims=True
+        )
+        losses.append(-logits[np.arange(len(logits)), batch["y"]].mean())
+    assert min(losses) < 1 and max(losses) > 1.1
+    assert float(metrics.loss) == pytest.approx(np.clip(losses, 1.0, 1.1).mean(), abs=1e-4)
+    assert float(metrics.noised_clients) == pytest.approx(5, abs=1e-4)
+    assert metrics._fields == ("loss", "noised_clients", "model_unchanged", "aggregator")
+
+
+def test_noised_metrics_are_private_and_charged_beside_the_model():
+    metrics = hansa.privacy.noised_metrics(4.0, loss=(0, 2))
+    assert metrics.left_of(2.0) == pytest.approx((1 / 4 - 1 / 16) ** -0.5)
+    process = averaging(aggregator=gaussian(0.5, metrics.left_of(2.0), 4, metrics=metrics))
+    hansa.privacy.require_private(process)
+    hansa.privacy.require_protected(process)
+    mechanisms = [release.mechanism for release in hansa.privacy.releases(process)]
+    assert hansa.privacy.Charge(hansa.privacy.Poisson(0.1), mechanisms).noise_multiplier == pytest.approx(2.0)
+    assert "metrics.loss" in hansa.explain(process).private
+    correlated = hansa.privacy.matrix(0.5, 1.0, 4, rounds=8, separation=4, terms=2, power=0.5, metrics=metrics)
+    both = [release.mechanism for release in hansa.privacy.releases(averaging(aggregator=correlated))]
+    charge = hansa.privacy.Charge(hansa.privacy.Separated(4), both)
+    assert charge.family == "correlated" and charge.noise_multiplier == pytest.approx(1 / np.sqrt(1 + 1 / 16))
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: hansa.privacy.noised_metrics(1.0), "needs the range of a metric"),
+        (lambda: hansa.privacy.noised_metrics(1.0, loss=(1, 1)), "the range of 'loss' .* above 1, found 1"),
+        (lambda: hansa.privacy.noised_metrics(1.0, loss=3), r"must be its least and greatest value, such as \(0, 1\)"),
+        (lambda: hansa.privacy.noised_metrics(0.0, loss=(0, 1)), "noise_multiplier of noised_metrics"),
+        (lambda: hansa.privacy.noised_metrics(2.0, loss=(0, 1)).left_of(2.0), "cannot have the noise multiplier 2"),
+        (
+            lambda: averaging(aggregator=gaussian(1.0, 1.0, 4, metrics=hansa.privacy.noised_metrics(9.0, los=(0, 1)))),
+            "the model has no metric 'los' for noised_metrics.*loss",
+        ),
+        (lambda: gaussian(1.0, 1.0, 4, metrics="all"), r"or hansa.privacy.noised_metrics\(…\), found 'all'"),
+    ],
+)
+def test_noised_metrics_that_cannot_be_are_refused(made, message):
+    with pytest.raises(ValueError, match=message):
+        made()

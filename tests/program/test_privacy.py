@@ -259,6 +259,8 @@ def test_a_process_that_leaks_is_refused_and_open_metrics_are_said_to_be() -> No
         run(None, process=leaking)
     result = run(None, 1, process=leaking, privacy=Budget(30.0, 1e-5, metrics="open"))
     assert "sum" in " ".join(result.history.names)
+    assert result.privacy.epsilon < result.privacy.epsilon_of_everything == math.inf
+    assert str(result.privacy).endswith("; of the model alone: with its open metrics, infinite")
     from tests.program.counting import ADDING
 
     with pytest.raises((ValueError, TypeError), match=r"no sum of this process has noise|local"):

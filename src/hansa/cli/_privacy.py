@@ -19,6 +19,9 @@ def status(run: Path, as_json: bool) -> None:
         print_json(
             {
                 "guarantee": asdict(guarantee),
+                "epsilon_of_everything": None
+                if math.isinf(spent.guarantee.epsilon_of_everything)
+                else guarantee.epsilon,
                 "budget": spent.budget,
                 "open_metrics": spent.open_metrics,
                 "rounds": spent.rounds,

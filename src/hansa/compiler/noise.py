@@ -106,23 +106,13 @@ def _lower(computation: GraphComputation) -> _Lowered | None:
         names = tuple(name for name, _ in fields)
         bound[computation.parameter] = MakeStruct(computation.parameter.type, names, parts) if spread else parts[0]
     lowered = GraphComputation(computation.name, parameter, inline(result, bound), computation.where)
-    return lowered, tuple(zip(numbers, terms, _rounds(result, asked), strict=True))
+    return lowered, tuple(zip(numbers, terms, (node.rounds for node in asked), strict=True))
 
 
 def _terms(node: RuntimeValue) -> int:
     kind = operands.member(node)
     assert isinstance(kind, TensorType)
     return (kind.shape[0] or 1) if len(kind.shape) == 2 else 1
-
-
-def _rounds(result: Node, asked: list[RuntimeValue]) -> list[int | None]:
-    """For how many rounds each key is, where noise is correlated over rounds."""
-    found: dict[Node, int | None] = {}
-    for node in walk(result):
-        if isinstance(node, Intrinsic) and node.mechanism is not None:
-            within = [part for source in node.arguments for part in (source, *source.inputs)]
-            found.update((part, getattr(node.mechanism, "rounds", None)) for part in within if is_noise(part))
-    return [found.get(node) for node in asked]
 
 
 def _key(node: RuntimeValue, given: Node) -> Node:

@@ -87,12 +87,16 @@ class GraphComputation(Runnable):
     Attributes:
         parameter: the node of its parameter, or None.
         result: the node of its result.
+        declared: what its results are made of, where a file says it (`hansa.language.declared_flows`); else None.
     """
 
-    def __init__(self, name: str, parameter: Parameter | None, result: Node, where: str = "") -> None:
+    def __init__(
+        self, name: str, parameter: Parameter | None, result: Node, where: str = "", *, declared: Any = None
+    ) -> None:
         super().__init__(name, FunctionType(parameter.type if parameter else None, result.type), where)
         self.parameter = parameter
         self.result = result
+        self.declared = declared
 
 
 @boundaries

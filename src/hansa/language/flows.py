@@ -19,7 +19,17 @@ from hansa.language.dependence import dependence
 from hansa.language.graph import Apply, Intrinsic, MakeStruct, Node, Parameter, RuntimeValue, Select, walk
 from hansa.language.mechanism import Mechanism
 from hansa.language.runtime_values import is_noise
-from hansa.types import CLIENTS, FederatedType, SequenceType, StructType, TensorType, Type, is_federated, tensor_leaves
+from hansa.types import (
+    CLIENTS,
+    SERVER,
+    FederatedType,
+    SequenceType,
+    StructType,
+    TensorType,
+    Type,
+    is_federated,
+    tensor_leaves,
+)
 from hansa.types import names as _names
 
 AGGREGATES = frozenset(
@@ -58,6 +68,11 @@ class Source:
         """The noise that it has."""
         return self.node.mechanism
 
+    @property
+    def is_mark(self) -> bool:
+        """Whether it stands for what a tensor of the argument is made of (`flows_of_parts`)."""
+        return self.node.name == _MARK
+
     def __str__(self) -> str:
         at = f" at {self.node.where.rsplit('/', 1)[-1]}" if self.node.where else ""
         return f"{self.node.name}{at}"
@@ -82,6 +97,7 @@ class Flow:
 
 
 _NOTHING, _OWN = Flow(), Flow(own=True)
+_MARK = "a tensor of the argument"
 
 
 @dataclass(frozen=True)
@@ -167,6 +183,25 @@ def flows_of(computation: Computation) -> Flows:
     )
 
 
+def flows_of_parts(computation: Computation) -> tuple[list[Flow], dict[Source, int]]:
+    """What the tensors of a computation's result are made of, in order, also of the argument's tensors at the server.
+
+    Returns:
+        The flows, and the sources among them that stand for tensors of the argument, with the number of each.
+    """
+    kind = computation.type_signature.parameter
+    marks: dict[Source, int] = {}
+    given = []
+    for i, at_clients in enumerate([] if kind is None else _places(kind)):
+        if at_clients:
+            given.append(_OWN)
+        else:
+            mark = Source(Intrinsic(FederatedType(StructType([]), SERVER), _MARK, ()))
+            marks[mark] = i
+            given.append(Flow(bare=frozenset({mark})))
+    return _Visit().through(computation, given), marks
+
+
 def kind_of(at_clients: bool, flow: Flow) -> Kind:
     """What is true of a result."""
     if at_clients:
@@ -188,6 +223,12 @@ class _Visit:
 
     def through(self, computation: Computation, given: list[Flow]) -> list[Flow]:
         """What the tensors of the result are made of, from what those of the argument are."""
+        if isinstance(computation, GraphComputation) and computation.declared is not None:
+            nodes = (node for node in walk(computation.result) if isinstance(node, Intrinsic))
+            self.seen.extend(Source(node) for node in nodes if node.name in AGGREGATES)
+            kind = computation.type_signature.parameter
+            declared: list[Flow] = computation.declared.through(given, [] if kind is None else _places(kind))
+            return declared
         placed = isinstance(computation, GraphComputation) and _is_federated(computation)
         if not isinstance(computation, GraphComputation) or not placed:
             # A size that is not declared is a fact about what it is the size of, and a function may tell it.
@@ -233,8 +274,9 @@ class _Visit:
             summed = set(_summed(node))
             rest = frozenset(each for each in given.bare if each.node not in summed)
             return Flow(False, rest, given.noised | {source})
-        if given.noised and not given.own and not given.bare and _is_noised_by_clients(given):
-            return Flow(False, frozenset(), given.noised)
+        bare = any(not each.is_mark for each in given.bare)
+        if given.noised and not given.own and not bare and _is_noised_by_clients(given):
+            return Flow(False, given.bare, given.noised)
         return Flow(False, given.bare | {source}, given.noised)
 
 

@@ -58,10 +58,12 @@ class RuntimeValue(Node):
         name: what it is called.
         number: of those that are another value wherever they are asked for, which one it is in the computation; None
             until that is known, or where the name says all.
+        rounds: of those that go together over rounds, for how many rounds they are; None for others.
     """
 
     name: str
     number: int | None = field(default=None, kw_only=True)
+    rounds: int | None = field(default=None, kw_only=True)
 
     def _label(self) -> str:
         return f"the runtime's {self.name}"

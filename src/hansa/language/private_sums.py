@@ -105,7 +105,7 @@ def federated_private_sum(
     total = modular_sum(encoded, each, least, mechanism if place == "clients" else None, disclosure)
     at_server = place == "server"
     weights = tuple(mechanism.weights) if at_server else ()  # type: ignore[union-attr]
-    keys = [Value(server_noise(len(weights)), trace)] if at_server else []
+    keys = [Value(server_noise(len(weights), getattr(mechanism, "rounds", None)), trace)] if at_server else []
     release = _releaser(kind, width, weights)
     noised = operands.operation(
         "federated_map",

@@ -19,12 +19,12 @@ RUNTIME_VALUES: Mapping[str, RuntimeValue] = {node.name: node for node in (CLIEN
 SERVER_NOISE, CLIENT_NOISE = "noise_keys", "client_noise_key"
 
 
-def server_noise(terms: int) -> RuntimeValue:
+def server_noise(terms: int, rounds: int | None = None) -> RuntimeValue:
     """Keys of cipher streams from which the server draws noise: of this round, the one before, and so on.
 
-    uint32 [terms, 8] at the server.
+    uint32 [terms, 8] at the server. Where noise is correlated over rounds, it is said for how many `rounds`.
     """
-    return RuntimeValue(FederatedType(TensorType("uint32", (terms, 8)), SERVER, True), SERVER_NOISE)
+    return RuntimeValue(FederatedType(TensorType("uint32", (terms, 8)), SERVER, True), SERVER_NOISE, rounds=rounds)
 
 
 def client_noise() -> RuntimeValue:
@@ -47,7 +47,7 @@ def noise_numbers(asked: Sequence[RuntimeValue]) -> list[int]:
     return [found[node] if node in found else next(free) for node in asked]
 
 
-def runtime_value(name: str, kind: Type, number: int | None = None) -> RuntimeValue:
+def runtime_value(name: str, kind: Type, number: int | None = None, rounds: int | None = None) -> RuntimeValue:
     """The node of a value that a file asks for.
 
     Raises:
@@ -60,7 +60,9 @@ def runtime_value(name: str, kind: Type, number: int | None = None) -> RuntimeVa
             f"{other.name!r} of type {other.type}" for other in (*RUNTIME_VALUES.values(), *made.values())
         )
         raise ValueError(f"it asks for a value {name!r} of type {kind} of its runtime, which has {known}")
-    return node if number is None else RuntimeValue(node.type, name, number=number)
+    if rounds is not None and (name != SERVER_NOISE or rounds < 1):
+        raise ValueError(f"it asks for a value {name!r} for {rounds} rounds")
+    return node if number is None else RuntimeValue(node.type, name, number=number, rounds=rounds)
 
 
 def _terms(kind: Type) -> int:

@@ -22,6 +22,7 @@ from hansa.learning.fixed import together
 from hansa.learning.hparams import Hparam, checked_hparams
 from hansa.learning.keys import client_keys, key_of_server, round_key
 from hansa.learning.measuring import build_measuring
+from hansa.learning.noised_metrics import build_noised_metrics
 from hansa.learning.reporting import private_metrics, round_metrics
 from hansa.learning.schedules import schedule_of
 from hansa.learning.screening import struct_of
@@ -30,6 +31,7 @@ from hansa.learning.server_step import server_update_of
 from hansa.learning.states import FirstState, LearningState, at_clients, computed
 from hansa.learning.surveys import Survey
 from hansa.models.model import FunctionalModel
+from hansa.privacy.metric_ranges import NoisedMetrics
 from hansa.privacy.rules import PrivateFactory
 from hansa.types import CLIENTS, SERVER, FederatedType, Struct, StructType, Type
 from hansa.types.mismatch import describe
@@ -185,6 +187,11 @@ class Parts:
             assert self.aggregating.measured is not None
             only = private_metrics(self.aggregating.measured)
             return lambda trained, changed, told: on.federated_map(only, [changed, told["aggregator"]])
+        if self.private is not None and isinstance(self.private.metrics, NoisedMetrics):
+            assert self.aggregating.measured is not None
+            counts, measured = struct_of(self._report["counts"]), self.aggregating.measured
+            noised = build_noised_metrics(self.work.model, self.private, self.private.metrics, counts, measured)
+            return lambda trained, changed, told: noised(trained.outputs, trained.counts, changed, told["aggregator"])
         measure = build_measuring(self.work.model.metrics, struct_of(self._report["counts"]))
         counters = struct_of(struct_of(measure.type_signature.result)["counters"])
         combine = round_metrics(self.work.model, counters, more)

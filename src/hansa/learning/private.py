@@ -40,6 +40,8 @@ def check_process(next: Computation, aggregation: Aggregation | None, private: P
 def _has_noise(computation: Computation) -> bool:
     if not isinstance(computation, GraphComputation):
         return False
+    if computation.declared is not None:
+        return True
     for node in walk(computation.result):
         if isinstance(node, Intrinsic) and node.mechanism is not None:
             return True

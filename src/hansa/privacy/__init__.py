@@ -22,6 +22,8 @@ if _TYPE_CHECKING:
     from hansa.privacy.mechanisms import Matrix as Matrix
     from hansa.privacy.mechanisms import Skellam as Skellam
     from hansa.privacy.mechanisms import joint_noise_multiplier as joint_noise_multiplier
+    from hansa.privacy.metric_ranges import NoisedMetrics as NoisedMetrics
+    from hansa.privacy.metric_ranges import noised_metrics as noised_metrics
     from hansa.privacy.requirements import releases as releases
     from hansa.privacy.requirements import require_private as require_private
     from hansa.privacy.requirements import require_protected as require_protected
@@ -49,6 +51,7 @@ _HOMES = {
     "hansa.privacy.guarantee": ("Guarantee",),
     "hansa.privacy.ledger": ("Entry", "Ledger", "LedgerError", "read_ledger"),
     "hansa.privacy.mechanisms": ("Gaussian", "Local", "Matrix", "Skellam", "joint_noise_multiplier"),
+    "hansa.privacy.metric_ranges": ("NoisedMetrics", "noised_metrics"),
     "hansa.privacy.requirements": ("releases", "require_private", "require_protected"),
     "hansa.privacy.sampling": ("AtMost", "Fixed", "Poisson", "Separated", "Truncated", "claim_of"),
     "hansa.privacy.clipping": ("Adaptive",),

@@ -9,13 +9,11 @@ from typing import Any, Literal, TypeAlias
 
 from hansa._tracebacks import boundaries
 from hansa.privacy import sampling as claims
-from hansa.privacy.mechanisms import Gaussian, Local, Matrix, Mechanism, Skellam, joint_noise_multiplier
+from hansa.privacy.mechanisms import MECHANISMS, Local, Matrix, Mechanism, Skellam, joint_noise_multiplier
 from hansa.privacy.sampling import ADD_REMOVE, REPLACE, ZERO_OUT, AtMost, Fixed, Poisson, Sampling, Separated, Truncated
 
 Family: TypeAlias = Literal["losses", "replaced", "counted", "correlated"]
 """How a charge is accounted for; charges of one run are all of one."""
-
-_MECHANISMS = {kind.__name__: kind for kind in (Gaussian, Matrix, Skellam, Local)}
 
 
 @boundaries
@@ -132,7 +130,7 @@ class Charge:
         """
         try:
             listed = [dict(each) for each in found["releases"]]
-            mechanisms = [_MECHANISMS[each.pop("mechanism")](**each) for each in listed]
+            mechanisms = [MECHANISMS[each.pop("mechanism")](**each) for each in listed]
             return Charge(claims.from_json(found["sampling"]), mechanisms)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{found!r:.100} is no charge: {error}") from None

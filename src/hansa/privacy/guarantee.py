@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from hansa._tracebacks import boundaries
 
@@ -20,10 +21,14 @@ class Guarantee:
         neighbours: what the two populations differ in that cannot be told apart, such as `add or remove one`.
         against: who sees no more than is promised: `readers` of the results, or the `server`, too.
         rounds: of how many rounds; those that were tried in vain are in epsilon, and not here.
+        covers: of what epsilon is: of `everything` that left the rounds, or of the `model` alone, as metrics of the
+            clients left them, too, without noise.
 
     Examples:
         >>> print(hansa.privacy.Guarantee(2.0, 1e-06, rounds=1500))
         epsilon 2 at delta 1e-06 after 1,500 rounds: for each client as a whole (add or remove one), against readers
+        >>> hansa.privacy.Guarantee(2.0, 1e-06, covers="model").epsilon_of_everything
+        inf
     """
 
     epsilon: float
@@ -32,13 +37,20 @@ class Guarantee:
     neighbours: str = "add or remove one"
     against: str = "readers"
     rounds: int = 0
+    covers: Literal["everything", "model"] = "everything"
+
+    @property
+    def epsilon_of_everything(self) -> float:
+        """Epsilon for those who see all that left the rounds: infinite, where metrics are open."""
+        return self.epsilon if self.covers == "everything" else math.inf
 
     def __str__(self) -> str:
         rounds = f"{self.rounds:,} round{'' if self.rounds == 1 else 's'}"
         whom = f"for each {self.unit} as a whole ({self.neighbours}), against {self.against}"
         if math.isinf(self.epsilon):
             return f"no guarantee after {rounds}: nothing is promised {whom}"
-        return f"epsilon {self.epsilon:.4g} at delta {self.delta:g} after {rounds}: {whom}"
+        said = f"epsilon {self.epsilon:.4g} at delta {self.delta:g} after {rounds}: {whom}"
+        return said if self.covers == "everything" else f"{said}; of the model alone: with its open metrics, infinite"
 
 
 def checked_epsilon(value: object) -> float:

@@ -22,12 +22,13 @@ the standard deviation `noise_multiplier` then.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from hansa.language.mechanism import STEPS as STEPS
+from hansa.language.mechanism import DeclaredMechanism
 from hansa.privacy import matrix_factorization
 
 Place: TypeAlias = Literal["server", "clients", "reports"]
@@ -221,6 +222,24 @@ class Local:
 
 Mechanism = Gaussian | Matrix | Skellam | Local
 """How a private sum gets its noise."""
+
+
+MECHANISMS: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in (Gaussian, Matrix, Skellam, Local)}
+"""The mechanisms by the names of their classes."""
+
+
+def known_mechanism(found: Any) -> Any:
+    """A mechanism, of one that a file says (`DeclaredMechanism`), too.
+
+    Raises:
+        ValueError: if a file says one that there is not.
+    """
+    if not isinstance(found, DeclaredMechanism):
+        return found
+    try:
+        return MECHANISMS[found.kind](**dict(found.settings))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the file says a mechanism {found.kind!r} that this Hansa does not know: {error}") from None
 
 
 def joint_noise_multiplier(noise_multipliers: Iterable[float]) -> float:

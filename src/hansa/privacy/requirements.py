@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hansa.language.computation import Computation
 from hansa.language.computations import GraphComputation, PolymorphicComputation
 from hansa.language.flows import Flows, Release, begins, flows_of
+from hansa.privacy.mechanisms import known_mechanism
 from hansa.templates import IterativeProcess
 from hansa.types.mismatch import describe
 
@@ -22,10 +24,10 @@ def releases(computation: Computation | IterativeProcess) -> list[Release]:
     Returns:
         A `Release` for each sum, with its `mechanism`, the `paths` of the results that are made of it, and `where` it
         is in the user's code. What leaves without noise is not among them: `require_private` says whether there is
-        such.
+        such. Of a computation that was loaded from a file they are what the file says, as for `require_private`.
 
     Raises:
-        TypeError: if it is no such computation, or one that was loaded from a file.
+        TypeError: if it is no such computation.
 
     Examples:
         >>> @hansa.federated_computation("{float32}@CLIENTS")
@@ -34,14 +36,17 @@ def releases(computation: Computation | IterativeProcess) -> list[Release]:
         >>> [(release.paths, release.mechanism) for release in hansa.privacy.releases(total)]
         [(('the result',), Gaussian(noise_multiplier=2.0))]
     """
-    return _flows(computation, "releases").releases
+    found = _flows(computation, "releases").releases
+    return [replace(release, mechanism=known_mechanism(release.mechanism)) for release in found]
 
 
 def require_private(computation: Computation | IterativeProcess, *, open: tuple[str, ...] = ()) -> None:
     """Checks that all results at the server are made of noised sums, and of nothing else of the clients.
 
     Results that stay with the clients are theirs, and are not looked at. The argument's part at the server, such as the
-    state of a process, counts as private: a run is private if each of its rounds is.
+    state of a process, counts as private: a run is private if each of its rounds is. In a file a stage is one function,
+    and cannot be looked into: of a computation that `hansa.load` gives this checks what it was when it was saved. Who
+    wrote the file could have written anything there, so load it from whom you trust.
 
     Args:
         computation: with declared types, or a process, whose `next` is meant.
@@ -49,7 +54,7 @@ def require_private(computation: Computation | IterativeProcess, *, open: tuple[
             state of a process is none of them.
 
     Raises:
-        TypeError: if it is no such computation, or one that was loaded from a file.
+        TypeError: if it is no such computation.
         ValueError: if a result is made of the clients' values without noise. The message names the results, the
             operations, and their lines.
 
@@ -86,7 +91,7 @@ def require_protected(computation: Computation | IterativeProcess) -> None:
         computation: with declared types, or a process, whose `next` is meant.
 
     Raises:
-        TypeError: if it is no such computation, or one that was loaded from a file.
+        TypeError: if it is no such computation.
         ValueError: if some aggregate brings each client's contribution to the server. The message names the operations,
             and their lines.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias, cast
 
 import jax
@@ -19,12 +20,14 @@ from hansa.language.private_sums import federated_private_sum
 from hansa.language.tracing import federated_computation, jax_computation
 from hansa.privacy.clipping import Adaptive, per_layer, weighed, with_count
 from hansa.privacy.mechanisms import Gaussian, Local, Matrix, Mechanism, Skellam
+from hansa.privacy.metric_ranges import NoisedMetrics
 from hansa.privacy.weighting import Capped
 from hansa.templates import MeasuredOutput
 from hansa.types import SERVER, StructType, Type
 
-Metrics: TypeAlias = Literal["none", "open"]
-"""What a round of a private process tells beside the model: nothing of the clients, or their metrics without noise."""
+Metrics: TypeAlias = Literal["none", "open"] | NoisedMetrics
+"""What a round of a private process tells beside the model: nothing of the clients, their metrics without noise, or
+some of them with noise."""
 
 
 @boundaries
@@ -69,8 +72,10 @@ class PrivateFactory(Factory):
         elif layers:
             raise ValueError(f"per_layer of {name} has one fixed bound: clip must be a number, found {clip!r}")
         check_number(f"the cohort of {name}", cohort, above=0)
-        if metrics not in ("none", "open"):
-            raise ValueError(f"the metrics of {name} are 'none' or 'open', found {metrics!r}")
+        if metrics not in ("none", "open") and not isinstance(metrics, NoisedMetrics):
+            raise ValueError(
+                f"the metrics of {name} are 'none' or 'open', or hansa.privacy.noised_metrics(…), found {metrics!r}"
+            )
         if max_clients is not None:
             check_whole(f"the max_clients of {name}", max_clients, 1)
         self.clip, self.mechanism, self.cohort, self.layers = clip, mechanism, cohort, layers
@@ -83,8 +88,7 @@ class PrivateFactory(Factory):
         mechanism = self.mechanism
         if isinstance(mechanism, Local | Skellam):
             return mechanism.share * math.sqrt(self.cohort)
-        weights = mechanism.weights if isinstance(mechanism, Gaussian | Matrix) else (mechanism.noise_multiplier,)
-        return math.sqrt(sum(weight**2 for weight in weights))
+        return math.sqrt(sum(weight**2 for weight in mechanism.weights))
 
     def weighing(self, weighting: object) -> PrivateFactory:
         """The rule for values with such weights.
@@ -117,11 +121,28 @@ class PrivateFactory(Factory):
         check_floats(self.name, value)
         return self._adaptive(value, weight) if isinstance(self.clip, Adaptive) else self._fixed(value, weight)
 
-    def _sum(self, values: Any, bound: float) -> Any:
-        # A cohort that is drawn by chance may be larger than is expected.
-        expected = math.ceil(self.cohort + 10 * math.sqrt(self.cohort) + 10)
-        most = expected if self.max_clients is None else self.max_clients
-        return federated_private_sum(values, bound, self.mechanism, max_clients=most)
+    def private_sum(self, values: Any, bound: float, noise_multiplier: float | None = None) -> Any:
+        """A sum over the clients with noise of the rule's kind; it is called within a federated computation.
+
+        Args:
+            values: at the clients.
+            bound: of a client's part.
+            noise_multiplier: of the noise; by default the rule's.
+
+        Examples:
+            >>> rule = hansa.privacy.gaussian(clip=1.0, noise_multiplier=1.0, cohort=4)
+            >>> @hansa.federated_computation("{float32}@CLIENTS")
+            ... def total(values):
+            ...     return rule.private_sum(values, 1.0, 1e-6)
+            >>> round(float(total([0.5, 2.0])), 3)
+            1.5
+        """
+        noise = self.mechanism.noise_multiplier if noise_multiplier is None else noise_multiplier
+        mechanism = replace(self.mechanism, noise_multiplier=noise)
+        most = self.max_clients
+        if most is None:  # a cohort that is drawn by chance may be larger than is expected
+            most = math.ceil(self.cohort + 10 * math.sqrt(self.cohort) + 10)
+        return federated_private_sum(values, bound, mechanism, max_clients=most)
 
     def _fixed(self, value: Type, weight: Type) -> Aggregation:
         bound = float(cast(float, self.clip))
@@ -137,7 +158,7 @@ class PrivateFactory(Factory):
             return jax.tree.map(lambda leaf: (leaf * factor).astype(leaf.dtype), total)
 
         def step(state: Any, values: Any, weights: Any) -> MeasuredOutput:
-            total = self._sum(on.federated_map(given, [values, weights]), bound)
+            total = self.private_sum(on.federated_map(given, [values, weights]), bound)
             measured = {
                 "clipping_norm": on.federated_value(np.float32(bound), SERVER),
                 "noise_stddev": on.federated_value(np.float32(self.stddev * bound / self.cohort), SERVER),
@@ -172,7 +193,7 @@ class PrivateFactory(Factory):
         def step(state: Any, values: Any, weights: Any) -> MeasuredOutput:
             now = state.clipping_norm
             vectors = on.federated_map(given, [values, weights, on.federated_broadcast(now)])
-            done = on.federated_map(finished, [self._sum(vectors, 1.0), now])
+            done = on.federated_map(finished, [self.private_sum(vectors, 1.0), now])
             measured = {"clipping_norm": now, "noise_stddev": done.noise_stddev}
             after = on.federated_zip({"clipping_norm": done.bound})
             return MeasuredOutput(after, done.mean, on.federated_zip(measured))
@@ -199,8 +220,9 @@ def gaussian(
         noise_multiplier: the standard deviation of the noise, in clipping norms; `hansa.privacy.calibrate` finds it.
         cohort: how many clients are expected in a round.
         per_layer: whether each of the L tensors of a value is shortened to clip / sqrt(L) by itself.
-        metrics: what a round tells beside the model: "none" of the clients' metrics, or all of them, "open": then what
-            is promised of the model is not promised of them.
+        metrics: what a round tells beside the model: "none" of the clients' metrics; `noised_metrics(…)`, some of them
+            with noise, which is charged with that of the model; or all of them as they are, "open": then what is
+            promised of the model is not promised of them.
         max_clients: how many clients may come; by default ten standard deviations above what is expected.
 
     Returns:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hansa.compiler.partition import inline
+from hansa.compiler.stored import StoredFold, StoredStage
 from hansa.language.computation import Computation
 from hansa.language.computations import GraphComputation, LocalComputation
 from hansa.language.graph import Apply, Intrinsic, Literal, MakeStruct, Node, Parameter, RuntimeValue, Select, walk
@@ -67,8 +68,15 @@ def _add_program(computation: Computation, checksum: Any) -> bool:
         # An address is that of a function whose body is written out beside it.
         checksum.update(_ADDRESS.sub("", f"{traced.jaxpr} {traced.result}").encode())
         return add_numbers(traced.jaxpr.consts, checksum)
+    if isinstance(computation, StoredStage | StoredFold):
+        stored = computation.functions if isinstance(computation, StoredFold) else (computation.function,)
+        for function in stored:
+            checksum.update(function.exported.mlir_module_serialized)
+        return all(add_numbers(read(), checksum) for function in stored for read in function.constants)
     if not isinstance(computation, GraphComputation):
         return False
+    if computation.declared is not None:
+        checksum.update(repr(computation.declared.encode()).encode())
     result = inline(computation.result, {})
     numbers: dict[Node, int] = {}
     for node in walk(result):

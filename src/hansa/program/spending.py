@@ -12,6 +12,7 @@ import hashlib
 import math
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -198,7 +199,7 @@ class Spending:
 
     def guarantee(self, rounds: int) -> Guarantee:
         """What is promised after so many rounds."""
-        return self._accountant.guarantee(rounds)
+        return covering(self._accountant.guarantee(rounds), self._private.budget.metrics == "open")
 
     def _charge(self, occasion: Occasion, salt: bytes, inputs: str | None, clients: Sequence[Any] | None) -> None:
         charge, budget = self._private.charge, self._private.budget
@@ -250,6 +251,11 @@ def _check_private(process: IterativeProcess, budget: Budget) -> None:
             "leave; then nothing is promised to those who see them.",
         )
         raise
+
+
+def covering(guarantee: Guarantee, open_metrics: bool) -> Guarantee:
+    """A guarantee that says of what it is: where metrics are open, of the model alone."""
+    return replace(guarantee, covers="model") if open_metrics else guarantee
 
 
 class BudgetSpentError(Exception):

@@ -13,7 +13,7 @@ from hansa.privacy.accountant import charged
 from hansa.program.lines import read_records
 from hansa.program.private_folder import LEDGER, PRIVATE, open_to_others
 from hansa.program.run_file import RECORDS, RunError, read_run
-from hansa.program.spending import EPSILON
+from hansa.program.spending import EPSILON, covering
 
 _WITHIN = 1e-6
 """Epsilons that differ by this part are the same: other processors round otherwise."""
@@ -69,9 +69,9 @@ def read_privacy(run_dir: str | os.PathLike[str]) -> Spent:
     list(charged(accountant, entries))
     rounds = len({entry.round for entry in entries})
     budget = math.inf if said["epsilon"] is None else float(said["epsilon"])
-    return Spent(
-        accountant.guarantee(rounds), budget, said.get("metrics") == "open", rounds, len(entries), tuple(entries)
-    )
+    is_open = said.get("metrics") == "open"
+    guarantee = covering(accountant.guarantee(rounds), is_open)
+    return Spent(guarantee, budget, is_open, rounds, len(entries), tuple(entries))
 
 
 def verify_privacy(run_dir: str | os.PathLike[str]) -> list[str]:

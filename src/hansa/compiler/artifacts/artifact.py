@@ -24,7 +24,6 @@ from hansa.compiler.artifacts.ports import Ports, decode_ports
 from hansa.compiler.artifacts.save import ProgramEncoder
 from hansa.compiler.artifacts.source import Given
 from hansa.compiler.artifacts.version_1 import upgraded
-from hansa.compiler.partition import compile_computation
 from hansa.language.computation import Computation
 from hansa.language.computations import PolymorphicComputation
 from hansa.portable.tensors import Refused
@@ -93,10 +92,7 @@ def save(
         content = value._encode(writer)
     else:
         template, members = _members(value)
-        encoded = {
-            name: ProgramEncoder(compile_computation(member), writer, tuple(platforms)).encode()
-            for name, member in members.items()
-        }
+        encoded = {name: ProgramEncoder(member, writer, tuple(platforms)).encode() for name, member in members.items()}
         content = {"kind": template, "programs": encoded}
     hansa = importlib.import_module("hansa")
     made_by = {"hansa": hansa.__version__, "jax": jax.__version__, "calling_convention": _CONVENTIONS[1]}

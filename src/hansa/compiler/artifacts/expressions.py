@@ -62,6 +62,8 @@ class Expressions:
                 return runtime_value(name, decode_type(kind))
             case ["runtime", str(name), kind, int(number)]:
                 return runtime_value(name, decode_type(kind), number)
+            case ["runtime", str(name), kind, int(number), int(rounds)]:
+                return runtime_value(name, decode_type(kind), number, rounds)
             case ["operation", "federated_client_id", kind, []]:  # of older files
                 return runtime_value("client_id", decode_type(kind))
             case ["operation", name, kind, arguments]:

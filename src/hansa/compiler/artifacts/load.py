@@ -20,6 +20,7 @@ from hansa.compiler.artifacts.ports import Ports
 from hansa.compiler.artifacts.types import decode_type, state_types
 from hansa.compiler.stored import ReadArray, StoredFold, StoredFunction, StoredStage, Vectorised, narrow_paths, unplaced
 from hansa.language.computations import GraphComputation
+from hansa.language.declared_flows import DeclaredFlows
 from hansa.language.each import stacked_type
 from hansa.language.graph import Apply, Intrinsic, MakeStruct, Node
 from hansa.language.terms import Terms
@@ -91,7 +92,11 @@ class ProgramDecoder:
             self._server(i, stage)
             if i < len(found["clients"]):
                 self._client(i, found["clients"][i])
-        computation = GraphComputation(found["name"], self._expressions.parameter, self._node(found["result"]))
+        declared = DeclaredFlows.decode(found["privacy"], self._signature) if "privacy" in found else None
+        result = self._node(found["result"])
+        computation = GraphComputation(found["name"], self._expressions.parameter, result, declared=declared)
+        if declared is not None:
+            declared.check(computation)
         if computation.type_signature != self._signature:
             raise ValueError(f"a computation of type {computation.type_signature} in place of {self._signature}")
         return computation

@@ -24,8 +24,10 @@ from hansa.compiler.boundary import flatten, has_strings, unflatten, varying
 from hansa.compiler.evaluate import evaluate, member
 from hansa.compiler.explain.stages import name_of
 from hansa.compiler.narrowing import narrowed_inputs
-from hansa.compiler.partition import computed_sources, is_argument, taken_in
-from hansa.compiler.program import ClientStage, Program, ServerStage
+from hansa.compiler.partition import compile_computation, computed_sources, is_argument, taken_in
+from hansa.compiler.program import ClientStage, ServerStage
+from hansa.language.computation import Computation
+from hansa.language.declared_flows import declared_flows
 from hansa.language.graph import Intrinsic, Literal, MakeStruct, Node, Parameter, RuntimeValue, Select
 from hansa.types import FederatedType, Type
 
@@ -34,16 +36,17 @@ _CLIENTS_AT_ONCE = 32
 
 
 class ProgramEncoder:
-    """Encodes one program.
+    """Encodes the program of a computation.
 
     Args:
-        program: the program.
+        computation: of which it is.
         writer: takes the functions and arrays.
         platforms: what to compile for, as in `jax.export`.
     """
 
-    def __init__(self, program: Program, writer: Writer, platforms: tuple[str, ...]) -> None:
-        self._program = program
+    def __init__(self, computation: Computation, writer: Writer, platforms: tuple[str, ...]) -> None:
+        self._computation = computation
+        self._program = program = compile_computation(computation)
         self._writer = writer
         self._exporter = Exporter(program.name, writer, platforms)
         self._known: dict[Node, list[Any]] = {}
@@ -61,8 +64,10 @@ class ProgramEncoder:
             servers.append(self._server(i, stage))
             if i < len(program.clients):
                 clients.append(self._client(i, program.clients[i]))
+        declared = declared_flows(self._computation)
         return {
             "name": program.name,
+            **({} if declared is None else {"privacy": declared.encode()}),
             "type": encode_type(program.signature),
             "servers": servers,
             "clients": clients,
@@ -146,7 +151,7 @@ class ProgramEncoder:
             case Literal():
                 return ["literal", encode_type(node.type), encode_value(node.value, self._writer)]
             case RuntimeValue():
-                number = [] if node.number is None else [node.number]
+                number = [each for each in (node.number, node.rounds) if each is not None]
                 return ["runtime", node.name, encode_type(node.type), *number]
             case Intrinsic() if node.name in REARRANGING:
                 return [
