@@ -63,9 +63,16 @@ def with_noise(computation: Computation, argument: Any, *, drawn: bool = True) -
 
 def noise_at_clients(computation: Computation) -> bool:
     """Whether clients add noise of their own."""
-    return isinstance(computation, GraphComputation) and any(
-        isinstance(node, RuntimeValue) and node.name == CLIENT_NOISE for node in walk(inline(computation.result, {}))
-    )
+    return any(node.name == CLIENT_NOISE for node in keys_of(computation))
+
+
+def keys_of(computation: Computation) -> list[RuntimeValue]:
+    """The keys of noise that a computation asks its runtime for."""
+    if not isinstance(computation, GraphComputation):
+        return []
+    return [
+        node for node in walk(inline(computation.result, {})) if isinstance(node, RuntimeValue) and is_noise(node)
+    ]
 
 
 _Asked = tuple[int, int, int | None]

@@ -116,8 +116,6 @@ class DeclaredFlows:
 
 def declared_flows(computation: Computation) -> DeclaredFlows | None:
     """What a file is to say of a computation; None if no sum of it has noise, as then all can be seen."""
-    if not isinstance(computation, GraphComputation):
-        return None
     flows, marks = flows_of_parts(computation)
     if not any(flow.noised for flow in flows):
         return None

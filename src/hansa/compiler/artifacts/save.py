@@ -24,6 +24,7 @@ from hansa.compiler.boundary import flatten, has_strings, unflatten, varying
 from hansa.compiler.evaluate import evaluate, member
 from hansa.compiler.explain.stages import name_of
 from hansa.compiler.narrowing import narrowed_inputs
+from hansa.compiler.noise import keys_of
 from hansa.compiler.partition import compile_computation, computed_sources, is_argument, taken_in
 from hansa.compiler.program import ClientStage, ServerStage
 from hansa.language.computation import Computation
@@ -64,7 +65,8 @@ class ProgramEncoder:
             servers.append(self._server(i, stage))
             if i < len(program.clients):
                 clients.append(self._client(i, program.clients[i]))
-        declared = declared_flows(self._computation)
+        # Of one that is given its keys as an argument, for those who work for a runtime, nothing is said.
+        declared = declared_flows(self._computation) if keys_of(self._computation) else None
         return {
             "name": program.name,
             **({} if declared is None else {"privacy": declared.encode()}),
