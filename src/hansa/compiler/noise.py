@@ -70,9 +70,7 @@ def keys_of(computation: Computation) -> list[RuntimeValue]:
     """The keys of noise that a computation asks its runtime for."""
     if not isinstance(computation, GraphComputation):
         return []
-    return [
-        node for node in walk(inline(computation.result, {})) if isinstance(node, RuntimeValue) and is_noise(node)
-    ]
+    return [node for node in walk(inline(computation.result, {})) if isinstance(node, RuntimeValue) and is_noise(node)]
 
 
 _Asked = tuple[int, int, int | None]

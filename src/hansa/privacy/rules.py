@@ -15,9 +15,11 @@ from hansa.aggregators import Aggregation, Factory
 from hansa.aggregators.checks import check_floats, check_number, check_whole
 from hansa.aggregators.writing import FLOAT, aggregation, none
 from hansa.language import intrinsics as on
+from hansa.language._typing import Operand
 from hansa.language.computation import Computation
 from hansa.language.private_sums import federated_private_sum
 from hansa.language.tracing import federated_computation, jax_computation
+from hansa.language.values import Value
 from hansa.privacy.clipping import Adaptive, per_layer, weighed, with_count
 from hansa.privacy.mechanisms import Gaussian, Local, Matrix, Mechanism, Skellam
 from hansa.privacy.metric_ranges import NoisedMetrics
@@ -121,7 +123,7 @@ class PrivateFactory(Factory):
         check_floats(self.name, value)
         return self._adaptive(value, weight) if isinstance(self.clip, Adaptive) else self._fixed(value, weight)
 
-    def private_sum(self, values: Any, bound: float, noise_multiplier: float | None = None) -> Any:
+    def private_sum(self, values: Operand, bound: float, noise_multiplier: float | None = None) -> Value:
         """A sum over the clients with noise of the rule's kind; it is called within a federated computation.
 
         Args:
@@ -137,11 +139,9 @@ class PrivateFactory(Factory):
             >>> round(float(total([0.5, 2.0])), 3)
             1.5
         """
-        noise = self.mechanism.noise_multiplier if noise_multiplier is None else noise_multiplier
-        mechanism = replace(self.mechanism, noise_multiplier=noise)
-        most = self.max_clients
-        if most is None:  # a cohort that is drawn by chance may be larger than is expected
-            most = math.ceil(self.cohort + 10 * math.sqrt(self.cohort) + 10)
+        mechanism = replace(self.mechanism, noise_multiplier=noise_multiplier or self.mechanism.noise_multiplier)
+        # A cohort that is drawn by chance may be larger than is expected.
+        most = self.max_clients or math.ceil(self.cohort + 10 * math.sqrt(self.cohort) + 10)
         return federated_private_sum(values, bound, mechanism, max_clients=most)
 
     def _fixed(self, value: Type, weight: Type) -> Aggregation:
