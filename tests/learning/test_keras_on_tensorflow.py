@@ -53,7 +53,12 @@ def batch(rng, size, shape, dtype):
     return OrderedDict(x=x.astype(dtype), y=rng.integers(0, 3, (size, 1)).astype("int32"))
 
 
-def run(make, optimizer, server_optimizer=None, client_optimizer=None):
+def weigh(batch, weighs):
+    weights = {"sample_weight": (np.arange(len(batch["y"])) % 3 + 0.5).astype("float32")}
+    return OrderedDict(batch, **weights) if weighs == "examples" else batch
+
+
+def run(make, optimizer, server_optimizer=None, client_optimizer=None, weighs=None):
     def build():
         model = keras.Sequential([*make(), layers.Softmax()])
         rng = np.random.default_rng(5)
@@ -70,12 +75,14 @@ def run(make, optimizer, server_optimizer=None, client_optimizer=None):
         model = build()
         model.compile(
             OPTIMIZERS[optimizer](), "sparse_categorical_crossentropy",
-            metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2)],
+            metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2)], weighted_metrics=["accuracy"],
         )
-        return hansa.learning.from_compiled_keras_model(model, batch(np.random.default_rng(0), 2, shape, dtype))
+        sample = weigh(batch(np.random.default_rng(0), 2, shape, dtype), weighs)
+        by_class = {0: 0.5, 2: 4.0} if weighs == "classes" else None
+        return hansa.learning.from_compiled_keras_model(model, sample, class_weight=by_class)
 
     rng = np.random.default_rng(1)
-    data = [[batch(rng, size, shape, dtype) for size in sizes] for sizes in ([6, 6, 2], [5], [], [1])]
+    data = [[weigh(batch(rng, size, shape, dtype), weighs) for size in sizes] for sizes in ([6, 6, 2], [5], [], [1])]
     server = None if server_optimizer is None else OPTIMIZERS[server_optimizer]()
     client = None if client_optimizer is None else OPTIMIZERS[client_optimizer]()
     process = hansa.learning.build_federated_averaging_process(
@@ -94,6 +101,8 @@ cases = {
     "mlp": lambda: run(mlp, "rmsprop", server_optimizer="adamw"),
     "cnn, other optimizers": lambda: run(cnn, "sgd", server_optimizer="nesterov", client_optimizer="adam"),
     "recurrent": lambda: run(recurrent, "adam"),
+    "weights of examples": lambda: run(mlp, "sgd", weighs="examples"),
+    "weights of classes": lambda: run(mlp, "sgd", weighs="classes"),
 }
 print(json.dumps({name: case() for name, case in cases.items()}))
 """

@@ -56,10 +56,11 @@ def build_federated_averaging_process(
             scalar from 0 (as the state counts rounds): an Optax schedule such as
             `optax.cosine_decay_schedule(1.0, 100)`. For SGD, with or without momentum, and the usual adaptive
             optimizers that is a factor of the learning rate.
-        client_weighting: "num_examples", the default; "uniform", the default where the aggregator is one of
-            `hansa.privacy`; `hansa.privacy.capped(…)`; or a function from a client's local outputs (a `Struct`; with
-            `num_examples`, unless the model's metrics are `MetricSums`) to its weight, a scalar. A client with a
-            negative one is left out, and counted, like one that is not finite.
+        client_weighting: "num_examples", the default; "sample_weight", the sum of the weights of its examples, or of
+            their tokens, in all its batches; "uniform", the default where the aggregator is one of `hansa.privacy`;
+            `hansa.privacy.capped(…)`; or a function from a client's local outputs (a `Struct`; with `num_examples`,
+            unless the model's metrics are `MetricSums`) to its weight, a scalar. A client with a negative one is left
+            out, and counted, like one that is not finite.
         non_trainable: what becomes of non-trainable weights of float dtype: their "mean" over clients, with the same
             weights, or the "server"'s values, unchanged. Those of other dtypes are the server's, and so are those
             that a training step hands on as they are, such as the weights of frozen layers, which are not reported.

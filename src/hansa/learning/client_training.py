@@ -28,7 +28,7 @@ from hansa.learning.local_steps import Hooks, LocalSteps
 from hansa.learning.passes import FirstPass
 from hansa.learning.screening import counters, finite, finite_difference, int64, zero_unless
 from hansa.learning.training_steps import ClientOptimizer
-from hansa.learning.weighting import AnyWeighting, Weighting, weight_of, weighting_of
+from hansa.learning.weighting import AnyWeighting, Weighting, weighs, weight_of, weighting_of
 from hansa.models._typing import AnyOptimizer
 from hansa.models.model import Forward, FunctionalModel
 from hansa.models.named_optimizers import LearningRate
@@ -130,7 +130,7 @@ def local_training(
         )
         seen = None if first_pass is None else first_pass(trained, given)
         of_pass = None if seen is None else seen.type_signature.result
-        steps = LocalSteps(trained, optimizer, hooks, given, of_pass, uses)
+        steps = LocalSteps(trained, optimizer, hooks, given, of_pass, uses, weighs=weighs(client_weighting))
         return _Training(steps, weighting, seen).work()
 
     return ClientWork(
@@ -173,7 +173,8 @@ class _Training:
             outputs = self.model.local_outputs(carry.local)
             update, weight, kept, good = self._finished(at, after, carry, changing)
             if weight is None:
-                weight = self.weighting(outputs, carry.num_examples)
+                total = carry.weight if "weight" in carry._fields else None
+                weight = self.weighting(outputs, carry.num_examples, total)
             has_data = carry.step > 0
             good = good & jnp.isfinite(weight) & (weight >= 0)
             used = has_data & good

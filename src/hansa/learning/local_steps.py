@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hansa.language.computation import Computation
 from hansa.language.computations import LocalComputation
@@ -21,6 +22,7 @@ from hansa.learning.client_work import Given, alike, whole
 from hansa.learning.fixed import Names, differing, together
 from hansa.learning.schedules import part_of_step
 from hansa.learning.training_steps import ClientOptimizer
+from hansa.learning.weighting import weight_of_batch
 from hansa.models.batch_types import leading_size
 from hansa.models.model import Forward, FunctionalModel, TrainingStep
 from hansa.models.weights import ModelWeights
@@ -58,6 +60,7 @@ class LocalSteps:
         seen: the type of what a pass before it has found, if there was one.
         uses: from the number of a batch, from 0, to whether there is a step on it; None for a step on each.
         before: whether it comes before the training of a round, and makes other random draws.
+        weighs: whether the weights of the examples are added up, as `weight` of the carry.
 
     Attributes:
         at: the type of what a client has.
@@ -75,9 +78,10 @@ class LocalSteps:
         seen: Type | None = None,
         uses: Callable[[Any], Any] | None = None,
         before: bool = False,
+        weighs: bool = False,
     ) -> None:
         self.model, self.optimizer, self.hooks, self.given = model, optimizer, hooks, given
-        self._uses, self._before = uses, before
+        self._uses, self._before, self._weighs = uses, before, weighs
         self.at = StructType([*given.type.fields, *([] if seen is None else [("seen", seen)])])
         self.local = wide_computation if model.wide else narrow_computation
         # What each step is given: all that the client has, if a hook looks at it, or else the key and the factor alone.
@@ -108,7 +112,9 @@ class LocalSteps:
         return together(self.model.initial_weights, weights, self.changing, self.hooks.begin(at))
 
     def _start(self) -> Any:
-        counted = {} if self._uses is None else {"index": 0}
+        counted: dict[str, Any] = {} if self._uses is None else {"index": 0}
+        if self._weighs:
+            counted["weight"] = np.float32(0)
 
         @self.local(self.at)
         def start(at: Any) -> Any:
@@ -149,6 +155,9 @@ class LocalSteps:
         after = self._training_step(whole(given)).apply(carry.weights, carry.local, carry.slots, batch, key)
         count = after.output.num_examples
         scheduled = self.given.scheduled
+        more = {}
+        if self._weighs:
+            more["weight"] = carry.weight + weight_of_batch(batch, after.output, self.model.name)
         weights = part_of_step(given.factor, carry.weights, after.weights) if scheduled else after.weights
         return carry._replace(
             weights=weights,
@@ -156,6 +165,7 @@ class LocalSteps:
             local=after.local,
             step=carry.step + 1,
             num_examples=carry.num_examples + (leading_size(batch) if count is None else jnp.asarray(count, jnp.int32)),
+            **more,
         )
 
     def _training_step(self, at: Any) -> TrainingStep:

@@ -14,6 +14,8 @@ class BatchOutput(NamedTuple):
         num_examples: how many examples the batch holds, or None for its leading size.
         features: what a layer before the last makes of each example, `[examples, size]`, or None; for algorithms that
             compare it, such as MOON.
+        weight: how much the batch counts in a client's weight with `client_weighting="sample_weight"`, such as the
+            number of its tokens; or None for the sum of its sample weights.
 
     Examples:
         >>> def forward(weights, batch, training, rng):
@@ -30,3 +32,4 @@ class BatchOutput(NamedTuple):
     predictions: Any = None
     num_examples: Any = None
     features: Any = None
+    weight: Any = None

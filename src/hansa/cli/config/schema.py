@@ -149,7 +149,7 @@ class TrainingTable:
     server_learning_rate: float | None = key(
         "the learning rate of `server_optimizer`; by default 1, of SGD", None, least=0
     )
-    weighting: Literal["num_examples", "uniform"] | None = key(
+    weighting: Literal["num_examples", "sample_weight", "uniform"] | None = key(
         "a client's weight in the average; by default the algorithm's, of federated averaging `num_examples`", None
     )
     non_trainable: Literal["mean", "server"] = key(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +10,7 @@ import keras
 
 from hansa.models.attributes import Attributes
 from hansa.models.keras import weights as keras_weights
+from hansa.models.keras.batches import KerasBatch
 from hansa.models.keras.metrics import to_keras
 
 
@@ -35,27 +35,26 @@ class JaxCalls:
 
     Args:
         model: the Keras model, built.
-        x_y: from a batch to its inputs and labels.
     """
 
-    def __init__(self, model: Any, x_y: Callable[[Any], tuple[Any, Any]]) -> None:
-        self._model, self._x_y = model, x_y
+    def __init__(self, model: Any) -> None:
+        self._model = model
         self._counted = list(model.metrics_variables)
         self._seeds = [keras_weights.is_seed(v) for v in model.non_trainable_variables]
         self._unscaled = Attributes.taken([] if model.optimizer is None else [model.optimizer])
         for _, attributes in self._unscaled.of:
             attributes["scale_loss"] = lambda loss: loss
 
-    def forward(self, trainable: list[Any], rest: list[Any], batch: Any, training: bool, key: Any) -> Called:
+    def forward(self, trainable: list[Any], rest: list[Any], batch: KerasBatch, training: bool, key: Any) -> Called:
         """The model, its loss and its metrics on a batch; `rest` is without the states of random generators."""
-        x, y = (to_keras(part) for part in self._x_y(batch))
+        x, y, weight = map(to_keras, batch)
         nothing = [jnp.zeros(v.shape, v.dtype) for v in self._counted]
         with self._unscaled.in_use():  # the optimizer is not built, and scales the loss elsewhere
             _, (loss, predictions, after, added) = self._model.compute_loss_and_updates(
-                trainable, self._with_seeds(rest, key), nothing, x, y, None, training=training, optimizer_variables=[]
+                trainable, self._with_seeds(rest, key), nothing, x, y, weight, training=training, optimizer_variables=[]
             )
         kept = [value for value, seed in zip(after, self._seeds, strict=True) if not seed]
-        return Called(loss, predictions, kept, self._update_metrics(added, x, y, predictions))
+        return Called(loss, predictions, kept, self._update_metrics(added, x, y, predictions, weight))
 
     def metrics(self, counted: list[Any]) -> dict[str, Any]:
         """What the compiled metrics make of the values of their variables."""
@@ -72,9 +71,9 @@ class JaxCalls:
         seeds = iter(jax.random.key_data(drawn))
         return [next(seeds) if seed else next(values) for seed in self._seeds]
 
-    def _update_metrics(self, values: list[Any], x: Any, y: Any, predictions: Any) -> list[Any]:
+    def _update_metrics(self, values: list[Any], *given: Any) -> list[Any]:
         mapping = list(zip(self._counted, values, strict=True))
         with keras.StatelessScope(state_mapping=mapping) as scope:
-            self._model.compute_metrics(x, y, predictions)
+            self._model.compute_metrics(*given)
         found = ((scope.get_current_value(variable), before) for variable, before in mapping)
         return [before if after is None else jnp.asarray(after, before.dtype) for after, before in found]

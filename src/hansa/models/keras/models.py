@@ -20,7 +20,6 @@ from hansa.models._typing import AnyOptimizer, Loss, Metrics
 from hansa.models.accumulators import (
     Accumulator,
     ModelMetrics,
-    Plan,
     Seen,
     build,
     combine,
@@ -28,16 +27,18 @@ from hansa.models.accumulators import (
     type_of,
 )
 from hansa.models.keras import weights as keras_weights
+from hansa.models.keras.batches import ClassWeights, KerasBatch, batch_type, parts_of
 from hansa.models.keras.copies import copy_with
 from hansa.models.keras.folds import folds_of, metrics_in
+from hansa.models.keras.given_metrics import instead_of_compiled, own_metrics, plan_of, split
 from hansa.models.keras.jax import Called, JaxCalls
-from hansa.models.keras.metrics import kept_by_clients, keras_metric_plan, to_keras
+from hansa.models.keras.metrics import to_keras
 from hansa.models.keras.mixtures import explaining, refuse_kept, refuse_tensorflow
 from hansa.models.keras.optimizers import from_keras, untouched
 from hansa.models.keras.tensorflow import TensorFlowCalls
 from hansa.models.learning_rates import check_keras
 from hansa.models.merging import merged
-from hansa.models.metrics import Metric, is_keras_metric, metric_plan
+from hansa.models.metrics import Metric
 from hansa.models.model import Forward, FunctionalModel, ScaleLoss
 from hansa.models.optimizer import TrainedVariables
 from hansa.models.outputs import BatchOutput
@@ -45,19 +46,27 @@ from hansa.models.weights import ModelWeights
 from hansa.types import Struct, StructType, TensorType, Type, to_type
 from hansa.types._typing import Arrays
 from hansa.types.mismatch import describe_uncalled
-from hansa.types.samples import of_any_size, sample_type
+from hansa.types.samples import sample_type
 
 
 def from_compiled_keras_model(
-    keras_model: keras.Model, sample_batch: Arrays, metrics: Metrics | None = None
+    keras_model: keras.Model,
+    sample_batch: Arrays,
+    metrics: Metrics | None = None,
+    *,
+    class_weight: Mapping[int, float] | None = None,
 ) -> FunctionalModel:
     """Makes a model for `hansa.learning` from a compiled Keras model, with its loss, metrics and optimizer.
 
     Args:
         keras_model: a Sequential, functional or subclassed model on which `compile` was called.
         sample_batch: a batch as the clients have them, a mapping with `x` and `y` or a pair of them; only its types
-            count. Several inputs are a struct in `x`, in the order or by the names that the model expects.
+            count. Several inputs are a struct in `x`, in the order or by the names that the model expects, or fields
+            of the batch by these names in place of `x`. A `sample_weight`, or the third of a triple, is for the loss
+            and the `weighted_metrics`, as in `fit`: `[examples]`, or `[examples, tokens]` for each token.
         metrics: a list of `Metric`s and Keras metric objects, beside those that were compiled.
+        class_weight: weights of examples by their classes, in place of a `sample_weight` and in training only, as in
+            `fit`: `{0: 1.0, 1: 5.0}`; other classes have the weight 1.
 
     Raises:
         TypeError, ValueError: if the model is not compiled, cannot be called on the batch, or trains in its own way.
@@ -76,8 +85,8 @@ def from_compiled_keras_model(
             "first, or pass loss, "
             "metrics and optimizer to hansa.learning.from_keras_model"
         )
-    kind, own = sample_type(sample_batch), _own_metrics(metrics)
-    return _model(keras_model, kind, own, has_optimizer=keras_model.optimizer is not None)
+    kind, own = sample_type(sample_batch), own_metrics(metrics)
+    return _model(keras_model, kind, own, keras_model.optimizer is not None, class_weight)
 
 
 def from_keras_model(
@@ -89,6 +98,8 @@ def from_keras_model(
     *,
     input_spec: object = None,
     loss_weights: Sequence[float] | Mapping[str, float] | None = None,
+    weighted_metrics: Any = None,
+    class_weight: Mapping[int, float] | None = None,
 ) -> FunctionalModel:
     """Makes a model for `hansa.learning` from a Keras model that is not compiled, and what `compile` would take.
 
@@ -99,7 +110,8 @@ def from_keras_model(
         metrics: a list of metrics: names, functions and objects as in `compile`, and `Metric`s, which come after them.
         optimizer: the clients' optimizer, by name or object; without one the algorithm must be given one.
         input_spec: the type of a batch instead of a sample: a mapping of specs or a type in Hansa's notation.
-        loss_weights: as in `compile`.
+        loss_weights, weighted_metrics: as in `compile`.
+        class_weight: as of `from_compiled_keras_model`.
 
     Raises:
         TypeError, ValueError: if both or none of `sample_batch` and `input_spec` are given, the loss is missing, the
@@ -127,9 +139,15 @@ def from_keras_model(
     if loss is None:
         raise TypeError("from_keras_model needs a loss, such as loss='sparse_categorical_crossentropy'")
     kind = sample_type(sample_batch) if input_spec is None else to_type(input_spec)
-    compiled, own = _split(metrics)
-    keras_model.compile(optimizer=optimizer or "sgd", loss=loss, metrics=compiled, loss_weights=loss_weights)
-    return _model(keras_model, kind, own, has_optimizer=optimizer is not None)
+    compiled, own = split(metrics)
+    keras_model.compile(
+        optimizer=optimizer or "sgd",
+        loss=loss,
+        metrics=compiled,
+        weighted_metrics=weighted_metrics,
+        loss_weights=loss_weights,
+    )
+    return _model(keras_model, kind, own, optimizer is not None, class_weight)
 
 
 def _check(keras_model: Any, what: str) -> None:
@@ -155,34 +173,23 @@ def _check(keras_model: Any, what: str) -> None:
             )
 
 
-def _batch_type(kind: Type, name: str) -> StructType:
-    """The type of a batch of any number of examples, from that of one."""
-    if (
-        not isinstance(kind, StructType)
-        or len(kind) != 2
-        or not (kind.names == (None, None) or set(kind.names) == {"x", "y"})
-    ):
-        raise TypeError(
-            f"a batch for the Keras model {name!r} is a mapping with the keys x and y, OrderedDict(x=…, y=…), or a "
-            "pair (x, y); found the "
-            f"type {kind}"
-        )
-
-    opened = of_any_size(kind, f"the model {name!r}")
-    assert isinstance(opened, StructType)
-    return opened
-
-
-def _model(keras_model: Any, sample: Type, metrics: list[Metric], has_optimizer: bool) -> FunctionalModel:
-    kind = _batch_type(sample, keras_model.name)
+def _model(
+    keras_model: Any,
+    sample: Type,
+    metrics: list[Metric],
+    has_optimizer: bool,
+    class_weight: Mapping[int, float] | None,
+) -> FunctionalModel:
+    kind = batch_type(sample, keras_model.name)
+    classes = None if class_weight is None else ClassWeights(class_weight, kind, keras_model.name)
     if has_optimizer:
         check_keras(keras_model.optimizer, f"the optimizer of the Keras model {keras_model.name!r}")
     refuse_tensorflow(keras_model)
     with explaining(f"the Keras model {keras_model.name!r}"):
         _build(keras_model, kind)
     refuse_kept(keras_model)
-    functions = _KerasFunctions(keras_model, kind)
-    own = build([(metric._name(), _plan(metric)) for metric in metrics], lambda of: functions.type_of(of, kind))
+    functions = _KerasFunctions(keras_model, kind, classes)
+    own = build([(metric._name(), plan_of(metric)) for metric in metrics], lambda of: functions.type_of(of, kind))
     compiled = ("the compiled metrics", functions.compiled_metrics(kind))
     all_metrics = combine(
         [compiled, *own, ("the loss", loss_and_count(keep_count=False))], spread=["the compiled metrics", "the loss"]
@@ -205,51 +212,6 @@ def _model(keras_model: Any, sample: Type, metrics: list[Metric], has_optimizer:
     )
 
 
-def _plan(metric: Metric) -> Plan:
-    make = keras_metric_plan if is_keras_metric(metric.function) else metric_plan
-    return make(metric._name(), metric)
-
-
-def _instead_of_compiled(metric: Any) -> str:
-    if keras.backend.backend() == "jax":
-        return f"Leave it out of compile. {kept_by_clients(metric)}; give that to from_compiled_keras_model"
-    return (
-        "Leave it out of compile, and write it as a function in JAX of all examples, such as hansa.learning.Metric("
-        "lambda labels, predictions, weight: jnp.abs(labels - predictions), 'max', name='max_error'), in the list "
-        "metrics= of from_compiled_keras_model"
-    )
-
-
-def _split(metrics: Any) -> tuple[Any, list[Metric]]:
-    """What Keras compiles of a list of metrics, and those that are Hansa's."""
-    if isinstance(metrics, Metric):
-        return None, [metrics]
-    if isinstance(metrics, list | tuple):
-        own = [metric for metric in metrics if isinstance(metric, Metric)]
-        rest = [metric for metric in metrics if not isinstance(metric, Metric)]
-    else:
-        own, rest = [], metrics
-    if any(isinstance(leaf, Metric) for leaf in jax.tree.leaves(rest, is_leaf=lambda x: isinstance(x, Metric))):
-        raise TypeError(
-            "a hansa.learning.Metric is given in the list of metrics itself, and not for one output: its function gets "
-            "the labels and predictions of all outputs"
-        )
-    return rest, own
-
-
-def _own_metrics(metrics: Any) -> list[Metric]:
-    """The metrics that are added to a compiled model's."""
-    found = []
-    for metric in [] if metrics is None else metrics:
-        if not isinstance(metric, Metric) and not is_keras_metric(metric):
-            raise TypeError(
-                "the metrics that from_compiled_keras_model adds to the compiled ones are hansa.learning.Metrics or "
-                f"Keras metric objects, found {metric!r}; give names and functions to compile"
-            )
-        found.append(metric if isinstance(metric, Metric) else Metric(metric))
-    return found
-
-
 def _metric_names(variables: list[Any]) -> list[str]:
     paths = [variable.path for variable in variables]
     return [path if paths.count(path) == 1 else f"{path}#{i}" for i, path in enumerate(paths)]
@@ -257,12 +219,12 @@ def _metric_names(variables: list[Any]) -> list[str]:
 
 def _build(model: Any, kind: StructType) -> None:
     """Makes the variables of the model, its loss and its metrics, but not those of its optimizer."""
-    x, y = (_example(member) for member in _x_y(Struct(kind.fields)))
+    parts = [_example(part) for part in parts_of(kind) if part is not None]
     try:
         with untouched(model.optimizer):
             if model.optimizer is not None:
                 model.optimizer.built = True
-            model._symbolic_build(data_batch=(x, y))
+            model._symbolic_build(data_batch=tuple(parts))
     except Exception as error:
         add_note(
             error,
@@ -277,17 +239,13 @@ def _example(kind: Any) -> Any:
     return np.zeros((2, *(1 if n is None else n for n in kind.shape[1:])), kind.dtype)
 
 
-def _x_y(batch: Any) -> tuple[Any, Any]:
-    return (batch.x, batch.y) if "x" in batch._fields else (batch[0], batch[1])
-
-
 class _KerasFunctions:
     """The pure functions of a Keras model. It holds the model, of which it changes nothing."""
 
-    def __init__(self, model: Any, kind: Type) -> None:
-        self.model = model
+    def __init__(self, model: Any, kind: StructType, classes: ClassWeights | None) -> None:
+        self.model, self._classes = model, classes
         self.calls: JaxCalls | TensorFlowCalls = (
-            JaxCalls(model, _x_y) if keras.backend.backend() == "jax" else TensorFlowCalls(model, kind, _x_y)
+            JaxCalls(model) if keras.backend.backend() == "jax" else TensorFlowCalls(model, kind, classes is not None)
         )
         self.metric_variables = list(model.metrics_variables)
         trainable, rest = keras_weights.weights(model)
@@ -302,8 +260,8 @@ class _KerasFunctions:
 
         def forward(weights: ModelWeights, local: Struct, batch: Any, training: bool, key: Any) -> Forward:
             with explaining(f"the Keras model {self.model.name!r}"):
-                called = self.calls.forward(*self._in_keras_order(weights), batch, training, key)
-            return self._seen(called, batch, local, metrics)
+                called = self.calls.forward(*self._in_keras_order(weights), self._parts(batch, training), training, key)
+            return self._seen(called, batch, local, metrics, training)
 
         return forward
 
@@ -318,9 +276,9 @@ class _KerasFunctions:
         def gradients(
             weights: ModelWeights, local: Struct, batch: Any, key: Any, scale_loss: ScaleLoss
         ) -> tuple[Forward, Struct]:
-            called, found = calls.gradients(*self._in_keras_order(weights), batch, key, scale_loss)
+            called, found = calls.gradients(*self._in_keras_order(weights), self._parts(batch, True), key, scale_loss)
             by_name = Struct((name, found[i]) for name, i in self._trainable)
-            return self._seen(called, batch, local, metrics), by_name
+            return self._seen(called, batch, local, metrics, True), by_name
 
         return gradients
 
@@ -329,11 +287,20 @@ class _KerasFunctions:
         trainable, rest = (_in_keras_order(order, values) for order, values in parts)
         return trainable, rest
 
-    def _output(self, called: Called, batch: Any) -> BatchOutput:
-        return BatchOutput(called.loss, called.predictions, jax.tree.leaves(_x_y(batch)[0])[0].shape[0])
+    def _parts(self, batch: Any, training: bool) -> KerasBatch:
+        """What the model is given of a batch; weights by classes are for training alone, as in `fit`."""
+        parts = parts_of(batch)
+        if self._classes is None or not training:
+            return parts
+        return parts._replace(sample_weight=self._classes.of(parts.y))
 
-    def _seen(self, called: Called, batch: Any, local: Struct, metrics: ModelMetrics) -> Forward:
-        output = self._output(called, batch)
+    def _output(self, called: Called, batch: Any, training: bool) -> BatchOutput:
+        x, _, weights = self._parts(batch, training)
+        total = None if weights is None else sum(jnp.sum(leaf).astype("float32") for leaf in jax.tree.leaves(weights))
+        return BatchOutput(called.loss, called.predictions, jax.tree.leaves(x)[0].shape[0], weight=total)
+
+    def _seen(self, called: Called, batch: Any, local: Struct, metrics: ModelMetrics, training: bool) -> Forward:
+        output = self._output(called, batch, training)
         non_trainable = Struct((name, called.rest[i]) for name, i in self._rest)
         return Forward(output, non_trainable, metrics.update(local, Seen.of(batch, output, called.added)))
 
@@ -343,8 +310,9 @@ class _KerasFunctions:
 
         @narrow_computation(type_of(weights), kind, TensorType("uint32", (2,)))
         def traced(weights: Any, batch: Any, key: Any) -> Any:
-            called = self.calls.forward(*self._in_keras_order(weights), batch, True, jax.random.wrap_key_data(key))
-            return of(Seen.of(batch, self._output(called, batch), called.added))
+            given, draws = self._in_keras_order(weights), jax.random.wrap_key_data(key)
+            called = self.calls.forward(*given, self._parts(batch, True), True, draws)
+            return of(Seen.of(batch, self._output(called, batch, True), called.added))
 
         return cast(Type, traced.type_signature.result)
 
@@ -353,7 +321,7 @@ class _KerasFunctions:
         constrained = self.calls.constrained(self.trained, list(trainable))
         return Struct(zip(trainable._fields, constrained, strict=True))
 
-    def compiled_metrics(self, kind: Type) -> Accumulator:
+    def compiled_metrics(self, kind: StructType) -> Accumulator:
         """Puts together what comes of batches in the variables of metrics; Keras makes its metrics of that."""
         variables = self.metric_variables
         names = _metric_names(variables)
@@ -368,15 +336,17 @@ class _KerasFunctions:
 
         kinds = StructType([(name, _summed_type(v)) for name, v in zip(names, variables, strict=True)])
         folds = folds_of(
-            metrics_in(self.model), variables, lambda: self._measured_type(kind), self._measure, _instead_of_compiled
+            metrics_in(self.model), variables, lambda: self._measured_type(kind), self._measure, instead_of_compiled
         )
         return merged("the compiled metrics", kinds, folds, contribute, finish)
 
-    def _measured_type(self, kind: Type) -> StructType:
-        """The type of what metrics are updated with: inputs, labels, predictions."""
+    def _measured_type(self, kind: StructType) -> StructType:
+        """The type of what metrics are updated with: inputs, labels, predictions, and weights where there are any."""
         predictions = self.type_of(lambda seen: Struct.of(predictions=seen.output.predictions), kind)
-        x, y = _x_y(Struct(cast(StructType, kind).fields))
-        return StructType([("x", x), ("labels", y), *cast(StructType, predictions).fields])
+        x, y, weights = parts_of(kind)
+        weights = TensorType("float32", (None,)) if self._classes is not None else weights
+        weighted = [] if weights is None else [("sample_weight", weights)]
+        return StructType([("x", x), ("labels", y), *cast(StructType, predictions).fields, *weighted])
 
     def _measure(self, measured: Any) -> None:
         """Updates Keras's metrics themselves."""

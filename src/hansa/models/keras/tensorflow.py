@@ -12,10 +12,11 @@ from hansa.language.local import tensors, unflatten
 from hansa.language.tensorflow import TensorFlowFunction
 from hansa.models.attributes import Attributes
 from hansa.models.keras import weights as keras_weights
+from hansa.models.keras.batches import KerasBatch, parts_of
 from hansa.models.keras.jax import Called
 from hansa.models.keras.metrics import to_keras
 from hansa.models.tensorflow.variables import FACTOR, Group, VariableFunction, factor_of, with_gradients
-from hansa.types import Struct, TensorType, Type
+from hansa.types import Struct, StructType, TensorType
 
 
 class TensorFlowCalls:
@@ -24,35 +25,43 @@ class TensorFlowCalls:
     Args:
         model: the Keras model, built.
         kind: the type of a batch.
-        x_y: from a batch to its inputs and labels.
+        weighs_classes: whether batches are given weights of their examples in training, beside what is in them.
     """
 
-    def __init__(self, model: Any, kind: Type, x_y: Callable[[Any], tuple[Any, Any]]) -> None:
+    def __init__(self, model: Any, kind: StructType, weighs_classes: bool) -> None:
         self._name = f"the Keras model {model.name!r}"
         trained = list(model.trainable_variables)
         rest = [v for v in model.non_trainable_variables if not keras_weights.is_seed(v)]
         self._counted = list(model.metrics_variables)
         groups = [_group(variables) for variables in (trained, rest, self._counted)]
 
+        kinds = {training: _given(kind, weighs_classes and training) for training in (True, False)}
+
         def called(flat: Sequence[Any], training: bool) -> dict[str, Any]:
-            x, y = (to_keras(part) for part in x_y(unflatten(kind, list(flat))))
+            x, y, weight = map(to_keras, KerasBatch(*unflatten(kinds[training], list(flat))))
             predictions = model(x, training=training)
-            loss = model.compute_loss(x=x, y=y, y_pred=predictions, training=training)
-            model.compute_metrics(x, y, predictions)
+            loss = model.compute_loss(x=x, y=y, y_pred=predictions, sample_weight=weight, training=training)
+            model.compute_metrics(x, y, predictions, weight)
             return {"loss": loss, "predictions": predictions}
 
         def differentiated(*given: Any) -> dict[str, Any]:
             *flat, factor = given
             return with_gradients(lambda: called(flat, True), [variable.value for variable in trained], factor)
 
-        leaves = tensors(kind)
+        leaves = {training: tensors(given) for training, given in kinds.items()}
         self._forward = {
             training: VariableFunction(
-                lambda *flat, training=training: called(flat, training), leaves, self._name, groups, keeps_slots=True
+                lambda *flat, training=training: called(flat, training),
+                leaves[training],
+                self._name,
+                groups,
+                keeps_slots=True,
             )
             for training in (True, False)
         }
-        self._gradients = VariableFunction(differentiated, [*leaves, FACTOR], self._name, groups, keeps_slots=True)
+        self._gradients = VariableFunction(
+            differentiated, [*leaves[True], FACTOR], self._name, groups, keeps_slots=True
+        )
         self._results = VariableFunction(
             model.get_metrics_result,
             [],
@@ -61,12 +70,17 @@ class TensorFlowCalls:
             keeps_slots=True,
         )
 
-    def forward(self, trainable: list[Any], rest: list[Any], batch: Any, training: bool, key: Any) -> Called:
+    def forward(self, trainable: list[Any], rest: list[Any], batch: KerasBatch, training: bool, key: Any) -> Called:
         """The model, its loss and its metrics on a batch; `rest` is without the states of random generators."""
         return self._called(self._forward[training], trainable, rest, jax.tree.leaves(batch), key)[0]
 
     def gradients(
-        self, trainable: list[Any], rest: list[Any], batch: Any, key: Any, scale_loss: Callable[[Any], Any] | None
+        self,
+        trainable: list[Any],
+        rest: list[Any],
+        batch: KerasBatch,
+        key: Any,
+        scale_loss: Callable[[Any], Any] | None,
     ) -> tuple[Called, list[Any]]:
         """`forward` in training, and the gradient of the loss by each trainable weight, of the loss as it is scaled."""
         leaves = [*jax.tree.leaves(batch), factor_of(scale_loss)]
@@ -152,6 +166,13 @@ class LoweredOptimizer:
         given = [_struct(weights), _struct(state)]
         results, (after, slots, _) = function(leaves, given, function.slots.initial(), jax.random.key(0))
         return results, list(after), list(slots)
+
+
+def _given(kind: StructType, weighs_classes: bool) -> StructType:
+    """The type of the inputs, labels and weights that the model is called with."""
+    x, y, weight = parts_of(kind)
+    weight = TensorType("float32", (None,)) if weighs_classes else weight
+    return StructType([("x", x), ("y", y), *([] if weight is None else [("sample_weight", weight)])])
 
 
 def _kind(variable: Any) -> TensorType:
