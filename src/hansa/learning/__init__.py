@@ -70,6 +70,7 @@ if _TYPE_CHECKING:
     from hansa.learning.tff_names import build_weighted_fed_prox as build_weighted_fed_prox
     from hansa.learning.tff_names import build_weighted_mime_lite as build_weighted_mime_lite
     from hansa.learning.tff_names import compose_learning_process as compose_learning_process
+    from hansa.models.buckets import bucketed as bucketed
     from hansa.models.jax.models import functional_model as functional_model
     from hansa.models.keras.models import from_compiled_keras_model as from_compiled_keras_model
     from hansa.models.keras.models import from_keras_model as from_keras_model
@@ -144,6 +145,7 @@ _HOMES = {
     ),
     "hansa.learning.passes": ("mean_gradient", "mean_loss", "training_pass"),
     "hansa.learning.prediction": ("build_prediction",),
+    "hansa.models.buckets": ("bucketed",),
     "hansa.models.jax.models": ("functional_model",),
     "hansa.models.keras.models": (
         "from_compiled_keras_model",

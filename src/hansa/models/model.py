@@ -93,7 +93,9 @@ class FunctionalModel:
         project: puts trainable weights back to where the model allows them, after a step of an optimizer that does not;
             None if it allows all.
         gradients: (weights, local, batch, key, scale_loss) -> `Forward` in training, and the gradient of its loss by
-            the trainable weights, of the loss as `scale_loss` multiplies it; None where JAX differentiates `forward`.
+            the trainable weights, of the loss as `scale_loss` multiplies it; None where that is what JAX makes of
+            `forward`.
+        differentiable: whether JAX differentiates `forward`, also where there are `gradients`.
         wide: its variables may have 64-bit dtypes, which it is to be given as they are.
         variables: the Keras variables that the trainable weights stand for, if there are any.
         with_weights: the model with other weights, as its users know it, such as a Keras model; None where that is the
@@ -123,6 +125,7 @@ class FunctionalModel:
     variables: TrainedVariables | None = None
     scales_loss: bool = False
     with_weights: Callable[[ModelWeights], Any] | None = None
+    differentiable: bool = True
 
     def training_step(self, optimizer: Optimizer) -> TrainingStep:
         """The step that follows the gradient of the loss with an optimizer.
@@ -172,13 +175,13 @@ class FunctionalModel:
             >>> gradients["dense/kernel"].shape
             (64, 10)
         """
-        if self.gradients is not None:
-            if loss is not None:
-                raise ValueError(
-                    f"the model {self.name!r} gives the gradient of its own loss only, as JAX does not differentiate "
-                    "it; another loss needs a model in JAX, such as a Keras model on its JAX backend"
-                )
+        if self.gradients is not None and loss is None:
             return self.gradients(weights, local, batch, key, scale_loss)
+        if not self.differentiable:
+            raise ValueError(
+                f"the model {self.name!r} gives the gradient of its own loss only, as JAX does not differentiate "
+                "it; another loss needs a model in JAX, such as a Keras model on its JAX backend"
+            )
 
         def of(trainable: Struct) -> tuple[Any, Forward]:
             now = ModelWeights.create(trainable, weights.non_trainable)

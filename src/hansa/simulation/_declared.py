@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hansa.simulation._column_steps import Choose, FlipLabels, Scale
-from hansa.simulation._steps import Filter, Map, Part, Shuffle, Step, Take, called
+from hansa.simulation._steps import Filter, GroupByLength, Map, Part, Shuffle, Step, Take, called
 from hansa.types import names
 
 _KINDS: Mapping[str, type[Any]] = {
@@ -20,6 +20,7 @@ _KINDS: Mapping[str, type[Any]] = {
     "hold_out": Part,
     "take": Take,
     "shuffle": Shuffle,
+    "group_by_length": GroupByLength,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 

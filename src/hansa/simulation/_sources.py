@@ -327,6 +327,11 @@ class Concatenated(Source):
     """The clients of one population after those of another."""
 
     def __init__(self, first: Source, second: Source) -> None:
+        shared = next(iter(set(first.client_ids) & set(second.client_ids)), None)
+        if shared is not None:
+            raise ValueError(
+                f"client {shared!r} is in both populations; a client has one place: choose others with filter_clients"
+            )
         self._first, self._second = first, second
         self.client_ids = distinct([*first.client_ids, *second.client_ids], "the two populations together")
         self.left_out = first.left_out + second.left_out

@@ -18,6 +18,7 @@ from hansa.simulation._lazy_rows import LazyRows, is_lazy
 from hansa.simulation._numbers import own_array
 from hansa.simulation._random import generator
 from hansa.simulation._values import fraction, integer
+from hansa.types import names
 from hansa.types.identities import ClientId
 from hansa.types.mismatch import describe
 
@@ -143,6 +144,47 @@ class Shuffle:
         copy = (visit.copy,) if visit.copy else ()
         draws = generator(self.seed, "order", visit.number % 2**32, visit.round_number, visit.epoch, *copy)
         order = draws.permutation(rows(arrays))
+        return {name: array[order] for name, array in arrays.items()}
+
+    def sizes(self, before: Sizes) -> Sizes | None:
+        """As before."""
+        return before
+
+
+@dataclass(frozen=True)
+class GroupByLength:
+    """Batches of examples of similar lengths, in a random order."""
+
+    column: str
+    batch_size: int
+    seed: int
+    varies, keeps_type = True, True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.column, str):
+            raise TypeError(
+                f"group_by_length takes the name of an array of the examples; found {describe(self.column)}"
+            )
+        object.__setattr__(self, "batch_size", integer("batch_size", self.batch_size, 1))
+        object.__setattr__(self, "seed", integer("seed", self.seed, 0))
+
+    def __call__(self, arrays: Arrays, visit: Visit) -> Arrays:
+        found = arrays.get(self.column)
+        if found is None:
+            unknown = names.unknown(self.column, list(arrays))
+            raise ValueError(f"group_by_length names an array that client {visit.client_id!r} does not have: {unknown}")
+        if found.ndim != 2:
+            raise TypeError(
+                f"group_by_length takes an array [examples, tokens] that is 0 after a sequence's end, such as its "
+                f"sample_weight; {self.column!r} of client {visit.client_id!r} is {describe(found)}"
+            )
+        lengths = ((found != 0) * np.arange(1, found.shape[1] + 1)).max(1, initial=0)
+        copy = (visit.copy,) if visit.copy else ()
+        draws = generator(self.seed, "lengths", visit.number % 2**32, visit.round_number, visit.epoch, *copy)
+        order = draws.permutation(len(lengths))
+        whole = len(order) - len(order) % self.batch_size
+        sorted_ = order[:whole][np.argsort(lengths[order[:whole]], kind="stable")].reshape(-1, self.batch_size)
+        order = np.concatenate([sorted_[draws.permutation(len(sorted_))].ravel(), order[whole:]])
         return {name: array[order] for name, array in arrays.items()}
 
     def sizes(self, before: Sizes) -> Sizes | None:

@@ -43,6 +43,21 @@ def fraction(name: str, value: Any) -> float:
     return share
 
 
+def counts(sizes: Any, clients: int) -> npt.NDArray[np.int64]:
+    """The argument `sizes`, int64 [clients].
+
+    Raises:
+        ValueError: if it is not one number of examples for each client.
+    """
+    known = np.asarray(sizes)
+    if known.shape != (clients,) or known.dtype.kind not in "iu" or (known < 0).any():
+        raise ValueError(
+            f"sizes must be one number of examples for each of the {clients} clients, none negative; found "
+            f"{describe(known)}"
+        )
+    return known.astype(np.int64)
+
+
 def cohort_size_of(value: Any, clients: int, *, name: str = "cohort_size", replace: bool = False) -> int:
     """How many clients a cohort size is: an integer, or a fraction of the population as a float, rounded, but not to 0.
 

@@ -18,8 +18,8 @@ from hansa.simulation._population import Population
 from hansa.simulation._selection import Features
 from hansa.simulation._sources import Chosen, Concatenated, FunctionSource, Kept, Transformed
 from hansa.simulation._splitting import held_out as held_out_clients
-from hansa.simulation._steps import Arrays, Filter, Map, Part, Shuffle, Sizes, Step, Take, checked_arrays
-from hansa.simulation._values import fraction, function, integer
+from hansa.simulation._steps import Arrays, Filter, GroupByLength, Map, Part, Shuffle, Sizes, Step, Take, checked_arrays
+from hansa.simulation._values import counts, fraction, function, integer
 from hansa.types.batching import Batching
 from hansa.types.examples import Examples
 from hansa.types.identities import ClientId, distinct
@@ -129,24 +129,14 @@ class ClientData(Population, Answering):
             TypeError, ValueError: if `read` is no function, or the sizes are not one per client, or ids repeat.
 
         Examples:
-            >>> def read(client_id):
-            ...     return {"x": np.full(3, client_id)}
-            >>> data = hansa.simulation.ClientData.from_function(range(1_000_000), read)
-            >>> data.client(41_976)
+            >>> read = lambda client_id: {"x": np.full(3, client_id)}
+            >>> hansa.simulation.ClientData.from_function(range(1_000_000), read).client(41_976)
             {'x': array([41976, 41976, 41976])}
         """
         if not callable(read):
             raise TypeError(f"read must be a function from a client's id to its arrays; found {describe(read)}")
         ids = distinct(client_ids)
-        known = None
-        if sizes is not None:
-            known = np.asarray(sizes)
-            if known.shape != (len(ids),) or known.dtype.kind not in "iu" or (known < 0).any():
-                raise ValueError(
-                    f"sizes must be one number of examples for each of the {len(ids)} clients, none negative; found "
-                    f"{describe(known)}"
-                )
-            known = known.astype(np.int64)
+        known = None if sizes is None else counts(sizes, len(ids))
         return cls(FunctionSource(ids, read, known, False, "what read returns for client"))
 
     def map(self, fn: Callable[..., Mapping[str, Any]], with_client_id: bool = False) -> ClientData:
@@ -229,6 +219,26 @@ class ClientData(Population, Answering):
             (array([7, 4, 1, 9, 5], dtype=int32), array([8, 4, 8, 3, 7], dtype=int32))
         """
         return self._then(Shuffle(seed))
+
+    def group_by_length(self, mask: str, *, batch_size: int, seed: int) -> ClientData:
+        """Each client's examples in a random order, in which those of a batch are of similar lengths.
+
+        In place of `shuffle`, for `hansa.learning.bucketed`. In each round and epoch all examples but those of a short
+        last batch are sorted by length, equal ones in random order; their batches are put in random order.
+
+        Args:
+            mask: an array `[examples, tokens]` that is 0, or false, after the end of a sequence: `"sample_weight"`.
+            batch_size: that of `batch`.
+            seed: the root of the draws.
+
+        Examples:
+            >>> lengths = np.array([1, 4, 2, 4, 1, 2])
+            >>> true = np.arange(4) < lengths[:, None]
+            >>> data = hansa.simulation.ClientData.from_clients({"ann": {"true": true}})
+            >>> data.group_by_length("true", batch_size=2, seed=0).client("ann")["true"].sum(1)
+            array([4, 4, 2, 2, 1, 1])
+        """
+        return self._then(GroupByLength(mask, batch_size, seed))
 
     def repeat(self, epochs: int) -> ClientData:
         """Goes through each client's examples `epochs` times in a round; each time has batches of its own, unless
@@ -379,14 +389,7 @@ class ClientData(Population, Answering):
             raise TypeError(f"concatenate takes another ClientData; found {describe(other)}")
         if (self._batching, self._epochs) != (other._batching, other._epochs):
             first, second = (f"{each._batching or 'not in batches'}, {each._epochs} epochs" for each in (self, other))
-            raise ValueError(
-                f"one population is {first}, the other {second}; call batch and repeat on the two together"
-            )
-        shared = next(iter(set(self.client_ids) & set(other.client_ids)), None)
-        if shared is not None:
-            raise ValueError(
-                f"client {shared!r} is in both populations; a client has one place: choose others with filter_clients"
-            )
+            raise ValueError(f"one population is {first}, the other {second}; call batch and repeat on them together")
         return ClientData(Concatenated(self._source, other._source), self._batching, self._epochs)
 
     def _then(self, step: Step) -> ClientData:

@@ -98,7 +98,7 @@ def from_keras_model(
     *,
     input_spec: object = None,
     loss_weights: Sequence[float] | Mapping[str, float] | None = None,
-    weighted_metrics: Any = None,
+    weighted_metrics: Metrics | None = None,
     class_weight: Mapping[int, float] | None = None,
 ) -> FunctionalModel:
     """Makes a model for `hansa.learning` from a Keras model that is not compiled, and what `compile` would take.
@@ -205,6 +205,7 @@ def _model(
         optimizer=from_keras(keras_model.optimizer, functions.variables) if has_optimizer else None,
         project=functions.project,
         gradients=functions.gradients(all_metrics),
+        differentiable=keras.backend.backend() == "jax",
         wide=keras.backend.backend() != "jax",
         variables=functions.variables,
         scales_loss=keras_model.dtype_policy.name == "mixed_float16",

@@ -222,6 +222,7 @@ class _Functions:
             optimizer=None,
             train_on_batch=self._training_step() if trains else None,
             gradients=self._forward_and_gradients,
+            differentiable=False,
             wide=trains or is_wide(type_of((weights, local))) or is_wide(self._batch_type),
         )
 
