@@ -76,7 +76,8 @@ class RayClients:
         place, call = self._place, self._call
         stage, nodes = known.program.clients[number], place.connections.clients[number]
         told = tuple([self._at_server(node, known) for node in each] for each in (nodes.broadcasts, nodes.starts))
-        zero = place.zero(number, told[1])
+        if not (call.size and place.knows_states(number)):
+            states = place.zero(number, told[1])
         kept: dict[Node, Rows] = {}
         if call.size:
             ordered = any(map(in_order.in_order, stage.aggregates))
@@ -95,15 +96,15 @@ class RayClients:
             todo = Stage(self._key, number, ends, work, sent, self._programs, names, self._names)
             queue = Queue(deque(waiting), client_bytes=call.on_disk // call.size)
             folding = Folding(self._pool, todo, queue, self._paces.get((self._key, number)))
-            states = folding.run()
+            found = folding.run()
             self._paces[self._key, number] = folding.pace
-            zero = place.merge(number, ray.get(states))
+            states = place.merge(number, map(wire.apart, ray.get(found)))
             for i, node in enumerate(stage.kept):
                 kept[node] = self._rows(i, folding.kept)
         elif stage.kept:
             kept = {node: self._nobodys(node) for node in stage.kept}
         gathered.take(kept)
-        rest, ordered_states = in_order.apart(stage, place.states(number, zero))
+        rest, ordered_states = in_order.apart(stage, place.states(number, states))
         progress = [in_order.Progress(state, np.int32(call.size), state, ()) for state in ordered_states]
         return Folds(each(jax.tree.map(np.asarray, rest)), progress), kept
 

@@ -84,8 +84,11 @@ class Queue:
         if self.isolated:
             return [self.isolated.popleft()]
         left = sum(piece.work for piece in self.waiting)
-        is_short = pace is not None and left * pace / workers < _SHORT
-        share = left / idle if is_short else left / (2 * workers)
+        if pace is not None and left * pace < _ALONE:
+            share = float(left)
+        else:
+            is_short = pace is not None and left * pace / workers < _SHORT
+            share = left / idle if is_short else left / (2 * workers)
         taken: list[Piece] = []
         work = clients = 0
         while self.waiting and (not taken or work + self.waiting[0].work / 2 <= share):
@@ -102,3 +105,6 @@ _PIECES, _BLOCKS = 8, 4
 
 _SHORT = 0.25
 """Seconds of work for each worker that are done in one call."""
+
+_ALONE = 0.015
+"""Seconds of work that one worker does: less than it takes to tell a second one, and to have its state."""

@@ -3,6 +3,7 @@ class and no function, so nothing of the one process's code runs in the other.""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -153,6 +154,28 @@ def column(kind: Type, found: Plain, examples: ToExamples, arrays: ToArrays) -> 
     return given
 
 
+def together(arrays: Sequence[Any]) -> Plain:
+    """Many arrays as one of bytes, with the shapes and dtypes of its parts: each array by itself takes time to send."""
+    leaves = [np.ascontiguousarray(array) for array in arrays]
+    starts = np.cumsum([0, *(-(-leaf.nbytes // _ALIGNED) * _ALIGNED for leaf in leaves)]).tolist()
+    whole = np.empty(starts[-1], np.uint8)
+    for start, leaf in zip(starts, leaves, strict=False):
+        whole[start : start + leaf.nbytes] = leaf.reshape(-1).view(np.uint8)
+    return [(np.shape(array), leaf.dtype.name) for array, leaf in zip(arrays, leaves, strict=True)], whole
+
+
+def apart(found: Plain) -> list[Any]:
+    """What `together` was given; the arrays share its bytes."""
+    parts, whole = found
+    arrays, start = [], 0
+    for shape, name in parts:
+        dtype = np.dtype(name)
+        size = math.prod(shape) * dtype.itemsize
+        arrays.append(whole[start : start + size].view(dtype).reshape(shape))
+        start += -(-size // _ALIGNED) * _ALIGNED
+    return arrays
+
+
 def structure(rows: Any, leaf: Callable[[Any], Plain]) -> Plain:
     """A struct of arrays by name, or one array, each put in another form."""
     if isinstance(rows, Struct):
@@ -171,3 +194,7 @@ def _leaves(value: Any) -> list[Any]:
     if isinstance(value, Struct):
         return [leaf for part in value for leaf in _leaves(part)]
     return [np.asarray(value)]
+
+
+_ALIGNED = 64
+"""Bytes of which arrays that are sent together begin at a multiple."""

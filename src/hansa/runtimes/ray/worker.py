@@ -82,17 +82,18 @@ class Worker:
         for name, found in populations.items():
             self._populations.learn(name, found)
 
-    def fold(self, told: dict[str, Plain], news: Plain, sent: Plain, state: Sequence[Any] | None) -> Any:
+    def fold(self, told: dict[str, Plain], news: Plain, sent: Plain, state: Plain) -> Any:
         """The clients' work.
 
         Args:
             told: what `Work.plain` gives.
             news: what this worker has not been told yet (`hansa.runtimes.ray.pool.Pool.news`).
             sent: the stage's broadcasts and what states of no clients are made from, each as its arrays.
-            state: of clients before, that is gone on with.
+            state: of clients before, that is gone on with; None for none.
 
         Returns:
-            What went wrong, or how long it took and the shapes of what clients keep; what they keep; the states.
+            What went wrong, or how long it took and the shapes of what clients keep; what they keep; the states, each
+            as `wire.together` gives it.
         """
         begun, work = time.perf_counter(), Work(**told)
         found: list[Any] = []
@@ -107,7 +108,7 @@ class Worker:
         kept = [[(leaf.shape, leaf.dtype.str) for leaf in value] for value in found[0]]
         return {"wrong": None, "seconds": time.perf_counter() - begun, "kept": kept}, *found
 
-    def _fold(self, work: Work, sent: Plain, state: Sequence[Any] | None) -> list[Any]:
+    def _fold(self, work: Work, sent: Plain, state: Plain) -> list[Any]:
         place = self._programs[work.program]
         nodes, stage = place.connections.clients[work.stage].inputs, place.connections.clients[work.stage]
         broadcasts, starts = _resolved(sent)
@@ -137,7 +138,7 @@ class Worker:
         zero = place.zero(work.stage, starts)
         states = []
         if work.parts is None:
-            states.append(chain(zero if state is None else state, 0, work.clients))
+            states.append(chain(zero if state is None else wire.apart(state), 0, work.clients))
         begin = 0
         for ends in work.parts or ():
             each = []
@@ -149,16 +150,17 @@ class Worker:
             [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*each, strict=True)]
             for each in zip(*kept, strict=True)
         ]
-        return [whole, *([np.asarray(leaf) for leaf in each] for each in states)]
+        return [whole, *map(wire.together, states)]
 
     def merge(
-        self, program: str, stage: int, news: Plain, sent: Plain, first: Sequence[Any], second: Sequence[Any]
-    ) -> tuple[None, list[Any]]:
+        self, program: str, stage: int, news: Plain, sent: Plain, first: Plain, second: Plain
+    ) -> tuple[None, Plain]:
         """The states of two groups of clients as one; in order, where that matters. None says that it is done."""
         self._learn(*news)
         place = self._programs[program]
-        place.zero(stage, _resolved(sent)[1])
-        return None, [np.asarray(leaf) for leaf in place.merge(stage, [first, second])]
+        if not place.knows_states(stage):
+            place.zero(stage, _resolved(sent)[1])
+        return None, wire.together(place.merge(stage, [wire.apart(first), wire.apart(second)]))
 
     def gather(self, blocks: list[Plain], block: Any, row: Any) -> list[list[Any]]:
         """Rows of some blocks, put together in their order."""

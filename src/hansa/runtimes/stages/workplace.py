@@ -95,6 +95,10 @@ class Workplace:
         flat, self._trees[number] = jax.tree.flatten(found)
         return flat
 
+    def knows_states(self, number: int) -> bool:
+        """Whether `zero` has been called for a client stage since its sums were last given another form."""
+        return number in self._trees
+
     def fold(
         self,
         number: int,
