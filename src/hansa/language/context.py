@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hansa import _reading
+
 if TYPE_CHECKING:  # for `import hansa` needs this module, and NumPy only where types are made
     from hansa.language.computation import Computation
 
@@ -28,7 +30,8 @@ class Runtime(Protocol):
     through none of its sequences, and gives nothing; `hansa.DeviceStage.prepare` calls it. In `invoke`,
     `hansa.current_occasion()` says what the call is part of. A method `counted(occasion)` may say, after the call, who
     was counted: a `hansa.Counted`, or None if all were that it was given. With an attribute `reaches_elsewhere` that is
-    True it is given a `hansa.Elsewhere`, too, in place of clients' values.
+    True it is given a `hansa.Elsewhere`, too, in place of clients' values. With an attribute `reads_examples` that is
+    True it is given cohorts whose examples have not been read, where it is known how to (`hansa.types.unread`).
     """
 
     def invoke(self, computation: Computation, argument: Any) -> Any:
@@ -55,6 +58,8 @@ class Trace:
 _trace: ContextVar[Trace | None] = ContextVar("hansa_trace", default=None)
 _runtime: ContextVar[Runtime | None] = ContextVar("hansa_runtime", default=None)
 _default: list[Callable[[], Runtime]] = []
+
+_reading.say(lambda: bool(getattr(_runtime.get(), "reads_examples", False)))
 
 
 def current_trace() -> Trace | None:

@@ -184,8 +184,9 @@ def _gathered(
     places = np.cumsum(stored) - stored
     present = stored if values.unrolled else np.minimum(values.sizes, stored)
     blocks = [each.tolist() for each in (places, stored, values.starts, present)]
+    rows = values.examples.rows if len(values) else values.examples.nothing()
     arrays = []
-    for i, leaf in enumerate(_leaves(arranged(values.examples.rows, kind.element))):
+    for i, leaf in enumerate(_leaves(arranged(rows, kind.element))):
         used = int(stored.sum()) + values.capacity
         column = aligned((room.rows((key, i), used), *leaf.shape[1:]), leaf.dtype)
         for place, rows, start, own in zip(*blocks, strict=True):

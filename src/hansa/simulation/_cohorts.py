@@ -43,26 +43,22 @@ def of_round(
     Raises:
         ValueError: if a client has more examples in one epoch than in another.
     """
-    read: list[Arrays] = []
-    owners: list[ClientId] = []
-    stored, sizes = np.zeros(len(positions), np.int64), np.zeros(len(positions), np.int64)
-    for i, (position, copy) in enumerate(zip(positions.tolist(), identities.copies(positions).tolist(), strict=True)):
-        epochs = _epochs(source, batching, position, round_number, copy)
-        sizes[i] = rows(epochs[0])
-        uneven = next((epoch for epoch, arrays in enumerate(epochs) if rows(arrays) != sizes[i]), None)
-        if uneven is not None:
-            raise ValueError(
-                f"client {source.client_ids[position]!r} has {sizes[i]} examples in the first epoch, and "
-                f"{rows(epochs[uneven])} in another; filter before shuffle"
-            )
-        wanted = int(batching.stored(sizes[i : i + 1], unrolled=True)[0]) if source.varies else int(sizes[i])
-        for arrays in epochs:
-            taken = min(wanted - int(stored[i]), int(sizes[i]))
-            stored[i] += taken
-            read.append({name: array[:taken] for name, array in arrays.items()})
-            owners.append(source.client_ids[position])
+    arrays, stored, sizes = read(source, batching, positions, identities.copies(positions), round_number)
+    return of_examples(Examples(arrays, passing=True), source, batching, positions, stored, sizes, capacity)
+
+
+def of_examples(
+    examples: Examples,
+    source: Source,
+    batching: Batching,
+    positions: Sizes,
+    stored: Sizes,
+    sizes: Sizes,
+    capacity: int | None,
+) -> ClientBatches:
+    """The batches of the clients at these positions, of which each has so many rows, and examples in an epoch."""
     return ClientBatches._of(
-        Examples(joined(read, owners, source.batch_type), passing=True),
+        examples,
         batching,
         source.varies,
         np.cumsum(stored) - stored,
@@ -71,6 +67,47 @@ def of_round(
         np.array([source.number(position) for position in positions.tolist()], np.int32),
         batching.capacity_for_some(sizes) if capacity is None else max(capacity, batching.capacity(sizes)),
     )
+
+
+def read(
+    source: Source, batching: Batching, positions: Sizes, copies: Sizes, round_number: int
+) -> tuple[Arrays, Sizes, Sizes]:
+    """The rows of the clients at these positions, one client's after another's; how many each has, and in one epoch.
+
+    Args:
+        source: the population.
+        batching: how examples are put into batches.
+        positions: of the clients.
+        copies: how often each was there before in the round's cohort.
+        round_number: the round.
+
+    Raises:
+        ValueError: if a client has more examples in one epoch than in another.
+    """
+    found: list[Arrays] = []
+    owners: list[ClientId] = []
+    stored, sizes = np.zeros(len(positions), np.int64), np.zeros(len(positions), np.int64)
+    for i, (position, copy) in enumerate(zip(positions.tolist(), copies.tolist(), strict=True)):
+        epochs = _epochs(source, batching, position, round_number, copy)
+        sizes[i] = rows(epochs[0])
+        uneven = next((epoch for epoch, arrays in enumerate(epochs) if rows(arrays) != sizes[i]), None)
+        if uneven is not None:
+            raise ValueError(
+                f"client {source.client_ids[position]!r} has {sizes[i]} examples in the first epoch, and "
+                f"{rows(epochs[uneven])} in another; filter before shuffle"
+            )
+        wanted = stored_of(source, batching, sizes[i : i + 1]).item()
+        for arrays in epochs:
+            taken = min(wanted - int(stored[i]), int(sizes[i]))
+            stored[i] += taken
+            found.append({name: array[:taken] for name, array in arrays.items()})
+            owners.append(source.client_ids[position])
+    return joined(found, owners, source.batch_type), stored, sizes
+
+
+def stored_of(source: Source, batching: Batching, sizes: Sizes) -> Sizes:
+    """How many rows there are of clients with so many examples in an epoch."""
+    return batching.stored(sizes, unrolled=True) if source.varies else sizes
 
 
 def _epochs(source: Source, batching: Batching, position: int, round_number: int, copy: int) -> list[Arrays]:

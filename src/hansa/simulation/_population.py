@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from hansa import _reading
 from hansa._tracebacks import boundaries
-from hansa.simulation import _cohorts
+from hansa.simulation import _cohorts, _unread
 from hansa.simulation._columns import joined
 from hansa.simulation._given import given
 from hansa.simulation._identities import IdentityIndex
@@ -244,7 +245,15 @@ class Population:
         number = _round(round_number)
         if self._population is not None:
             return self._population.select(chosen)
-        return _cohorts.of_round(self._source, self._batching, chosen, number, self.batch_capacity)
+        given = (self._source, self._batching, chosen, number, self.batch_capacity)
+        if _reading.is_elsewhere():
+            try:
+                return _unread.of_round(*given)
+            except PlanError as error:
+                cohort = _cohorts.of_round(*given)
+                cohort.examples.why_here = error.why
+                return cohort
+        return _cohorts.of_round(*given)
 
     @cached_property
     def _population(self) -> ClientBatches | None:

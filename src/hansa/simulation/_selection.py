@@ -61,6 +61,19 @@ class Selection:
         made = [self.convert.get(name) for name, group in self.groups.items() if column in _several(group)]
         return all(map(callable, made))
 
+    def told(self) -> dict[str, Any] | None:
+        """The same as JSON has it; None if a function of the user's converts an array."""
+        if any(map(callable, self.convert.values())):
+            return None
+        dtypes = {name: dtype.str for name, dtype in self.convert.items()}
+        return {"table": self.table, "groups": dict(self.groups), "convert": dtypes}
+
+    @classmethod
+    def of_told(cls, told: Mapping[str, Any]) -> Selection:
+        """What `told` has told, through JSON."""
+        groups = {name: group if isinstance(group, str) else tuple(group) for name, group in told["groups"].items()}
+        return cls(told["table"], groups, {name: np.dtype(dtype) for name, dtype in told["convert"].items()})
+
     def of_client(self, client_id: Hashable) -> Selection:
         """The same, with a client to name in messages."""
         return replace(self, table=f"{self.table}, client {client_id!r},")

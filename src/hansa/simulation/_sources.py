@@ -6,9 +6,9 @@ all clients, and always the same, say so (`columns`), and are then read once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -149,6 +149,17 @@ class ArraySource(Source):
         return self._counts
 
     @cached_property
+    def examples(self) -> Examples | None:
+        """All rows, in the arrays' order; None if they become arrays only when they are read."""
+        return None if self._lazy else Examples(self._arrays)
+
+    def rows_of(self, position: int) -> Any:
+        """Which of the rows a client has: the first one and the end, or all of them, int64 [rows]."""
+        start = int(self._starts[position])
+        stop = start + int(self._counts[position])
+        return (start, stop) if self._order is None else self._order[start:stop]
+
+    @cached_property
     def columns(self) -> Columns | None:
         arrays = self._arrays
         if self._lazy:
@@ -160,14 +171,31 @@ class ArraySource(Source):
         return Columns(arrays, Examples(arrays), self._starts, self._counts)
 
     def _read(self, position: int) -> Arrays:
-        start = int(self._starts[position])
-        stop = start + int(self._counts[position])
-        chosen = slice(start, stop) if self._order is None else self._order[start:stop]
+        mine = self.rows_of(position)
+        chosen = slice(*mine) if isinstance(mine, tuple) else mine
         return {name: array[chosen] for name, array in self._arrays.items()}
 
 
+class Files(Protocol):
+    """Files that hold clients' examples, as another process is told of them."""
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """Which they are and what is read of them, as JSON has it. Its `reader` is the name of a module of
+        `hansa.simulation.readers` whose `opened` takes it."""
+
+    def part(self, client_id: ClientId) -> Any:
+        """Which part of them is a client's, as what `opened` gives takes it."""
+
+
 class FunctionSource(Source):
-    """Clients whose examples a function reads."""
+    """Clients whose examples a function reads.
+
+    Attributes:
+        files: where it reads them, if another process can do so, too.
+    """
+
+    files: Files | None = None
 
     def __init__(
         self,

@@ -29,7 +29,10 @@ class Examples:
         passing: whether they are for one call, so that there is no use in keeping them.
         row_bytes: the size of an example in bytes.
         kind: the type of a batch of them, such as `<x=float32[?,784],y=int32[?]>`.
+        why_here: why this process has read them for one call, where another one should have; empty if that is unknown.
     """
+
+    why_here = ""
 
     def __init__(self, arrays: Any, passing: bool = False) -> None:
         self.rows, self.passing = _struct_of_arrays(arrays), passing
@@ -48,6 +51,10 @@ class Examples:
         if id(leaf) not in self._misfits:
             self._misfits[id(leaf)] = misfits(leaf)
         return self._misfits[id(leaf)]
+
+    def nothing(self) -> Any:
+        """No examples, of the same type."""
+        return self.batch(0, 0)
 
     def batch(self, start: int, stop: int) -> Any:
         """The examples from `start` to `stop`, as one batch."""

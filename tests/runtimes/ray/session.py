@@ -4,8 +4,8 @@
 
     python -m tests.runtimes.ray.session WORKERS KILLS SEED PART...
 
-Of the calls on Ray so many, drawn at random with the seed, lose a worker while they are under way. Without parts, all
-are computed.
+With several numbers of workers, such as 1,2,4, everything is computed with each, one after another. Of the calls on Ray
+so many, drawn at random with the seed, lose a worker while they are under way. Without parts, all are computed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,6 +29,7 @@ import optax
 import ray
 
 import hansa
+from hansa.runtimes.ray.session import connect
 
 CLIENTS, FEATURES, CLASSES, BATCH = 40, 64, 10, 16
 
@@ -104,6 +106,16 @@ def scaffold_rounds(data: hansa.ClientBatches) -> Rounds:
         state, _ = yield f"scaffold {i}", lambda s=state, c=cohort: process.next(s, data.select(c))
 
 
+def shuffled_rounds(data: hansa.ClientBatches) -> Rounds:
+    """Clients whose examples are in another order in each round, which workers put them in."""
+    evaluation = hansa.learning.build_federated_evaluation(model())
+    weights = hansa.learning.build_federated_averaging_process(model()).initialize().model
+    arrays = dict(data.examples.rows._items())
+    owners = np.repeat(np.arange(CLIENTS), data.sizes)
+    shuffled = hansa.simulation.ClientData.from_arrays(arrays, owners).shuffle(seed=1).batch(BATCH)
+    yield "shuffled", lambda: evaluation(weights, shuffled.cohort(range(len(shuffled)), 3))
+
+
 def two_stage_calls(data: hansa.ClientBatches) -> Rounds:
     spread = two_stages()
     values = list(np.random.default_rng(3).normal(size=(83, 5)).astype(np.float32))
@@ -124,6 +136,7 @@ PARTS = {
     "averaging": averaging_rounds,
     "robust": robust_round,
     "scaffold": scaffold_rounds,
+    "shuffled": shuffled_rounds,
     "two stages": two_stage_calls,
     "wide": wide_call,
 }
@@ -179,26 +192,41 @@ def follow(parts: list[str], runtime: Any, doomed: set[str], seconds: dict[str, 
     return found
 
 
-def main(workers: int, kills: int, seed: int, parts: list[str]) -> dict[str, Any]:
-    times: dict[str, Any] = {"in process": {}, "ray": {}}
+def main(workers: list[int], kills: int, seed: int, parts: list[str]) -> dict[str, Any]:
+    times: dict[str, Any] = {"in process": {}}
     expected = follow(parts, hansa.InProcessRuntime(), set(), times["in process"])
-    doomed = set(random.Random(seed).sample(list(expected), kills))
-    begun = time.perf_counter()
-    with hansa.RayRuntime(workers) as runtime:
-        pids = [each["pid"] for each in runtime.describe()]
-        times["start"] = time.perf_counter() - begun
-        found = follow(parts, runtime, doomed, times["ray"])
-        pids += [each["pid"] for each in runtime.describe()]
-        lost, folder = runtime.lost, ray.worker.global_worker.node.get_session_dir_path()
-    differing = [name for name in expected if found[name] != expected[name]]
-    return {
-        "differing": differing,
-        "lost": lost,
-        "pids": pids,
-        "folder": folder,
-        "times": times,
-        "computed": len(found),
-    }
+    connect(None, max(workers))
+    told: dict[str, Any] = {"differing": [], "lost": [], "pids": [], "computed": 0, "times": times}
+    told["folder"] = ray.worker.global_worker.node.get_session_dir_path()
+    draws = random.Random(seed)
+    for number in workers:
+        doomed, seconds = set(draws.sample(list(expected), kills)), times.setdefault(number, {})
+        with hansa.RayRuntime(number) as runtime:
+            before = [each["pid"] for each in runtime.describe()]
+            found = follow(parts, runtime, doomed, seconds)
+            after = [each["pid"] for each in runtime.describe()]
+            told["lost"].append(runtime.lost)
+        told["pids"].append([before, after])
+        told["computed"] += len(found)
+        told["differing"] += [f"{name}, {number} workers" for name in expected if found[name] != expected[name]]
+    told["seconds of CPU"] = cpu_seconds()
+    ray.shutdown()
+    return told
+
+
+def cpu_seconds() -> float:
+    """What this process and all that have come of it have used, as far as somebody waited for who has ended."""
+    parents, used = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            pid = int(path.parent.name)
+            parents[pid], used[pid] = int(fields[1]), sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+    def is_ours(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and is_ours(parents[pid]))
+
+    return sum(seconds for pid, seconds in used.items() if is_ours(pid))
 
 
 def on_disk(folder: str) -> dict[str, Any]:
@@ -228,5 +256,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "on disk":
         print(json.dumps(on_disk(sys.argv[2])))
         sys.exit()
-    given = list(map(int, sys.argv[1:4]))
-    print(json.dumps(main(*given, sys.argv[4:] or list(PARTS))))
+    numbers = list(map(int, sys.argv[1].split(",")))
+    print(json.dumps(main(numbers, int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:] or list(PARTS))))

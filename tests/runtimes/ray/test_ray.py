@@ -29,24 +29,24 @@ def session(*arguments: object) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def quick() -> dict[str, Any]:
     """Two workers, of whom one is killed while it works."""
-    return session(2, 1, 0, "scaffold", "two stages")
+    return session(2, 1, 0, "scaffold", "shuffled", "two stages")
 
 
 def test_states_of_clients_two_stages_and_folds_in_order_have_the_bits_of_one_process(quick):
-    assert quick["computed"] == 4
+    assert quick["computed"] == 5
     assert quick["differing"] == []
 
 
 def test_who_is_killed_is_replaced(quick):
-    assert quick["lost"] == 1
-    before, after = quick["pids"][:2], quick["pids"][2:]
+    assert quick["lost"] == [1]
+    ((before, after),) = quick["pids"]
     assert len(after) == 2
     assert len(set(before) & set(after)) == 1
 
 
 def test_no_process_stays_behind(quick):
     def running() -> list[str]:
-        found = [str(pid) for pid in quick["pids"] if Path(f"/proc/{pid}").exists()]
+        found = [str(pid) for pids in quick["pids"][0] for pid in pids if Path(f"/proc/{pid}").exists()]
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 found += [path.parent.name] if quick["folder"] in path.read_text() else []
@@ -60,13 +60,21 @@ def test_no_process_stays_behind(quick):
     assert running() == []
 
 
-@pytest.mark.whole
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_everything_has_the_bits_of_one_process_with_any_number_of_workers_and_half_of_the_calls_losing_one(workers):
-    found = session(workers, 5, workers)
-    assert found["computed"] == 9
+@pytest.mark.slow
+def test_any_number_of_workers_has_the_bits_of_one_process_and_half_of_the_calls_lose_one():
+    found = session("1,2,4", 4, 1, "averaging", "robust", "scaffold", "two stages")
+    assert found["computed"] == 3 * 8
     assert found["differing"] == []
-    assert found["lost"] >= 3  # of five, as some calls are over sooner than anybody is killed
+    assert min(found["lost"]) >= 2  # of four, as some calls are over sooner than anybody is killed
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_everything_has_the_bits_of_one_process_with_any_number_of_workers_who_are_killed(seed):
+    found = session("1,2,4", 5, seed)
+    assert found["computed"] == 3 * 10
+    assert found["differing"] == []
+    assert min(found["lost"]) >= 3
 
 
 @pytest.mark.whole

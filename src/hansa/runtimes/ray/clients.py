@@ -30,7 +30,9 @@ from hansa.runtimes.stages.loop import Folds, Known, each
 from hansa.runtimes.stages.workplace import Workplace
 from hansa.types.batches import ClientBatches
 from hansa.types.client_values import ClientValues
+from hansa.types.examples import Examples
 from hansa.types.rows import Rows
+from hansa.types.unread import Unread
 
 
 class RayClients:
@@ -184,8 +186,19 @@ class RayClients:
     def _population(self, clients: ClientBatches, names: dict[str, Plain]) -> Callable[[Positions], Plain]:
         """Clients of a population: workers have it, or are given the rows of a call."""
         examples = clients.examples
+        if isinstance(examples, Unread):
+
+            def called(population: Examples) -> str:
+                name, found = self._store.population(population, self._pool.forget)
+                names[name] = found
+                return name
+
+            def told(positions: Positions) -> Plain:
+                return wire.unread(clients.select(positions), called)
+
+            return told
         if examples.passing or (examples.on_disk and not populations.is_in_files(examples)):
-            self._store.count_sent(int(clients.rows.sum()) * examples.row_bytes)
+            self._store.count_sent(int(clients.rows.sum()) * examples.row_bytes, examples.why_here)
 
             def given(positions: Positions) -> Plain:
                 moved, rows = wire.compact(clients.select(positions))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import ray
 
 from hansa.runtimes.ray import wire
 from hansa.runtimes.ray.wire import Plain
+from hansa.simulation import _same_file, _unread
 from hansa.types.examples import Examples
 
 _RESIDENT = 2**28
@@ -32,9 +32,11 @@ class Populations:
         self._known.pop(name, None)
 
     def examples(self, found: Plain) -> Examples:
-        """The arrays of a population that is known by name, or is given here for one call."""
+        """The arrays of a population that is known by name, or is given here for one call, or is to be read now."""
         if isinstance(found, str):
             return self._known[found]
+        if isinstance(found, dict):
+            return Examples(_unread.read(found, self._known.__getitem__), passing=True)
         return Examples(wire.of_structure(found, lambda array: array), passing=True)
 
 
@@ -61,20 +63,8 @@ def _opened(found: Plain) -> Examples:
 def _array(found: dict[str, Any]) -> Any:
     if "stored" in found:
         return ray.get(found["stored"])
-    path = found["path"]
-    try:
-        now = os.stat(path)
-    except OSError as error:
-        raise ValueError(
-            f"clients' data is in {path}, which this worker cannot open ({error.strerror}); keep it in a folder that "
-            "all nodes have under the same name, or load it into memory in the driver"
-        ) from error
-    if (now.st_size, now.st_mtime_ns) != (found["size"], found["changed"]):
-        raise ValueError(
-            f"{path} is another file at this worker than at the driver, or was written to: it is of {now.st_size} "
-            f"bytes, and there it was of {found['size']}"
-        )
-    return np.memmap(path, found["dtype"], "r", found["offset"], found["shape"], "C")
+    _same_file.check(found)
+    return np.memmap(found["path"], found["dtype"], "r", found["offset"], found["shape"], "C")
 
 
 def _in_file(array: Any) -> dict[str, Any] | None:
@@ -87,16 +77,13 @@ def _in_file(array: Any) -> dict[str, Any] | None:
     if root is None or not isinstance(part, mmap.mmap) or not array.flags.c_contiguous or not root.filename:
         return None
     begin, first = (each.__array_interface__["data"][0] for each in (array, root))
-    path = os.path.abspath(os.fspath(root.filename))
     try:
-        now = os.stat(path)
+        file = _same_file.told(root.filename)
     except OSError:
         return None
     return {
-        "path": path,
+        **file,
         "dtype": array.dtype.str,
         "offset": int(root.offset) + begin - first,
         "shape": array.shape,
-        "size": now.st_size,
-        "changed": now.st_mtime_ns,
     }

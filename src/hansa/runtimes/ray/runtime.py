@@ -75,6 +75,8 @@ class RayRuntime:
         >>> runtime.close()
     """
 
+    reads_examples = True
+
     def __init__(
         self,
         workers: int = 2,

@@ -94,14 +94,20 @@ class Store:
             known = self._arrays[id(array)] = weakref.ref(array), ray.put(np.asarray(array))
         return known[1]
 
-    def count_sent(self, size: int) -> None:
-        """Says, once, that examples go through this process in each round, if they are so many that it matters."""
+    def count_sent(self, size: int, why: str = "") -> None:
+        """Says, once, that examples go through this process in each round, if they are so many that it matters.
+
+        Args:
+            size: how many bytes they have.
+            why: why that is, where it is known.
+        """
         if size > _MUCH and not self._has_said:
             self._has_said = True
+            reason = why or "they are made by the caller, or have been read before this runtime was set"
             warn(
-                f"the driver makes the examples of this round, and sends {size / 1e6:.0f} MB of them to workers, as "
-                "they are shuffled, mapped or read anew in each round; what does that, such as a function of map, is "
-                "here. Workers keep a population, or open its files, if it is the same in each round"
+                f"the driver makes the examples of this round, and sends {size / 1e6:.0f} MB of them to workers: "
+                f"{reason}. Workers keep a population, or read its files, and shuffle and scale, where all that is "
+                "done is data, and no function: with scale or features in place of map"
             )
 
     def population(self, examples: Examples, forget: Callable[[str], None]) -> tuple[str, Plain]:

@@ -18,6 +18,7 @@ from hansa.types.batching import Batching
 from hansa.types.client_values import ClientValues, shaped
 from hansa.types.examples import Examples
 from hansa.types.rows import Block, Rows
+from hansa.types.unread import Unread
 from hansa.types.values import field_values
 
 Plain = Any
@@ -106,21 +107,37 @@ def batches(clients: ClientBatches, population: Plain) -> Plain:
     return ("batches", {**given, "unrolled": clients.unrolled, "capacity": clients.capacity})
 
 
+def unread(clients: ClientBatches, called: Callable[[Examples], Plain]) -> Plain:
+    """Some clients whose examples a worker reads.
+
+    Args:
+        clients: of whose examples is known where they are (`hansa.types.unread.Unread`).
+        called: says what workers call a population.
+    """
+    assert isinstance(clients.examples, Unread)
+    some = clients.select(np.flatnonzero(clients.rows))
+    return batches(_moved(clients), clients.examples.told(some.starts, called))
+
+
 def compact(clients: ClientBatches) -> tuple[ClientBatches, Any]:
     """Some clients whose rows are the only ones, one client's after another's; and these rows."""
     rows = clients.rows
     taken = np.concatenate([np.arange(0), *(np.arange(s, s + n) for s, n in zip(clients.starts, rows, strict=True))])
-    moved = ClientBatches._of(
+    return _moved(clients), clients.examples.take(taken)
+
+
+def _moved(clients: ClientBatches) -> ClientBatches:
+    """The same where their rows are the only ones, one client's after another's."""
+    return ClientBatches._of(
         clients.examples,
         clients.batching,
         clients.unrolled,
-        np.cumsum(rows) - rows,
+        np.cumsum(clients.rows) - clients.rows,
         clients.sizes,
         clients.client_ids,
         clients.numbers,
         clients.capacity,
     )
-    return moved, clients.examples.take(taken)
 
 
 def column(kind: Type, found: Plain, examples: ToExamples, arrays: ToArrays) -> Any:

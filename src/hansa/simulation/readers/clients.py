@@ -7,12 +7,14 @@ The file must be the one that was opened, a client must have as many examples as
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from hansa.simulation._errors import DatasetError, reading
+from hansa.simulation._sources import Files, FunctionSource
 from hansa.simulation._steps import Arrays, checked_arrays, rows
 from hansa.simulation.client_data import ClientData
 from hansa.types.identities import ClientId
@@ -25,6 +27,7 @@ def of_file(
     sizes: Sequence[int] | npt.NDArray[Any],
     name: object = None,
     left_out: int = 0,
+    files: Files | None = None,
 ) -> ClientData:
     """The clients of a file.
 
@@ -35,6 +38,7 @@ def of_file(
         sizes: how many examples each has.
         name: what to call it in messages, by default its path.
         left_out: how many of its rows are nobody's.
+        files: how another process reads them, if it can.
     """
     what = path if name is None else name
     before = _state(path)
@@ -53,8 +57,21 @@ def of_file(
             return arrays
 
     data = ClientData.from_function(client_ids, read_named, sizes)
-    data._source.left_out = left_out
+    assert isinstance(data._source, FunctionSource)
+    data._source.left_out, data._source.files = left_out, files
     return data
+
+
+@dataclass(frozen=True)
+class OfClients:
+    """Files, and which part of them is whose; see `hansa.simulation._sources.Files`."""
+
+    told: Mapping[str, Any]
+    parts: Callable[[ClientId], Any]
+
+    def part(self, client_id: ClientId) -> Any:
+        """Which part is a client's."""
+        return self.parts(client_id)
 
 
 def _state(path: Path | None) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from hansa.simulation import _dealing
 from hansa.simulation._dealing import Partition
 from hansa.simulation._errors import reader
 from hansa.simulation._identities import owners_of
-from hansa.simulation._selection import Convert, select, without_rows
+from hansa.simulation._selection import Convert, Selection, select, without_rows
 from hansa.simulation._values import integer
 from hansa.simulation.client_data import ClientData
-from hansa.simulation.readers.clients import of_file
-from hansa.simulation.readers.images import Pixels, fitted, opened, scaled
+from hansa.simulation.readers.clients import OfClients, of_file
+from hansa.simulation.readers.images import Pixels, fitted, scaled
+from hansa.simulation.readers.images import opened as opened_image
 from hansa.simulation.readers.layouts import Folders, by_client, by_label, told
 from hansa.types import names
+from hansa.types.identities import ClientId
 from hansa.types.mismatch import describe
 
 
@@ -94,24 +97,73 @@ def from_folder(
     numbers = {label: number for number, label in enumerate(label_names or ())}
     selection = select(str(root), ["x", "y"] if label_names else ["x"], None, convert)
 
+    images = _Images(str(root), size, greyscale, scale, selection)
+
     def read(client_id: Any) -> dict[str, Any]:
-        def values(column: str) -> Any:
-            if column == "y":
-                return np.array([numbers[str(label)] for label, _ in found[client_id]], np.int32)
-            paths = [path for _, path in found[client_id]]
-            images = [fitted(opened(path, str(path)), str(path), greyscale, size) for path in paths]
-            if not selection.is_converted("x"):
-                _check_alike(paths, images)
-            return [scaled(image) for image in images] if scale else images
-
         if not found[client_id]:
-            some = next(client for client, images in found.items() if images)
+            some = next(client for client, mine in found.items() if mine)
             return without_rows(read(some))
-        return selection.of_client(client_id).arrays(values)
+        return images.read(part(client_id), client_id)
 
-    data = of_file(root, list(found), read, [len(images) for images in found.values()])
+    def part(client_id: Any) -> list[tuple[int, str]]:
+        mine = found[client_id]
+        return [(numbers.get(str(label), -1), str(path.relative_to(root))) for label, path in mine]
+
+    files = OfClients(images.told(), part) if selection.told() is not None and all(found.values()) else None
+    data = of_file(root, list(found), read, [len(mine) for mine in found.values()], files=files)
     data._source.label_names = label_names
     return data
+
+
+@dataclass(frozen=True)
+class _Images:
+    """What is made of images.
+
+    Attributes:
+        root: the folder that their paths begin at.
+        size: their height and width afterwards, perhaps.
+        greyscale: whether they become grey.
+        scale: whether pixels are from 0 to 1.
+        selection: what becomes of `x` and `y`.
+    """
+
+    root: str
+    size: tuple[int, int] | None
+    greyscale: bool
+    scale: bool
+    selection: Selection
+
+    def read(self, part: Sequence[tuple[int, str]], client_id: ClientId) -> dict[str, Any]:
+        """A client's arrays, of the numbers of the labels and the paths of its images."""
+
+        def values(column: str) -> Any:
+            if column == "y":
+                return np.array([label for label, _ in part], np.int32)
+            paths = [Path(self.root, path) for _, path in part]
+            images = [fitted(opened_image(path, str(path)), str(path), self.greyscale, self.size) for path in paths]
+            if not self.selection.is_converted("x"):
+                _check_alike(paths, images)
+            return [scaled(image) for image in images] if self.scale else images
+
+        return self.selection.of_client(client_id).arrays(values)
+
+    def told(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        root = str(Path(self.root).absolute())
+        given = {"size": self.size, "greyscale": self.greyscale, "scale": self.scale}
+        return {"reader": "folders", "root": root, **given, "selection": self.selection.told()}
+
+
+def opened(told: Mapping[str, Any]) -> Callable[[Any, ClientId], dict[str, Any]]:
+    """What reads clients' images here, of what `from_folder` has told elsewhere."""
+    if not Path(told["root"]).is_dir():
+        raise FileNotFoundError(
+            f"clients' images are in {told['root']}, which this worker does not have; keep them in a folder that all "
+            "nodes have under the same name"
+        )
+    size = None if told["size"] is None else (told["size"][0], told["size"][1])
+    selection = Selection.of_told(told["selection"])
+    return _Images(told["root"], size, told["greyscale"], told["scale"], selection).read
 
 
 def _layout(root: Path, folders: Any, partition: Any) -> Folders:

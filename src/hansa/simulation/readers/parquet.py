@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hansa._extras import require
+from hansa.simulation import _same_file
 from hansa.simulation._dealing import Partition, check_owner, dealt
 from hansa.simulation._errors import DatasetError, reader
 from hansa.simulation._limits import too_much, unpacked_limit
-from hansa.simulation._selection import Convert, Features, select
+from hansa.simulation._selection import Convert, Features, Selection, select
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers import arrow
-from hansa.simulation.readers.clients import of_file
-from hansa.simulation.readers.grouping import Integers, group
+from hansa.simulation.readers.clients import OfClients, of_file
+from hansa.simulation.readers.grouping import Integers, Rows, group
+from hansa.types.identities import ClientId
 
 _ROWS_AT_ONCE = 1 << 16
 
@@ -80,7 +82,30 @@ def from_parquet(
         found = table.rows(rows.of(positions[client_id]), selection.columns)
         return selection.of_client(client_id).arrays(lambda column: arrow.to_values(found.column(column)))
 
-    return of_file(table.path, rows.client_ids, read, rows.sizes, name, rows.left_out)
+    return of_file(table.path, rows.client_ids, read, rows.sizes, name, rows.left_out, _files(table, selection, rows))
+
+
+def _files(table: ParquetTable, selection: Selection, rows: Rows) -> OfClients | None:
+    """How another process reads the clients' rows: a client's part is the first rows and lengths of its runs."""
+    chosen = selection.told()
+    if chosen is None:
+        return None
+    positions = {client_id: position for position, client_id in enumerate(rows.client_ids)}
+    told = {"reader": "parquet", "file": _same_file.told(table.path), "selection": chosen}
+    return OfClients(told, lambda client_id: rows.runs(positions[client_id]))
+
+
+def opened(told: Mapping[str, Any]) -> Callable[[Any, ClientId], dict[str, Any]]:
+    """What reads clients' rows here, of what `from_parquet` has told elsewhere."""
+    _same_file.check(told["file"])
+    table, selection = ParquetTable(Path(told["file"]["path"]), "from_parquet"), Selection.of_told(told["selection"])
+
+    def read(part: tuple[Integers, Integers], client_id: ClientId) -> dict[str, Any]:
+        _same_file.check(told["file"])
+        found = table.rows(np.concatenate([s + np.arange(n) for s, n in zip(*part, strict=True)]), selection.columns)
+        return selection.of_client(client_id).arrays(lambda column: arrow.to_values(found.column(column)))
+
+    return read
 
 
 def _whole(table: ParquetTable, columns: Sequence[str]) -> Callable[[str], Any]:
