@@ -173,8 +173,33 @@ AFTER_INVITE = laid_out("""
 *Examples*
   hansa network invite net --client ann --to ann.txt
   hansa network invite net --uses 100 --days 1    for a hundred devices
+  hansa network invite net --operator eve --to eve.txt    for a person, from elsewhere
 
 On the device, hansa join ann.txt --data ann.csv takes it.
+""")
+
+AFTER_LOGIN = laid_out("""
+*Examples*
+  hansa network login eve.txt --folder eve
+  hansa network runs eve                      what goes on there
+
+The key is made here and stays here. The certificate lasts 90 days; then another invitation is needed.
+""")
+
+AFTER_SUBMIT = laid_out("""
+*Examples*
+  hansa network submit eve run.toml --devices 3 --least 2
+  hansa network submit eve run.toml --name second --devices 50 --over-select 1.3
+  hansa network submit net run.toml           on the coordinator's own machine
+
+hansa serve FOLDER, at the coordinator, trains what is submitted. Submitting the same again is of no harm.
+""")
+
+AFTER_LOG = laid_out("""
+*Examples*
+  hansa network log eve first
+  hansa network log eve first --follow --json
+  hansa network log eve first --checkpoint first.hansa    hansa.program.load_checkpoint reads it
 """)
 
 AFTER_VERIFY = laid_out("""
@@ -201,7 +226,7 @@ else becomes of them than did then.
 
 AFTER_SERVE = laid_out("""
 *Examples*
-  hansa serve net                             let devices join
+  hansa serve net                             let devices join, and train what is submitted
   hansa serve net run.toml --devices 3        train with three devices or more
   hansa serve net run.toml --least 50 --over-select 1.3 --deadline 120
 

@@ -8,6 +8,7 @@ change, by `Watched`.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -53,6 +54,7 @@ class Coordinator:
         blobs: what it sends.
         spool: what it was sent.
         failed: why it cannot go on; None as long as it can.
+        publishing: held from the first blob of a phase on until it is open, as blobs of no phase are removed.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Coordinator:
         self.registry = Registry(self.ledger)
         self.blobs, self.spool = Blobs(folder / "blobs", disk), Spool(folder / "spool", disk)
         self.failed: BaseException | None = None
+        self.publishing = threading.Lock()
         self._clock, self._ticked, self._is_closing = clock, clock(), False
         self._changes, self._noted = Changes(folder), clock()
         self._devices = {device.name: device for device in self.registry.devices()}
@@ -190,6 +193,19 @@ class Coordinator:
         if for_ever and self.failed is None:
             await self.happened(running, rounds.GivenUp("the caller has gone"))
         self._forget(running)
+
+    async def give_up(self, run: str, reason: str) -> None:
+        """Phases of a run that are open are given up."""
+        for running in self._of(run):
+            await self.happened(running, rounds.GivenUp(reason))
+
+    async def interrupt(self, run: str, reason: str) -> None:
+        """Whoever waits for a phase of a run has an error; the phase is as it was, to be gone on with."""
+        for running in self._of(run):
+            running.watched.fail(CoordinatorError(reason))
+
+    def _of(self, run: str) -> list[Running]:
+        return [running for running in self._running.values() if running.key.run == run]
 
     def _forget(self, running: Running) -> None:
         self._running.pop(running.key, None)

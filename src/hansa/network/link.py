@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from hansa.network.blobs import Blobs
@@ -139,6 +139,23 @@ class Link:
             whole = blobs.fetch(digest, _pieces(response, size), offset if response.status == 206 else 0)
         if not whole:
             raise UnreachableError(f"the blob {digest[:12]}… was changed on its way")
+
+    def download(self, path: str, file: BinaryIO, seconds: float = 300.0) -> Answer:
+        """Writes the body of an answer to a file, and gives the rest of it; of one that is no success, the body.
+
+        Raises:
+            UnreachableError: if it does not come whole.
+            TurnedAwayError: if the caller is not wanted.
+        """
+        with self._response("GET", path, None, None, seconds) as response:
+            headers = {k.lower(): v for k, v in response.getheaders()}
+            body = b"" if response.status == 200 else response.read(_MOST_ANSWER)
+            for piece in _pieces(response, int(headers.get("content-length", 0)) if response.status == 200 else 0):
+                file.write(piece)
+        answer = Answer(response.status, headers, body)
+        if answer.status == 401:
+            raise TurnedAwayError(_error(answer))
+        return answer
 
     def upload(self, task: str, digest: str, path: Path) -> dict[str, Any]:
         """Sends a contribution, from where the coordinator has it; gives how the task has ended.

@@ -22,6 +22,7 @@ from hansa.network.registry import Device
 from hansa.network.runtime import NetworkRuntime
 from hansa.network.server import Server
 from hansa.network.settings import tell_serving
+from hansa.network.submissions import Submissions
 from hansa.simulation.data_plan import DataPlan
 from hansa.types.identities import ClientId
 
@@ -67,6 +68,17 @@ class Network(NetworkRuntime):
         self._authority, self.url, self._is_closed = authority, url, False
         self._page: tuple[Page, str] | None = None
         self._monitor: Monitor | None = None
+
+    @property
+    def submissions(self) -> Submissions:
+        """The runs that operators have submitted; `hansa serve` trains them.
+
+        Examples:
+            >>> with hansa.network.serve("coordinator", port=0) as network:
+            ...     print(network.submissions.all())
+            []
+        """
+        return self._server.submissions
 
     @property
     def folder(self) -> Path:

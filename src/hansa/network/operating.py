@@ -5,6 +5,8 @@ Whoever may write the folder is its operator. The coordinator is told of changes
 
 from __future__ import annotations
 
+import json
+import shutil
 import sqlite3
 import time
 from pathlib import Path
@@ -18,10 +20,14 @@ from hansa.network.durable import Disk
 from hansa.network.ledger import LEDGER, Ledger
 from hansa.network.membership import Invitation
 from hansa.network.network import AUTHORITY
+from hansa.network.operators import Operators, Person
 from hansa.network.registry import Device, EnrolmentError, Registry
 from hansa.network.settings import SETTINGS, NetworkError, Settings, serving
+from hansa.network.submissions import RunTerms, SubmissionError, Submissions
 from hansa.network.tasks import Outcome, Status
 from hansa.types.identities import ClientId
+
+_HERE = "whoever may write the folder"
 
 
 def init(folder: Path, settings: Settings) -> Authority:
@@ -49,6 +55,8 @@ class Operator:
     Attributes:
         settings: its settings.
         serving: what the coordinator that has it now has noted; None if none has.
+        operators: those that come from elsewhere.
+        submissions: the runs that were submitted.
 
     Raises:
         NetworkError: if it is no coordinator's.
@@ -60,7 +68,8 @@ class Operator:
             raise NetworkError(f"{folder} has no ledger: it was removed, or the folder is a copy without it")
         self._folder, self.serving = folder, serving(folder)
         self._ledger = Ledger(folder, alone=False)
-        self._registry = Registry(self._ledger)
+        self._registry, self.operators = Registry(self._ledger), Operators(self._ledger)
+        self.submissions = Submissions(self._ledger, folder)
 
     def close(self) -> None:
         """Gives it up."""
@@ -90,6 +99,63 @@ class Operator:
         """An invitation; see `hansa.network.Network.invite`."""
         url, authority = self.url, Authority(self._folder / AUTHORITY, Disk())
         return Invitation(url, authority.pem, self._registry.invite(client_id, uses, days * 86400.0, note))
+
+    def invite_operator(self, who: str, days: float = 1.0) -> Invitation:
+        """An invitation for an operator from elsewhere, who may submit, watch and stop runs."""
+        url, authority = self.url, Authority(self._folder / AUTHORITY, Disk())
+        return Invitation(url, authority.pem, self.operators.invite(who, days * 86400.0))
+
+    def revoke_operator(self, text: str) -> Person | None:
+        """An operator, by its name or who it is, may not come any more; None if there is none."""
+        found = [each for each in self.operators.all() if text in (each.name, each.who) and not each.revoked]
+        if len(found) > 1:
+            raise NetworkError(f"there are {len(found)} operators called {text!r}: name one by its o-…")
+        for each in found:
+            self.operators.revoke(each.name)
+        return found[0] if found else None
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs that were submitted, the oldest first."""
+        return [each.to_json() for each in self.submissions.all()]
+
+    def submit(self, terms: RunTerms, program: bytes) -> dict[str, Any]:
+        """Submits a run.
+
+        Raises:
+            SubmissionError: if there is another one of its name.
+        """
+        with self.submissions.coming(terms).open("w+b") as file:
+            file.write(program)
+            return self.submissions.submit(terms, _HERE, file).to_json()
+
+    def stop(self, name: str) -> dict[str, Any]:
+        """Stops a run.
+
+        Raises:
+            SubmissionError: if there is none, or it has ended.
+        """
+        return self.submissions.stop(name, _HERE).to_json()
+
+    def log(self, name: str, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Lines of a run's log from a byte on, and the byte to go on from.
+
+        Raises:
+            SubmissionError: if there is no such run.
+        """
+        data, after = self.submissions.log(name, offset)
+        return [json.loads(line) for line in data.splitlines()], after
+
+    def checkpoint(self, name: str, target: Path) -> str:
+        """Copies the newest checkpoint of a run to a file, and gives its name here.
+
+        Raises:
+            SubmissionError: if there is none.
+        """
+        found = self.submissions.checkpoint(name)
+        if found is None:
+            raise SubmissionError("the run has no checkpoint yet")
+        shutil.copyfile(found, target)
+        return found.name
 
     def devices(self) -> list[Device]:
         """All that have joined, in order."""
@@ -144,6 +210,8 @@ class Operator:
                 ),
             },
             "invitations": self._registry.invitations(),
+            "operators": [each.who for each in self.operators.all() if not each.revoked],
+            "submitted": self.runs(),
             "runs": self._ledger.ask(_runs),
             "open": self._ledger.ask(_open),
         }

@@ -107,7 +107,7 @@ class Registry:
 
         def change(database: sqlite3.Connection) -> None:
             row = (_digest(secret), client, uses, self._clock() + seconds, note)
-            database.execute("INSERT INTO tokens VALUES (?,?,?,?,?)", row)
+            database.execute("INSERT INTO tokens (digest, client_id, uses_left, expires, note) VALUES (?,?,?,?,?)", row)
             noted(database, self._clock(), "operator", f"invite {client or 'anybody'} {uses} times: {note}")
 
         self._ledger.writer.write(change).result()
@@ -138,7 +138,7 @@ class Registry:
             if again is not None:
                 return _again(database, again[0], sign)
             row = database.execute(
-                "SELECT client_id, uses_left, expires FROM tokens WHERE digest=?", (token,)
+                "SELECT client_id, uses_left, expires FROM tokens WHERE digest=? AND role='device'", (token,)
             ).fetchone()
             if row is None or row[1] < 1:
                 raise EnrolmentError("the token is unknown, or was used: ask the operator for another one")
@@ -231,11 +231,11 @@ class Registry:
         self._ledger.writer.write(lambda database: _write_seen(database, rows))
 
     def invitations(self) -> list[dict[str, Any]]:
-        """Those that can still be used: for whom, how often, until when, and the note."""
+        """Those that can still be used: for whom, how often, until when, the note, and of a device or an operator."""
 
         def question(database: sqlite3.Connection) -> list[dict[str, Any]]:
             found = database.execute(
-                "SELECT client_id, uses_left, expires, note FROM tokens WHERE uses_left > 0 AND expires > ?"
+                "SELECT client_id, uses_left, expires, note, role FROM tokens WHERE uses_left > 0 AND expires > ?"
                 " ORDER BY rowid",
                 (self._clock(),),
             )
@@ -245,8 +245,9 @@ class Registry:
                     "uses": uses,
                     "expires": expires,
                     "note": note,
+                    "role": role,
                 }
-                for client, uses, expires, note in found
+                for client, uses, expires, note, role in found
             ]
 
         found: list[dict[str, Any]] = self._ledger.ask(question)

@@ -14,7 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -71,7 +73,7 @@ class NetworkRuntime:
         self._signer = signer
         self._here = InProcessRuntime()
         self._programs: WeakKeyDictionary[Computation, NetworkProgram] = WeakKeyDictionary()
-        self._last: tuple[Occasion, Counted] | None = None
+        self._last = threading.local()  # of a thread, as several may have calls at a time
 
     def invoke(self, computation: Computation, argument: Any) -> Any:
         """Runs a computation; see `hansa.language.context.Runtime`.
@@ -98,7 +100,7 @@ class NetworkRuntime:
         try:
             result = call.run(argument, devices_of(program.at_clients(argument), computation.name))
         finally:
-            self._last = (occasion, call.counted)
+            self._last.call = occasion, call.counted
         return result
 
     def prepare(self, computation: Computation, argument: Any = None) -> NetworkProgram:
@@ -128,15 +130,32 @@ class NetworkRuntime:
             self._programs[computation] = program
         return self._programs[computation]
 
+    def end_run(self, run: str, reason: str, *, for_ever: bool = True) -> None:
+        """Ends the open rounds of a run, for which a call in another thread waits.
+
+        Args:
+            run: which one; see `hansa.Occasion`.
+            reason: for the ledger, and for who waits.
+            for_ever: whether they are given up, and who waits has an `hansa.AbandonedError`. Else who waits has a
+                `CoordinatorError`, and the same call goes on later with what has come.
+
+        Examples:
+            >>> with hansa.network.serve("coordinator", port=0) as network:
+            ...     network.end_run("no such run", "an operator stops it")
+        """
+        end = self._coordinator.give_up if for_ever else self._coordinator.interrupt
+        self._server.run(end(run, reason)).result()
+
     def counted(self, occasion: Occasion) -> Counted | None:
-        """Who was counted in the last call, if it was this one.
+        """Who was counted in the last call of this thread, if it was this one.
 
         Examples:
             >>> with hansa.network.serve("coordinator", port=0) as network:
             ...     print(network.counted(hansa.Occasion("run", round=1)))
             None
         """
-        return self._last[1] if self._last is not None and self._last[0] == occasion else None
+        made, counted = getattr(self._last, "call", (None, None))
+        return counted if made == occasion else None
 
 
 class _Call:
@@ -172,7 +191,7 @@ class _Call:
         cohort: list[Selected] | None = None
         for work in program.clients:
             known |= program.stages.servers[work.number].run(known)._asdict()
-            running = self._open(work, known, devices, cohort, first)
+            running = self._begun(work, known, devices, cohort, first)
             try:
                 reports = self._folded(running, work, known)
                 self._coordinator.ledger.save_result(running.opened.id, digest_of(reports))
@@ -197,7 +216,7 @@ class _Call:
     def _is_alone(self) -> bool:
         return self._occasion.part == "call"
 
-    def _open(
+    def _begun(
         self,
         work: ClientWork,
         known: dict[str, Any],
@@ -205,15 +224,38 @@ class _Call:
         before: list[Selected] | None,
         first: tuple[list[Port], list[Any]],
     ) -> Running:
+        """The phase of a client stage, begun or gone on with."""
         key = PhaseKey.of(self._occasion, work.number)
         self._forget(key)
+        found = self._coordinator.ledger.find_phase(key)
+        if found is not None:
+            terms, cohort = found.phase.terms, [each.selected for each in found.phase.tasks.values()]
+        else:
+            cohort = self._cohort(key, devices) if before is None else _again(before)
+            target = min(len(devices), len(cohort)) if before is None else len(cohort)
+            least = max(devices.least, work.least)
+            if target < least:
+                raise AbandonedError(f"{target} devices can be asked, and contributions of {least} are needed")
+            terms = RoundTerms(target, least, devices.deadline, devices.lease)
+        with self._coordinator.publishing:
+            task = self._published(key, work, known, None if devices.data is None else devices.data.to_json(), first)
+            return self._server.run(self._coordinator.open(key, task, terms, cohort)).result()
+
+    def _published(
+        self,
+        key: PhaseKey,
+        work: ClientWork,
+        known: dict[str, Any],
+        plan: Mapping[str, Any] | None,
+        first: tuple[list[Port], list[Any]],
+    ) -> PhaseWork:
+        """What devices do, whose program and values are blobs now."""
         values = [(port.name, wire.encoded([port], [known[name]])) for port, name in work.sent]
         if self._program.state:
             values.append(("the state at first", wire.encoded(*first)))
         whole, starts = self._coordinator.blobs.put([self._program.file]), self._starts(work, known)
         program, sent = self._coordinator.publish(work.file, values, [whole, starts])
-        plan = None if devices.data is None else devices.data.to_json()
-        task = PhaseWork(
+        return PhaseWork(
             self._program.name,
             program,
             len(work.file),
@@ -228,17 +270,6 @@ class _Call:
             starts,
             None if self._signer is None else (self._signer.name, self._signer.sign(program)),
         )
-        found = self._coordinator.ledger.find_phase(key)
-        if found is not None:
-            terms, cohort = found.phase.terms, [each.selected for each in found.phase.tasks.values()]
-        else:
-            cohort = self._cohort(key, devices) if before is None else _again(before)
-            target = min(len(devices), len(cohort)) if before is None else len(cohort)
-            least = max(devices.least, work.least)
-            if target < least:
-                raise AbandonedError(f"{target} devices can be asked, and contributions of {least} are needed")
-            terms = RoundTerms(target, least, devices.deadline, devices.lease)
-        return self._server.run(self._coordinator.open(key, task, terms, cohort)).result()
 
     def _starts(self, work: ClientWork, known: dict[str, Any]) -> str:
         """The blob of what states of no clients are made of."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-VERSION = 2
+VERSION = 3
 """The version of the tables, which the database has as its `user_version`."""
 
 _FIRST = """
@@ -90,7 +90,32 @@ ALTER TABLE phases ADD COLUMN starts TEXT;
 ALTER TABLE phases ADD COLUMN result TEXT;
 """
 
-_MIGRATIONS = (_FIRST, _SECOND)
+_THIRD = """
+-- what it makes of who takes it: a device, or an operator
+ALTER TABLE tokens ADD COLUMN role TEXT NOT NULL DEFAULT 'device';
+
+CREATE TABLE operators (
+    name TEXT PRIMARY KEY,                   -- as the certificate says
+    who TEXT NOT NULL,                       -- for people
+    fingerprint TEXT NOT NULL,               -- SHA-256 of the certificate
+    token TEXT NOT NULL,                     -- digest of the token that it was enrolled with
+    key TEXT NOT NULL,                       -- SHA-256 of its public key then
+    enrolled REAL NOT NULL,
+    revoked REAL
+) STRICT;
+
+CREATE TABLE submissions (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,               -- of the run
+    terms TEXT NOT NULL,                     -- as JSON
+    submitter TEXT NOT NULL,
+    at REAL NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT
+) STRICT;
+"""
+
+_MIGRATIONS = (_FIRST, _SECOND, _THIRD)
 """From each version to the next."""
 
 

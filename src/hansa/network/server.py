@@ -9,28 +9,31 @@ POST /v1/tasks/TASK/progress       figure -> lease, or how the task has ended
 HEAD /v1/tasks/TASK/DIGEST         -> Upload-Offset
 PUT  /v1/tasks/TASK/DIGEST         bytes from Upload-Offset on, of Upload-Length in all -> outcome
 POST /v1/tasks/TASK/outcome        crashed or refused, and why -> outcome
+
+What operators ask for is in `hansa.network.operations`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import ssl
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hansa._extras import require
-from hansa.network import rounds, tls
+from hansa.network import requests, rounds
 from hansa.network.authority import Authority
 from hansa.network.blobs import is_digest
 from hansa.network.connections import Loop, listening
 from hansa.network.coordinator import Coordinator
+from hansa.network.operations import Operations
 from hansa.network.phases import CoordinatorError, Running
 from hansa.network.registry import Device, EnrolmentError
+from hansa.network.submissions import SubmissionError
 from hansa.network.tasks import TOLD, Outcome
 from hansa.network.uploads import Told, Uploads, told_before
 
@@ -42,8 +45,6 @@ T = TypeVar("T")
 _log = logging.getLogger("hansa.network")
 
 _LONGEST_POLL = 25.0
-_LONGEST_SILENCE = 60.0
-"""Seconds in which a byte of a body must come."""
 _MOST_TEXT = 20_000
 _MOST_JSON = 2**20
 
@@ -61,6 +62,7 @@ class Server:
 
     Attributes:
         port: the port.
+        submissions: the runs that operators have submitted.
 
     Raises:
         OSError: if it is in use.
@@ -78,6 +80,8 @@ class Server:
         self._web: Any = require("aiohttp.web", "network", "the coordinator of devices")
         self._coordinator, self._authority, self._context = coordinator, authority, context
         self._uploads, self._held, self._most_held = Uploads(coordinator), 0, most_held
+        self._operations = Operations(coordinator, authority)
+        self.submissions = self._operations.submissions
         self._loop = Loop()
         self._thread = threading.Thread(target=self._run, name="hansa-network", daemon=True)
         self._thread.start()
@@ -121,6 +125,7 @@ class Server:
             ("POST", "/v1/tasks/{task}/outcome", self._outcome),
             ("HEAD", "/v1/tasks/{task}/{digest}", self._offset),
             ("PUT", "/v1/tasks/{task}/{digest}", self._contribute),
+            *self._operations.routes,
             ("*", "/{anything:.*}", self._nothing),
         ):
             app.router.add_route(method, path, handler, expect_handler=self._expected)
@@ -156,6 +161,8 @@ class Server:
             return await handler(request)
         except EnrolmentError as error:
             return self._json({"error": str(error)}, 401)
+        except SubmissionError as error:
+            return self._json({"error": str(error)}, 409)
         except CoordinatorError as error:
             return self._json({"error": str(error)}, 503, random.randint(5, 30))
         except (ValueError, KeyError, TypeError, OverflowError) as error:
@@ -176,21 +183,14 @@ class Server:
         return self._json({"error": "there is nothing of this name and method"}, 404)
 
     def _caller(self, request: web.Request) -> Device:
-        transport = request.transport
-        connection: Any = None if transport is None else transport.get_extra_info("ssl_object")
-        der = None if connection is None else connection.getpeercert(True)
-        if der is None:
-            raise EnrolmentError("a device shows its certificate; it gets one by enrolling")
-        subject = {key: value for part in connection.getpeercert()["subject"] for key, value in part}
-        name, fingerprint = str(subject.get("commonName")), tls.fingerprint(der)
-        device = self._coordinator.known(name, fingerprint)
+        device = self._coordinator.known(*requests.certificate_of(request))
         if device is None:
             raise EnrolmentError("this certificate is no device's, or the device was revoked")
         return device
 
     async def _enrol(self, request: web.Request) -> web.Response:
-        asked = await self._asked(request)
-        secret, csr, client = _text(asked, "token"), _text(asked, "request"), asked.get("client_id")
+        asked = await requests.asked(request)
+        secret, csr, client = requests.text(asked, "token"), requests.text(asked, "request"), asked.get("client_id")
         if client is not None and type(client) not in (int, str):
             raise TypeError("client_id is a text or an integer")
 
@@ -206,7 +206,7 @@ class Server:
         return self._json({"name": device.name, "client_id": device.client_id, "certificate": certificate.pem})
 
     async def _renew(self, request: web.Request) -> web.Response:
-        device, csr = self._caller(request), _text(await self._asked(request), "request")
+        device, csr = self._caller(request), requests.text(await requests.asked(request), "request")
 
         def renew() -> str:
             certificate = self._authority.device(csr, device.name)
@@ -235,9 +235,7 @@ class Server:
 
     async def _confirm(self, request: web.Request, device: Device) -> None:
         """A device that comes with its new certificate needs the one before no more."""
-        assert request.transport is not None
-        der = request.transport.get_extra_info("ssl_object").getpeercert(True)
-        if device.next_fingerprint is not None and tls.fingerprint(der) == device.next_fingerprint:
+        if device.next_fingerprint is not None and requests.certificate_of(request)[1] == device.next_fingerprint:
 
             def confirm() -> None:
                 self._coordinator.registry.came_with_next(device.name)
@@ -257,7 +255,7 @@ class Server:
         running, device, over = await self._task(request)
         if running is None:
             return over
-        figure = (await self._asked(request)).get("figure")
+        figure = (await requests.asked(request)).get("figure")
         if isinstance(figure, bool) or not isinstance(figure, int | float) or not 0 <= figure < float("inf"):
             raise ValueError("figure is a number that only grows")
         answer = await self._coordinator.happened(running, rounds.Progressed(device.name, float(figure)))
@@ -268,8 +266,8 @@ class Server:
         running, device, over = await self._task(request)
         if running is None:
             return over
-        asked = await self._asked(request)
-        outcome, reason = Outcome(asked["outcome"]), _text(asked, "reason")[:_MOST_TEXT]
+        asked = await requests.asked(request)
+        outcome, reason = Outcome(asked["outcome"]), requests.text(asked, "reason")[:_MOST_TEXT]
         if outcome not in TOLD:
             raise ValueError(f"a device says itself that it has {' or '.join(TOLD)}")
         answer = await self._coordinator.happened(running, rounds.Ended(device.name, outcome, reason))
@@ -278,7 +276,7 @@ class Server:
 
     async def _offset(self, request: web.Request) -> web.Response:
         running, device, over = await self._task(request)
-        digest = _digest(request)
+        digest = requests.digest(request)
         if running is None:
             return over
         offset = await asyncio.get_running_loop().run_in_executor(None, self._uploads.offset, running, device, digest)
@@ -290,13 +288,13 @@ class Server:
 
     async def _contribute(self, request: web.Request) -> web.Response:
         running, device, over = await self._task(request)
-        digest = _digest(request)
+        digest = requests.digest(request)
         if running is None:
             return over
         offset, total = int(request.headers.get("Upload-Offset", 0)), int(request.headers["Upload-Length"])
         if not 0 <= offset <= total:
             raise ValueError("Upload-Offset is of 0 to Upload-Length")
-        told = await self._uploads.take(running, device, digest, offset, total, _pieces(request))
+        told = await self._uploads.take(running, device, digest, offset, total, requests.pieces(request))
         return self._json(told.body, told.status, told.seconds)
 
     async def _task(self, request: web.Request) -> tuple[Running | None, Device, web.Response]:
@@ -319,43 +317,7 @@ class Server:
             response.headers["Hansa-Outcome"] = str(told.body["outcome"])
         return None, device, response
 
-    async def _asked(self, request: web.Request) -> dict[str, Any]:
-        try:
-            text = await asyncio.wait_for(request.read(), _LONGEST_SILENCE)
-            asked = json.loads(text)
-        except (RecursionError, TimeoutError) as error:
-            raise ValueError(str(error)) from None
-        if not isinstance(asked, dict):
-            raise TypeError("a JSON object is asked for")
-        return asked
-
     def _json(self, body: Any, status: int = 200, seconds: int | None = None) -> web.Response:
         headers = {} if seconds is None else {"Retry-After": str(seconds)}
         response: web.Response = self._web.json_response(body, status=status, headers=headers)
         return response
-
-
-async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
-    """The bytes of a body, as they come; what was sent before a connection broke is there, too."""
-    while True:
-        try:
-            piece = await asyncio.wait_for(request.content.readany(), _LONGEST_SILENCE)
-        except (TimeoutError, OSError):
-            return
-        if not piece:
-            return
-        yield piece
-
-
-def _text(asked: dict[str, Any], name: str) -> str:
-    value = asked[name]
-    if not isinstance(value, str):
-        raise TypeError(f"{name} is a text")
-    return value
-
-
-def _digest(request: web.Request) -> str:
-    digest = request.match_info["digest"]
-    if not is_digest(digest):
-        raise ValueError("a digest is 64 hexadecimal digits")
-    return digest

@@ -11,7 +11,14 @@ from hansa.cli._command import FILE, FOLDER, PATH, Command, Commands, end, whole
 from hansa.cli._errors import FAILED
 
 _coordinator = click.argument("folder", metavar="FOLDER", type=FOLDER)
+_operators = click.argument("folder", metavar="FOLDER", type=FOLDER)
 _SECONDS = click.FloatRange(0, min_open=True)
+_devices = click.option("--devices", metavar="N", type=whole(1), default=1, help="Begin when so many are there.")
+_least = click.option("--least", metavar="N", type=whole(1), default=1, help="With fewer, a round is tried again.")
+_over_select = click.option(
+    "--over-select", metavar="X", type=click.FloatRange(1, 100), default=1.0, help="Ask X times as many."
+)
+_deadline = click.option("--deadline", metavar="S", type=_SECONDS, default=600.0, help="Seconds of a round.")
 _json = click.option("--json", is_flag=True, help="Print one JSON object.")
 _json_lines = click.option("--json", is_flag=True, help="Print one JSON object a line.")
 
@@ -46,13 +53,29 @@ def init(folder: Path, host: str, port: int, names: tuple[str, ...], json: bool)
 @click.option("--uses", metavar="N", type=whole(1), default=1, help="For how many devices.")
 @click.option("--days", metavar="N", type=click.FloatRange(min=0, min_open=True), default=7.0, help="For how long.")
 @click.option("--note", default="", help="For people.")
+@click.option("--operator", metavar="NAME", help="Invite an operator in place of a device, who is called so.")
 @click.option("--to", metavar="FILE", type=FILE, help="Write it to a file that only you can read.")
 @_json
-def invite(folder: Path, client: str | None, uses: int, days: float, note: str, to: Path | None, json: bool) -> None:
-    """Print an invitation, with which a device joins. It holds a secret: pass it on in a way that nobody else reads."""
-    from hansa.cli.network import operator
+def invite(
+    folder: Path,
+    client: str | None,
+    uses: int,
+    days: float,
+    note: str,
+    operator: str | None,
+    to: Path | None,
+    json: bool,
+) -> None:
+    """Print an invitation, with which a device joins. It holds a secret: pass it on in a way that nobody else reads.
 
-    operator.invite(folder, client, uses, days, note, to, json)
+    With --operator it is for a person, who may then submit, watch and stop runs from elsewhere.
+    """
+    from hansa.cli.network import operator as operators
+
+    if operator is not None:
+        operators.invite_operator(folder, operator, client, uses, days, to, json)
+    else:
+        operators.invite(folder, client, uses, days, note, to, json)
 
 
 @network.command("status", cls=Command, short_help="Show what goes on.")
@@ -80,7 +103,7 @@ def devices(folder: Path, json: bool) -> None:
 @click.argument("device", metavar="DEVICE")
 @_json
 def revoke(folder: Path, device: str, json: bool) -> None:
-    """Shut a device out, for ever and at once. DEVICE is its name, or its client's id."""
+    """Shut a device out, for ever and at once. DEVICE is its name, its client's id, or what an operator is called."""
     from hansa.cli.network import operator
 
     operator.revoke(folder, device, json)
@@ -95,6 +118,84 @@ def release(folder: Path, device: str, json: bool) -> None:
     from hansa.cli.network import operator
 
     operator.release(folder, device, json)
+
+
+@network.command("login", cls=Command, epilog=_help.AFTER_LOGIN, short_help="Be an operator from elsewhere.")
+@click.argument("invitation", metavar="INVITATION")
+@click.option("--folder", metavar="FOLDER", type=FOLDER, default="hansa-operator", help="The operator's own folder.")
+@_json
+def login(invitation: str, folder: Path, json: bool) -> None:
+    """Take an operator's INVITATION, or a file with it: a key and a certificate come to a folder that only you read."""
+    from hansa.cli.network import submitting
+
+    submitting.login(invitation, folder, json)
+
+
+@network.command("submit", cls=Command, epilog=_help.AFTER_SUBMIT, short_help="Have a run trained.")
+@_operators
+@click.argument("config", metavar="CONFIG", type=PATH)
+@click.option("--name", metavar="NAME", help="Of the run.", show_default="that of its folder, or of the file")
+@_devices
+@_least
+@_over_select
+@_deadline
+@_json
+def submit(
+    folder: Path,
+    config: Path,
+    name: str | None,
+    devices: int,
+    least: int,
+    over_select: float,
+    deadline: float,
+    json: bool,
+) -> None:
+    """Have a run trained by the devices of a coordinator, which may have others at the same time.
+
+    FOLDER is an operator's, or the coordinator's own. The model of CONFIG is compiled here. The coordinator gets its
+    stages as StableHLO, and no Python.
+    """
+    from hansa.cli.network import submitting
+    from hansa.cli.network.serving import asked_for
+
+    submitting.submit(folder, config, name, asked_for(devices, least, over_select, deadline), json)
+
+
+@network.command("runs", cls=Command, short_help="List the runs that were submitted.")
+@_operators
+@_json_lines
+def runs(folder: Path, json: bool) -> None:
+    """List the runs that were submitted: how far they are, by whom. FOLDER is an operator's, or the coordinator's."""
+    from hansa.cli.network import submitting
+
+    submitting.runs(folder, json)
+
+
+@network.command("stop", cls=Command, short_help="Stop a run.")
+@_operators
+@click.argument("run", metavar="RUN")
+@_json
+def stop(folder: Path, run: str, json: bool) -> None:
+    """Stop a run that was submitted, at once. What it has is kept. FOLDER is an operator's, or the coordinator's."""
+    from hansa.cli.network import submitting
+
+    submitting.stop(folder, run, json)
+
+
+@network.command("log", cls=Command, epilog=_help.AFTER_LOG, short_help="Show how a run goes on.")
+@_operators
+@click.argument("run", metavar="RUN")
+@click.option("--follow", is_flag=True, help="Go on until the run has ended.")
+@click.option("--checkpoint", metavar="FILE", type=FILE, help="Copy its newest checkpoint to a file.")
+@_json_lines
+def log(folder: Path, run: str, follow: bool, checkpoint: Path | None, json: bool) -> None:
+    """Show the rounds of a run that was submitted, with what they have measured.
+
+    FOLDER is an operator's, or the coordinator's.
+    """
+    from hansa.cli.network import submitting
+
+    submitting.log(folder, run, follow, checkpoint, json)
 
 
 @network.command("verify", cls=Command, epilog=_help.AFTER_VERIFY, short_help="Look whether all is as written.")
@@ -136,10 +237,10 @@ def doctor(folder: Path | None, json: bool) -> None:
 @click.command("serve", cls=Command, epilog=_help.AFTER_SERVE, short_help="Serve devices, and train with them.")
 @_coordinator
 @click.argument("config", metavar="[CONFIG]", type=PATH, required=False)
-@click.option("--devices", metavar="N", type=whole(1), default=1, help="Begin when so many are there.")
-@click.option("--least", metavar="N", type=whole(1), default=1, help="With fewer, a round is tried again.")
-@click.option("--over-select", metavar="X", type=click.FloatRange(1, 100), default=1.0, help="Ask X times as many.")
-@click.option("--deadline", metavar="S", type=_SECONDS, default=600.0, help="Seconds of a round.")
+@_devices
+@_least
+@_over_select
+@_deadline
 @click.option("--page-port", metavar="N", type=whole(0), help="The live page's port.", show_default="any that is free")
 @click.option("--allow-changes", is_flag=True, help="Go on with the run even if its file or its model has changed.")
 @_json_lines
@@ -157,11 +258,13 @@ def serve(
     """Serve devices from a coordinator's FOLDER, and train with them as CONFIG says.
 
     CONFIG is a run's TOML file. Its [data] are examples that look like the devices': the coordinator takes their types
-    and what is done with them before a round, and evaluates on those that are held out. Without it, devices can join.
+    and what is done with them before a round, and evaluates on those that are held out. Without it, devices can join,
+    and train what operators submit.
     """
     from hansa.cli.network import serving
 
-    end(serving.serve(folder, config, devices, least, over_select, deadline, page_port or 0, allow_changes, json))
+    asked = serving.asked_for(devices, least, over_select, deadline)
+    end(serving.serve(folder, config, asked, page_port or 0, allow_changes, json))
 
 
 @click.command("join", cls=Command, epilog=_help.AFTER_JOIN, short_help="Be a device: join, and do what is asked for.")

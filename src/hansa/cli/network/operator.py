@@ -14,6 +14,7 @@ from hansa.cli._output import print_json, say
 from hansa.network.authority import Authority
 from hansa.network.durable import Disk
 from hansa.network.identity import write_private
+from hansa.network.membership import Invitation
 from hansa.network.network import AUTHORITY
 from hansa.network.operating import Operator
 from hansa.network.operating import init as make
@@ -47,10 +48,25 @@ def invite(folder: Path, client: str | None, uses: int, days: float, note: str, 
         raise Misuse("a token for one client enrols one device: leave out --uses, or leave out --client")
     with Operator(folder) as operator:
         invitation = operator.invite(None if client is None else client_of(client), uses, days, note)
+    _given(invitation, {"client_id": client, "uses": uses, "days": days}, to, as_json)
+
+
+def invite_operator(
+    folder: Path, who: str, client: str | None, uses: int, days: float, to: Path | None, as_json: bool
+) -> None:
+    """Print an invitation of an operator, or write it to a file."""
+    if client is not None or uses > 1:
+        raise Misuse("--operator invites one person: leave out --client and --uses")
+    with Operator(folder) as operator:
+        invitation = operator.invite_operator(who, days)
+    _given(invitation, {"operator": who, "days": days}, to, as_json)
+
+
+def _given(invitation: Invitation, facts: dict[str, Any], to: Path | None, as_json: bool) -> None:
     text = invitation.to_text()
     if to is not None:
         write_private(to, (text + "\n").encode(), Disk())
-    facts = {"url": invitation.url, "client_id": client, "uses": uses, "days": days}
+    facts = {"url": invitation.url, **facts}
     if as_json:
         print_json({**facts, "invitation": text if to is None else None, "file": to})
     else:
@@ -73,6 +89,8 @@ def status(folder: Path, as_json: bool) -> None:
         f"devices      {devices['enrolled']} enrolled, {devices['heard_of_in_the_last_minute']} heard of in the last "
         f"minute, {devices['quarantined']} in quarantine, {devices['revoked']} revoked",
         f"invitations  {len(found['invitations'])} can still be used",
+        *([f"operators    {in_a_line(', '.join(found['operators']))}"] if found["operators"] else []),
+        *(f"submitted    {each['name']}, {each['status']}" for each in found["submitted"]),
     )
     for run in found["runs"]:
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in run["outcomes"].items() if count)
@@ -101,8 +119,15 @@ def devices(folder: Path, as_json: bool) -> None:
 
 
 def revoke(folder: Path, text: str, as_json: bool) -> None:
-    """Shut a device out."""
+    """Shut a device out, or an operator."""
     with Operator(folder) as operator:
+        person = operator.revoke_operator(text)
+        if person is not None:
+            if as_json:
+                print_json({"operator": person.name, "who": person.who, "state": "revoked"})
+            else:
+                say(f"the operator {in_a_line(person.who)} is revoked")
+            return
         device = operator.named(text)
         operator.revoke(device)
     _told(device, "revoked", as_json)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hansa
 from hansa._lock import InUseError
+from hansa._printing import in_a_line
 from hansa.cli import _places
 from hansa.cli._errors import Misuse
 from hansa.cli._experiment import Experiment, identity
 from hansa.cli._output import print_json, say
 from hansa.cli._train import Job, execute
-from hansa.cli.config import ConfigError, config_file, read_config
+from hansa.cli.config import ConfigError, RunConfig, config_file, read_config
+from hansa.cli.network.running import Running
 from hansa.network.network import Network
 from hansa.network.network import serve as serve_devices
 from hansa.network.operating import Operator
@@ -47,13 +49,21 @@ class Asked:
     deadline: float
 
 
+def asked_for(devices: int, least: int, over_select: float, deadline: float) -> Asked:
+    """What the options say.
+
+    Raises:
+        Misuse: if they do not go together.
+    """
+    if least > devices:
+        raise Misuse(f"--least {least} is more than --devices {devices}, with which a round ends")
+    return Asked(devices, least, over_select, deadline)
+
+
 def serve(
     folder: Path,
     config: Path | None,
-    devices: int,
-    least: int,
-    over_select: float,
-    deadline: float,
+    asked: Asked,
     page_port: int,
     allow_changes: bool,
     as_json: bool,
@@ -67,10 +77,8 @@ def serve(
         NetworkError: if the folder cannot be served from.
         ConfigError: if the run cannot be made with devices.
     """
-    if least > devices:
-        raise Misuse(f"--least {least} is more than --devices {devices}, with which a round ends")
     settings = Settings.read(folder)
-    job = None if config is None else _job(config, Asked(devices, least, over_select, deadline))
+    job = None if config is None else _job(config, asked)
     with _network(folder, settings, page_port) as network:
         page = network.show_page(page_port)
         facts = {"event": "serving", "url": network.url, "page": page, "enrolled": len(network.enrolled())}
@@ -81,11 +89,24 @@ def serve(
         if job is None:
             if not as_json:
                 say(f"hansa network invite {folder} invites a device. Ctrl-C stops.")
-            threading.Event().wait()
+            with Running(network, _tell_run(as_json)):
+                threading.Event().wait()
             return True
-        _wait(network, devices, as_json)
+        _wait(network, asked.devices, as_json)
         with hansa.runtime(network):
             return execute(job(network), as_json, allow_changes)
+
+
+def _tell_run(as_json: bool) -> Callable[[str, Mapping[str, Any]], None]:
+    def tell(name: str, line: Mapping[str, Any]) -> None:
+        if as_json:
+            print_json({"run": name, **line})
+        else:
+            number = "" if line.get("round") is None else f" {line['round']}"
+            why = "" if line.get("reason") is None else f": {in_a_line(line['reason'])[:300]}"
+            say(f"{name}  {line['event']}{number}{why}")
+
+    return tell
 
 
 @contextlib.contextmanager
@@ -107,9 +128,8 @@ def _network(folder: Path, settings: Settings, page_port: int) -> Iterator[Netwo
         yield network
 
 
-def _job(path: Path, asked: Asked) -> Callable[[Network], Job]:
-    file = config_file(path)
-    config = read_config(file, [])
+def no_simulation(config: RunConfig) -> list[str]:
+    """What of a configuration is for simulations, and not for devices."""
     training, problems = config.training, []
     if training.cohort_size is not None:
         problems.append("training.cohort_size is for simulations: --devices says how many are asked in a round")
@@ -117,6 +137,13 @@ def _job(path: Path, asked: Asked) -> Callable[[Network], Job]:
         problems.append("training.sampler and training.with_replacement are for simulations: who is there is asked")
     if config.runtime.kind != "in-process":
         problems.append(f'runtime.kind = "{config.runtime.kind}": devices compute')
+    return problems
+
+
+def _job(path: Path, asked: Asked) -> Callable[[Network], Job]:
+    file = config_file(path)
+    config = read_config(file, [])
+    training, problems = config.training, no_simulation(config)
     if config.output.folder is None:
         problems.append("output.folder must be set, so that the run goes on after a kill")
     if problems:

@@ -1,0 +1,160 @@
+"""A coordinator elsewhere, as an operator uses it: by a folder with a key, and a certificate of that role."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+from hansa.network import identity, tls
+from hansa.network.durable import Disk
+from hansa.network.link import Answer, Link, TurnedAwayError, UnreachableError
+from hansa.network.membership import Invitation, InvitationError
+from hansa.network.operations import SIZE
+from hansa.network.settings import NetworkError
+from hansa.network.submissions import RunTerms, SubmissionError
+
+OPERATOR = "operator.json"
+
+
+def login(folder: Path, invitation: Invitation, disk: Disk | None = None) -> dict[str, Any]:
+    """Makes a folder an operator's; asking again after a failure is of no harm.
+
+    Returns:
+        What it is: `url`, `authority`, `name` and `who`.
+
+    Raises:
+        InvitationError: if the coordinator does not take the invitation.
+        UnreachableError: if it was not reached.
+    """
+    disk = disk or Disk()
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    key = identity.private_key(folder / "operator.key", disk)
+    link = Link(invitation.url, tls.device_context(invitation.authority))
+    try:
+        asked = {"token": invitation.secret, "request": identity.request(key)}
+        answer = link.send("POST", "/v1/operators/enrol", asked)
+    except TurnedAwayError as error:
+        raise InvitationError(str(error)) from None
+    finally:
+        link.close()
+    if answer.status != 200:
+        raise InvitationError(f"the coordinator does not take the invitation: {answer.body[:200]!r}")
+    told = answer.json
+    disk.write(folder / "operator.pem", [told["certificate"].encode()])
+    made = {"url": invitation.url, "authority": invitation.authority, "name": told["name"], "who": told["who"]}
+    disk.write(folder / OPERATOR, [json.dumps(made).encode()])
+    return made
+
+
+class Remote:
+    """A coordinator elsewhere.
+
+    Args:
+        folder: the operator's.
+
+    Raises:
+        NetworkError: if it is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            found = json.loads((folder / OPERATOR).read_text())
+            context = tls.device_context(found["authority"], folder / "operator.pem", folder / "operator.key")
+            self._link = Link(found["url"], context)
+        except FileNotFoundError:
+            raise NetworkError(
+                f"{folder} is neither an operator's folder, which hansa network login makes, nor a coordinator's"
+            ) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise NetworkError(f"{folder / OPERATOR} is damaged: {error!r}; log in anew in another folder") from None
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._link.close()
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs that were submitted, the oldest first."""
+        found: list[dict[str, Any]] = self._asked("GET", "/v1/runs").json
+        return found
+
+    def submit(self, terms: RunTerms, program: bytes) -> dict[str, Any]:
+        """Submits a run.
+
+        Raises:
+            SubmissionError: if the coordinator does not take it.
+        """
+        head = json.dumps(terms.to_json()).encode()
+        pieces = [SIZE.pack(len(head)), head, *_cut(program)]
+        headers = {"Content-Length": str(sum(map(len, pieces)))}
+        found: dict[str, Any] = self._asked("PUT", _path(terms.name), iter(pieces), headers).json
+        return found
+
+    def stop(self, name: str) -> dict[str, Any]:
+        """Stops a run.
+
+        Raises:
+            SubmissionError: if there is none, or it has ended.
+        """
+        found: dict[str, Any] = self._asked("POST", _path(name, "/stop"), {}).json
+        return found
+
+    def log(self, name: str, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Lines of a run's log from a byte on, and the byte to go on from.
+
+        Raises:
+            SubmissionError: if there is no such run.
+        """
+        answer = self._asked("GET", _path(name, f"/log?from={offset}"))
+        return [json.loads(line) for line in answer.body.splitlines()], int(answer.headers["hansa-next"])
+
+    def checkpoint(self, name: str, target: Path) -> str:
+        """Writes the newest checkpoint of a run to a file, and gives its name there.
+
+        Raises:
+            SubmissionError: if there is none.
+        """
+        part = target.with_name(f".{target.name}.part")
+        try:
+            with part.open("wb") as file:
+                answer = self._link.download(_path(name, "/checkpoint"), file)
+            self._checked(answer)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+        return answer.headers.get("hansa-checkpoint", "")
+
+    def _asked(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
+        return self._checked(self._link.send(method, path, body, headers, seconds=300.0))
+
+    @staticmethod
+    def _checked(answer: Answer) -> Answer:
+        if answer.status == 200:
+            return answer
+        found = answer.json
+        told = found.get("error") if isinstance(found, dict) else None
+        if answer.status in (400, 409):
+            raise SubmissionError(str(told))
+        raise UnreachableError(f"the coordinator answers with status {answer.status}: {told}")
+
+
+def _path(name: str, rest: str = "") -> str:
+    return f"/v1/runs/{quote(name, safe='')}{rest}"
+
+
+def _cut(program: bytes) -> Iterator[memoryview]:
+    view = memoryview(program)
+    return (view[at : at + 2**18] for at in range(0, len(view), 2**18))
