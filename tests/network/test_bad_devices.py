@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
-import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -218,21 +216,6 @@ def test_certificates_of_others_are_not_believed_on_either_side(network, caller,
         Link(network.url, context).send("GET", "/v1/poll?wait=0")
     with pytest.raises(TurnedAwayError, match="not the coordinator of this network"):
         Link(network.url, tls.device_context(foreign.pem)).send("GET", "/v1/poll?wait=0")
-
-
-def test_nothing_below_tls_1_3_is_spoken(network, caller):
-    context = caller.member.context
-    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
-    host, port = network.url.removeprefix("https://").split(":")
-    with pytest.raises(ssl.SSLError):
-        http.client.HTTPSConnection(host, int(port), context=context).request("GET", "/v1/poll?wait=0")
-
-
-def test_a_device_that_is_revoked_is_turned_away_while_it_is_connected(network, caller):
-    assert caller.link.send("GET", "/v1/poll?wait=0").status == 204
-    network.revoke(caller.member.name)
-    with pytest.raises(TurnedAwayError, match="was revoked"):
-        caller.link.send("GET", "/v1/poll?wait=0")
 
 
 def test_an_invitation_is_for_one_and_may_be_used_again_by_the_same_key(network, tmp_path):
