@@ -39,7 +39,8 @@ def setup(folder: Path, port: int) -> None:
             own.mkdir()
             np.savez(own / "data.npz", **data().own_arrays(client))
             text = network.invite(client).to_text()
-            each = {"folder": str(own), "invitation": text, "data": str(own / "data.npz"), "unprotected": False}
+            arrays = str(own / "data.npz")
+            each = {"folder": str(own), "invitation": text, "data": arrays, "unprotected": False, "confined": False}
             settings.append(each)
         for number in range(2):
             settings_of(folder, number).write_text(json.dumps(settings[number::2]))

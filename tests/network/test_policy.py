@@ -11,9 +11,10 @@ import pytest
 
 from hansa.compiler.artifacts.device import Contribution
 from hansa.compiler.artifacts.ports import Port
+from hansa.network.device import Device
 from hansa.network.device_log import DeviceLog, lines_of
 from hansa.network.durable import Disk
-from hansa.network.holdings import RefusedError
+from hansa.network.holdings import Holdings, RefusedError
 from hansa.network.orders import Order, Sent
 from hansa.network.policy import Policy, PolicyError
 from hansa.network.signing import Signer, is_signed, is_signer
@@ -90,6 +91,32 @@ def test_bytes_of_a_day_are_counted_from_the_log_by_the_devices_clock(tmp_path):
         limited.check_leaving(41, today)
 
 
+def test_what_leaves_is_noted_before_it_does(tmp_path):
+    log, now = DeviceLog(tmp_path), time.time()
+    log.leaving("a", "da", 100)
+    log.leaving("a", "da", 100)  # sent again
+    assert log.left_today() == 100
+    log.add({"at": now, "task": "a", "digest": "da", "bytes": 100, "outcome": "counted"})
+    log.leaving("b", "db", 20)
+    again = DeviceLog(tmp_path)  # after a kill
+    assert again.left_today() == log.left_today() == 120
+    assert [(line["task"], line["outcome"]) for line in lines_of(tmp_path)] == [("a", "counted"), ("b", "not known")]
+    again.leaving("b", "db", 20)
+    again.add({"at": now, "task": "b", "digest": "db", "bytes": 20, "outcome": "late"})
+    assert again.left_today() == DeviceLog(tmp_path).left_today() == 120
+    assert [line["outcome"] for line in lines_of(tmp_path)] == ["counted", "late"]
+
+
+def test_a_device_asks_with_power_and_limits_seconds_of_another_process(tmp_path):
+    assert policy(when={"power": "plugged"}).has_power(lambda: True)
+    assert not policy(when={"power": "plugged"}).has_power(lambda: False)
+    assert Policy().has_power(lambda: False)
+    limited = policy(limits={"seconds_per_task": 600})
+    assert limited.seconds_per_task == 600.0
+    with pytest.raises(ValueError, match="limits a process of its own"):
+        Device(None, Holdings({}), policy=limited)
+
+
 @pytest.mark.parametrize(
     ("hours", "at", "is_open"),
     [
@@ -120,6 +147,8 @@ def test_a_device_asks_in_its_hours(hours, at, is_open):
         ("[limits]\nmemory = '2 apples'", 'limits.memory must be a number of bytes, such as "200MB"'),
         ("[limits]\nmemory = -1", "limits.memory must be a number of bytes"),
         ("[when]\nhours = '25:00-06:00'", 'when.hours must be such as "22:00-06:00"'),
+        ("[when]\npower = 'full'", "when.power must be \"plugged\", or not be there; found 'full'"),
+        ("[limits]\nseconds_per_task = 0", "limits.seconds_per_task must be a positive number of seconds; found 0"),
         ("[when", "policy.toml"),
     ],
 )

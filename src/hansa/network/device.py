@@ -22,6 +22,7 @@ from hansa._lock import Lock
 from hansa._tracebacks import boundaries
 from hansa.compiler.artifacts.device import DeviceStage
 from hansa.network.blobs import Blobs
+from hansa.network.confined import ConfinedWorker
 from hansa.network.device_log import DeviceLog
 from hansa.network.device_states import DeviceStates
 from hansa.network.durable import Disk
@@ -31,12 +32,13 @@ from hansa.network.membership import Membership
 from hansa.network.orders import Order, OrderError
 from hansa.network.outbox import Outbox
 from hansa.network.policy import Policy
+from hansa.network.power import is_plugged
 from hansa.network.tasks import Outcome
-from hansa.network.worker import Worker
+from hansa.network.worker import CrashedError, Worker
 
 _MOST_TRACEBACK = 10_000
 _CLOSED = 20.0
-"""Seconds between looks at the clock, outside the hours of the policy."""
+"""Seconds between looks at the clock and the plug, while the policy does not let it ask."""
 _RENEWAL = 3600.0
 """Seconds between looks at the certificate."""
 
@@ -63,7 +65,8 @@ class Device:
     Args:
         member: what it is there.
         holdings: the data of its client.
-        worker: what computes; several devices of one process may share it.
+        worker: what computes; several devices of one process may share it. By default programs run in this process;
+            with `hansa.network.confined.ConfinedWorker` in one of their own, with limits and without network.
         unprotected: whether it gives what nobody but itself is to see. There is no secure aggregation yet, so the
             coordinator sees it.
         disk: the disk.
@@ -74,6 +77,7 @@ class Device:
 
     Raises:
         hansa._lock.InUseError: if another process is this device.
+        ValueError: if the policy limits seconds, and the worker cannot.
 
     Examples:
         >>> from hansa.network.holdings import Holdings
@@ -91,7 +95,7 @@ class Device:
         self,
         member: Membership,
         holdings: Holdings,
-        worker: Worker | None = None,
+        worker: Worker | ConfinedWorker | None = None,
         unprotected: bool = False,
         disk: Disk | None = None,
         poll_seconds: float = 25.0,
@@ -99,6 +103,8 @@ class Device:
         policy: Policy | None = None,
         told: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
+        if policy is not None and policy.seconds_per_task is not None and not isinstance(worker, ConfinedWorker):
+            raise ValueError("seconds_per_task limits a process of its own: pass worker=ConfinedWorker(…)")
         self._member, self._holdings, self._worker = member, holdings, worker or Worker()
         self._unprotected, self._disk, self._poll_seconds = unprotected, disk or Disk(), poll_seconds
         self._lock = Lock(member.folder)
@@ -123,7 +129,7 @@ class Device:
         failed = 0
         try:
             while not self._stopped.is_set():
-                if not self._policy.is_open(datetime.now()):
+                if not (self._policy.is_open(datetime.now()) and self._policy.has_power(is_plugged)):
                     self._stopped.wait(_CLOSED)
                     continue
                 try:
@@ -169,6 +175,8 @@ class Device:
             told = self._tell(order, Outcome.REFUSED, str(error))
         except (UnreachableError, TurnedAwayError):
             raise
+        except CrashedError as error:
+            told = self._tell(order, Outcome.CRASHED, str(error)[-_MOST_TRACEBACK:])
         except Exception:
             told = self._tell(order, Outcome.CRASHED, traceback.format_exc()[-_MOST_TRACEBACK:])
         outcome = Outcome(told["outcome"])
@@ -179,7 +187,7 @@ class Device:
         return outcome
 
     def _compute(self, order: Order) -> None:
-        with _Progress(self._member, order):
+        with _Progress(self._member, order, self._worker.seconds):
             stage = self._looked_at(order)
             for each in order.sent:
                 self._link.fetch(each.digest, each.size, self._blobs)
@@ -249,6 +257,7 @@ class Device:
             found = self._outbox.find(order.task)
             assert found is not None
             digest, path = found
+            self._log.leaving(order.task, digest, path.stat().st_size)
             try:
                 return self._link.upload(order.task, digest, path)
             except UnreachableError as error:
@@ -286,6 +295,7 @@ class Device:
         line = {
             "at": started,
             "seconds": round(time.time() - started, 3),
+            "task": order.task,
             "phase": order.key.text,
             "computation": order.computation,
             "program": order.program,
@@ -302,8 +312,8 @@ class Device:
 class _Progress:
     """Tells the coordinator, from a thread of its own, that a task goes on, as long as the process computes."""
 
-    def __init__(self, member: Membership, order: Order) -> None:
-        self._member, self._order = member, order
+    def __init__(self, member: Membership, order: Order, seconds: Callable[[], float]) -> None:
+        self._member, self._order, self._seconds = member, order, seconds
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hansa-progress", daemon=True)
 
@@ -318,9 +328,7 @@ class _Progress:
         while not self._done.wait(every):
             try:
                 link = link or Link(self._member.url, self._member.context)
-                link.send(
-                    "POST", f"/v1/tasks/{self._order.task}/progress", {"figure": time.process_time()}, seconds=10.0
-                )
+                link.send("POST", f"/v1/tasks/{self._order.task}/progress", {"figure": self._seconds()}, seconds=10.0)
             except (UnreachableError, TurnedAwayError, OSError):
                 continue
         if link is not None:

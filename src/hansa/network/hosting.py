@@ -1,7 +1,8 @@
 """A process with one or several devices: `python -m hansa.network.hosting SETTINGS.json`.
 
 It imports what a device needs, and nothing of models, Keras or the command line. The settings are a list of devices,
-each with its folder, an invitation, and the file of its client's arrays.
+each with its folder, an invitation, and the file of its client's arrays. Programs run in one more process, with limits
+and without network, unless all say `"confined": false`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hansa.network.confined import ConfinedWorker
 from hansa.network.device import Device
 from hansa.network.holdings import Holdings
 from hansa.network.link import UnreachableError, waiting
@@ -43,7 +45,8 @@ def host(settings: Sequence[Mapping[str, Any]], stopped: threading.Event) -> Non
     Raises:
         Exception: what ends a device, of the first one.
     """
-    worker, errors = Worker(), []
+    is_confined = any(each.get("confined", True) for each in settings)
+    worker, errors = ConfinedWorker() if is_confined else Worker(), []  # type: ConfinedWorker | Worker, list[BaseException]
 
     def run(each: Mapping[str, Any]) -> None:
         try:
@@ -61,6 +64,7 @@ def host(settings: Sequence[Mapping[str, Any]], stopped: threading.Event) -> Non
     stopped.wait()
     for thread in threads:
         thread.join(1.0)
+    worker.close()
     if errors:
         raise errors[0]
 

@@ -230,4 +230,5 @@ def _settings(
         "invitation": "" if (own / "device.json").exists() else network.invite(client_id).to_text(),
         "data": str(own / "data.npz"),
         "unprotected": unprotected,
+        "confined": False,  # as the programs are those of this process
     }

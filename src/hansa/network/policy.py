@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, time
 from pathlib import Path
@@ -25,8 +25,8 @@ _UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "M
 _HOURS = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]):([0-5][0-9])")
 _KEYS = {
     "accept": ("signers", "operations", "outputs", "min_cohort"),
-    "limits": ("bytes_up_per_day", "memory"),
-    "when": ("hours",),
+    "limits": ("bytes_up_per_day", "memory", "seconds_per_task"),
+    "when": ("hours", "power"),
 }
 
 
@@ -44,8 +44,11 @@ class Policy:
         outputs: types of what may leave, in the notation.
         min_cohort: how many devices must be asked together, as the coordinator says.
         bytes_up_per_day: how many bytes of contributions may leave in a day, by the device's clock.
-        memory: bytes that the program, what it is sent and the data may have together.
+        memory: bytes that the program, what it is sent and the data may have together; and what the process that
+            computes may have beside what it begins with.
+        seconds_per_task: of a processor, after which the process that computes is ended.
         hours: from when to when it asks for tasks, by the device's clock.
+        power: "plugged", if it asks for tasks only while the machine has power from outside.
     """
 
     signers: tuple[str, ...] | None = None
@@ -55,6 +58,8 @@ class Policy:
     bytes_up_per_day: int | None = None
     memory: int | None = None
     hours: tuple[time, time] | None = None
+    seconds_per_task: float | None = None
+    power: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> Policy:
@@ -151,6 +156,10 @@ class Policy:
                 f"today, and the contribution has {size:,}"
             )
 
+    def has_power(self, is_plugged: Callable[[], bool]) -> bool:
+        """Whether the device asks for tasks, as far as its power is concerned."""
+        return self.power is None or is_plugged()
+
     def is_open(self, now: datetime) -> bool:
         """Whether the device asks for tasks at this time."""
         if self.hours is None:
@@ -158,6 +167,18 @@ class Policy:
         begin, end = self.hours
         at = now.time()
         return begin <= at < end if begin <= end else at >= begin or at < end
+
+
+def _power(name: str, value: Any) -> str:
+    if value != "plugged":
+        raise ValueError(f'{name} must be "plugged", or not be there; found {value!r:.100}')
+    return str(value)
+
+
+def _seconds(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 10**9:
+        raise ValueError(f"{name} must be a positive number of seconds; found {value!r:.100}")
+    return float(value)
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
@@ -214,6 +235,8 @@ _READERS = {
     "min_cohort": _count,
     "bytes_up_per_day": _bytes,
     "memory": _bytes,
+    "seconds_per_task": _seconds,
     "hours": _hours,
+    "power": _power,
 }
 assert set(_READERS) == {field.name for field in fields(Policy)} == {key for keys in _KEYS.values() for key in keys}

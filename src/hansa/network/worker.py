@@ -6,6 +6,7 @@ A stage is run as in a loop over one client, which is how simulations compute it
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,13 +44,28 @@ class Done:
     kept: list[Any]
     stage: DeviceStage
 
+    def keeps(self) -> list[Bytes]:
+        """The bytes of `kept`, in pieces."""
+        return list(wire.encoded(self.stage.kept, self.kept)) if self.kept else []
+
+
+class CrashedError(Exception):
+    """What went wrong in computing, as a text for whoever wrote the program."""
+
 
 class Worker:
-    """Runs stages, one at a time."""
+    """Runs stages in this process, one at a time."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, _Loaded] = {}
         self._lock = threading.Lock()
+
+    def seconds(self) -> float:
+        """Seconds of a processor that have gone into tasks, for `progress`."""
+        return time.process_time()
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
     def stage(self, order: Order, program: Path) -> DeviceStage:
         """The stage of an order, which was fetched.

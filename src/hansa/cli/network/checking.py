@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,7 +21,7 @@ from hansa.cli._output import print_json, say
 
 def doctor(folder: Path | None, as_json: bool) -> bool:
     """Look at everything, print it, and say whether what is essential works."""
-    found = [*_libraries(), _tls(), *([] if folder is None else _of_folder(folder))]
+    found = [*_libraries(), _tls(), _confinement(), *([] if folder is None else _of_folder(folder))]
     works = all(finding.state != "broken" for finding in found)
     if as_json:
         print_json({"works": works, "findings": [asdict(finding) for finding in found]})
@@ -41,6 +43,18 @@ def _tls() -> Finding:
     if not ssl.HAS_TLSv1_3:
         return Finding("tls", "broken", f"{ssl.OPENSSL_VERSION} does not have TLS 1.3")
     return Finding("tls", "ok", f"1.3, by {ssl.OPENSSL_VERSION}")
+
+
+def _confinement() -> Finding:
+    """Whether the system takes the network from a process; tried in one."""
+    code = "from hansa.network import confinement as c; print(c.without_network(), c.limit_memory(2**30))"
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("confinement", "missing", f"a device computes in a process of its own, and none begins: {error}")
+    if done.stdout.split() == ["True", "True"]:
+        return Finding("confinement", "ok", "programs run in a process without network, with limits")
+    return Finding("confinement", "missing", "this system does not take the network from a process, or has no limits")
 
 
 def _of_folder(folder: Path) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from hansa._printing import in_a_line
 from hansa.cli._errors import Misuse
 from hansa.cli._output import print_json, say
 from hansa.cli.network.operator import client_of
+from hansa.network.confined import ConfinedWorker
 from hansa.network.device import Device, Preview
 from hansa.network.device_log import lines_of
 from hansa.network.link import TurnedAwayError, UnreachableError
@@ -90,10 +91,11 @@ def join(asked: Joining, dry_run: bool, as_json: bool) -> None:
     policy = Policy() if asked.policy is None else Policy.read(asked.policy)
     holdings = asked.source.read()
     with _told_errors():
-        member = _member(asked)
+        member, worker = _member(asked), ConfinedWorker(policy.memory, policy.seconds_per_task)
         device = Device(
             member,
             holdings,
+            worker,
             unprotected=asked.unprotected,
             policy=policy,
             told=(lambda line: print_json({"event": "task", **line})) if as_json else _tell,
@@ -113,7 +115,10 @@ def join(asked: Joining, dry_run: bool, as_json: bool) -> None:
         except BaseException:
             device.close()
             raise
-        device.run()
+        try:
+            device.run()
+        finally:
+            worker.close()
 
 
 def show_log(folder: Path, as_json: bool) -> None:
