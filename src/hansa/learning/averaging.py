@@ -24,12 +24,13 @@ from hansa.models._typing import AnyOptimizer
 from hansa.models.model import FunctionalModel
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.tensorflow.models import Model
+from hansa.privacy.example_level import DPSGD
 
 
 def build_federated_averaging_process(
     model_fn: Callable[[], FunctionalModel | Model] | FunctionalModel,
     *,
-    client_optimizer: AnyOptimizer | None = None,
+    client_optimizer: AnyOptimizer | DPSGD | None = None,
     client_learning_rate: LearningRate | None = None,
     server_optimizer: AnyOptimizer | None = None,
     server_learning_rate: LearningRate | None = None,
@@ -47,7 +48,7 @@ def build_federated_averaging_process(
             `FunctionalModel`, which is a value.
         client_optimizer: the optimizer of the clients' steps, with new state for each client and round: its name,
             "sgd", "adam", "adamw", "adagrad", "rmsprop", "yogi" or "lion", or an Optax or Keras optimizer; by default
-            the model's own, or its own training step.
+            the model's own, or its own training step. Or `hansa.privacy.dpsgd(…)`, which protects each example.
         client_learning_rate: the learning rate of `client_optimizer`, if that is a name: a number, or a schedule by the
             number of a client's step.
         server_optimizer: likewise that of the server's step; by default SGD.

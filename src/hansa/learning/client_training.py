@@ -26,6 +26,8 @@ from hansa.learning.fixed import Names, only
 from hansa.learning.hparams import Hparams, hparams_of
 from hansa.learning.local_steps import Hooks, LocalSteps
 from hansa.learning.passes import FirstPass
+from hansa.learning.private import check_hooks
+from hansa.learning.private_steps import PrivateSteps
 from hansa.learning.screening import counters, finite, finite_difference, int64, zero_unless
 from hansa.learning.training_steps import ClientOptimizer
 from hansa.learning.weighting import AnyWeighting, Weighting, weighs, weight_of, weighting_of
@@ -34,13 +36,14 @@ from hansa.models.model import Forward, FunctionalModel
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.optimizer import Optimizer
 from hansa.models.weights import ModelWeights
+from hansa.privacy.example_level import DPSGD
 from hansa.types import Struct
 from hansa.types.mismatch import describe
 
 
 def local_training(
     *,
-    client_optimizer: AnyOptimizer | Optimizer | None = None,
+    client_optimizer: AnyOptimizer | Optimizer | DPSGD | None = None,
     client_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: AnyWeighting = None,
@@ -65,7 +68,8 @@ def local_training(
     Args:
         client_optimizer, client_learning_rate, client_schedule, client_weighting: as of
             `build_federated_averaging_process`. Or `client_optimizer` is a function of the hyper-parameters that gives
-            an optimizer, such as `lambda hparams: optax.sgd(hparams.client_learning_rate)`.
+            an optimizer, such as `lambda hparams: optax.sgd(hparams.client_learning_rate)`; or
+            `hansa.privacy.dpsgd(…)`, with which there is no `first_pass`, `uses` or `gradient`.
         first_pass: what the client finds out about its data before it trains: `mean_gradient()`, `mean_loss()`,
             `training_pass(…)`, or a function of the model and of the types of what a client is given (`given`) to a
             computation `(<at=A,data=B*> -> S)` without placements, where A is `given.type` and S a struct, which hooks
@@ -116,6 +120,9 @@ def local_training(
         >>> state, metrics = process.next(process.initialize(), data.cohort(range(10)))
     """
     hooks = Hooks("local_training", begin, gradient, direction, finish)
+    rule = client_optimizer if isinstance(client_optimizer, DPSGD) else None
+    if rule is not None:
+        check_hooks(client_weighting, first_pass=first_pass, uses=uses, gradient=gradient)
     if uses is not None and not callable(uses):
         raise TypeError(f"uses of local_training must be a function, found {uses!r}")
     weighting = weighting_of(client_weighting)
@@ -125,9 +132,17 @@ def local_training(
         if not isinstance(trained, FunctionalModel):
             raise TypeError(f"the argument `model` of local_training must give a model, found {describe(trained)}")
         numbers = hparams_of(hparams)
+        of_steps = hooks.of_steps() if rule is None else [*hooks.of_steps(), "dpsgd"]
         optimizer = ClientOptimizer(
-            trained, client_optimizer, client_learning_rate, given.scheduled, hooks.of_steps(), numbers
+            trained,
+            client_optimizer if rule is None else rule.optimizer,
+            client_learning_rate,
+            given.scheduled,
+            of_steps,
+            numbers,
         )
+        if rule is not None:
+            return _Training(PrivateSteps(trained, optimizer, hooks, given, rule), weighting, None).work()
         seen = None if first_pass is None else first_pass(trained, given)
         of_pass = None if seen is None else seen.type_signature.result
         steps = LocalSteps(trained, optimizer, hooks, given, of_pass, uses, weighs=weighs(client_weighting))
@@ -141,6 +156,7 @@ def local_training(
         schedule=client_schedule,
         personal=personal,
         weighting=client_weighting,
+        privacy=rule,
     )
 
 

@@ -20,10 +20,13 @@ from hansa.learning.weighting import AnyWeighting
 from hansa.models.accumulators import type_of
 from hansa.models.model import FunctionalModel
 from hansa.models.weights import ModelWeights
+from hansa.privacy.example_level import DPSGD
 from hansa.types import SequenceType, Struct, StructType, TensorType, Type, infer_type
 from hansa.types.members import members
 
 _EMPTY = StructType([])
+NOISE_KEY = TensorType("uint32", (8,))
+"""The type of the key of a client's noise."""
 
 
 class Given(NamedTuple):
@@ -34,16 +37,18 @@ class Given(NamedTuple):
         own: what the client keeps from round to round, `<>` if nothing.
         hparams: the hyper-parameters, `<>` if there are none.
         scheduled: whether its steps are multiplied by a factor.
+        noised: whether it draws noise, of a key of its own.
     """
 
     sent: Type
     own: Type = _EMPTY
     hparams: Type = _EMPTY
     scheduled: bool = False
+    noised: bool = False
 
     @property
     def type(self) -> StructType:
-        """`<sent,own,hparams,key,factor>`: `own`, `hparams` and `factor` only where there are any."""
+        """`<sent,own,hparams,key,factor,noise>`: `own`, `hparams`, `factor` and `noise` only where there are any."""
         parts: list[tuple[str, Type]] = [
             ("sent", self.sent),
             ("own", self.own),
@@ -52,6 +57,8 @@ class Given(NamedTuple):
         ]
         if self.scheduled:
             parts.append(("factor", TensorType("float32")))
+        if self.noised:
+            parts.append(("noise", NOISE_KEY))
         return StructType([(name, kind) for name, kind in parts if kind != _EMPTY])
 
 
@@ -132,6 +139,8 @@ class ClientWork:
         survey: client work that all clients of a round do before, on the same batches. The mean of its updates, by its
             weights, is `state.survey` for `sent` and for the finalizer. It keeps nothing.
         weighting: what was said of the clients' weights, `client_weighting`; None if nothing was.
+        privacy: how it adds noise for each example of a client; None if it does not. All that the `LocalWork` reports
+            but `outputs` must then be made of noised gradients, and of the number of examples.
 
     Examples:
         >>> work = hansa.learning.local_training(client_optimizer="sgd", client_learning_rate=0.1)
@@ -148,6 +157,7 @@ class ClientWork:
     personal: Callable[[Struct], Any] | None = None
     survey: ClientWork | None = None
     weighting: AnyWeighting = None
+    privacy: DPSGD | None = None
 
     def __post_init__(self) -> None:
         checked_hparams(self.hparams)

@@ -84,9 +84,9 @@ class LocalSteps:
         self._uses, self._before, self._weighs = uses, before, weighs
         self.at = StructType([*given.type.fields, *([] if seen is None else [("seen", seen)])])
         self.local = wide_computation if model.wide else narrow_computation
-        # What each step is given: all that the client has, if a hook looks at it, or else the key and the factor alone.
+        # What each step is given: all that the client has, if a hook looks at it, or else keys and the factor alone.
         looks = bool(hooks.of_steps()) or optimizer.of_hparams
-        self._names = [name for name in self.at.names if looks or name in ("key", "factor")]
+        self._names = [name for name in self.at.names if looks or name in ("key", "factor", "noise")]
         self.start = self._start()
         self._step = self._step_of(uses)
         # What a step may change is read off one that is always made.

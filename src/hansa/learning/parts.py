@@ -13,7 +13,10 @@ import numpy as np
 from hansa.language import intrinsics as on
 from hansa.language.computation import Computation
 from hansa.language.computations import LocalComputation
+from hansa.language.operands import require_trace
+from hansa.language.runtime_values import client_noise
 from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
+from hansa.language.values import Value
 from hansa.learning.aggregating import Aggregating, unless_unchanged
 from hansa.learning.client_work import ClientWork, Given, alike, batches_of, first_kept, type_of_own, whole
 from hansa.learning.distributing import Distributing, checked_codec
@@ -23,6 +26,7 @@ from hansa.learning.hparams import Hparam, checked_hparams
 from hansa.learning.keys import client_keys, key_of_server, round_key
 from hansa.learning.measuring import build_measuring
 from hansa.learning.noised_metrics import build_noised_metrics
+from hansa.learning.private import check_example_level, with_noise_of
 from hansa.learning.reporting import private_metrics, round_metrics
 from hansa.learning.schedules import schedule_of
 from hansa.learning.screening import struct_of
@@ -48,6 +52,8 @@ class Parts:
         aggregating: how their updates become one.
         finalizer: how the server goes on.
         hparams: the hyper-parameters.
+        private: the aggregator, if it adds noise.
+        rule: how clients add noise for each of their examples, if they do.
 
     Raises:
         TypeError, ValueError: if one is not what it must be, or two do not fit; the message names both.
@@ -80,12 +86,15 @@ class Parts:
         self._survey = None if client_work.survey is None else Survey(client_work, model, kind, hparams)
         self._send = computed(client_work.sent, kind if self._survey is None else self._survey.state, "sent")
         sent = self._send.type_signature.result
-        self._given = Given(sent, type_of_own(self._own), hparams, self._schedule is not None)
+        self.rule = client_work.privacy
+        self.private = aggregator if isinstance(aggregator, PrivateFactory) else None
+        check_example_level(self.rule, survey=self._survey, server_data=server_data, aggregator=self.private)
+        scheduled, noised = self._schedule is not None, self.rule is not None
+        self._given = Given(sent, type_of_own(self._own), hparams, scheduled, noised)
         self.work = client_work.create(model, self._given)
         self._report = struct_of(self.work.run.type_signature.result)
         _check_own(self._report, self._given.own)
         self._comparing = None if server_data is None else Comparing(server_data, self._report, self.work.model.wide)
-        self.private = aggregator if isinstance(aggregator, PrivateFactory) else None
         if self.private is not None:
             aggregator = self.private.weighing(client_work.weighting)
         reported = [self._report[name] for name in ("update", "weight")]
@@ -138,7 +147,7 @@ class Parts:
             distributing = self._distributing(self._send)
             sent = distributing.sent(given, key, down)
             at = self._at(self._given, sent, given, own.get("work"), keys, down)
-            trained = on.federated_map(self.work.run, [at, data])
+            trained = self._trained(at, data)
             update, weight, used, told = trained.update, trained.weight, trained.used, {}
             if self._comparing is not None:
                 first = on.federated_value(self._own, SERVER) if len(self._own) else None
@@ -171,6 +180,17 @@ class Parts:
 
         return next_with_server_data
 
+    def _trained(self, at: Any, data: Any) -> Any:
+        """What clients report; where they add noise for each of their examples, that is said of all but what they have
+        measured."""
+        found = on.federated_map(self.work.run, [at, data])
+        if self.rule is None or not self.rule.noise_multiplier:
+            return found
+        outputs = {"outputs": found.outputs}
+        names = [name for name in _named(found) if name not in outputs]
+        told = with_noise_of(on.federated_zip(Struct([(name, found[name]) for name in names])), self.rule)
+        return Struct([*((name, told[name]) for name in names), *outputs.items()])
+
     def _distributing(self, send: LocalComputation) -> Distributing:
         return Distributing(self._codec, send, self._first.type, self._changing)
 
@@ -183,14 +203,17 @@ class Parts:
 
     def _telling(self, more: Mapping[str, StructType]) -> Callable[[Any, Any, Mapping[str, Any]], Any]:
         """What makes a round's metrics, of what clients report, whether the model changed, and what parts measure."""
-        if self.private is not None and self.private.metrics == "none":
-            assert self.aggregating.measured is not None
-            only = private_metrics(self.aggregating.measured)
-            return lambda trained, changed, told: on.federated_map(only, [changed, told["aggregator"]])
+        adds_noise = self.rule or self.private
+        if adds_noise is not None and adds_noise.metrics == "none":
+            measured = self.aggregating.measured
+            only = private_metrics(measured)
+            return lambda trained, changed, told: on.federated_map(
+                only, changed if measured is None else [changed, told["aggregator"]]
+            )
         if self.private is not None and isinstance(self.private.metrics, NoisedMetrics):
             assert self.aggregating.measured is not None
-            counts, measured = struct_of(self._report["counts"]), self.aggregating.measured
-            noised = build_noised_metrics(self.work.model, self.private, self.private.metrics, counts, measured)
+            counts, aggregator = struct_of(self._report["counts"]), self.aggregating.measured
+            noised = build_noised_metrics(self.work.model, self.private, self.private.metrics, counts, aggregator)
             return lambda trained, changed, told: noised(trained.outputs, trained.counts, changed, told["aggregator"])
         measure = build_measuring(self.work.model.metrics, struct_of(self._report["counts"]))
         counters = struct_of(struct_of(measure.type_signature.result)["counters"])
@@ -243,6 +266,8 @@ class Parts:
             at["hparams"] = place(server.hparams)
         if given.scheduled and self._schedule is not None:
             at["factor"] = place(on.federated_map(self._schedule, server.optimizer_state[0]))
+        if given.noised:
+            at["noise"] = Value(client_noise(), require_trace("dpsgd"))
         return on.federated_zip(Struct([(name, at[str(name)]) for name in given.type.names]))
 
     def _server_after(self, server: Any, after: Any, aggregator: Any) -> Any:

@@ -159,7 +159,7 @@ def build_process(
         "distributor": None if distributor is None else repr(distributor),
     }
     next = parts.next()
-    check_process(next, parts.aggregating.aggregation, parts.private)
+    check_process(next, parts.aggregating.aggregation, parts.private, parts.rule)
     return LearningProcess(
         parts.initialize(),
         next,

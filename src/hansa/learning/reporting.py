@@ -15,9 +15,17 @@ from hansa.types import StructType, TensorType
 _FLAG = TensorType("bool")
 
 
-def private_metrics(measured: StructType) -> Computation:
-    """(whether the model changed, what the aggregator measures) -> `RoundMetrics` that tell nothing of the clients."""
+def private_metrics(measured: StructType | None) -> Computation:
+    """(whether the model changed, and what the aggregator measures, if it does) -> `RoundMetrics` that tell nothing of
+    the clients."""
     negated = jax_computation(_FLAG)(lambda changed: ~changed)
+
+    @federated_computation(_FLAG)
+    def only_changed(changed: Any) -> Any:
+        return RoundMetrics([("model_unchanged", negated(changed))])
+
+    if measured is None:
+        return only_changed
 
     @federated_computation(_FLAG, measured)
     def private_metrics(changed: Any, told: Any) -> Any:

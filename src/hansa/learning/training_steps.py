@@ -12,6 +12,7 @@ from hansa.models.model import Forward, FunctionalModel, TrainingStep
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.optimizer import Optimizer, sgd
 from hansa.models.optimizers import to_optimizer
+from hansa.privacy.example_level import DPSGD
 from hansa.types import Struct
 
 NO_HPARAMS = Struct()
@@ -73,6 +74,11 @@ class ClientOptimizer:
             raise ValueError(
                 "client_learning_rate is the rate of an optimizer by name: write client_optimizer='sgd', for example"
             )
+        if isinstance(given, DPSGD):
+            raise ValueError(
+                "client_optimizer=hansa.privacy.dpsgd(…) is for the training of a round: what trains before it, or "
+                "beside it, would have to add noise of its own; take another client_optimizer, or federated averaging"
+            )
         self._model, self._given = model, given is not None
         self.of_hparams = takes_hparams(given)
         self._make: Callable[[Struct], Any] = given if self.of_hparams else lambda hparams: given
@@ -125,7 +131,7 @@ class ClientOptimizer:
     def _refuse_scaled_loss(self, hooks: Sequence[str]) -> None:
         own = self._optimizer.scale_loss is not None
         for hook in hooks:
-            if own or (hook == "gradient" and self._model.scales_loss):
+            if own or (hook in ("gradient", "dpsgd") and self._model.scales_loss):
                 remedy = "pass client_optimizer='sgd', client_learning_rate=…" if hook == "direction" else ""
                 raise ValueError(
                     f"`{hook}` cannot be used with the model {self._model.name!r}, whose gradients are of a loss that "

@@ -12,6 +12,9 @@ if _TYPE_CHECKING:
     from hansa.privacy.calibration import calibrate as calibrate
     from hansa.privacy.charge import Charge as Charge
     from hansa.privacy.clipping import Adaptive as Adaptive
+    from hansa.privacy.example_level import DPSGD as DPSGD
+    from hansa.privacy.example_level import dpsgd as dpsgd
+    from hansa.privacy.example_level import site_guarantee as site_guarantee
     from hansa.privacy.guarantee import Guarantee as Guarantee
     from hansa.privacy.ledger import Entry as Entry
     from hansa.privacy.ledger import Ledger as Ledger
@@ -48,6 +51,7 @@ _HOMES = {
     "hansa.privacy.budget": ("Budget",),
     "hansa.privacy.calibration": ("calibrate",),
     "hansa.privacy.charge": ("Charge",),
+    "hansa.privacy.example_level": ("DPSGD", "dpsgd", "site_guarantee"),
     "hansa.privacy.guarantee": ("Guarantee",),
     "hansa.privacy.ledger": ("Entry", "Ledger", "LedgerError", "read_ledger"),
     "hansa.privacy.mechanisms": ("Gaussian", "Local", "Matrix", "Skellam", "joint_noise_multiplier"),

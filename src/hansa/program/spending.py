@@ -22,6 +22,7 @@ from hansa.language.counted import Counted
 from hansa.language.noise import noise_of
 from hansa.language.occasions import Occasion
 from hansa.privacy import (
+    DPSGD,
     Accountant,
     Budget,
     Charge,
@@ -72,6 +73,12 @@ class PrivateProcess:
             raise ValueError(
                 "privacy= counts what noised sums cost, and no sum of this process has noise; write "
                 "aggregator=hansa.privacy.gaussian(…) where the process is built, or leave out privacy"
+            )
+        if any(isinstance(each, DPSGD) for each in mechanisms):
+            raise ValueError(
+                "privacy= counts what is promised of each client as a whole, and clients of this process protect "
+                "each of their examples by hansa.privacy.dpsgd; leave out privacy, and ask "
+                "hansa.privacy.site_guarantee(process, num_examples=…, rounds=…, delta=…) what is promised at a client"
             )
         self.budget, self.charge = budget, Charge(cohorts.claim, mechanisms)  # type: ignore[arg-type]
         longest = min((each.rounds for each in mechanisms if isinstance(each, Matrix)), default=rounds)

@@ -18,13 +18,14 @@ from hansa.models._typing import AnyOptimizer
 from hansa.models.model import FunctionalModel
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.tensorflow.models import Model
+from hansa.privacy.example_level import DPSGD
 
 
 def build_fed_prox(
     model_fn: Callable[[], FunctionalModel | Model] | FunctionalModel,
     *,
     proximal_strength: float,
-    client_optimizer: AnyOptimizer | None = None,
+    client_optimizer: AnyOptimizer | DPSGD | None = None,
     client_learning_rate: LearningRate | None = None,
     server_optimizer: AnyOptimizer | None = None,
     server_learning_rate: LearningRate | None = None,
