@@ -134,6 +134,27 @@ def test_gradients_of_kernels_are_summed_over_parts_of_a_batch(layout, batch, st
     assert contracted == sizes
 
 
+@pytest.mark.parametrize("layout", [LAYOUTS[2], OTHER_LAYOUTS[2]])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_the_gradient_of_a_kernel_by_one_example_is_a_product(layout, channels):
+    rng = np.random.default_rng(3)
+    sizes = {"N": 1, "H": 9, "W": 8, "C": channels, "I": channels, "O": 5}
+    x = rng.normal(size=[sizes[axis] for axis in layout[0]])
+    w = rng.normal(size=[{"H": 3, "W": 2}.get(axis, sizes[axis]) for axis in layout[1]])
+
+    def gradient(x, w):
+        def loss(w):
+            y = lax.conv_general_dilated(x, w, (2, 1), [(2, 1), (0, -1)], dimension_numbers=layout)
+            return jnp.sum(jnp.sin(y))
+
+        return [jax.grad(loss)(w)]
+
+    expected, found, equations = both(gradient, x, w)
+    assert_same(expected, found)
+    names = [eqn.primitive.name for eqn in equations]
+    assert (names.count("conv_general_dilated"), names.count("dot_general")) == (1, 1)  # the first one is the model's
+
+
 @pytest.mark.parametrize("batches", [2, 3])
 def test_convolutions_whose_batch_is_in_groups(batches):
     rng = np.random.default_rng(1)

@@ -6,7 +6,8 @@ the operand and space, channels, kernels for the kernel; transposes before and a
 
 The gradient of a kernel is itself a convolution, in which the examples of the batch take the place of channels, and the
 gradient of the result that of the kernel. That is large, and read once for each row of the result: by a part of the
-examples at a time, it stays in the cache of a core.
+examples at a time, it stays in the cache of a core. The gradient of one example is one matrix product, of all that the
+kernel's taps have seen.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from jax import lax
 _MANY_TAPS = 49
 # Grouped convolutions are written out group by group up to this many groups.
 _MANY_GROUPS = 16
+# The gradient of a kernel by one example is written out tap by tap up to this many taps.
+_MANY_TAPS_OF_ONE = 64
 # A kernel that is larger than its result is taken by parts of so many bytes (measured: best for cores with 1 to 2 MiB).
 _PART = 2**19
 
@@ -60,6 +63,14 @@ def convolution(eqn: Any) -> Callable[..., Any] | None:
     )
     each = _PART // (window * kernel.shape[numbers.rhs_spec[0]] * kernel.dtype.itemsize)
     large = window > space and max(groups, batch_groups) == 1 and result.dtype == operand.dtype
+    of_one = operand.shape[numbers.lhs_spec[1]] == 1 and max(params["lhs_dilation"]) == 1
+    if large and of_one and space <= _MANY_TAPS_OF_ONE:
+
+        def by_taps(x: Any, w: Any) -> Any:
+            return into.result(_one_product(into.operand(x), into.kernel(w), **params))
+
+        by_taps.__name__ = "convolution"
+        return by_taps
     fast = _by_parts(arranged, numbers.lhs_spec[1], numbers.rhs_spec[1], max(1, each)) if large else arranged
 
     def rewritten(x: Any, w: Any) -> Any:
@@ -67,6 +78,40 @@ def convolution(eqn: Any) -> Callable[..., Any] | None:
 
     rewritten.__name__ = "convolution"
     return rewritten
+
+
+def _one_product(
+    x: Any,
+    w: Any,
+    *,
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    rhs_dilation: Sequence[int],
+    precision: Any,
+    **_: Any,
+) -> Any:
+    """A convolution of one channel: the operand at each place of the result, and these times the kernel.
+
+    Args:
+        x: [batch, *space, 1].
+        w: [*window, 1, kernels].
+    """
+    batch, window = x.shape[0], w.shape[:-2]
+    padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)])
+    sizes = [
+        (size - (taps - 1) * gap - 1) // stride + 1
+        for size, taps, gap, stride in zip(padded.shape[1:-1], window, rhs_dilation, window_strides, strict=True)
+    ]
+    seen = jnp.moveaxis(padded[..., 0], 0, -1)
+    for axis, (size, taps, gap, stride) in enumerate(zip(sizes, window, rhs_dilation, window_strides, strict=True)):
+        span = (taps - 1) * gap + 1
+        parts = [lax.slice_in_dim(seen, i * stride, i * stride + span, gap, axis) for i in range(size)]
+        seen = jnp.stack(parts, -2)
+    places = math.prod(window)
+    product = lax.dot_general(
+        seen.reshape(places, -1), w.reshape(places, -1), (((0,), (0,)), ((), ())), precision=precision
+    )
+    return jnp.moveaxis(product.reshape(*sizes, batch, -1), -2, 0)
 
 
 def _by_parts(function: Callable[[Any, Any], Any], axis: int, other: int, each: int) -> Callable[[Any, Any], Any]:
