@@ -24,6 +24,7 @@ class Animal:
         loss: its loss, or None.
         forward: in place of the loss.
         rate: the learning rate: small where a batch normalisation of few examples makes much of the last bits.
+        predict: in inference, from the module and x to the predictions, if it is not a call.
     """
 
     make: Callable[[], nn.Module]
@@ -31,6 +32,7 @@ class Animal:
     loss: Any = CROSS_ENTROPY
     forward: Any = None
     rate: float = 0.1
+    predict: Any = None
 
 
 def images(*shape: int, classes: int = 10) -> Callable[[int], dict[str, Any]]:
