@@ -31,8 +31,10 @@ if _TYPE_CHECKING:
     from hansa.simulation.readers import from_folder as from_folder
     from hansa.simulation.readers import from_frame as from_frame
     from hansa.simulation.readers import from_huggingface as from_huggingface
+    from hansa.simulation.readers import from_json_lines as from_json_lines
     from hansa.simulation.readers import from_leaf as from_leaf
     from hansa.simulation.readers import from_parquet as from_parquet
+    from hansa.simulation.readers import from_text_files as from_text_files
     from hansa.simulation.readers import from_tf_datasets as from_tf_datasets
     from hansa.simulation.readers import from_tff_hdf5 as from_tff_hdf5
     from hansa.simulation.readers import from_tff_sqlite as from_tff_sqlite
@@ -47,6 +49,7 @@ if _TYPE_CHECKING:
     from hansa.simulation.schedules import TruncatedPoissonSampler as TruncatedPoissonSampler
     from hansa.simulation.synthetic_data import synthetic as synthetic
     from hansa.simulation.text import CharacterCoding as CharacterCoding
+    from hansa.simulation.tokens import TokenCoding as TokenCoding
 
 _HOMES = {
     "hansa.simulation.client_data": ("ClientData",),
@@ -88,8 +91,10 @@ _HOMES = {
         "from_folder",
         "from_frame",
         "from_huggingface",
+        "from_json_lines",
         "from_leaf",
         "from_parquet",
+        "from_text_files",
         "from_tf_datasets",
         "from_tff_hdf5",
         "from_tff_sqlite",
@@ -109,6 +114,7 @@ _HOMES = {
     ),
     "hansa.simulation.synthetic_data": ("synthetic",),
     "hansa.simulation.text": ("CharacterCoding",),
+    "hansa.simulation.tokens": ("TokenCoding",),
 }
 
 if not _TYPE_CHECKING:

@@ -41,12 +41,12 @@ def of_file(
         files: how another process reads them, if it can.
     """
     what = path if name is None else name
-    before = _state(path)
+    before = state_of(path)
     size_of = dict(zip(client_ids, map(int, sizes), strict=True))
 
     def read_named(client_id: Any) -> Arrays:
         with reading(what, f"client {client_id!r}"):
-            if _state(path) != before:
+            if state_of(path) != before:
                 raise DatasetError(f"{what} is not the file that it was when its clients were looked up; read it anew")
             arrays = checked_arrays(read(client_id), f"client {client_id!r} of {what}")
             if rows(arrays) != size_of[client_id]:
@@ -74,7 +74,7 @@ class OfClients:
         return self.parts(client_id)
 
 
-def _state(path: Path | None) -> tuple[int, ...]:
+def state_of(path: Path | None) -> tuple[int, ...]:
     """What changes when a file is replaced or written to; of a folder, whose files may change, only which it is."""
     if path is None:
         return ()
