@@ -48,6 +48,16 @@ class Block:
         self.row_bytes = sum(math.prod(array.shape[1:]) * array.dtype.itemsize for array in self.arrays)
         self.in_file = any(isinstance(array, ReadRows) for array in self.arrays)
 
+    def picked(self, others: Sequence[Block], picks: Sequence[tuple[int, int]]) -> Block:
+        """Some of the arrays of this block and of others, whose rows are the same clients'.
+
+        Args:
+            others: the others.
+            picks: for each array, of which block it is, 0 for this one, and which of its arrays.
+        """
+        blocks = [self, *others]
+        return Block([blocks[i].arrays[j] for i, j in picks])
+
     def together(self, rows: Rows) -> Rows:
         """Rows of this block and others in one block that holds no others."""
         arrays = [np.empty((len(rows), *array.shape[1:]), array.dtype) for array in self.arrays]

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import ray
+from ray.cluster_utils import Cluster
 
 import hansa
 from hansa.runtimes.ray.session import connect
@@ -229,6 +230,80 @@ def cpu_seconds() -> float:
     return sum(seconds for pid, seconds in used.items() if is_ours(pid))
 
 
+def slowed() -> dict[str, Any]:
+    """A worker stands still while it works for clients; another one does it, too, and the first one goes on later."""
+    spread = two_stages()
+    values = list(np.random.default_rng(3).normal(size=(83, 5)).astype(np.float32))
+    expected = bits(spread(values))
+    with hansa.RayRuntime(2) as runtime, hansa.runtime(runtime):
+        runtime.describe()
+        found = [bits(spread(values))]
+        with stopping(runtime) as stopped:
+            begun = time.perf_counter()
+            found.append(bits(spread(values)))
+            seconds = time.perf_counter() - begun
+        found.append(bits(spread(values)))
+        lost = runtime.lost
+    return {"same": [each == expected for each in found], "stopped": len(stopped), "seconds": seconds, "lost": lost}
+
+
+@contextmanager
+def stopping(runtime: hansa.RayRuntime) -> Iterator[list[int]]:
+    """Within the block, the first worker that is at work stands still."""
+    over, stopped = threading.Event(), list[int]()
+
+    def stop() -> None:
+        while not over.wait(0.0005) and not stopped:
+            for member in runtime._pool.members:
+                if member.busy is not None and not stopped:
+                    os.kill(member.described["pid"], signal.SIGSTOP)
+                    stopped.append(member.described["pid"])
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    try:
+        yield stopped
+    finally:
+        over.set()
+        thread.join()
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
+def node_lost(copies: bool) -> dict[str, Any]:
+    """What clients keep is on a node that is lost between rounds."""
+    expected = follow(["scaffold"], hansa.InProcessRuntime(), set(), {})
+    # Also small results are in a node's memory, and not at the driver.
+    config = {"max_direct_call_object_size": 1000}
+    cluster = Cluster(True, head_node_args={"num_cpus": 0, "_system_config": config, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1, include_dashboard=False) for _ in range(2)]
+    connect(cluster.address, 2)
+    going, found = scaffold_rounds(population()), {}
+    with hansa.RayRuntime(2) as runtime, hansa.runtime(runtime):
+        runtime.describe()
+        if not copies:
+            runtime._pool.copies.mend = lambda members: None  # type: ignore[method-assign]
+        name, call = next(going)
+        result = call()
+        found[name] = bits(result[1])
+        homes = runtime._pool.copies.homes()
+        ray.get([member.actor.described.remote() for member in runtime._pool.members])  # after all that they were told
+        (lost,) = [node for node in nodes if node.node_id == homes[0][0]]
+        cluster.remove_node(lost, allow_graceful=False)
+        said = ""
+        try:
+            for _ in COHORTS[1:]:
+                name, call = going.send(result)
+                result = call()
+                found[name] = bits(result)
+        except RuntimeError as error:
+            said = str(error)
+    ray.shutdown()
+    cluster.shutdown()
+    same = [name for name in list(expected)[1:] if found.get(name) == expected[name]]
+    return {"homes": homes, "same": same, "said": said, "lost": runtime.lost}
+
+
 def on_disk(folder: str) -> dict[str, Any]:
     """Clients whose examples are in files, and in lists; then one whose workers end whenever they work for it."""
     data, spread = population(), two_stages()
@@ -253,8 +328,9 @@ def on_disk(folder: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "on disk":
-        print(json.dumps(on_disk(sys.argv[2])))
+    others = {"on disk": on_disk, "slowed": slowed, "node lost": lambda copies: node_lost(copies == "copies")}
+    if sys.argv[1] in others:
+        print(json.dumps(others[sys.argv[1]](*sys.argv[2:])))
         sys.exit()
     numbers = list(map(int, sys.argv[1].split(",")))
     print(json.dumps(main(numbers, int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:] or list(PARTS))))

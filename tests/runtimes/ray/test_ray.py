@@ -84,3 +84,25 @@ def test_files_are_read_where_they_are_used_and_who_ends_three_workers_is_named(
     assert found["populations"] == 2
     (killed,) = found["said"]
     assert killed.startswith("3 workers have ended, one after another, while they worked for client 0")
+
+
+@pytest.mark.slow
+def test_who_stands_still_is_overtaken_by_a_copy_of_its_work_and_goes_on_later():
+    found = session("slowed")
+    assert found["same"] == [True, True, True]
+    assert found["stopped"] == 1 and found["lost"] == 0
+    assert found["seconds"] < 20  # a second until it is taken for slow, and its work by another worker
+
+
+@pytest.mark.whole
+def test_what_clients_keep_outlives_the_node_where_it_was_computed():
+    found = session("node lost", "copies")
+    assert found["same"] == ["scaffold 1", "scaffold 2"]
+    assert found["said"] == "" and found["lost"] == 1
+    assert all(first != second and second for first, second in found["homes"])
+
+
+@pytest.mark.whole
+def test_what_clients_keep_on_a_node_that_is_lost_is_said_to_be_lost_where_nobody_else_has_it():
+    found = session("node lost", "none")
+    assert found["same"] == [] and "what clients keep, which was nowhere else" in found["said"]

@@ -221,18 +221,15 @@ class RayClients:
         block, row = np.full(size, -1, np.int32), np.zeros(size, np.int32)
         for i, part in enumerate(kept):
             block[part.positions], row[part.positions] = i, np.arange(len(part.positions))
-        gather = self._gather
-        return Rows(tuple(StoredBlock((part.found, value), part.shapes[value], gather) for part in kept), block, row)
+        gather = self._pool.gather
+        blocks = (StoredBlock((part.found, value), part.shapes[value], part.node, gather) for part in kept)
+        return Rows(tuple(blocks), block, row)
 
     def _nobodys(self, node: Node) -> Rows:
         from hansa.language.local import tensors
 
         leaves = tensors(member(node.type))
         return Rows.of([np.empty((0, *(size or 0 for size in leaf.shape)), leaf.dtype) for leaf in leaves], 0)
-
-    def _gather(self, blocks: list[Plain], block: Any, row: Any) -> Any:
-        worker = self._pool.up()[0]
-        return worker.actor.gather.remote(blocks, block, row)
 
     def _names(self, positions: Positions) -> str:
         ids = self._call.client_ids[positions[:_MOST_NAMED]].tolist()

@@ -76,11 +76,13 @@ class Kept:
         positions: who they are, in the order of the rows.
         found: a reference to it: for each value a list of arrays.
         shapes: of these.
+        node: where it was computed.
     """
 
     positions: Positions
     found: Any
     shapes: Sequence[Shapes]
+    node: str
 
 
 class StageFailed(Exception):
@@ -199,7 +201,7 @@ class Folding:
             return  # It was a copy, or has been overtaken by one.
         self._done.update(pieces)
         if outcome["kept"]:
-            self.kept.append(Kept(call.positions, call.kept, outcome["kept"]))
+            self.kept.append(Kept(call.positions, call.kept, outcome["kept"], member.node))
         if self._stage.ends is not None:
             self._ordered.update((piece.number, state) for piece, state in zip(pieces, call.states, strict=True))
         elif call.before is self._own.get(member):

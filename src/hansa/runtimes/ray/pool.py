@@ -13,7 +13,9 @@ from ray.exceptions import GetTimeoutError, RayActorError, RaySystemError
 from hansa._errors import UserError
 from hansa._warnings import warn
 from hansa.runtimes.ray import machine
+from hansa.runtimes.ray.copies import Copies
 from hansa.runtimes.ray.session import environment
+from hansa.runtimes.ray.stored import StoredBlock
 from hansa.runtimes.ray.wire import Plain
 from hansa.runtimes.ray.worker import Worker
 
@@ -50,6 +52,11 @@ class Member:
     known: dict[str, int] = field(default_factory=dict)
     busy: Any = None
 
+    @property
+    def node(self) -> str:
+        """The node of the cluster that it is on; empty where that is not known yet."""
+        return str(self.described.get("node_id", ""))
+
 
 class Pool:
     """Some workers.
@@ -63,6 +70,7 @@ class Pool:
     Attributes:
         members: all that are up or are starting.
         lost: how many have been lost.
+        copies: what they keep for each other.
     """
 
     def __init__(
@@ -73,6 +81,7 @@ class Pool:
         options["runtime_env"] = {"env_vars": environment(), **options.get("runtime_env", {})}
         self._kind = ray.remote(Worker).options(**options)
         self._forgotten: list[str] = []
+        self.copies = Copies(self.forget)
         self.lost = 0
         self.members: list[Member] = []
         self.replace()
@@ -174,6 +183,11 @@ class Pool:
         member.known.update(dict.fromkeys(more, 0))
         gone = [name for name in self._forgotten if member.known.pop(name, None) is not None]
         return told, more, gone
+
+    def gather(self, blocks: list[Plain], block: Any, row: Any) -> tuple[Any, str, Callable[[StoredBlock], None]]:
+        """Has a worker put rows together: see `hansa.runtimes.ray.stored.Gather`."""
+        worker = self.up()[0]
+        return worker.actor.gather.remote(blocks, block, row), worker.node, self.copies.keep
 
     def forget(self, name: str) -> None:
         """Has workers let a program or a population go, at the next call."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
@@ -29,6 +29,7 @@ from hansa.runtimes.stages import round as rounds
 from hansa.runtimes.stages.call import Call
 from hansa.runtimes.stages.sums import check_sums
 from hansa.runtimes.stages.workplace import Workplace
+from hansa.types.rows import Rows
 
 if TYPE_CHECKING:  # Ray is imported when it is used
     from hansa.runtimes.ray.pool import Pool
@@ -160,10 +161,22 @@ class RayRuntime:
         computation, argument = with_noise(computation, argument)
         program = self._of(computation)
         call = Call.of(computation, argument, self.default_num_clients)
-        values = self._run_as_it_needs(program, call)
+        values = self._run_on_who_is_left(program, call)
         compiled = program.place.compiled
         parts = dict(zip(compiled.outputs, values, strict=True))
         return assemble(compiled.program, call.argument, parts, call.client_ids)
+
+    def _run_on_who_is_left(self, program: _Program, call: Call) -> list[Any]:
+        """The call's values; it is made again where a node is lost, with what it had computed."""
+        for _ in range(_MOST_AGAIN):
+            try:
+                return self._run_as_it_needs(program, call)
+            except _data_is_lost():
+                pass
+        raise RuntimeError(
+            "a node of the cluster is lost, and with it what clients keep, which was nowhere else; go on from the "
+            "newest checkpoint of the run, with hansa resume, or from an older state"
+        )
 
     def _run_as_it_needs(self, program: _Program, call: Call) -> list[Any]:
         """The call's values; the program is compiled in another form where the first is not enough."""
@@ -176,6 +189,7 @@ class RayRuntime:
     def _run(self, program: _Program, call: Call) -> list[Any]:
         from hansa.runtimes.ray.clients import RayClients
         from hansa.runtimes.ray.folding import StageFailed
+        from hansa.runtimes.ray.worker import LOST_DATA
 
         place = program.place
         compiled, devices = place.compiled, place.devices
@@ -186,7 +200,7 @@ class RayRuntime:
         told = {} if program.artifact is None else {program.key: (program.artifact, place.forms, place.widened)}
         clients = RayClients(self._pool, place, program.key, call, self._store, told, self._paces)
         try:
-            return loop.run(
+            values = loop.run(
                 compiled.program,
                 packed,
                 static,
@@ -198,7 +212,11 @@ class RayRuntime:
                 partial(devices.execute, compiled),
                 partial(devices.spread, compiled),
             )
+            self._copy(values)
+            return values
         except StageFailed as failed:
+            if failed.wrong["kind"] == LOST_DATA:
+                raise DataLost(failed.wrong["message"]) from None
             error = _ERRORS.get(failed.wrong["kind"], RuntimeError)(failed.wrong["message"])
             error.add_note(f"A worker has raised it:\n{failed.wrong['where']}")
             raise error from None
@@ -208,6 +226,17 @@ class RayRuntime:
             if call.size or not compiled.stacks:
                 raise
             raise no_rows(compiled.stacks[0].name, compiled.stacks[0].where, error) from error
+
+    def _copy(self, values: Sequence[Any]) -> None:
+        """Has what clients keep after a call on a second node, where there is one."""
+        from hansa.runtimes.ray.stored import StoredBlock
+
+        blocks = [block for value in values if isinstance(value, Rows) for block in value.blocks]
+        stored = [block for block in blocks if isinstance(block, StoredBlock)]
+        for block in stored:
+            self._pool.copies.keep(block)
+        if stored:
+            self._pool.copies.mend(self._pool.up())
 
     def _of(self, computation: Computation) -> _Program:
         if computation not in self._programs:
@@ -246,3 +275,16 @@ class _Program:
 
 
 _ERRORS: dict[str, type[Exception]] = {"TypeError": TypeError, "ValueError": ValueError, "MemoryError": MemoryError}
+
+
+class DataLost(Exception):
+    """A worker needs what was on a node that is lost."""
+
+
+def _data_is_lost() -> tuple[type[Exception], ...]:
+    from ray.exceptions import ObjectLostError
+
+    return DataLost, ObjectLostError
+
+
+_MOST_AGAIN = 3

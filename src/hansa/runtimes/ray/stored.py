@@ -21,21 +21,25 @@ from hansa.types.rows import Block, Rows
 Shapes = Sequence[tuple[tuple[int, ...], str]]
 """Of some arrays."""
 
-Gather = Callable[[list[Plain], Any, Any], Any]
-"""Has a worker put rows together: (blocks, block, row) -> a reference to a list with the arrays."""
+Place = int | tuple[tuple[int, int], ...]
+
+Gather = Callable[[list[Plain], Any, Any], tuple[Any, str, Callable[["StoredBlock"], None]]]
+"""Has a worker put rows together: (blocks, block, row) -> a reference to a list with the arrays, the node where they
+are, and what is to be told of the block that they become."""
 
 
 class StoredBlock(Block):
     """Rows in the object store. They come to this process only where somebody asks for the arrays.
 
     Args:
-        found: a reference to a list, and at which place in it the arrays are.
+        found: a reference to a list of lists, and which of these the arrays are, or for each array where it is in them.
         shapes: of the arrays.
+        node: where they were computed.
         gather: has rows put together elsewhere.
     """
 
-    def __init__(self, found: tuple[Any, int], shapes: Shapes, gather: Gather) -> None:
-        self.found, self.shapes, self.gather = found, shapes, gather
+    def __init__(self, found: tuple[Any, Place], shapes: Shapes, node: str, gather: Gather) -> None:
+        self.found, self.shapes, self.node, self.gather = found, shapes, node, gather
         self.size = shapes[0][0][0] if shapes else 0
         self.row_bytes = sum(prod(shape[1:]) * np.dtype(dtype).itemsize for shape, dtype in shapes)
         self.in_file = False
@@ -45,15 +49,27 @@ class StoredBlock(Block):
         """The arrays, in memory that this node's processes share."""
         return tuple(arrays(self.found))
 
+    def picked(self, others: Sequence[Block], picks: Sequence[tuple[int, int]]) -> Block:
+        """Some of the arrays of this block and of others, which stay where they are if they came together."""
+        blocks = [self, *others]
+        stored = [block for block in blocks if isinstance(block, StoredBlock) and block.found[0] == self.found[0]]
+        places = [block.found[1] for block in stored]
+        if len(stored) < len(blocks):
+            return super().picked(others, picks)
+        at = [(place, j) if isinstance(place, int) else place[j] for place, j in ((places[i], j) for i, j in picks)]
+        shapes = [stored[i].shapes[j] for i, j in picks]
+        return StoredBlock((self.found[0], tuple(at)), shapes, self.node, self.gather)
+
     def together(self, rows: Rows) -> Rows:
         """Some rows in one block, as a worker puts them together, if all are in the store."""
         rows = rows.trimmed()
         blocks = [block.found for block in rows.blocks if isinstance(block, StoredBlock)]
         if len(blocks) < len(rows.blocks):
             return super().together(rows)
-        reference = self.gather(blocks, rows.block, rows.row)
+        reference, node, tell = self.gather(blocks, rows.block, rows.row)
         shapes = [((len(rows), *shape[1:]), dtype) for shape, dtype in self.shapes]
-        block = StoredBlock((reference, 0), shapes, self.gather)
+        block = StoredBlock((reference, 0), shapes, node, self.gather)
+        tell(block)
         return Rows((block,), np.zeros(len(rows), np.int32), np.arange(len(rows), dtype=np.int32))
 
 
@@ -61,7 +77,7 @@ class Store:
     """What this process has put into the object store: blocks, arrays and populations, as long as they are here."""
 
     def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Block, tuple[Any, int]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[Block, tuple[Any, Place]] = WeakKeyDictionary()
         self._arrays: dict[int, tuple[Any, Any]] = {}
         self._has_said = False
         self._populations: WeakKeyDictionary[Examples, tuple[str, Plain]] = WeakKeyDictionary()
@@ -126,7 +142,7 @@ class Store:
     def _given(self, block: Block) -> list[Any]:
         return list(map(np.asarray, block.arrays))
 
-    def _found(self, block: Block) -> tuple[Any, int]:
+    def _found(self, block: Block) -> tuple[Any, Place]:
         if isinstance(block, StoredBlock):
             return block.found
         if block not in self._known:
@@ -138,8 +154,8 @@ def arrays(found: Plain) -> Sequence[Any]:
     """The arrays of a block: those that are given, or those at a place of what a reference is to."""
     if isinstance(found, tuple):
         reference, place = found
-        stored: Sequence[Any] = ray.get(reference)[place]
-        return stored
+        stored: Sequence[Sequence[Any]] = ray.get(reference)
+        return stored[place] if isinstance(place, int) else [stored[i][j] for i, j in place]
     given: Sequence[Any] = found
     return given
 

@@ -64,16 +64,18 @@ class Worker:
     def __init__(self) -> None:
         self._programs: dict[str, Workplace] = {}
         self._populations = Populations()
+        self._held: dict[str, Any] = {}
 
     def described(self) -> dict[str, Any]:
         """What this process runs on, and which it is."""
-        return {**machine.described(), "pid": os.getpid()}
+        return {**machine.described(), "pid": os.getpid(), "node_id": ray.get_runtime_context().get_node_id()}
 
     def _learn(self, programs: Plain, populations: Plain, forgotten: Sequence[str]) -> None:
         """Takes programs, as bytes and the forms of their sums, and populations; and lets some go."""
         for name in forgotten:
             self._programs.pop(name, None)
             self._populations.forget(name)
+            self._held.pop(name, None)
         for name, (artifact, forms) in programs.items():
             if name not in self._programs:
                 self._programs[name] = Workplace(load(ray.get(artifact)))
@@ -162,6 +164,10 @@ class Worker:
             place.zero(stage, _resolved(sent)[1])
         return None, wire.together(place.merge(stage, [wire.apart(first), wire.apart(second)]))
 
+    def hold(self, name: str, found: Plain) -> None:
+        """Keeps arrays in this node's memory until what is called so is forgotten."""
+        self._held[name] = stored.arrays(tuple(found))
+
     def gather(self, blocks: list[Plain], block: Any, row: Any) -> list[list[Any]]:
         """Rows of some blocks, put together in their order."""
         rows = Rows(tuple(Block(stored.arrays(each)) for each in blocks), block, row)
@@ -187,6 +193,11 @@ def _told(do: Callable[[], None]) -> Plain:
     try:
         do()
     except Exception as error:
-        kind = type(error).__name__ if isinstance(error, TypeError | ValueError | MemoryError) else "RuntimeError"
+        known = next((kind.__name__ for kind in (TypeError, ValueError, MemoryError) if isinstance(error, kind)), None)
+        kind = LOST_DATA if isinstance(error, ray.exceptions.ObjectLostError) else known or "RuntimeError"
         return {"kind": kind, "message": str(error), "where": traceback.format_exc()}
     return None
+
+
+LOST_DATA = "lost data"
+"""What is said to have gone wrong where a node is lost that had what is needed."""

@@ -21,6 +21,7 @@ from hansa.compiler.program import Program
 from hansa.compiler.sequences import Stack, from_stack
 from hansa.compiler.stacks import StackSize
 from hansa.language.graph import Node
+from hansa.language.local import tensors
 from hansa.runtimes.arguments import Static
 from hansa.runtimes.dealt import AXIS
 from hansa.runtimes.stages import in_order
@@ -28,7 +29,7 @@ from hansa.runtimes.stages import round as rounds
 from hansa.runtimes.stages.gathered import Gathered, has_all
 from hansa.runtimes.stages.states import merge_devices
 from hansa.types.client_values import shaped
-from hansa.types.rows import Block, Rows
+from hansa.types.rows import Rows
 
 Run = Callable[..., Any]
 """Runs a function, known by a key, on arguments with these specs: (key, function, args, in_specs, out_specs), and the
@@ -284,12 +285,16 @@ def _rearranged(node: Node, kept: dict[Node, Rows]) -> Rows | None:
     first, *others = sources.values()
     if any(not first.lies_as(rows) for rows in others):
         return None
-    blocks = []
-    for number in range(len(first.blocks)):
-        env: Environment = {
-            part: shaped(member(part.type), iter(rows.blocks[number].arrays)) for part, rows in sources.items()
-        }
-        blocks.append(Block(jax.tree.leaves(evaluate([node], env)[0])))
+    # Only numbers are moved about, which stand for arrays that may be elsewhere.
+    env: Environment = {}
+    arrays: list[tuple[int, int]] = []
+    for i, part in enumerate(sources):
+        mine = [(i, j) for j in range(len(tensors(member(part.type))))]
+        env[part] = shaped(member(part.type), iter(range(len(arrays), len(arrays) + len(mine))))
+        arrays += mine
+    picks = [arrays[number] for number in jax.tree.leaves(evaluate([node], env)[0])]
+    alike = zip(*(rows.blocks for rows in sources.values()), strict=True)
+    blocks = [block.picked(others, picks) for block, *others in alike]
     return Rows(tuple(blocks), first.block, first.row)
 
 
