@@ -51,10 +51,12 @@ class ToDeal:
     def deal(self, turns: Turns, room: int, mesh: Mesh) -> Dealt:
         """On each device of a mesh the rows of its clients, with room for so many."""
         devices, like = list(mesh.devices.flat), self.rows.blocks[0].arrays
-        sharding = NamedSharding(mesh, P(AXIS))
+        sharding, here = NamedSharding(mesh, P(AXIS)), jax.process_index()
         with jax.enable_x64(True):
             lying = [
-                _lying(self.rows.select(clients), room, device) for clients, device in zip(turns, devices, strict=True)
+                _lying(self.rows.select(clients), room, device)
+                for clients, device in zip(turns, devices, strict=True)
+                if device.process_index == here
             ]
             whole = [
                 jax.make_array_from_single_device_arrays(
@@ -80,16 +82,21 @@ def _lying(rows: Rows, room: int, device: Any) -> Any:
 def rows_of(values: Any, turns: Turns, entries: int) -> Rows:
     """What devices have computed for their clients, of each `[devices * turns, ...]`, by position in the cohort.
 
-    The arrays stay where they are.
+    The arrays stay where they are, but for those of devices of other processes, which this one has in host memory.
     """
-    arrays = [_by_device(leaf) for leaf in jax.tree.leaves(values)]
+    arrays = [_by_device(leaf, len(turns)) for leaf in jax.tree.leaves(values)]
     block, row = np.full(entries, -1, np.int32), np.zeros(entries, np.int32)
     for device, clients in enumerate(turns):
         block[clients], row[clients] = device, np.arange(len(clients))
     return Rows(tuple(Block([parts[device] for parts in arrays]) for device in range(len(turns))), block, row)
 
 
-def _by_device(array: Any) -> list[Any]:
+def _by_device(array: Any, devices: int) -> list[Any]:
     """Each device's part of an array, in the order of its first axis."""
+    if not array.is_fully_addressable:
+        from jax.experimental import multihost_utils
+
+        with jax.enable_x64(True):
+            return np.split(np.asarray(multihost_utils.process_allgather(array, tiled=True)), devices)
     shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
     return [shard.data for shard in shards]

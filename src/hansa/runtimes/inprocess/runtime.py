@@ -23,6 +23,7 @@ from hansa.language.terms import no_rows
 from hansa.runtimes.arguments import Static
 from hansa.runtimes.columns import without_elements
 from hansa.runtimes.dealt import AXIS, Turns, rows_of
+from hansa.runtimes.inprocess.meeting import Meeting
 from hansa.runtimes.inprocess.vectorise import clients_at_once
 from hansa.runtimes.patience import meets_in_programs
 from hansa.runtimes.results import assemble
@@ -47,7 +48,8 @@ class InProcessRuntime:
     data, up to capacities that grow as needed.
 
     Args:
-        devices: the JAX devices to use; by default all of the default backend.
+        devices: the JAX devices to use; by default all of the default backend. After `jax.distributed.initialize`
+            these are of several processes, which then make the same calls with the same data: it is compared.
         clients_per_chunk: how many clients' data is packed and on the devices at a time, while that of as many others
             is made ready; by default that of all, or as much as is in 256 MiB if data on disk is more than that. The
             result does not depend on it.
@@ -96,6 +98,7 @@ class InProcessRuntime:
         self.default_num_clients = default_num_clients
         self.sums = sums
         self._on = Devices(self.devices)
+        self._meeting = Meeting.of(self.devices)
         self._compiled: WeakKeyDictionary[Computation, Compiled] = WeakKeyDictionary()
 
     @property
@@ -135,6 +138,8 @@ class InProcessRuntime:
         computation, argument = with_noise(computation, argument)
         compiled = self._compile(computation)
         call = Call.of(computation, argument, self.default_num_clients)
+        if self._meeting is not None:
+            self._meeting.check(computation.name, call)
         values = self._run_as_it_needs(compiled, call)
         parts = dict(zip(compiled.outputs, values, strict=True))
         return assemble(compiled.program, call.argument, parts, call.client_ids)
