@@ -1,4 +1,4 @@
-"""The devices of two processes are one mesh: with the bits of one process, or a word on what is not the same in both."""
+"""The devices of two processes are one mesh: with the bits of one process; what is not the same in both is refused."""
 
 from __future__ import annotations
 
