@@ -10,12 +10,10 @@ import uuid
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hansa.runtimes.ray.member import Member
 from hansa.runtimes.ray.stored import StoredBlock
-
-if TYPE_CHECKING:
-    from hansa.runtimes.ray.pool import Member
 
 
 @dataclass

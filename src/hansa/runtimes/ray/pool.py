@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ray
@@ -14,6 +13,7 @@ from hansa._errors import UserError
 from hansa._warnings import warn
 from hansa.runtimes.ray import machine
 from hansa.runtimes.ray.copies import Copies
+from hansa.runtimes.ray.member import Member
 from hansa.runtimes.ray.session import environment
 from hansa.runtimes.ray.stored import StoredBlock
 from hansa.runtimes.ray.wire import Plain
@@ -32,30 +32,6 @@ class WorkersError(UserError):
             ...
         hansa.runtimes.ray.pool.WorkersError: no worker has started in 600 s
     """
-
-
-@dataclass(eq=False)
-class Member:
-    """A worker, as the driver sees it.
-
-    Attributes:
-        actor: Ray's handle of it.
-        starting: what it says of itself when it is up; None after that.
-        described: what it has said.
-        known: the programs that it has, with the number of times that their sums have been widened, and populations.
-        busy: what it is doing.
-    """
-
-    actor: Any
-    starting: Any
-    described: dict[str, Any] = field(default_factory=dict)
-    known: dict[str, int] = field(default_factory=dict)
-    busy: Any = None
-
-    @property
-    def node(self) -> str:
-        """The node of the cluster that it is on; empty where that is not known yet."""
-        return str(self.described.get("node_id", ""))
 
 
 class Pool:
