@@ -59,10 +59,20 @@ def model() -> Any:
     return learning.from_compiled_keras_model(network, batch)
 
 
+@pytest.fixture(scope="module")
+def adapted() -> Any:
+    """The model with an adapter of rank 2, which is a fifth of its size."""
+    network = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10, name="dense")])
+    network.layers[0].enable_lora(2)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss)
+    return learning.from_compiled_keras_model(network, {"x": np.zeros((1, 64), np.float32), "y": np.zeros(1, np.int64)})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.builder)
-def test_the_line_makes_the_algorithm_and_sends_as_much_as_the_page_says(line: Line, model: Any):
-    process = eval(f"learning.{line.code}", {"learning": learning, "model": model})
+def test_the_line_makes_the_algorithm_and_sends_as_much_as_the_page_says(line: Line, model: Any, adapted: Any):
+    process = eval(f"learning.{line.code}", {"learning": learning, "model": model, "adapted": adapted})
     size, told = 4 * 650, hansa.explain(process)
     assert round(int(told.bytes_down) / size) == line.down
     assert round(int(told.bytes_up) / size) == line.up

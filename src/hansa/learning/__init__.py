@@ -26,6 +26,8 @@ if _TYPE_CHECKING:
     from hansa.learning.algorithms.fl_trust import build_fl_trust as build_fl_trust
     from hansa.learning.algorithms.hyp_cluster import build_hyp_cluster as build_hyp_cluster
     from hansa.learning.algorithms.ifca import build_ifca as build_ifca
+    from hansa.learning.algorithms.lora import build_fed_ex_lora as build_fed_ex_lora
+    from hansa.learning.algorithms.lora import build_ffa_lora as build_ffa_lora
     from hansa.learning.algorithms.mime import build_mime as build_mime
     from hansa.learning.algorithms.mime import build_mime_lite as build_mime_lite
     from hansa.learning.algorithms.moon import build_moon as build_moon
@@ -115,6 +117,7 @@ _HOMES = {
     "hansa.learning.algorithms.hyp_cluster": ("build_hyp_cluster",),
     "hansa.learning.algorithms.fed_sam": ("build_fed_sam",),
     "hansa.learning.algorithms.fed_lc": ("build_fed_lc",),
+    "hansa.learning.algorithms.lora": ("build_fed_ex_lora", "build_ffa_lora"),
     "hansa.learning.algorithms.moon": ("build_moon",),
     "hansa.learning.algorithms.scaffold": ("build_scaffold",),
     "hansa.learning.averaging": ("build_federated_averaging_process",),
