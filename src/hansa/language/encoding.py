@@ -15,10 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hansa.language.cipher_stream import normals
+from hansa.language.box_muller import guard_of, pairs
+from hansa.language.cipher_stream import blocks
 from hansa.language.mechanism import STEPS
 
 Array: TypeAlias = Any
+
+_PER_BLOCK = 8
+"""Normal numbers of a block of a stream."""
+_BLOCKS = 2048
+"""Blocks of a stream that are drawn at once."""
 
 
 def encode(leaves: Sequence[Array], bound: Array) -> list[Array]:
@@ -62,19 +68,34 @@ def decode(total: Array) -> Array:
 def rounded_gaussian(keys: Array, weights: Sequence[float], number: int) -> Array:
     """Integer noise: what `weights` make of the draws of these keys, times `STEPS`, rounded; int64 [number].
 
+    A draw is that of independent standard normal numbers, two of four words of the key's stream.
+
     Args:
         keys: uint32 [terms, 8]; of zeros where nothing is drawn.
         weights: one for each key.
         number: how many numbers.
     """
-    total = jnp.zeros((number,), jnp.float64)
-    for i, weight in enumerate(weights):
-        drawn = normals(keys[i], (number,)) * np.float64(weight * STEPS)
-        if len(weights) > 1:  # before the first round nothing was drawn
-            drawn = jnp.where(jnp.any(keys[i] != 0), drawn, 0.0)
-        # Kept, so that no compiler joins the product and the sum, which would change a bit.
-        total = total + lax.optimization_barrier(drawn)
-    return jnp.rint(total).astype(jnp.int64)
+    keys, scales = jnp.asarray(keys), np.array(weights, np.float64) * STEPS
+    drawn = jnp.where(jnp.any(keys != 0, axis=1), scales, 0.0)  # before the first round nothing was
+    guard = guard_of(keys[0, 0])
+    size = min(_BLOCKS, -(-number // _PER_BLOCK))
+
+    def part(first: Any) -> Array:
+        """The numbers of some blocks of the streams, [_PER_BLOCK * size]: few at once, which stay near a processor."""
+
+        def added(i: Any, total: tuple[Array, Array]) -> tuple[Array, Array]:
+            words = blocks(keys[i], size, first=first)
+            ones, others = pairs(tuple(jnp.stack(words[j::4]) for j in range(4)), guard)
+            return total[0] + guard(ones * drawn[i]), total[1] + guard(others * drawn[i])
+
+        zeros = jnp.zeros((4, size), jnp.float64)
+        total = lax.fori_loop(0, len(weights), added, (zeros, zeros)) if len(weights) > 1 else added(0, (zeros, zeros))
+        return jnp.rint(jnp.stack(total)).astype(jnp.int64).transpose(2, 1, 0).reshape(-1)
+
+    if number <= _PER_BLOCK * size:
+        return part(0)[:number]
+    firsts = jnp.arange(-(-number // (_PER_BLOCK * size)), dtype=jnp.uint32) * np.uint32(size)
+    return lax.map(part, firsts).reshape(-1)[:number]
 
 
 def _squares(leaves: Sequence[Array]) -> Array:
