@@ -17,7 +17,7 @@ import numpy as np
 
 from hansa._tracebacks import boundaries
 from hansa.aggregators.checks import check_number
-from hansa.aggregators.norms import is_finite, norm
+from hansa.aggregators.norms import norm
 from hansa.types import Struct
 
 
@@ -94,12 +94,11 @@ class Adaptive:
         return bound * jnp.exp(-np.float32(self.rate) * (share - np.float32(self.quantile)))
 
 
-def weighed(value: Any, weight: Any, multiplies: bool) -> tuple[Any, Any]:
-    """A client's value times its weight, and whether the client has a part; zeros where it has none."""
-    there = (weight > 0) & jnp.isfinite(weight) & is_finite(value)
+def weighed(value: Any, weight: Any, multiplies: bool) -> Any:
+    """A client's value times its weight; zeros where the client has no part, and NaN where it is not finite."""
+    there = (weight > 0) & jnp.isfinite(weight)
     factor = jnp.where(there, jnp.minimum(weight.astype(jnp.float32), 1.0) if multiplies else 1.0, 0.0)
-    kept = jax.tree.map(lambda leaf: jnp.where(there, leaf * factor.astype(leaf.dtype), 0).astype(leaf.dtype), value)
-    return kept, there
+    return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), value)
 
 
 def per_layer(value: Any, bound: float) -> Any:
@@ -114,8 +113,8 @@ def with_count(value: Any, there: Any, bound: Any, parts: tuple[float, float]) -
     """A vector of norm 1 at most, of a value and of whether it is within a bound.
 
     Args:
-        value: the value; zeros where the client has no part.
-        there: whether it has.
+        value: the value.
+        there: whether the client has a part, if its value is finite.
         bound: the bound.
         parts: how large the two parts are.
     """

@@ -150,7 +150,7 @@ class PrivateFactory(Factory):
 
         @jax_computation(value, weight)
         def given(value: Any, weight: Any) -> Any:
-            kept, _ = weighed(value, weight, self.multiplies)
+            kept = weighed(value, weight, self.multiplies)
             return per_layer(kept, bound) if self.layers else kept
 
         @jax_computation(value)
@@ -174,8 +174,7 @@ class PrivateFactory(Factory):
 
         @jax_computation(value, weight, FLOAT)
         def given(value: Any, weight: Any, bound: Any) -> Any:
-            kept, there = weighed(value, weight, self.multiplies)
-            return with_count(kept, there, bound, parts)
+            return with_count(weighed(value, weight, self.multiplies), weight > 0, bound, parts)
 
         @jax_computation(both, FLOAT)
         def finished(total: Any, bound: Any) -> Any:
