@@ -86,7 +86,8 @@ def rounded_gaussian(keys: Array, weights: Sequence[float], number: int) -> Arra
 
         def added(i: Any, total: tuple[Array, Array]) -> tuple[Array, Array]:
             words = blocks(keys[i], size, first=first)
-            ones, others = pairs(tuple(jnp.stack(words[j::4]) for j in range(4)), guard)
+            of_four = jnp.stack(words).reshape(4, 4, size)  # pairs, and the words of each
+            ones, others = pairs((of_four[:, 0], of_four[:, 1], of_four[:, 2], of_four[:, 3]), guard)
             return total[0] + guard(ones * drawn[i]), total[1] + guard(others * drawn[i])
 
         zeros = jnp.zeros((4, size), jnp.float64)
