@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from hansa.language.cipher_stream import normals, words
+from hansa.language.cipher_stream import words
+from hansa.language.encoding import rounded_gaussian
+from hansa.language.mechanism import STEPS
 from hansa.language.sequences import sequence_reduce
 from hansa.learning.client_work import Given
 from hansa.learning.local_steps import Hooks, LocalSteps
@@ -208,7 +210,7 @@ def _with_noise(total: Any, key: Any, noise_multiplier: float) -> Any:
     """Integers with Gaussian noise that is rounded to integers."""
     leaves, tree = jax.tree.flatten(total)
     sizes = [math.prod(leaf.shape) for leaf in leaves]
-    noise = jnp.rint(normals(key, (sum(sizes),)) * (noise_multiplier * STEPS_OF_CLIP))
+    noise = rounded_gaussian(key[None], (noise_multiplier * STEPS_OF_CLIP / STEPS,), sum(sizes)).astype(jnp.float64)
     parts = jnp.split(noise, np.cumsum(sizes)[:-1])
     return jax.tree.unflatten(tree, [leaf + part.reshape(leaf.shape) for leaf, part in zip(leaves, parts, strict=True)])
 
