@@ -2,6 +2,7 @@
 
 setup         serves, and waits until the devices of the two files of settings that it writes are enrolled
 coordinator   serves, and trains with them, or goes on with it
+host          has the devices of the first file of settings
 alone         trains in this process, for comparison
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import hansa
+from hansa.network import device, hosting
 from hansa.network.durable import Disk
 from tests.program.digits import averaging, population
 
@@ -69,6 +71,13 @@ def coordinator(folder: Path, port: int) -> None:
     with hansa.network.serve(folder / "coordinator", port=port, disk=disk) as network, hansa.runtime(network):
         # Everybody, so that the state does not depend on who was there.
         train(network.devices(data=data().plan(), least=DEVICES, deadline=3000.0, patience=300.0), folder)
+
+
+def host(folder: Path, port: int) -> None:
+    """The devices of the first file of settings, whose process dies at its n-th durable step."""
+    disk = Mortal(int(os.environ.get("DIE_AT", "0")))
+    device.Disk = lambda: disk  # type: ignore[misc, assignment]
+    hosting.main([str(settings_of(folder, 0))])
 
 
 def alone(folder: Path, port: int) -> None:

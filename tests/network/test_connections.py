@@ -10,7 +10,7 @@ import pytest
 
 import hansa
 from hansa.network import connections
-from hansa.network.link import Link
+from hansa.network.link import Link, TurnedAwayError
 from hansa.network.membership import join
 
 
@@ -22,13 +22,19 @@ def network(tmp_path_factory):
             yield network
 
 
-def test_a_connection_reads_into_64_kib_and_holds_nothing_once_it_has_ended(network, tmp_path):
+def test_a_connection_reads_into_as_much_as_comes_and_holds_nothing_once_it_has_ended(network, tmp_path, monkeypatch):
     member = join(tmp_path / "ann", network.invite("ann"))
     link = Link(member.url, member.context)
     assert link.send("GET", "/v1/poll?wait=0").status == 204
     (handler,) = network._server._runner.server.connections
     connection = handler.transport._ssl_protocol
-    assert len(connection._ssl_buffer) == connections.READ == 2**16
+    assert len(connection._ssl_buffer) == connections.READ == 2**14
+    sizes, hold = [], connections._hold
+    monkeypatch.setattr(connections, "_hold", lambda held, size: (sizes.append(size), hold(held, size)))
+    with pytest.raises(TurnedAwayError, match="no request for a certificate"):
+        link.send("POST", "/v1/renew", {"request": "x" * 900_000})
+    assert link.send("GET", "/v1/poll?wait=0").status == 204
+    assert 2**15 <= max(sizes) <= 2**18 and len(connection._ssl_buffer) == connections.READ, sizes
     link.close()
     until = time.monotonic() + 10
     while connection._sslobj is not None:

@@ -94,8 +94,14 @@ def test_whatever_is_killed_the_states_are_those_of_a_run_that_nobody_disturbed(
     _compare(tmp_path, undisturbed)
 
 
-@pytest.mark.whole
-def test_a_coordinator_that_dies_at_durable_steps_goes_on_to_the_same_states(tmp_path):
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param([23], marks=pytest.mark.slow, id="one"),
+        pytest.param(range(1, 62, 4), marks=pytest.mark.whole, id="many"),
+    ],
+)
+def test_a_coordinator_that_dies_at_durable_steps_goes_on_to_the_same_states(tmp_path, steps):
     """Before or after an fsync, a rename or a commit; each time a few steps further on than the time before."""
     processes, undisturbed = Processes(tmp_path), tmp_path / "undisturbed"
     undisturbed.mkdir()
@@ -107,11 +113,48 @@ def test_a_coordinator_that_dies_at_durable_steps_goes_on_to_the_same_states(tmp
     running = [alone, setup]
     try:
         assert setup.wait(SECONDS) == 0, processes.log()
-        for step in [*range(1, 62, 4), 0]:  # the last one is not killed
+        for step in [*steps, 0]:  # the last one is not killed
             processes.environment["DIE_AT"] = str(step)
             running.append(processes.role("coordinator"))
             ended = running[-1].wait(SECONDS)
             assert ended == (-9 if step else 0), processes.log()
+        assert alone.wait(SECONDS) == 0, processes.log()
+    finally:
+        for process in [*running, *processes.hosts]:
+            process.kill()
+            process.wait()
+    _compare(tmp_path, undisturbed)
+
+
+@pytest.mark.whole
+def test_devices_that_die_at_durable_steps_send_the_same_bytes(tmp_path):
+    """Before or after an fsync or a rename of a blob or of a contribution; each time some steps further on."""
+    processes, undisturbed = Processes(tmp_path), tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    alone, setup = processes.start("tests.network.killing", "alone", str(undisturbed), "0"), processes.role("setup")
+    while not settings_of(tmp_path, 1).exists():
+        assert setup.poll() is None, processes.log()
+        time.sleep(0.1)
+    processes.hosts = [processes.host(0), processes.host(1)]
+    running, deaths, until = [alone, setup], 0, time.monotonic() + SECONDS
+    try:
+        assert setup.wait(SECONDS) == 0, processes.log()
+        processes.hosts[0].kill()  # from now on another one has its devices
+        processes.hosts[0].wait()
+        coordinator = processes.role("coordinator")
+        running.append(coordinator)
+        for step in [*range(1, 40, 3), 0]:  # the last one is not killed
+            processes.environment["DIE_AT"] = str(step)
+            running.append(processes.role("host"))
+            while step and running[-1].poll() is None and coordinator.poll() is None:
+                assert time.monotonic() < until, processes.log()
+                time.sleep(0.05)
+            if coordinator.poll() is not None:
+                break
+            assert not step or running[-1].returncode == -9, processes.log()
+            deaths += bool(step)
+        assert coordinator.wait(SECONDS) == 0, processes.log()
+        assert deaths >= 6, processes.log()
         assert alone.wait(SECONDS) == 0, processes.log()
     finally:
         for process in [*running, *processes.hosts]:

@@ -15,6 +15,8 @@ from click.testing import CliRunner
 
 import hansa
 from hansa.cli._commands import app
+from hansa.cli._experiment import Experiment
+from hansa.cli.config import read_config
 from hansa.network import tls
 from hansa.network.link import Link, TurnedAwayError
 from hansa.network.membership import InvitationError, join
@@ -150,24 +152,66 @@ def test_what_an_operator_types_says_what_is_wrong(tmp_path):
     assert "is damaged" in run("stop", tmp_path, "first", code=1)
 
 
-@pytest.mark.slow
-def test_two_runs_at_once_have_the_bits_of_simulations_and_a_third_is_stopped(tmp_path):
-    """The coordinator, two devices and the operator are processes of their own."""
-    net, running = tmp_path / "net", []
+MODEL = """from tests.program.digits import softmax
 
-    def hansa_(*words, wait=True):
-        log = (tmp_path / f"{len(running)}.log").open("wb")
-        process = subprocess.Popen([*HANSA, *map(str, words)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        running.append(process)
-        if wait:
-            assert process.wait(300) == 0, said(len(running) - 1)
-        return len(running) - 1
+
+def model_fn():
+    return softmax(0.1)
+"""
+
+DATA = """import numpy as np
+
+from hansa.simulation import ClientData
+from tests.program.digits import population
+
+
+def load():
+    arrays = [population(2).own_arrays(client) for client in (0, 1)]
+    ids = np.repeat([0, 1], [len(each["y"]) for each in arrays])
+    return ClientData.from_arrays({name: np.concatenate([each[name] for each in arrays]) for name in "xy"}, ids)
+"""
+
+RUN = """[model]
+function = "model.py:model_fn"
+
+[data]
+function = "data.py:load"
+batch_size = 30
+
+[training]
+rounds = 2
+seed = 4
+
+[output]
+folder = "runs/fast"
+"""
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A run as its files say it."""
+    for name, text in (("model.py", MODEL), ("data.py", DATA), ("run.toml", RUN)):
+        (tmp_path / name).write_text(text)
+    return tmp_path / "run.toml"
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_have_the_bits_of_simulations_and_a_third_is_stopped(tmp_path, written):
+    """The coordinator and two devices are processes of their own; one run is submitted as its files say it."""
+    net, eve, running = tmp_path / "net", tmp_path / "eve", []
+
+    def begin(*words):
+        with (tmp_path / f"{len(running)}.log").open("wb") as log:
+            command = [*HANSA, *map(str, words)]
+            running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
 
     def said(number):
         return (tmp_path / f"{number}.log").read_text()
 
-    def lines(number):
-        return [json.loads(line) for line in said(number).splitlines() if line.startswith("{")]
+    def hansa_(*words):
+        done = CliRunner().invoke(app, [*map(str, words), "--json"])
+        assert done.exit_code == 0, done.output
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
     def until(met, seconds=200):
         end = time.monotonic() + seconds
@@ -176,57 +220,50 @@ def test_two_runs_at_once_have_the_bits_of_simulations_and_a_third_is_stopped(tm
             time.sleep(0.2)
 
     data = population(2).shuffle(seed=5)
-    runner = CliRunner()
     try:
-        assert runner.invoke(app, ["network", "init", str(net), "--port", "0"]).exit_code == 0
-        serving = hansa_("serve", net, "--json", wait=False)
-        until(lambda: lines(serving))
+        hansa_("network", "init", net, "--port", "0")
+        begin("serve", net, "--json")
+        until(lambda: said(0).startswith("{"))
         for client in (0, 1):
             np.savez(tmp_path / f"{client}.npz", **data.own_arrays(client))
             to = tmp_path / f"{client}.txt"
-            invited = ["network", "invite", str(net), "--client", str(client), "--to", str(to)]
-            assert runner.invoke(app, invited).exit_code == 0
-            hansa_("join", to, "--data", tmp_path / f"{client}.npz", "--folder", tmp_path / f"d{client}", wait=False)
-        invited = ["network", "invite", str(net), "--operator", "eve", "--to", str(tmp_path / "eve.txt")]
-        assert runner.invoke(app, invited).exit_code == 0
-        eve = tmp_path / "eve"
+            hansa_("network", "invite", net, "--client", client, "--to", to)
+            begin("join", to, "--data", tmp_path / f"{client}.npz", "--folder", tmp_path / f"d{client}")
+        hansa_("network", "invite", net, "--operator", "eve", "--to", tmp_path / "eve.txt")
         hansa_("network", "login", tmp_path / "eve.txt", "--folder", eve)
+        (submitted,) = hansa_("network", "submit", eve, written, "--devices", 2, "--least", 2)
+        assert (submitted["name"], submitted["rounds"]) == ("fast", 2)
         with Remote(eve) as operator:
-            for name, rounds, rate in (("slow", 3, 0.5), ("fast", 2, 0.1), ("endless", 10**6, 0.5)):
-                file = tmp_path / f"{name}.hansa"
-                hansa.save(averaging(rate), file, platforms=["cpu", "cuda"])
-                program = file.read_bytes()
+            for name, rounds in (("slow", 3), ("endless", 10**6)):
+                hansa.save(averaging(), tmp_path / "program.hansa", platforms=["cpu", "cuda"])
+                program = (tmp_path / "program.hansa").read_bytes()
                 digest = hashlib.sha256(program).hexdigest()
                 operator.submit(RunTerms(name, rounds, 2, 2, 1.0, 100.0, data.plan().to_json(), digest), program)
 
             def statuses():
                 found = {each["name"]: each["status"] for each in operator.runs()}
-                assert "failed" not in found.values(), said(serving)
+                assert "failed" not in found.values(), said(0)
                 return found["slow"], found["fast"]
 
             until(lambda: statuses() == ("done", "done"))
             until(lambda: any(line["event"] == "round" for line in operator.log("endless")[0]))
-        assert lines(hansa_("network", "stop", eve, "endless", "--json"))[0]["status"] in (STOPPING, STOPPED)
-        followed = lines(hansa_("network", "log", eve, "endless", "--follow", "--json"))
+        assert hansa_("network", "stop", eve, "endless")[0]["status"] in (STOPPING, STOPPED)
+        followed = hansa_("network", "log", eve, "endless", "--follow")
         assert followed[0]["event"] == "begun" and followed[-1]["event"] == "stopped"
-        shown = lines(hansa_("network", "runs", eve, "--json"))
-        assert {each["name"]: each["status"] for each in shown} == {
-            "slow": "done",
-            "fast": "done",
-            "endless": "stopped",
-        }
-        for name, rounds, rate in (("slow", 3, 0.5), ("fast", 2, 0.1)):
+        shown = {each["name"]: each["status"] for each in hansa_("network", "runs", eve)}
+        assert shown == {"slow": "done", "fast": "done", "endless": "stopped"}
+        fast = Experiment(read_config(written, []))
+        simulated = {"slow": (averaging(), data, 3), "fast": (fast.process, fast.populations.training, 2)}
+        for name, (process, clients, rounds) in simulated.items():
             target = tmp_path / f"{name}.checkpoint"
-            logged = lines(hansa_("network", "log", eve, name, "--checkpoint", target, "--json"))
-            events = [line["event"] for line in logged]
+            events = [line["event"] for line in hansa_("network", "log", eve, name, "--checkpoint", target)]
             assert events == ["begun", *["round"] * rounds, "done", "checkpoint"], events
-            process = averaging(rate)
             found = load_checkpoint(target, process.state_type)
-            expected = hansa.program.train(process, data, rounds, progress=False)
+            expected = hansa.program.train(process, clients, rounds, progress=False)
             assert found.round == rounds
             assert_same_bits(found.state, expected.state)
     finally:
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.wait(60)
+        for each in running:
+            each.terminate()
+        for each in running:
+            each.wait(60)

@@ -2,8 +2,8 @@
 
 asyncio gives each TLS connection a buffer of 256 KiB. A connection that has ended is often part of a circle, with an
 exception and its traceback, say, which Python frees when its collector comes to the oldest objects. Next to JAX's many
-objects that is seldom, and the collector does not see how large the buffers are. So here a buffer is smaller, and ends
-with its connection.
+objects that is seldom, and the collector does not see how large the buffers are. So here a buffer is as large as what
+comes, and ends with its connection.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-READ = 2**16
-"""Bytes that are read at a time."""
+READ, _MOST_READ = 2**14, 2**18
+"""Bytes that are read at a time: as many as TLS encrypts at once, and of who sends more, up to so many."""
 _HANDSHAKE, _SHUTDOWN = 10.0, 5.0
 """Seconds that the other side has to begin, and to say that it ends."""
 
@@ -44,22 +44,32 @@ async def listening(
 
 
 def _lighten(connection: Any) -> None:
-    """Gives asyncio's side of a connection, where it is as in the Pythons that are known, a smaller buffer."""
+    """Has asyncio's side of a connection, where it is as in the Pythons that are known, read into less memory."""
     if not isinstance(getattr(connection, "_ssl_buffer", None), bytearray):
         return
-    connection.max_size = READ
+    connection.max_size = READ  # of what is decrypted at a time
     _hold(connection, READ)
-    lost = connection.connection_lost
+    updated, lost = connection.buffer_updated, connection.connection_lost
+
+    def buffer_updated(count: int) -> None:
+        size = len(connection._ssl_buffer)
+        updated(count)
+        if count == size and 0 < len(connection._ssl_buffer) < _MOST_READ:
+            _hold(connection, 2 * size)
+        elif count <= READ < size and len(connection._ssl_buffer):
+            _hold(connection, READ)
 
     def connection_lost(error: BaseException | None) -> None:
-        del connection.connection_lost  # it holds the connection
+        # These three hold the connection.
+        del connection.connection_lost, connection.buffer_updated, connection.get_buffer
         lost(error)
         _hold(connection, 0)
         connection._sslobj = None
         connection._extra.pop("ssl_object", None)
         connection._incoming = connection._outgoing = ssl.MemoryBIO()
 
-    connection.connection_lost = connection_lost
+    connection.get_buffer = lambda size: connection._ssl_buffer_view
+    connection.buffer_updated, connection.connection_lost = buffer_updated, connection_lost
 
 
 def _hold(connection: Any, size: int) -> None:

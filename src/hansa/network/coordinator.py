@@ -93,6 +93,10 @@ class Coordinator:
         """Takes who is enrolled from the ledger."""
         self._devices = {device.name: device for device in self.registry.devices()}
 
+    def add(self, device: Device) -> None:
+        """A device has joined, or joined again."""
+        self._devices[device.name] = device
+
     def note_seen(self) -> None:
         """Tells the ledger who was heard of since it was told last; nothing waits for it."""
         since, now = self._noted, self._clock()
@@ -102,10 +106,11 @@ class Coordinator:
             self.registry.note_seen(heard)
 
     def there(self) -> list[Device]:
-        """The devices that may be asked and were heard of lately, in order."""
-        since = self._clock() - WINDOW
-        seen = dict(self._seen)
-        return [device for device in self.devices() if device.may_be_asked and seen.get(device.name, since) > since]
+        """The devices that may be asked and were heard of lately, in the order in which they joined."""
+        since, known = self._clock() - WINDOW, self._devices
+        heard = [known[name] for name, at in dict(self._seen).items() if at > since and name in known]
+        there = [device for device in heard if device.may_be_asked]
+        return sorted(there, key=lambda device: (device.enrolled, device.name))
 
     def heard(self) -> dict[str, float]:
         """When each device was heard of last in this process, in seconds since 1970."""

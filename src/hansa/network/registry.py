@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from hansa.network.ledger import Ledger, noted
 from hansa.network.tasks import decode_client, encode_client
-from hansa.types.identities import ClientId, distinct, number_among
+from hansa.types.identities import ClientId, distinct, number_among, numbers
 
 MOST_STRIKES = 3
 """Invalid contributions one after another, with which a device is not asked any more."""
@@ -148,20 +148,20 @@ class Registry:
             if given is None:
                 raise EnrolmentError("the token does not say whose device it enrols: say it, with a client id")
             (owner,) = distinct([given], "client_id")
-            known = _devices(database)
-            for other in known:
-                if other.client_id == owner and type(other.client_id) is type(owner):
-                    raise EnrolmentError(f"client {owner!r} has a device already, {other.name!r}")
-            number = number_among(owner, {other.number for other in known})
+            client = encode_client(owner)
+            found = database.execute("SELECT name FROM devices WHERE client_id=?", (client,)).fetchone()
+            if found is not None:
+                raise EnrolmentError(f"client {owner!r} has a device already, {found[0]!r}")
+            number = number_among(owner, _taken(database, owner))
             now, name = self._clock(), f"d-{key[:16]}"
-            if any(other.name == name for other in known):
+            if database.execute("SELECT 1 FROM devices WHERE name=?", (name,)).fetchone() is not None:
                 raise EnrolmentError("a device with this key is enrolled: a device has a key of its own")
             certificate = sign(name)
             database.execute("UPDATE tokens SET uses_left=uses_left-1 WHERE digest=?", (token,))
             database.execute(
                 "INSERT INTO devices (name, client_id, number, fingerprint, token, key, enrolled)"
                 " VALUES (?,?,?,?,?,?,?)",
-                (name, encode_client(owner), number, certificate.fingerprint, token, key, now),
+                (name, client, number, certificate.fingerprint, token, key, now),
             )
             noted(database, now, name, f"enrolled for client {owner!r} with certificate {certificate.fingerprint}")
             return Device(name, owner, number, certificate.fingerprint, enrolled=now), certificate
@@ -261,6 +261,14 @@ class Registry:
             noted(database, now, "operator", f"{column} {name}")
 
         self._ledger.writer.write(change).result()
+
+
+def _taken(database: sqlite3.Connection, client: ClientId) -> set[int]:
+    """The numbers that others have, where one of them has that which this client would have; else none."""
+    own = (int(numbers([client])[0]),)
+    if database.execute("SELECT 1 FROM devices WHERE number=?", own).fetchone() is None:
+        return set()
+    return {number for (number,) in database.execute("SELECT number FROM devices")}
 
 
 def _again(database: sqlite3.Connection, name: str, sign: Callable[[str], T]) -> tuple[Device, T]:

@@ -304,9 +304,9 @@ class _Call:
     def _there(self, wanted: int, patience: float) -> list[Device]:
         """The devices that are there, when there are as many as are wanted, or nobody waits any longer."""
         until = time.monotonic() + patience
+        enrolled = sum(device.may_be_asked for device in self._coordinator.devices())
         while True:
             there = self._coordinator.there()
-            enrolled = sum(device.may_be_asked for device in self._coordinator.devices())
             if len(there) >= min(wanted, enrolled) or time.monotonic() > until:
                 return there
             time.sleep(0.02)

@@ -199,7 +199,7 @@ class Server:
             found = self._coordinator.registry.enrol(
                 secret, client, key, lambda name: self._authority.device(csr, name)
             )
-            self._coordinator.refresh()
+            self._coordinator.add(found[0])
             return found
 
         device, certificate = await asyncio.get_running_loop().run_in_executor(None, enrol)
