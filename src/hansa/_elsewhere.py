@@ -32,6 +32,11 @@ ROWS = (
         f"{_AVERAGING})",
         "coming_from_flower.md",
     ),
+    Row(
+        "PrivacyEngine make_private DPOptimizer DPSGDOptimizer DPKerasSGDOptimizer clipped_grad",
+        'hansa.privacy.dpsgd("sgd", clip=1.0, noise_multiplier=1.1, steps=20, max_examples=1000, batch_size=64)',
+        "privacy.md#each-example-of-a-site",
+    ),
     Row("FedSGD", "hansa.learning.build_fed_sgd(model_fn)", "coming_from_tff.md"),
     Row("FedOpt", f"{_AVERAGING}, server_optimizer=optax.adam(0.01))", "coming_from_flower.md"),
     Row("FedAdam", "hansa.learning.build_fed_adam(model_fn, server_learning_rate=0.01)", "coming_from_flower.md"),

@@ -183,7 +183,8 @@ def site_guarantee(
     Args:
         process: a process whose clients train by `hansa.privacy.dpsgd`, or that rule itself.
         num_examples: how many examples the client has.
-        rounds: in how many rounds it takes part.
+        rounds: in how many rounds it takes part. A round that is made again with other noise, such as after a run was
+            ended by force, counts again.
         delta: at which epsilon is given; far below 1 / num_examples.
 
     Returns:
