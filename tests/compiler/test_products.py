@@ -47,6 +47,28 @@ def test_few_rows_of_matrices_in_any_layout(axes):
     )
 
 
+def test_rows_in_another_order_are_read_once_and_not_for_each_element():
+    x = jax.ShapeDtypeStruct((7, 80, 4), np.float32)
+    g = jax.ShapeDtypeStruct((7, 300), np.float32)
+    params = {"dimension_numbers": (((0,), (0,)), ((), ())), "precision": None, "preferred_element_type": None}
+
+    def step(w, g, x):
+        rows = x.transpose(0, 2, 1).reshape(7, 320)  # as PyTorch flattens what a convolution has left
+        product = contract_few([jax.typeof(g), jax.typeof(rows)], params, 7)
+        assert product is not None
+        return w - product(g, rows)
+
+    text = jax.jit(step).lower(jax.ShapeDtypeStruct((300, 320), np.float32), g, x).compile().as_text()
+    (update,) = [
+        line for line in text.splitlines() if " f32[300,320]" in line and "ENTRY" not in line and "fusion(" in line
+    ]
+    assert "f32[7,80,4]" not in update and "%x" not in update
+    # What the update is computed of is in memory, in the order in which it is read.
+    operands = update.partition("fusion(")[2].partition(")")[0].split(", ")
+    made = {line.split(" = ")[0].strip().removeprefix("ROOT "): line for line in text.splitlines() if " = " in line}
+    assert sum("f32[7,320]" in made[name] for name in operands) == 1
+
+
 @pytest.mark.parametrize(
     "shapes, rows",
     [([(32, 80), (32, 80)], 32), ([(7, 8), (7, 8)], 7), ([(2, 7, 80), (2, 7, 80)], 7)],
