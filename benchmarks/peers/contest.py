@@ -46,6 +46,7 @@ HANSA = Kind("benchmarks.peers.run_hansa", "hansa")
 HANSA_JOINED = Kind("benchmarks.peers.run_hansa", "hansa", ("joined",), joined=True)
 SOURCE = Path(__file__).parents[2] / "src"
 PEERS = {
+    "hansa-ray": Kind("benchmarks.peers.run_hansa", options=("ray",)),
     "tff": Kind("benchmarks.peers.run_tff", "tff"),
     "fedjax-jit": Kind("benchmarks.peers.run_fedjax", "fedjax", ("jit",)),
     "fedjax-pmap": Kind("benchmarks.peers.run_fedjax", "fedjax", ("pmap",)),

@@ -1,6 +1,9 @@
-"""Hansa's worker. With the option `joined`, a round's clients are one client with all their examples."""
+"""Hansa's worker. With the option `joined`, a round's clients are one client with all their examples; with `ray`, they
+are worked for by as many processes on Ray as there are cores."""
 
 from __future__ import annotations
+
+import os
 
 import hansa  # isort: skip
 import jax
@@ -26,6 +29,8 @@ class Hansa:
             lambda: hansa.learning.from_compiled_keras_model(self.model, batch)
         )
         self.state = self.process.initialize()
+        if form == "ray":
+            hansa.set_runtime(hansa.RayRuntime(os.cpu_count() or 1))
 
     def round(self, number: int) -> float:
         """One call of `process.next`."""

@@ -197,7 +197,8 @@ class Folding:
         work = sum(piece.work for piece in pieces)
         if call not in self._with_news:
             pace = outcome["seconds"] / max(1, work)
-            self.pace = pace if self.pace is None else 0.5 * (self.pace + pace)
+            # What else runs only makes calls longer, so a short one says more.
+            self.pace = pace if self.pace is None else min(pace, _SLOWER * self.pace)
         if any(piece in self._done for piece in pieces):
             return  # It was a copy, or has been overtaken by one.
         self._done.update(pieces)
@@ -275,5 +276,8 @@ class Folding:
 
 
 _MOST_LOST = 3
+_SLOWER = 1.2
+"""How many times as long as before work is taken to last, at most, after a call that has lasted longer."""
+
 _LOOK, _PATIENT = 0.5, 1.0
 """Seconds between looks at who is up, and before somebody takes long."""
