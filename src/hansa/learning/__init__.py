@@ -82,6 +82,10 @@ if _TYPE_CHECKING:
     from hansa.models.outputs import BatchOutput as BatchOutput
     from hansa.models.tensorflow.models import Model as Model
     from hansa.models.tensorflow.models import TrainableModel as TrainableModel
+    from hansa.models.text_metrics import choice_accuracy as choice_accuracy
+    from hansa.models.text_metrics import exact_match as exact_match
+    from hansa.models.text_metrics import perplexity as perplexity
+    from hansa.models.text_metrics import token_accuracy as token_accuracy
     from hansa.models.torch.frontend import from_torch as from_torch
     from hansa.models.torch.frontend import state_dict as state_dict
     from hansa.models.weight_files import load_weights as load_weights
@@ -149,6 +153,7 @@ _HOMES = {
     "hansa.learning.passes": ("mean_gradient", "mean_loss", "training_pass"),
     "hansa.learning.prediction": ("build_prediction",),
     "hansa.models.buckets": ("bucketed",),
+    "hansa.models.text_metrics": ("choice_accuracy", "exact_match", "perplexity", "token_accuracy"),
     "hansa.models.jax.models": ("functional_model",),
     "hansa.models.keras.models": (
         "from_compiled_keras_model",

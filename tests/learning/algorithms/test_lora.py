@@ -91,6 +91,7 @@ def test_fed_ex_lora_has_the_mean_of_the_clients_models():
     assert biased > 0.01, "the mean of A and of B would have done"
 
 
+@pytest.mark.slow
 def test_a_model_may_train_nothing_but_its_adapters():
     def forward_of_factors(pair: Any, batch: Any, training: bool, rng: Any) -> Any:
         weights, frozen = pair
@@ -114,6 +115,7 @@ def test_a_model_may_train_nothing_but_its_adapters():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_ffa_lora_trains_b_alone():
     process = build_ffa_lora(model(), adapters=ADAPTERS)
     state = rounds(process, 2)
