@@ -1,4 +1,4 @@
-"""Runs algorithms that FedJAX has, too, with both, round by round in turn, and prints the tables.
+"""Runs algorithms that FedJAX or pfl has, too, with both, round by round in turn, and prints the tables.
 
 python -m benchmarks.peers.algorithms [--only NAME] [--repeat N]
 
@@ -22,7 +22,9 @@ from benchmarks.peers import agreement, environments
 from benchmarks.peers.protocol import Task, load_weights
 from benchmarks.peers.worker import Failed, Worker
 
-NAMES = ("fed_prox", "mime", "mime_lite", "agnostic", "hyp_cluster")
+PEERS = dict.fromkeys(("fed_prox", "mime", "mime_lite", "agnostic", "hyp_cluster"), "fedjax") | {"scaffold": "pfl"}
+"""Who has an algorithm, too."""
+HEADER = f"{'':12} {'CPU ms':>10} {'peer':>8} {'times':>8} {'apart':>10} {'at the end':>10}"
 # Sums of gradients may find in later rounds that they need more room, and are compiled once more for that.
 WARM_UP = 6
 
@@ -50,12 +52,14 @@ def task_of(workload: str, rounds: int) -> Task:
 
 
 def compared(task: Task, name: str, rounds: int, timeout: float) -> str:
-    """A row: CPU ms of a round with Hansa, how many times as much FedJAX took, and how far their models are apart."""
+    """A row: CPU ms of a round with Hansa, how many times as much the other took, and how far their models are apart
+    after the first round and after the last."""
+    other = PEERS[name]
     with tempfile.TemporaryDirectory() as folder:
         task.save(Path(folder))
         environment = os.environ | {"HANSA_CACHE_DIR": f"{folder}/cache"}
         bare = {key: value for key, value in environment.items() if not key.startswith(("PYTHON", "XLA_FLAGS"))}
-        pythons = {"hansa": (sys.executable, environment), "fedjax": (environments.python_of("fedjax"), bare)}
+        pythons = {"hansa": (sys.executable, environment), other: (environments.python_of(other), bare)}
         workers = {
             peer: Worker(
                 [str(python), "-m", f"benchmarks.peers.run_{peer}_algorithms", folder, name],
@@ -66,7 +70,8 @@ def compared(task: Task, name: str, rounds: int, timeout: float) -> str:
             for peer, (python, around) in pythons.items()
         }
         try:
-            initial, took, apart = _weights(workers["hansa"], folder), {peer: list[float]() for peer in workers}, 0.0
+            initial, took = _weights(workers["hansa"], folder), {peer: list[float]() for peer in workers}
+            apart: list[float] = []
             for number in range(rounds):
                 for peer, worker in workers.items():
                     before = worker.cpu_seconds()
@@ -74,13 +79,14 @@ def compared(task: Task, name: str, rounds: int, timeout: float) -> str:
                     took[peer].append(worker.cpu_seconds() - before)
                 if number in (0, rounds - 1):
                     mine, theirs = (_weights(workers[peer], folder) for peer in workers)
-                    apart = max(apart, agreement.model_difference(theirs, mine, initial))
+                    apart.append(agreement.model_difference(theirs, mine, initial))
         finally:
             for worker in workers.values():
                 worker.close()
     # /proc counts hundredths of a second.
     mean = {peer: statistics.mean(seconds[WARM_UP:]) for peer, seconds in took.items()}
-    return f"{name:12} {mean['hansa'] * 1e3:10.0f} {mean['fedjax'] / mean['hansa']:8.1f} {apart:10.1e}"
+    far = " ".join(f"{each:10.1e}" for each in apart)
+    return f"{name:12} {mean['hansa'] * 1e3:10.0f} {other:>8} {mean[other] / mean['hansa']:8.1f} {far}"
 
 
 def _weights(worker: Worker, folder: str) -> list[np.ndarray]:
@@ -99,9 +105,12 @@ def main() -> int:
     options = parser.parse_args()
     failed = False
     for workload in options.workload or own.WORKLOADS:
-        print(f"\n{workload}\n{'':12} {'CPU ms':>10} {'FedJAX':>8} {'apart':>10}", flush=True)
+        print(
+            f"\n{workload}\n{'':12} {'CPU ms':>10} {'peer':>8} {'times':>8} {'apart':>10} {'at the end':>10}",
+            flush=True,
+        )
         task = task_of(workload, WARM_UP + options.repeat)
-        for name in (name for name in NAMES if options.only in name):
+        for name in (name for name in PEERS if options.only in name):
             try:
                 print(compared(task, name, WARM_UP + options.repeat, options.timeout), flush=True)
             except (Failed, environments.NotInstalled) as reason:

@@ -1,4 +1,4 @@
-"""Hansa's worker for algorithms: those that FedJAX has, by the option, or federated averaging."""
+"""Hansa's worker for algorithms: those that FedJAX or pfl has, by the option, or federated averaging."""
 
 from __future__ import annotations
 
@@ -46,6 +46,9 @@ class HansaAlgorithm:
             return learning.build_mime(model, **base)
         if self.name == "mime_lite":
             return learning.build_mime_lite(model, **base)
+        if self.name == "scaffold":
+            population = len(self.task.offsets) - 1
+            return learning.build_scaffold(model, client_learning_rate=rate, population=population)
         if self.name == "hyp_cluster":
             starts = [
                 learning.ModelWeights.create(hansa.Struct(zip(names, weights, strict=True)), hansa.Struct())
