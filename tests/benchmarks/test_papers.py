@@ -16,14 +16,24 @@ from benchmarks.papers.data import partition_by_similarity, rotated
 from benchmarks.papers.experiment import Results, markdown
 from benchmarks.papers.training import mean_and_worst, rounds_to
 
-EXPERIMENTS = {"attacks": 2, "fed_prox": 9, "ifca": 4, "niid_bench": 5, "personal": 10, "scaffold": 12}
+EXPERIMENTS = {
+    "attacks": 2,
+    "fed_prox": 9,
+    "ifca": 4,
+    "matrix_noise": 2,
+    "niid_bench": 5,
+    "personal": 10,
+    "scaffold": 12,
+}
 DEAR = ("attacks", "personal")
 SHOWN = {
     "attacks": ("median", "sign flip", "Dir(0.3)"),
     "fed_prox": ("90% stragglers", "FedProx, mu = 1"),
     "ifca": ("25", "IFCA, spread starts"),
+    "matrix_noise": ("epsilon 8", "correlated"),
     "niid_bench": ("2 labels", "SCAFFOLD"),
     "personal": ("Ditto", "worst tenth of clients"),
+    "pfl_private": ("with noise", "test accuracy"),
     "scaffold": ("similarity of clients", "FedProx"),
 }
 
