@@ -23,6 +23,7 @@ EXPERIMENTS = {
     "matrix_noise": 2,
     "niid_bench": 5,
     "personal": 10,
+    "pfl_private": 3,
     "scaffold": 12,
 }
 DEAR = ("attacks", "personal")
