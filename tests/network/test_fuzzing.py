@@ -24,6 +24,11 @@ from hansa.network import identity, tls, wire
 from hansa.network.durable import Disk
 from hansa.network.link import Link
 from hansa.network.membership import join
+from hansa.network.operating import Operator, init
+from hansa.network.operations import SIZE
+from hansa.network.remote import login
+from hansa.network.settings import Settings
+from hansa.network.submissions import RunTerms
 from hansa.network.verifying import verify
 from tests.fuzzing.damages import ODD_TEXTS, damaged_bytes, damaged_json, odd_value
 
@@ -43,13 +48,17 @@ class Fuzzer:
         self.random, self.url = random, urlsplit(network.url)
         self.invitation = network.invite("fuzz")
         self.member = join(folder, self.invitation)
-        self.contexts = [self.member.context, tls.device_context(self.member.authority)]
+        with Operator(network.folder) as operator:
+            login(folder / "eve", operator.invite_operator("eve"))
+        authority = self.member.authority
+        eve = tls.device_context(authority, folder / "eve" / "operator.pem", folder / "eve" / "operator.key")
+        self.contexts = [self.member.context, tls.device_context(authority), eve]
         self.csr = identity.request(identity.private_key(folder / "device.key", Disk()))
         self.other_csr = identity.request(identity.private_key(folder / "other.key", Disk()))
         (work,) = network.prepare(total).clients
         self.good = b"".join(wire.encoded(work.boundary.ports, [np.ones(1000, np.float32)]))
         self.program = hashlib.sha256(work.file).hexdigest()
-        self.task, self.connections, self.statuses = "", [None, None], {}
+        self.task, self.connections, self.statuses = "", [None, None, None], {}
 
     def one(self):
         """One request, by the device or by a stranger."""
@@ -57,7 +66,10 @@ class Fuzzer:
         if self.random.random() < 0.04:
             self.no_http(who)
             return
-        method, path, headers, body = self.request()
+        if self.random.random() < 0.2:  # by somebody who may, mostly
+            who, (method, path, headers, body) = self.random.choice([2, 2, 2, who]), self.operation()
+        else:
+            method, path, headers, body = self.request()
         connection = self.connections[who] or http.client.HTTPSConnection(
             self.url.hostname, self.url.port, context=self.contexts[who], timeout=3.0
         )
@@ -122,6 +134,28 @@ class Fuzzer:
             }, body  # fmt: skip
         method = random.choice(["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "FOO"])
         return method, "/" + _quoted(random.choice(["v1", "v1/preview", "", *ODD_TEXTS]), "/"), headers, b"x"
+
+    def operation(self):
+        """What an operator asks for, that may be right but for something."""
+        random = self.random
+        headers = {} if random.random() < 0.8 else self.odd_headers()
+        name = random.choice(["first", "first", "second", "..", _quoted(random.choice(ODD_TEXTS))])
+        kind = random.randrange(5)
+        if kind == 0:
+            program = b"stages" * random.randrange(3)
+            terms = RunTerms("first", 3, 2, 1, 1.0, 60.0, None, hashlib.sha256(program).hexdigest()).to_json()
+            head = json.dumps(terms).encode() if random.random() < 0.5 else self.damaged(terms)
+            size = SIZE.pack(random.choice([len(head), len(head), 0, 2**40, len(head) + 1]))
+            return "PUT", f"/v1/runs/{name}", headers, size + head + program
+        if kind == 1:
+            asked = {"token": random.choice([self.invitation.secret, "guessed"]), "request": self.other_csr}
+            return "POST", "/v1/operators/enrol", headers, self.damaged(asked)
+        if kind == 2:
+            begin = random.choice(["", "?from=0", "?from=-1", "?from=9" + "9" * 30, "?from=x", "?from=0&from=1"])
+            return "GET", f"/v1/runs/{name}/log{begin}", headers, None
+        if kind == 3:
+            return random.choice(["GET", "HEAD"]), f"/v1/runs/{name}/checkpoint", headers, None
+        return random.choice([("POST", f"/v1/runs/{name}/stop", headers, b"{}"), ("GET", "/v1/runs", headers, None)])
 
     def odd_headers(self):
         random = self.random
@@ -207,6 +241,7 @@ def pythons_collector():
 )
 def test_whatever_is_sent_has_an_answer(tmp_path, errors, pythons_collector, requests):
     seed = 1
+    init(tmp_path / "net", Settings(port=0))
     with hansa.network.serve(tmp_path / "net", port=0) as network:
         fuzzer = Fuzzer(network, tmp_path / "device", Random(seed))
         ended = []
@@ -225,7 +260,7 @@ def test_whatever_is_sent_has_an_answer(tmp_path, errors, pythons_collector, req
         assert growth < MOST_GROWTH, f"{growth / 2**20:.0f} MiB"
         assert not errors, errors[0]
         assert network._coordinator.failed is None
-        assert {200, 400, 401, 403, 404} <= set(fuzzer.statuses), fuzzer.statuses
+        assert {200, 400, 401, 403, 404, 409} <= set(fuzzer.statuses), fuzzer.statuses
         # It works as before: the device gives what it should, unless something odd of it has ended the task.
         fuzzer.give()
         caller.join(80)
