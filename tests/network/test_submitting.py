@@ -26,6 +26,7 @@ from hansa.network.remote import Remote, login
 from hansa.network.settings import Settings
 from hansa.network.submissions import STOPPED, STOPPING, WAITING, RunTerms, SubmissionError
 from hansa.program import load_checkpoint
+from tests.network.test_kills import free_port
 from tests.program.digits import assert_same_bits, averaging, population
 
 HANSA = [sys.executable, "-m", "hansa.cli"]
@@ -197,7 +198,10 @@ def written(tmp_path):
 
 @pytest.mark.slow
 def test_two_runs_at_once_have_the_bits_of_simulations_and_a_third_is_stopped(tmp_path, written):
-    """The coordinator and two devices are processes of their own; one run is submitted as its files say it."""
+    """The coordinator and two devices are processes of their own, and the coordinator is killed and serves again.
+
+    One run is submitted as its files say it.
+    """
     net, eve, running = tmp_path / "net", tmp_path / "eve", []
 
     def begin(*words):
@@ -221,7 +225,7 @@ def test_two_runs_at_once_have_the_bits_of_simulations_and_a_third_is_stopped(tm
 
     data = population(2).shuffle(seed=5)
     try:
-        hansa_("network", "init", net, "--port", "0")
+        hansa_("network", "init", net, "--port", free_port())
         begin("serve", net, "--json")
         until(lambda: said(0).startswith("{"))
         for client in (0, 1):
@@ -234,15 +238,22 @@ def test_two_runs_at_once_have_the_bits_of_simulations_and_a_third_is_stopped(tm
         (submitted,) = hansa_("network", "submit", eve, written, "--devices", 2, "--least", 2)
         assert (submitted["name"], submitted["rounds"]) == ("fast", 2)
         with Remote(eve) as operator:
-            for name, rounds in (("slow", 3), ("endless", 10**6)):
+            for name, rounds in (("slow", 6), ("endless", 10**6)):
                 hansa.save(averaging(), tmp_path / "program.hansa", platforms=["cpu", "cuda"])
                 program = (tmp_path / "program.hansa").read_bytes()
                 digest = hashlib.sha256(program).hexdigest()
                 operator.submit(RunTerms(name, rounds, 2, 2, 1.0, 100.0, data.plan().to_json(), digest), program)
 
+            until(lambda: any(line["event"] == "round" for line in operator.log("slow")[0]))
+        running[0].kill()
+        running[0].wait()
+        begin("serve", net, "--json")
+        until(lambda: said(len(running) - 1).startswith("{"))
+        with Remote(eve) as operator:
+
             def statuses():
                 found = {each["name"]: each["status"] for each in operator.runs()}
-                assert "failed" not in found.values(), said(0)
+                assert "failed" not in found.values(), said(len(running) - 1)
                 return found["slow"], found["fast"]
 
             until(lambda: statuses() == ("done", "done"))
@@ -253,11 +264,12 @@ def test_two_runs_at_once_have_the_bits_of_simulations_and_a_third_is_stopped(tm
         shown = {each["name"]: each["status"] for each in hansa_("network", "runs", eve)}
         assert shown == {"slow": "done", "fast": "done", "endless": "stopped"}
         fast = Experiment(read_config(written, []))
-        simulated = {"slow": (averaging(), data, 3), "fast": (fast.process, fast.populations.training, 2)}
+        simulated = {"slow": (averaging(), data, 6), "fast": (fast.process, fast.populations.training, 2)}
         for name, (process, clients, rounds) in simulated.items():
             target = tmp_path / f"{name}.checkpoint"
-            events = [line["event"] for line in hansa_("network", "log", eve, name, "--checkpoint", target)]
-            assert events == ["begun", *["round"] * rounds, "done", "checkpoint"], events
+            lines = hansa_("network", "log", eve, name, "--checkpoint", target)
+            assert {line["round"] for line in lines if line["event"] == "round"} == set(range(1, rounds + 1))
+            assert [line["event"] for line in lines[-2:]] == ["done", "checkpoint"] and lines[0]["event"] == "begun"
             found = load_checkpoint(target, process.state_type)
             expected = hansa.program.train(process, clients, rounds, progress=False)
             assert found.round == rounds
