@@ -270,11 +270,15 @@ def test_how_examples_are_batched_and_where_it_is_computed_does_not_matter():
 
 
 @pytest.mark.slow
-def test_a_saved_round_has_the_same_bits(tmp_path):
+def test_a_saved_round_has_the_same_bits_and_says_the_same(tmp_path):
     process = private(noise=1.0, steps=3, sampling_rate=0.6)
     hansa.save(process.next, tmp_path / "next.hansa")
-    found = []
-    for computation in (process.next, hansa.load(tmp_path / "next.hansa")):
+    loaded, found = hansa.load(tmp_path / "next.hansa"), []
+    (release,), (said,) = (hansa.privacy.releases(computation) for computation in (process, loaded))
+    assert release.mechanism == said.mechanism
+    given = {"num_examples": 10, "rounds": 3, "delta": 1e-5}
+    assert site_guarantee(loaded, **given) == site_guarantee(process, **given)
+    for computation in (process.next, loaded):
         with hansa.privacy.noise_of(SECRET):
             found.append(computation(process.initialize(), clients([7, 11]))[0])
     np.testing.assert_array_equal(*(joined(state.model.trainable) for state in found))

@@ -42,7 +42,7 @@ class DeclaredMechanism:
 
     Attributes:
         kind: the name of its class.
-        settings: its fields, by name.
+        settings: its fields that are numbers, by name.
         place: as of `Mechanism`.
         said: what it prints as.
     """
@@ -76,7 +76,8 @@ class DeclaredMechanism:
             return mechanism
         if not is_dataclass(mechanism):
             raise TypeError(f"a mechanism must be a dataclass of plain numbers to be saved; found {mechanism!r}")
-        settings = tuple((each.name, getattr(mechanism, each.name)) for each in fields(mechanism))
+        given = [(each.name, getattr(mechanism, each.name)) for each in fields(mechanism)]
+        settings = tuple(pair for pair in given if _is_number(pair[1]))
         place: str = getattr(mechanism, "place")  # noqa: B009
         return DeclaredMechanism(type(mechanism).__name__, settings, place, str(mechanism))
 
@@ -92,7 +93,7 @@ class DeclaredMechanism:
             ValueError: if it is none.
         """
         settings = tuple((str(name), value) for name, value in found["settings"].items())
-        good = all(isinstance(value, int | float) and not isinstance(value, bool) for _, value in settings)
+        good = all(_is_number(value) for _, value in settings)
         if (
             not good
             or found["place"] not in ("server", "clients", "reports")
@@ -100,3 +101,7 @@ class DeclaredMechanism:
         ):
             raise ValueError(f"a mechanism {found!r:.200}")
         return DeclaredMechanism(str(found["kind"]), settings, found["place"], str(found["said"]))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

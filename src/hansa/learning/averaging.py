@@ -24,7 +24,7 @@ from hansa.models._typing import AnyOptimizer
 from hansa.models.model import FunctionalModel
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.tensorflow.models import Model
-from hansa.privacy.example_level import DPSGD
+from hansa.privacy.sampled_steps import DPSGD
 
 
 def build_federated_averaging_process(

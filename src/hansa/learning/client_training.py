@@ -36,7 +36,7 @@ from hansa.models.model import Forward, FunctionalModel
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.optimizer import Optimizer
 from hansa.models.weights import ModelWeights
-from hansa.privacy.example_level import DPSGD
+from hansa.privacy.sampled_steps import DPSGD
 from hansa.types import Struct
 from hansa.types.mismatch import describe
 

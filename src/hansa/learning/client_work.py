@@ -20,7 +20,7 @@ from hansa.learning.weighting import AnyWeighting
 from hansa.models.accumulators import type_of
 from hansa.models.model import FunctionalModel
 from hansa.models.weights import ModelWeights
-from hansa.privacy.example_level import DPSGD
+from hansa.privacy.sampled_steps import DPSGD
 from hansa.types import SequenceType, Struct, StructType, TensorType, Type, infer_type
 from hansa.types.members import members
 

@@ -15,9 +15,9 @@ from hansa.language.graph import Apply, Intrinsic, walk
 from hansa.language.tracing import wide_computation
 from hansa.language.values import Value
 from hansa.learning.weighting import AnyWeighting
-from hansa.privacy.example_level import DPSGD
 from hansa.privacy.requirements import require_private
 from hansa.privacy.rules import PrivateFactory
+from hansa.privacy.sampled_steps import DPSGD
 
 
 def check_process(

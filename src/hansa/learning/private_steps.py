@@ -26,7 +26,7 @@ from hansa.learning.training_steps import ClientOptimizer
 from hansa.models.accumulators import example
 from hansa.models.model import Forward, FunctionalModel, TrainingStep
 from hansa.models.outputs import BatchOutput
-from hansa.privacy.example_level import DPSGD
+from hansa.privacy.sampled_steps import DPSGD
 from hansa.types import Struct, StructType, infer_type, tensor_leaves
 from hansa.types.narrow import HALVES
 

@@ -12,7 +12,7 @@ from hansa.models.model import Forward, FunctionalModel, TrainingStep
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.optimizer import Optimizer, sgd
 from hansa.models.optimizers import to_optimizer
-from hansa.privacy.example_level import DPSGD
+from hansa.privacy.sampled_steps import DPSGD
 from hansa.types import Struct
 
 NO_HPARAMS = Struct()

@@ -12,7 +12,6 @@ if _TYPE_CHECKING:
     from hansa.privacy.calibration import calibrate as calibrate
     from hansa.privacy.charge import Charge as Charge
     from hansa.privacy.clipping import Adaptive as Adaptive
-    from hansa.privacy.example_level import DPSGD as DPSGD
     from hansa.privacy.example_level import dpsgd as dpsgd
     from hansa.privacy.example_level import site_guarantee as site_guarantee
     from hansa.privacy.guarantee import Guarantee as Guarantee
@@ -35,6 +34,7 @@ if _TYPE_CHECKING:
     from hansa.privacy.rules import gaussian as gaussian
     from hansa.privacy.rules import local as local
     from hansa.privacy.rules import matrix as matrix
+    from hansa.privacy.sampled_steps import DPSGD as DPSGD
     from hansa.privacy.sampling import AtMost as AtMost
     from hansa.privacy.sampling import Fixed as Fixed
     from hansa.privacy.sampling import Poisson as Poisson
@@ -51,12 +51,13 @@ _HOMES = {
     "hansa.privacy.budget": ("Budget",),
     "hansa.privacy.calibration": ("calibrate",),
     "hansa.privacy.charge": ("Charge",),
-    "hansa.privacy.example_level": ("DPSGD", "dpsgd", "site_guarantee"),
+    "hansa.privacy.example_level": ("dpsgd", "site_guarantee"),
     "hansa.privacy.guarantee": ("Guarantee",),
     "hansa.privacy.ledger": ("Entry", "Ledger", "LedgerError", "read_ledger"),
     "hansa.privacy.mechanisms": ("Gaussian", "Local", "Matrix", "Skellam", "joint_noise_multiplier"),
     "hansa.privacy.metric_ranges": ("NoisedMetrics", "noised_metrics"),
     "hansa.privacy.requirements": ("releases", "require_private", "require_protected"),
+    "hansa.privacy.sampled_steps": ("DPSGD",),
     "hansa.privacy.sampling": ("AtMost", "Fixed", "Poisson", "Separated", "Truncated", "claim_of"),
     "hansa.privacy.clipping": ("Adaptive",),
     "hansa.privacy.rules": ("PrivateFactory", "distributed", "gaussian", "local", "matrix"),

@@ -30,6 +30,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from hansa.language.mechanism import STEPS as STEPS
 from hansa.language.mechanism import DeclaredMechanism
 from hansa.privacy import matrix_factorization
+from hansa.privacy.sampled_steps import DPSGD
 
 Place: TypeAlias = Literal["server", "clients", "reports"]
 """Who adds noise: the server, to the sum; each client, a share of the sum's; each client, all that its report needs."""
@@ -224,7 +225,7 @@ Mechanism = Gaussian | Matrix | Skellam | Local
 """How a private sum gets its noise."""
 
 
-MECHANISMS: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in (Gaussian, Matrix, Skellam, Local)}
+MECHANISMS: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in (Gaussian, Matrix, Skellam, Local, DPSGD)}
 """The mechanisms by the names of their classes."""
 
 

@@ -18,7 +18,7 @@ from hansa.models._typing import AnyOptimizer
 from hansa.models.model import FunctionalModel
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.tensorflow.models import Model
-from hansa.privacy.example_level import DPSGD
+from hansa.privacy.sampled_steps import DPSGD
 
 
 def build_fed_prox(
