@@ -397,7 +397,7 @@ def test_the_state_of_another_model_is_refused(process):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"client_weighting": "examples"}, "'num_examples', 'uniform'"),
+        ({"client_weighting": "examples"}, "'num_examples', 'sample_weight', 'uniform'"),
         ({"non_trainable": "sum"}, "'mean' or 'server'"),
         ({"server_optimizer": 3}, "server_optimizer must be the name of an optimizer"),
         (

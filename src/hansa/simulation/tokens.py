@@ -49,6 +49,8 @@ class TokenCoding:
     Examples:
         >>> words = ["<end>", "how", "are", "you", "well"]
         >>> coding = hansa.simulation.TokenCoding(lambda text: [words.index(w) for w in text.split()], length=5, end=0)
+        >>> coding.encode("how are")
+        array([1, 2], dtype=int32)
         >>> coding.texts(["how are you"])["token_ids"], coding.texts(["how are you"])["y"]
         (array([[1, 2, 3, 0, 0]], dtype=int32), array([[2, 3, 0, 0, 0]], dtype=int32))
         >>> answered = coding.answers(["how are you"], ["well"])
