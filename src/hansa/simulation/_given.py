@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hansa.simulation._sources import Chosen, Concatenated, Kept, Source, Transformed
+from hansa.simulation._derived import Chosen, Concatenated, Kept, Transformed
+from hansa.simulation._sources import Source
 from hansa.simulation._steps import Arrays
 
 

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from hansa.simulation import _cohorts, _declared
 from hansa.simulation._declared import PlanError
-from hansa.simulation._sources import ArraySource, Chosen, Concatenated, FunctionSource, Source, Transformed
+from hansa.simulation._derived import Chosen, Concatenated, Transformed
+from hansa.simulation._sources import ArraySource, FunctionSource, Source
 from hansa.simulation._steps import Arrays, Sizes, Step
 from hansa.types import StructType, TensorType, identities, to_type
 from hansa.types.batches import ClientBatches

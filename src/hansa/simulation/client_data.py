@@ -13,10 +13,11 @@ from hansa._answers import Answering
 from hansa._tracebacks import boundaries
 from hansa.simulation._column_steps import Choose, FlipLabels, Scale
 from hansa.simulation._columns import check_kind
+from hansa.simulation._derived import Chosen, Concatenated, Kept, Transformed
 from hansa.simulation._owned import by_owner
 from hansa.simulation._population import Population
 from hansa.simulation._selection import Features
-from hansa.simulation._sources import Chosen, Concatenated, FunctionSource, Kept, Transformed
+from hansa.simulation._sources import FunctionSource
 from hansa.simulation._splitting import held_out as held_out_clients
 from hansa.simulation._steps import Arrays, Filter, GroupByLength, Map, Part, Shuffle, Sizes, Step, Take, checked_arrays
 from hansa.simulation._values import counts, fraction, function, integer

@@ -15,7 +15,8 @@ from hansa._tracebacks import boundaries
 from hansa.simulation import _cohorts, _declared
 from hansa.simulation._columns import check_kind
 from hansa.simulation._declared import PlanError
-from hansa.simulation._sources import FunctionSource, Source, Transformed
+from hansa.simulation._derived import Transformed
+from hansa.simulation._sources import FunctionSource, Source
 from hansa.simulation._steps import Arrays, Step, checked_arrays
 from hansa.simulation._values import integer
 from hansa.types import StructType, Type, to_type
