@@ -221,6 +221,7 @@ def test_keys_of_a_cluster_are_refused_without_one(tmp_path: Path):
         ("privacy.delta=1", "privacy.delta = 1.0: it must be between 0 and 1, such as 1e-6"),
         ('aggregator="median"', "aggregator and privacy both say how updates become one; leave one of them out"),
         ("privacy.per_layer=true", "privacy.per_layer is of a fixed norm; say privacy.clip, such as 0.5"),
+        ("data.held_out=0.1", "data.held_out = 0.1 holds out examples of the clients who train, and their metrics"),
         ('training.weighting="num_examples"', "a large client would change the model by more than the noise covers"),
     ],
 )

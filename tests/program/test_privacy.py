@@ -15,6 +15,9 @@ import pytest
 import hansa
 from hansa.privacy import Budget, Charge, Gaussian, LedgerError, Matrix, Poisson, losses, read_ledger
 from hansa.program import RunError, verify_privacy
+from hansa.program.cohorts import Cohorts
+from hansa.program.evaluating import FederatedEvaluation
+from hansa.program.spending import check_evaluation
 from hansa.simulation import AtMostSampler, CyclicSampler, EveryClient, PoissonSampler, UniformSampler
 from tests.program.private_run import BUDGET, CLIENTS, NOISE, PROCESS, averaging, population, run, seeded_like
 
@@ -265,6 +268,19 @@ def test_a_process_that_leaks_is_refused_and_open_metrics_are_said_to_be() -> No
 
     with pytest.raises((ValueError, TypeError), match=r"no sum of this process has noise|local"):
         run(None, process=ADDING, data=lambda number: np.float32(number), cohort_size=None)
+
+
+def test_metrics_without_noise_of_clients_that_are_protected_are_refused() -> None:
+    everybody = population()
+    training, others = everybody.split(0.25, by="clients", seed=0)
+    cohorts = Cohorts(training, 10, None, 0, private=True)
+    check_evaluation(FederatedEvaluation(None, others), cohorts, BUDGET)
+    check_evaluation(FederatedEvaluation(None, everybody), cohorts, Budget(30.0, 1e-5, metrics="open"))
+    with pytest.raises(ValueError, match=rf"of {len(training)} clients whose data the run protects: \d+, \d+, \d+, …;"):
+        check_evaluation(FederatedEvaluation(None, everybody), cohorts, BUDGET)
+    like_theirs, _ = everybody.split(0.25, by="examples", seed=0)
+    with pytest.raises(ValueError, match=r"evaluate on clients that take part in no round"):
+        run(None, data=training, evaluate=FederatedEvaluation(None, like_theirs))
 
 
 def test_a_budget_is_a_budget() -> None:

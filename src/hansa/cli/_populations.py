@@ -156,9 +156,9 @@ def _arrays(images: npt.NDArray[Any], labels: npt.NDArray[Any]) -> dict[str, npt
 
 
 def _in_parts(images: ImageData) -> ClientData:
-    """The test examples, in parts that can be evaluated beside each other."""
-    arrays = _arrays(images.test_images, images.test_labels)
-    return ClientData.from_arrays(arrays, np.arange(len(images.test_labels)) // _EVALUATION_PART)
+    """The test examples, in parts that can be evaluated beside each other, and are no clients."""
+    arrays, part = _arrays(images.test_images, images.test_labels), np.arange(len(images.test_labels))
+    return ClientData.from_arrays(arrays, np.char.add("test ", (part // _EVALUATION_PART).astype(str)))
 
 
 def _dealt(arrays: dict[str, npt.NDArray[Any]], table: DataTable) -> ClientData:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -100,6 +100,11 @@ class Cohorts:
         sampler: Any = self._sampler
         if hasattr(sampler, "with_secret"):
             self._sampler = sampler.with_secret(seed)
+
+    @property
+    def client_ids(self) -> Sequence[Any]:
+        """Who the clients are, where that is known."""
+        return getattr(self._data, "client_ids", ())
 
     @property
     def claim(self) -> Sampling:

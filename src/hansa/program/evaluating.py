@@ -3,7 +3,7 @@ function, on data that is given with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -47,6 +47,11 @@ class FederatedEvaluation:
     def metric_names(self) -> list[str] | None:
         """The names of the metrics; None if their type does not say them all."""
         return names_of(self._evaluation.type_signature.result)
+
+    @property
+    def client_ids(self) -> Sequence[Any]:
+        """Whose data it is of, where that is known."""
+        return getattr(self._population, "client_ids", ())
 
     def __call__(self, state: Any) -> Any:
         """The metrics."""

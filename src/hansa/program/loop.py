@@ -33,7 +33,7 @@ from hansa.program.records import Record
 from hansa.program.run_folder import RunFolder
 from hansa.program.running import Run
 from hansa.program.sinks import Sink, to_sinks
-from hansa.program.spending import PrivateProcess
+from hansa.program.spending import PrivateProcess, check_evaluation
 from hansa.program.step import Step
 from hansa.templates import IterativeProcess
 from hansa.templates.keeping import keeps_at_clients
@@ -253,6 +253,8 @@ def train(
         plan.cohorts.check_identities()
     keep = count("keep_checkpoints", keep_checkpoints, 1)
     private = None if privacy is None else PrivateProcess(process, cohorts, privacy, plan.rounds)
+    if privacy is not None:
+        check_evaluation(plan.evaluate, cohorts, privacy)
     own_sinks, shown = to_sinks(sinks), to_progress(progress)
     asked = {**plan.asked(seed, config), **({} if private is None else private.described())}
     check_resume(resume, run_dir, allow_changes)

@@ -36,6 +36,7 @@ from hansa.privacy import (
 from hansa.privacy.accountant import charged
 from hansa.program.checksums import add_numbers, program_digest
 from hansa.program.cohorts import Cohorts, Positions
+from hansa.program.evaluating import FederatedEvaluation
 from hansa.program.private_folder import PrivateFolder, Secrets
 from hansa.program.records import Scalar
 from hansa.program.run_file import RunError
@@ -258,6 +259,31 @@ def _check_private(process: IterativeProcess, budget: Budget) -> None:
             "leave; then nothing is promised to those who see them.",
         )
         raise
+
+
+def check_evaluation(evaluate: Any, cohorts: Cohorts, budget: Budget) -> None:
+    """Checks that no metrics without noise are told of the clients whose data a run protects.
+
+    Args:
+        evaluate: what evaluates a state, of which the clients of a federated evaluation are known.
+        cohorts: the data of the rounds.
+        budget: what may be spent.
+
+    Raises:
+        ValueError: if clients are in both.
+    """
+    if budget.metrics == "open" or not isinstance(evaluate, FederatedEvaluation):
+        return
+    training = set(cohorts.client_ids)
+    both = [client for client in evaluate.client_ids if client in training]
+    if both:
+        some = ", ".join(map(repr, both[:3])) + (", …" if len(both) > 3 else "")
+        raise ValueError(
+            f"evaluate tells metrics without noise of {len(both)} clients whose data the run protects: {some}; "
+            "evaluate on clients that take part in no round, such as those of data.split(0.1, by='clients'), with "
+            "identities of their own, or on examples that may be seen, evaluate=(keras_model, (x, y)). "
+            'hansa.privacy.Budget(…, metrics="open") lets metrics leave; then nothing is promised to those who see them'
+        )
 
 
 def covering(guarantee: Guarantee, open_metrics: bool) -> Guarantee:

@@ -68,6 +68,11 @@ def _privacy(config: RunConfig) -> list[str]:
             'training.weighting = "num_examples": a large client would change the model by more than the noise covers; '
             "leave it out"
         )
+    if config.data.held_out and config.data.held_out_by == "examples" and table.metrics != "open":
+        problems.append(
+            f"data.held_out = {config.data.held_out:g} holds out examples of the clients who train, and their metrics "
+            'would be told without noise; hold out whole clients: data.held_out_by = "clients"'
+        )
     if table.per_layer and table.clip is None:
         problems.append("privacy.per_layer is of a fixed norm; say privacy.clip, such as 0.5")
     return problems
