@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 from hansa import aggregators, learning
+from hansa.learning import arithmetic
 from hansa.simulation import load_mnist
 
 CLIENTS, COHORT, BATCH, RATE = 100, 20, 20, 0.1
@@ -64,6 +65,7 @@ def processes(model: learning.FunctionalModel, hidden: int) -> dict[str, Callabl
     return {
         "averaging": averaging(),
         "composed": lambda: learning.build_process(model, client_work=learning.local_training()),
+        "kept update": lambda: learning.build_process(model, client_work=keeping()),
         "FedProx": lambda: learning.build_fed_prox(model, proximal_strength=0.1),
         "SCAFFOLD": lambda: learning.build_scaffold(model, population=CLIENTS, **rate),
         "FedPer": lambda: learning.build_fed_per(model, personal=last),
@@ -72,6 +74,18 @@ def processes(model: learning.FunctionalModel, hidden: int) -> dict[str, Callabl
         "adaptive clipping": averaging(aggregator=aggregators.clipping(quantile=0.8)),
         "median": averaging(aggregator=aggregators.median()),
     }
+
+
+def keeping() -> Any:
+    """The client work of averaging, of which a client keeps its last update and does nothing with it."""
+
+    def finish(at: Any, weights: Any, steps: Any, num_examples: Any) -> Any:
+        moved = arithmetic.subtract(weights.trainable, at.sent.model.trainable)
+        return arithmetic.difference(weights, at.sent.model), None, {"last": moved}
+
+    return learning.local_training(
+        finish=finish, own=lambda initial: {"last": arithmetic.zeros_like(initial.trainable)}
+    )
 
 
 def population(examples: int) -> hansa.ClientBatches:

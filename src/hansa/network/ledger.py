@@ -249,8 +249,8 @@ class Ledger:
             found = database.execute(
                 "SELECT run, round, attempt, part, call, stage, phase, device, client_id, outcome, reason, bytes,"
                 " digest, at - opened FROM phases JOIN tasks ON phase_id = id"
-                " WHERE (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR round = ?2) ORDER BY id, position",
-                (run, round_number),
+                " WHERE (:run IS NULL OR run = :run) AND (:round IS NULL OR round = :round) ORDER BY id, position",
+                {"run": run, "round": round_number},
             )
             rows = [dict(zip(names, row, strict=True)) for row in found]
             return [{**row, "client_id": decode_client(row["client_id"])} for row in rows]

@@ -66,9 +66,9 @@ def replay(folder: Path, run: str | None = None, round_number: int | None = None
     try:
         rows = database.execute(
             "SELECT id, computation, starts, result, run, round, attempt, part, call, stage, phase FROM phases"
-            " WHERE NOT dropped AND result IS NOT NULL AND (?1 IS NULL OR run = ?1) AND (?2 IS NULL OR round = ?2)"
-            " ORDER BY id",
-            (run, round_number),
+            " WHERE NOT dropped AND result IS NOT NULL"
+            " AND (:run IS NULL OR run = :run) AND (:round IS NULL OR round = :round) ORDER BY id",
+            {"run": run, "round": round_number},
         ).fetchall()
         for row, computation, starts, before, *rest in rows:
             key = PhaseKey(*rest)
