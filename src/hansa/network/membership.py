@@ -155,20 +155,7 @@ def join(
     where.mkdir(parents=True, exist_ok=True)
     if (found := membership(where)) is not None:
         return found
-    where.chmod(0o700)
-    key = identity.private_key(where / "device.key", disk)
-    asked: dict[str, Any] = {"token": invitation.secret, "request": identity.request(key), "client_id": client_id}
-    link = Link(invitation.url, tls.device_context(invitation.authority))
-    try:
-        answer = link.send("POST", "/v1/enrol", asked)
-    except TurnedAwayError as error:
-        raise InvitationError(str(error)) from None
-    finally:
-        link.close()
-    if answer.status != 200:
-        raise InvitationError(f"the coordinator does not take the invitation: {answer.body[:200]!r}")
-    told = answer.json
-    disk.write(where / "device.pem", [told["certificate"].encode()])
+    told = enrolled(where, invitation, "device", "/v1/enrol", disk, client_id=client_id)
     made = {
         "url": invitation.url,
         "authority": invitation.authority,
@@ -179,3 +166,37 @@ def join(
     joined = membership(where)
     assert joined is not None
     return joined
+
+
+def enrolled(folder: Path, invitation: Invitation, role: str, path: str, disk: Disk, **asked: Any) -> dict[str, Any]:
+    """Makes a folder's key, and has the coordinator certify it; asking again after a failure is of no harm.
+
+    Args:
+        folder: only its owner may read it from now on.
+        invitation: what the coordinator takes.
+        role: "device" or "operator": what the files of the key and of the certificate are called.
+        path: of the request.
+        disk: where files are written.
+        asked: what else is asked.
+
+    Returns:
+        The answer.
+
+    Raises:
+        InvitationError: if the coordinator does not take the invitation.
+        UnreachableError: if it was not reached.
+    """
+    folder.chmod(0o700)
+    key = identity.private_key(folder / f"{role}.key", disk)
+    link = Link(invitation.url, tls.device_context(invitation.authority))
+    try:
+        answer = link.send("POST", path, {"token": invitation.secret, "request": identity.request(key), **asked})
+    except TurnedAwayError as error:
+        raise InvitationError(str(error)) from None
+    finally:
+        link.close()
+    if answer.status != 200:
+        raise InvitationError(f"the coordinator does not take the invitation: {answer.body[:200]!r}")
+    told: dict[str, Any] = answer.json
+    disk.write(folder / f"{role}.pem", [told["certificate"].encode()])
+    return told

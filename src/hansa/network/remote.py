@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from hansa.network import identity, tls
+from hansa.network import tls
 from hansa.network.durable import Disk
-from hansa.network.link import Answer, Link, TurnedAwayError, UnreachableError
-from hansa.network.membership import Invitation, InvitationError
+from hansa.network.link import Answer, Link, UnreachableError
+from hansa.network.membership import Invitation, enrolled
 from hansa.network.operations import SIZE
 from hansa.network.settings import NetworkError
 from hansa.network.submissions import RunTerms, SubmissionError
@@ -33,20 +33,7 @@ def login(folder: Path, invitation: Invitation, disk: Disk | None = None) -> dic
     """
     disk = disk or Disk()
     folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    key = identity.private_key(folder / "operator.key", disk)
-    link = Link(invitation.url, tls.device_context(invitation.authority))
-    try:
-        asked = {"token": invitation.secret, "request": identity.request(key)}
-        answer = link.send("POST", "/v1/operators/enrol", asked)
-    except TurnedAwayError as error:
-        raise InvitationError(str(error)) from None
-    finally:
-        link.close()
-    if answer.status != 200:
-        raise InvitationError(f"the coordinator does not take the invitation: {answer.body[:200]!r}")
-    told = answer.json
-    disk.write(folder / "operator.pem", [told["certificate"].encode()])
+    told = enrolled(folder, invitation, "operator", "/v1/operators/enrol", disk)
     made = {"url": invitation.url, "authority": invitation.authority, "name": told["name"], "who": told["who"]}
     disk.write(folder / OPERATOR, [json.dumps(made).encode()])
     return made
