@@ -8,6 +8,7 @@ it in the loop is computed from the transpose. The numbers are the same but for 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -36,9 +37,10 @@ def transposed_in_loops(eqn: Any) -> Callable[..., list[Any]] | None:
     (more,) = loop.condition.out_avals
     if loop.condition.effects or loop.body.effects or more.shape:  # under vmap, each of several loops has its own end
         return None
-    if not any(loop.turned) or loop.work() >= _narrow_work(loop.body.jaxpr):
+    if not any(loop.turned):
         return None
-    return loop.run
+    step, work = loop.step()
+    return None if work >= _narrow_work(loop.body.jaxpr) else lambda *given: loop.run(step, given)
 
 
 class _Matrix:
@@ -99,6 +101,7 @@ class _Loop:
     """A `while`, and how to run it with its matrices transposed."""
 
     def __init__(self, eqn: Any) -> None:
+        self.loop, self.params = eqn.primitive, eqn.params
         params = eqn.params
         self.condition: ClosedJaxpr = params["cond_jaxpr"]
         self.body: ClosedJaxpr = params["body_jaxpr"]
@@ -110,32 +113,43 @@ class _Loop:
             for var, asked in zip(self.carry, self.condition.jaxpr.invars[self.asked :], strict=True)
         ]
 
-    def work(self) -> int:
-        """What is left in a step."""
+    def step(self) -> tuple[ClosedJaxpr, int]:
+        """A step on constants, the transposes of those that are narrow, and the state; and what is left to do in it."""
         work = _Work()
-        invars: list[Any] = self.body.jaxpr.invars
-        avals = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in invars]
+        avals = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in self.body.jaxpr.invars]
         consts, state = avals[: self.consts], avals[self.consts :]
-        state = [
-            jax.ShapeDtypeStruct(aval.shape[::-1], aval.dtype) if turned else aval
-            for aval, turned in zip(state, self.turned, strict=True)
-        ]
-        jax.eval_shape(lambda consts, state: self._step(_both(consts), state, work), consts, state)
-        return work.count
+        state = [_other(aval) if turned else aval for aval, turned in zip(state, self.turned, strict=True)]
 
-    def run(self, *operands: Any) -> list[Any]:
-        """The loop's results."""
+        def stepped(*given: Any) -> list[Any]:
+            others = iter(given[self.consts :])
+            both = [
+                _Matrix({False: x, True: next(others)}, _Work()) if is_narrow(x.shape) else x
+                for x in given[: self.consts]
+            ]
+            return self._step(both, list(others), work)
+
+        closed = jax.make_jaxpr(stepped)(*consts, *[_other(aval) for aval in consts if is_narrow(aval.shape)], *state)
+        return closed, work.count
+
+    def run(self, step: ClosedJaxpr, given: Sequence[Any]) -> list[Any]:
+        """The loop's results, with a `step`."""
         first = self.asked + self.consts
-        asked, consts = operands[: self.asked], _both(operands[self.asked : first])
-        start = [
-            lax.convert_element_type(x, var.aval.dtype) for x, var in zip(operands[first:], self.carry, strict=True)
-        ]
-        end = lax.while_loop(
-            lambda state: jaxpr_as_fun(self.condition)(*asked, *state)[0],
-            lambda state: self._step(consts, state, _Work()),
-            self._transposed(start),
-        )
-        return self._transposed(end)
+        consts = given[self.asked : first]
+        both = [*consts, *[lax.transpose(x, (1, 0)) for x in consts if is_narrow(x.shape)]]
+        start = [lax.convert_element_type(x, var.aval.dtype) for x, var in zip(given[first:], self.carry, strict=True)]
+        start = self._transposed(start)
+        # What is in the loop is copied for it, so the form of a constant that is not used stays outside of it.
+        used = set(variables([*operands(step.jaxpr.eqns), *step.jaxpr.outvars]))
+        kept = [var in used for var in step.jaxpr.invars[: len(both)]]
+        invars = [*itertools.compress(step.jaxpr.invars, kept), *step.jaxpr.invars[len(both) :]]
+        asked = given[: self.asked]
+        more = jax.make_jaxpr(jaxpr_as_fun(self.condition))(*asked, *start)
+        params = self.params | {
+            "cond_jaxpr": more,
+            "body_jaxpr": ClosedJaxpr(step.jaxpr.replace(invars=invars), step.consts),
+            "body_nconsts": sum(kept),
+        }
+        return self._transposed(self.loop.bind(*asked, *itertools.compress(both, kept), *start, **params))
 
     def _transposed(self, state: Sequence[Any]) -> list[Any]:
         return [lax.transpose(x, (1, 0)) if turned else x for x, turned in zip(state, self.turned, strict=True)]
@@ -152,9 +166,8 @@ def _matrix(value: Any, work: _Work, turned: bool = False) -> Any:
     return _Matrix({turned: value}, work) if turned or is_narrow(jnp.shape(value)) else value
 
 
-def _both(arrays: Sequence[Any]) -> list[Any]:
-    """What is the same in each step, in both forms; the one that is not used is not part of the loop."""
-    return [_Matrix({False: x, True: lax.transpose(x, (1, 0))}, _Work()) if is_narrow(x.shape) else x for x in arrays]
+def _other(aval: Any) -> Any:
+    return jax.ShapeDtypeStruct(aval.shape[::-1], aval.dtype)
 
 
 def _evaluate(closed: ClosedJaxpr, given: Sequence[Any], wanted: Sequence[bool], work: _Work) -> list[Any]:

@@ -17,6 +17,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -80,26 +81,27 @@ def zero(shape: tuple[int, ...], split: Split) -> Bins:
 
 def add(total: Bins, value: Any, weight: Any | None, split: Split) -> Bins:
     """The sums with an array of addends, each times a weight."""
-    parts: list[Any] = [0.0] * (len(split.places) + 1)
+    parts: list[Any] = [np.float64(0)] * (len(split.places) + 1)
     for rest in products(value, weight, usual=True):
         for i, place in enumerate(split.places):
             # To add and subtract this constant leaves a multiple of 2**place. XLA would take the two for nothing.
-            constant = lax.optimization_barrier(jnp.float64(1.5 * 2.0 ** (_MANTISSA - 1 + place)))
-            rounded = (rest + constant) - constant
-            parts[i] = parts[i] + rounded
-            rest = rest - rounded
-        parts[-1] = parts[-1] + rest
-    seen = total.seen | _exponents(value)
+            constant = lax.optimization_barrier(np.float64(1.5 * 2.0 ** (_MANTISSA - 1 + place)))
+            rounded = lax.sub(lax.add(rest, constant), constant)
+            parts[i] = lax.add(parts[i], rounded)
+            rest = lax.sub(rest, rounded)
+        parts[-1] = lax.add(parts[-1], rest)
+    seen = lax.bitwise_or(total.seen, _exponents(value))
     if isinstance(total.parts, tuple):
-        return Bins(tuple(before + part for before, part in zip(total.parts, parts, strict=True)), seen)
-    return Bins(total.parts + jnp.stack(parts), seen)
+        return Bins(tuple(map(lax.add, total.parts, parts)), seen)
+    return Bins(lax.add(total.parts, lax.concatenate([lax.expand_dims(part, [0]) for part in parts], 0)), seen)
 
 
 def _exponents(value: Any) -> Any:
     """A bit for the exponent of each number, of which there are 32 by eights; none for zero."""
-    single = value.astype(np.float32)
-    exponent = (lax.bitcast_convert_type(single, np.uint32) >> np.uint32(23)) & np.uint32(255)
-    return jnp.where(value == 0, np.uint32(0), np.uint32(1) << (exponent >> np.uint32(3)))
+    bits = lax.bitcast_convert_type(lax.convert_element_type(value, np.float32), np.uint32)
+    eights = lax.bitwise_and(lax.shift_right_logical(bits, np.uint32(26)), np.uint32(31))
+    seen = lax.shift_left(lax.full_like(eights, 1), eights)
+    return lax.select(lax.eq(value, lax.full_like(value, 0)), lax.full_like(seen, 0), seen)
 
 
 def exponents(totals: Sequence[Bins]) -> Any:
@@ -116,39 +118,55 @@ def lost(seen: Any, weights: Weights, split: Split) -> Any:
         weights: what is known of their weights.
         split: how they were split.
     """
-    highest = np.int32(31) - lax.clz(seen).astype(np.int32)
-    lowest = lax.population_count(seen ^ (seen - np.uint32(1))).astype(np.int32) - np.int32(1)
+    places = np.int32(split.places[0]), np.int32(split.places[-1])
+    return _lost(seen, weights.lowest, weights.sizes, places, np.int32(split.bits))
+
+
+@jax.jit
+def _lost(seen: Any, unit_of_weights: Any, sizes: Any, places: tuple[Any, Any], bits: Any) -> Any:
+    """`lost`, traced once for all sums of a program. A split at one place has it twice."""
+    one = np.int32(1)
+    highest = lax.sub(np.int32(31), lax.convert_element_type(lax.clz(seen), np.int32))
+    zeros = lax.population_count(lax.bitwise_xor(seen, lax.sub(seen, np.uint32(1))))
+    lowest = lax.sub(lax.convert_element_type(zeros, np.int32), one)
     # Of a float64 these are the exponents of the float32 nearest to it, which may be one too large.
-    least = np.int32(8) * lowest - np.int32(127 if split.bits == 24 else 128)
+    bias = lax.select(lax.eq(bits, np.int32(24)), np.int32(127), np.int32(128))
+    least = lax.sub(lax.mul(np.int32(8), lowest), bias)
     # The addends are multiples of 2**unit.
-    unit = least - np.int32(split.bits - 1) + weights.lowest
-    count, absolute = weights.sizes
-    largest = absolute * wide.power(np.int32(8) * (highest + np.int32(1)) - np.int32(127))
-    fits = largest < 2.0 ** (_MANTISSA - 2 + split.places[0])
-    for above, below in zip(split.places, (*split.places[1:], unit), strict=True):
+    unit = lax.add(lax.sub(least, lax.sub(bits, one)), unit_of_weights)
+    count, absolute = lax.index_in_dim(sizes, 0, keepdims=False), lax.index_in_dim(sizes, 1, keepdims=False)
+    upper = lax.sub(lax.mul(np.int32(8), lax.add(highest, one)), np.int32(127))
+    first, last = places
+    kept = lax.lt(lax.mul(absolute, wide.power(upper)), wide.power(lax.add(first, np.int32(_MANTISSA - 2))))
+    for above, below in ((first, lax.select(lax.eq(first, last), unit, last)), (last, unit)):
         # Each part is at most half of the place above it.
-        fits &= count * wide.power(np.int32(above - 1 - _MANTISSA) - jnp.clip(below, -500, 500)) <= 1.0
-    finite, normal = highest < np.int32(31), lowest > np.int32(0)
-    return (seen != 0) & ~(fits & finite & normal)
+        half = lax.sub(above, np.int32(1 + _MANTISSA))
+        digits = lax.sub(half, lax.clamp(np.int32(-500), below, np.int32(500)))
+        kept = lax.bitwise_and(kept, lax.le(lax.mul(count, wide.power(digits)), np.float64(1)))
+    for usual in (lax.lt(highest, np.int32(31)), lax.gt(lowest, np.int32(0))):  # finite, and normal
+        kept = lax.bitwise_and(kept, usual)
+    return lax.bitwise_and(lax.ne(seen, np.uint32(0)), lax.bitwise_not(kept))
 
 
 def rounded(total: Bins) -> Any:
     """Each sum as the float64 nearest to it, the even one of two, if nothing was lost."""
     if len(total.parts) == 2:
-        return total.parts[0] + total.parts[1]
+        return lax.add(total.parts[0], total.parts[1])
     first, second, third = total.parts
     second, third = _both(second, third)
     first, second = _both(first, second)
     second, third = _both(second, third)
     # To odd what is added last: then the sum is rounded as if all of it were there (Boldo and Melquiond, 2008).
-    bits = lax.bitcast_convert_type(second, np.int64)
-    outwards = jnp.where((third > 0) == (second > 0), np.int64(1), np.int64(-1))
-    odd = lax.bitcast_convert_type(bits + outwards, np.float64)
-    return first + jnp.where((third != 0) & (bits & np.int64(1) == 0), odd, second)
+    bits, zero = lax.bitcast_convert_type(second, np.int64), np.float64(0)
+    outwards = lax.eq(lax.gt(third, zero), lax.gt(second, zero))
+    step = lax.select(outwards, lax.full_like(bits, 1), lax.full_like(bits, -1))
+    even = lax.eq(lax.bitwise_and(bits, np.int64(1)), np.int64(0))
+    odd = lax.bitcast_convert_type(lax.add(bits, step), np.float64)
+    return lax.add(first, lax.select(lax.bitwise_and(lax.ne(third, zero), even), odd, second))
 
 
 def _both(a: Any, b: Any) -> tuple[Any, Any]:
     """The sum of two float64s, and what its rounding has taken from it (Knuth's two-sum)."""
-    total = a + b
-    part = total - a
-    return total, (a - (total - part)) + (b - part)
+    total = lax.add(a, b)
+    part = lax.sub(total, a)
+    return total, lax.add(lax.sub(a, lax.sub(total, part)), lax.sub(b, part))

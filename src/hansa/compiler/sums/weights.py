@@ -33,7 +33,8 @@ class Weights(NamedTuple):
         """They are multiples of two to this power; it is below all exponents if there is no such thing."""
         if self.unit is not None:
             return self.unit
-        return jnp.where(self.sizes[1] < 2.0**BITS, np.int32(0), np.int32(-_FAR))
+        small = lax.lt(lax.index_in_dim(self.sizes, 1, keepdims=False), np.float64(2.0**BITS))
+        return lax.select(small, np.int32(0), np.int32(-_FAR))
 
 
 def merge_of(integers: bool) -> Weights:
@@ -49,8 +50,8 @@ def none_yet(integers: bool) -> Weights:
 def known(before: Weights, weight: Any | None) -> Weights:
     """Those of one addend more, whose weight is a float64, or 1."""
     if weight is None:
-        return Weights(before.sizes + 1.0, before.unit)
-    sizes = before.sizes + jnp.stack([jnp.float64(1), jnp.abs(weight)])
+        return Weights(lax.add(before.sizes, np.float64(1)), before.unit)
+    sizes = lax.add(before.sizes, _pair(np.float64(1), lax.abs(weight)))
     if before.unit is None:
         return Weights(sizes, None)
     bits = lax.bitcast_convert_type(weight, np.uint64)
@@ -65,7 +66,12 @@ def known(before: Weights, weight: Any | None) -> Weights:
 
 def alone(known: Weights) -> Weights:
     """Those of as many addends that all have the weight 1."""
-    return Weights(jnp.stack([known.sizes[0]] * 2), None)
+    count = lax.index_in_dim(known.sizes, 0, keepdims=False)
+    return Weights(_pair(count, count), None)
+
+
+def _pair(one: Any, other: Any) -> Any:
+    return lax.concatenate([lax.reshape(one, [1]), lax.reshape(other, [1])], 0)
 
 
 def products(value: Any, weight: Any | None, usual: bool) -> list[Any]:

@@ -136,4 +136,5 @@ def _scaled(value: Any, exponent: Any) -> Any:
 
 def power(exponent: Any) -> Any:
     """2**exponent as float64, for exponents from -1022 to 1023."""
-    return lax.bitcast_convert_type((exponent.astype(np.int64) + np.int64(1023)) << np.int64(52), np.float64)
+    biased = lax.add(lax.convert_element_type(exponent, np.int64), np.int64(1023))
+    return lax.bitcast_convert_type(lax.shift_left(biased, np.int64(52)), np.float64)
