@@ -16,9 +16,9 @@ def main() -> None:
 
         # What is registered first is called last. The command has done its work then, and Python only tidies up.
         atexit.register(_signal.signal, _signal.SIGINT, _signal.SIG_IGN)
-    from hansa import cli
+    from hansa.cli import main as run
 
-    cli.main()
+    run()
 
 
 def _end(signum: int, frame: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import importlib.util
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,8 @@ def _places() -> dict[str, str]:
     """Where each public name is, of those that are in the first package that has it."""
     places: dict[str, str] = {}
     for package in _PUBLIC:
+        if importlib.util.find_spec(package) is None:  # where a device is installed and no more
+            continue
         for name in importlib.import_module(package).__all__:
             places.setdefault(name, f"{package}.{name}")
     return places

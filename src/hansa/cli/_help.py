@@ -232,23 +232,3 @@ AFTER_SERVE = laid_out("""
 
 Killed at any moment and started again, it goes on where it was, to the bit.
 """)
-
-AFTER_JOIN = laid_out("""
-*Examples*
-  hansa join ann.txt --data ann.npz --folder ann
-  hansa join ann.txt --data visits.csv --feature x=height,weight --feature y=ill
-  hansa join ann.txt --data clinic.db --query "SELECT height, ill FROM visits"
-  hansa join --data ann.npz --folder ann          a device that has joined
-  hansa join --data ann.npz --folder ann --dry-run    what it is asked for
-  hansa join --folder ann --log                   what has left it
-
-It dials out, and listens nowhere. policy.toml says what its owner allows:
-
-  [accept]
-  operations = ["federated_mean", "federated_sum"]
-  min_cohort = 20
-  [limits]
-  bytes_up_per_day = "200MB"
-  [when]
-  hours = "22:00-06:00"
-""")

@@ -1,4 +1,7 @@
-"""What the commands print: JSON for programs, and errors; and which error has which exit code."""
+"""What the commands print: JSON for programs, and errors; and which error has which exit code.
+
+A device prints with it, too, where neither Click nor Rich is installed.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,10 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import click
-
 from hansa._printing import in_a_line, printable
 from hansa._tracebacks import VARIABLE
 from hansa.cli._errors import FAILED, INTERRUPTED, exit_code
 from hansa.cli._interrupt import Ending
-
-_CLICKS = (click.exceptions.Exit, click.exceptions.Abort, click.ClickException)
-"""What Click ends a command by."""
 
 NO_PICTURE = "curves.png was not drawn, for which matplotlib is needed: pip install 'hansa[plots]'"
 
@@ -58,9 +56,7 @@ def say(*lines: object) -> None:
 def _told_warnings(command: str) -> Iterator[None]:
     """Warnings are printed in a line, as errors are."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: click.echo(
-            f"hansa {command}: warning: {in_a_line(message)}", err=True
-        )
+        warnings.showwarning = lambda message, *_: _complain(f"hansa {command}: warning: {in_a_line(message)}")
         yield
 
 
@@ -76,11 +72,11 @@ def errors_of(command: str, as_json: bool) -> Iterator[None]:
         with Ending(f"hansa {command}"), _told_warnings(command):
             yield
     except KeyboardInterrupt:
-        click.echo(f"hansa {command}: interrupted", err=True)
-        raise click.exceptions.Exit(INTERRUPTED) from None
+        _complain(f"hansa {command}: interrupted")
+        raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         code = exit_code(error)
-        if os.environ.get(VARIABLE) or isinstance(error, _CLICKS):
+        if os.environ.get(VARIABLE) or _is_clicks(error):
             raise
         message = told = str(error)
         if code is None:  # an error that nobody foresaw: in the user's functions, or in Hansa
@@ -88,7 +84,16 @@ def errors_of(command: str, as_json: bool) -> Iterator[None]:
 
             code, message = FAILED, f"{type(error).__name__}: {error}"
             told = f"{_user_code.told(error)}\n  ({VARIABLE}=1 shows all that led to it)"
-        click.echo(f"hansa {command}: {printable(told)}", err=True)
+        _complain(f"hansa {command}: {printable(told)}")
         if as_json:
             print_json({"error": message, "exit_code": code})
-        raise click.exceptions.Exit(code) from None
+        raise SystemExit(code) from None
+
+
+def _complain(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _is_clicks(error: Exception) -> bool:
+    """Whether Click ends a command by it. Where there is a device and no more, there is no Click."""
+    return any(kind.__module__.partition(".")[0] == "click" for kind in type(error).__mro__)

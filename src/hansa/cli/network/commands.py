@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from hansa.cli import _help
 from hansa.cli._command import FILE, FOLDER, PATH, Command, Commands, end, whole
 from hansa.cli._errors import FAILED
+from hansa.cli.network import options
 
 _coordinator = click.argument("folder", metavar="FOLDER", type=FOLDER)
 _operators = click.argument("folder", metavar="FOLDER", type=FOLDER)
@@ -267,47 +269,32 @@ def serve(
     end(serving.serve(folder, config, asked, page_port or 0, allow_changes, json))
 
 
-@click.command("join", cls=Command, epilog=_help.AFTER_JOIN, short_help="Be a device: join, and do what is asked for.")
+@click.command(
+    "join",
+    cls=Command,
+    epilog=_help.laid_out(options.AFTER_JOIN),
+    help=options.JOIN_ABOUT,
+    short_help=options.JOIN_SHORT,
+)
 @click.argument("invitation", metavar="[INVITATION]", required=False)
-@click.option("--data", metavar="PATH", type=PATH, help=".npz, .csv, .parquet, a folder of images, or a database.")
-@click.option("--query", metavar="SQL", help="Of a SQLite database: a row for each example.")
-@click.option("--feature", "features", metavar="NAME=COLUMN,…", multiple=True, help="An array, and its columns.")
-@click.option("--type", "types", metavar="NAME=DTYPE", multiple=True, help="What an array is cast to.")
-@click.option("--image-size", metavar="HxW", help="Of images: to what they are scaled.")
-@click.option("--grey", is_flag=True, help="Of images: make them grey.")
-@click.option("--labels", metavar="A,B,…", help="Of images: all labels, in the order of their numbers.")
-@click.option("--folder", metavar="FOLDER", type=FOLDER, default="hansa-device", help="The device's own folder.")
-@click.option("--client", metavar="ID", help="Whose data it is, where the invitation does not say it.")
-@click.option("--policy", metavar="FILE", type=FILE, help="What is allowed: a policy.toml.")
-@click.option("--unprotected", is_flag=True, help="Give what nobody else is to see: the coordinator sees it.")
-@click.option("--dry-run", is_flag=True, help="Show what is asked for, and whether it would be done; do nothing.")
-@click.option("--log", is_flag=True, help="Show what this device has done, and what has left it; do nothing.")
-@_json_lines
-def join(
-    invitation: str | None,
-    data: Path | None,
-    query: str | None,
-    features: tuple[str, ...],
-    types: tuple[str, ...],
-    image_size: str | None,
-    grey: bool,
-    labels: str | None,
-    folder: Path,
-    client: str | None,
-    policy: Path | None,
-    unprotected: bool,
-    dry_run: bool,
-    log: bool,
-    json: bool,
-) -> None:
-    """Join a network as a device, and do what is asked for until Ctrl-C. The data stays here.
-
-    INVITATION is what the operator has given, or a file with it. A device that has joined needs none.
-    """
+def join(invitation: str | None, **asked: Any) -> None:
+    """Be a device; its options are added below."""
     from hansa.cli.network import joining
 
-    if log:
-        joining.show_log(folder, json)
-        return
-    source = joining.source(data, query, features, types, image_size, grey, labels)
-    joining.join(joining.Joining(invitation, source, folder, client, policy, unprotected), dry_run, json)
+    joining.command(invitation, **asked)
+
+
+_KINDS = {"path": PATH, "file": FILE, "folder": FOLDER}
+
+for _each in options.JOIN:
+    join.params.append(
+        click.Option(
+            [_each.flag, _each.name],
+            metavar=_each.metavar or None,
+            type=None if _each.kind == "flag" else _KINDS.get(_each.kind, click.STRING),
+            is_flag=_each.kind == "flag",
+            multiple=_each.kind == "texts",
+            default=False if _each.kind == "flag" else _each.default,
+            help=_each.help,
+        )
+    )

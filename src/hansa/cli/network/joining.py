@@ -45,6 +45,33 @@ class Joining:
     unprotected: bool
 
 
+def command(
+    invitation: str | None,
+    *,
+    data: Path | None,
+    query: str | None,
+    features: Sequence[str],
+    types: Sequence[str],
+    image_size: str | None,
+    grey: bool,
+    labels: str | None,
+    folder: Path | str,
+    client: str | None,
+    policy: Path | None,
+    unprotected: bool,
+    dry_run: bool,
+    log: bool,
+    json: bool,
+) -> None:
+    """What is typed: see `hansa.cli.network.options.JOIN`."""
+    where = Path(folder)
+    if log:
+        show_log(where, json)
+        return
+    read = source(data, query, features, types, image_size, grey, labels)
+    join(Joining(invitation, read, where, client, policy, unprotected), dry_run, json)
+
+
 def source(
     data: Path | None,
     query: str | None,

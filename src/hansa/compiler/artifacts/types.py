@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
@@ -42,8 +43,16 @@ def decode_type(found: dict[str, Any]) -> Type:
     """The type that was encoded."""
     kind = parse_type(found["type"])
     names = found.get("containers", {})
-    containers = {number: getattr(importlib.import_module(CONTAINERS[name]), name) for number, name in names.items()}
+    containers = {number: _container(name) for number, name in names.items()}
     return _with_containers(kind, containers, [0]) if containers else kind
+
+
+def _container(name: str) -> type[Struct]:
+    module = CONTAINERS[name]
+    if importlib.util.find_spec(module.rpartition(".")[0]) is None:  # on a device, which has no models
+        return Struct
+    found: type[Struct] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _with_containers(kind: Type, containers: dict[str, type[Struct]], count: list[int]) -> Type:
