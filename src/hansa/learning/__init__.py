@@ -72,6 +72,9 @@ if _TYPE_CHECKING:
     from hansa.learning.tff_names import build_weighted_fed_prox as build_weighted_fed_prox
     from hansa.learning.tff_names import build_weighted_mime_lite as build_weighted_mime_lite
     from hansa.learning.tff_names import compose_learning_process as compose_learning_process
+    from hansa.models.adapter_files import load_adapters as load_adapters
+    from hansa.models.adapter_files import save_adapters as save_adapters
+    from hansa.models.adapter_merging import merge_adapters as merge_adapters
     from hansa.models.buckets import bucketed as bucketed
     from hansa.models.jax.models import functional_model as functional_model
     from hansa.models.keras.models import from_compiled_keras_model as from_compiled_keras_model
@@ -152,6 +155,8 @@ _HOMES = {
     ),
     "hansa.learning.passes": ("mean_gradient", "mean_loss", "training_pass"),
     "hansa.learning.prediction": ("build_prediction",),
+    "hansa.models.adapter_files": ("load_adapters", "save_adapters"),
+    "hansa.models.adapter_merging": ("merge_adapters",),
     "hansa.models.buckets": ("bucketed",),
     "hansa.models.text_metrics": ("choice_accuracy", "exact_match", "perplexity", "token_accuracy"),
     "hansa.models.jax.models": ("functional_model",),

@@ -10,6 +10,8 @@ import numpy as np
 from hansa.learning.states import LearningState
 from hansa.models import frontends
 from hansa.models.accumulators import type_of
+from hansa.models.adapter_merging import by_name, factor_names, regrouped, under_adapters
+from hansa.models.adapters import Adapters
 from hansa.models.weights import ModelWeights
 from hansa.types import Struct, Type
 from hansa.types.aligned import settled
@@ -20,18 +22,23 @@ if TYPE_CHECKING:
     import torch
 
 
-def with_weights(state: Any, weights: ModelWeights | keras.Model | torch.nn.Module | Any) -> Any:
+def with_weights(
+    state: Any, weights: ModelWeights | keras.Model | torch.nn.Module | Any, *, adapters: Adapters | None = None
+) -> Any:
     """A state of a learning process with other weights; the optimizer's state and the count of rounds stay.
 
     Args:
         state: of a process whose states have the field `model`, such as federated averaging's.
         weights: the `ModelWeights` of another state, or of a file (`load_weights`); or a Keras model or PyTorch module
             that has them; or, for a model in plain JAX, a pytree like its `initial_weights`, the pair of that and of
-            `non_trainable` if it has such.
+            `non_trainable` if it has such. Where the state has low-rank adapters and these weights have none, they are
+            those of its base, by name, and the adapters stay. What is trained in one may be frozen in the other.
+        adapters: as of `build_ffa_lora`, where the adapters have other names than those of Keras and PEFT.
 
     Raises:
         TypeError: if the state is none, or the weights have another type than those in it.
-        ValueError: if a model is another one, or a pytree has other leaves.
+        ValueError: if a model is another one, or a pytree has other leaves: the message names what is missing, and what
+            is left over.
 
     Examples:
         >>> fresh = process.initialize()
@@ -44,12 +51,30 @@ def with_weights(state: Any, weights: ModelWeights | keras.Model | torch.nn.Modu
             "with_weights takes a state with the field `model`, such as process.initialize() of federated averaging "
             f"gives; found {describe(state)}"
         )
-    if not _is_weights(weights):
-        read = frontends.read(weights, state["model"])
-        weights = weights if read is None else ModelWeights.create(*read)
+    weights = _like(state["model"], weights, adapters)
     found = checked_weights(weights, type_of(state["model"]), "the state")
     given = (weights["trainable"], weights["non_trainable"])
     return state._replace(model=ModelWeights.create(*jax.tree.map(_on_device, tuple(found), given)))
+
+
+def _like(model: Any, weights: Any, adapters: Adapters | None) -> Any:
+    """Weights by the names of a state's model, of which they may be the base."""
+    factors = factor_names(model, adapters)
+    if not factors:
+        based = False
+    elif _is_weights(weights):
+        based = factors.isdisjoint(by_name(weights))
+    elif frontends.is_keras(weights) or frontends.is_torch(weights):
+        based = not frontends.adapters_in(weights)
+    else:
+        based = adapters is not None
+    if based:
+        return under_adapters(model, weights, adapters)
+    if _is_weights(weights):
+        same = by_name(weights).keys() == by_name(model).keys()
+        return regrouped(weights, model) if same else weights
+    read = frontends.read(weights, model)
+    return weights if read is None else ModelWeights.create(*read)
 
 
 def _on_device(array: Any, given: Any) -> Any:

@@ -50,6 +50,19 @@ def read(model: Any, like: Any) -> Any:
     return None
 
 
+def adapters_in(model: Any) -> tuple[Any, ...]:
+    """The low-rank adapters that the layers of a model have; none of what is no model."""
+    if is_keras(model):
+        from hansa.models.keras import adapters as of_keras
+
+        return of_keras.adapters_in(model)
+    if is_torch(model):
+        from hansa.models.torch import adapters as of_torch
+
+        return of_torch.adapters_in(model)
+    return tuple(getattr(model, "adapters", ()))
+
+
 def is_keras(model: Any) -> bool:
     """Whether it is a Keras model; Keras is not imported for it."""
     return hasattr(model, "stateless_call")

@@ -15,6 +15,7 @@ import jax
 
 from hansa._tracebacks import boundaries
 from hansa.language.computation import Computation
+from hansa.models.adapters import Adapter
 from hansa.models.optimizer import Optimizer, TrainedVariables
 from hansa.models.outputs import BatchOutput
 from hansa.models.weights import ModelWeights
@@ -100,6 +101,7 @@ class FunctionalModel:
         variables: the Keras variables that the trainable weights stand for, if there are any.
         with_weights: the model with other weights, as its users know it, such as a Keras model; None where that is the
             weights.
+        adapters: the low-rank adapters that its layers have, if they say so.
         scales_loss: whether an optimizer needs gradients of a scaled loss, since they are computed in float16.
 
     Examples:
@@ -126,6 +128,7 @@ class FunctionalModel:
     scales_loss: bool = False
     with_weights: Callable[[ModelWeights], Any] | None = None
     differentiable: bool = True
+    adapters: tuple[Adapter, ...] = ()
 
     def training_step(self, optimizer: Optimizer) -> TrainingStep:
         """The step that follows the gradient of the loss with an optimizer.

@@ -21,7 +21,11 @@ _TYPE = "hansa.type"
 
 
 def save_weights(
-    weights: ModelWeights, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
+    weights: ModelWeights,
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    parts: bool = True,
 ) -> None:
     """Writes weights to a safetensors file.
 
@@ -32,6 +36,8 @@ def save_weights(
         weights: such as `state.model` of a trained model.
         path: the file, such as `model.safetensors`; one that is there is replaced.
         metadata: what else the file is to say: strings by name, such as `{"rounds": "100"}`.
+        parts: whether tensors are called by their part, too; without, they have the names of the model alone, as in a
+            file of the `state_dict` of a PyTorch module. `load_weights` with `like` reads both.
 
     Raises:
         TypeError: if the weights are none, or the metadata are not strings.
@@ -49,7 +55,10 @@ def save_weights(
                 f"metadata are strings by name, found {key!r}: {value!r}; write {str(key)!r}: {str(value)!r}"
             )
     numpy = require("safetensors.numpy", "safetensors", "hansa.learning.save_weights")
-    arrays = {name: np.require(leaf, requirements="C") for name, leaf in _flat(weights).items()}
+    arrays = {
+        name if parts else name.partition("/")[2]: np.require(leaf, requirements="C")
+        for name, leaf in _flat(weights).items()
+    }
     with replacing(Path(path)) as part:  # which sets who may read it, too
         numpy.save_file(arrays, part, {**said, _TYPE: str(infer_type(weights))})
 

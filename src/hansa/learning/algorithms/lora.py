@@ -24,7 +24,6 @@ from hansa.aggregators.aggregation import Aggregation
 from hansa.aggregators.writing import counted, stateless
 from hansa.language import intrinsics as on
 from hansa.language.tracing import jax_computation
-from hansa.learning.adapters import Adapter, Adapters, adapters_of, added
 from hansa.learning.arithmetic import difference
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import Finalizer, apply_optimizer
@@ -33,6 +32,7 @@ from hansa.learning.model_fn import AnyModel, model_of
 from hansa.learning.process import LearningProcess, build_process
 from hansa.learning.weighting import AnyWeighting
 from hansa.models._typing import AnyOptimizer
+from hansa.models.adapters import Adapter, Adapters, adapters_of, added, trained_adapters
 from hansa.models.model import FunctionalModel
 from hansa.models.named_optimizers import LearningRate
 from hansa.types import Struct, StructType, Type
@@ -77,7 +77,7 @@ def build_ffa_lora(
         'FFA-LoRA'
     """
     model = model_of(model_fn)
-    found = adapters_of(model.initial_weights, adapters, model.name)
+    found = _trained(model, adapters)
     held = Holding(model, {"trainable": {adapter.random for adapter in found}, "non_trainable": set()})
 
     def finish(at: Any, weights: Any, steps: Any, num_examples: Any) -> Any:
@@ -101,7 +101,7 @@ def build_ffa_lora(
 def build_fed_ex_lora(
     model_fn: AnyModel,
     *,
-    scale: float = 1.0,
+    scale: float | None = None,
     adapters: Adapters | None = None,
     client_optimizer: AnyOptimizer | None = None,
     client_learning_rate: LearningRate | None = None,
@@ -116,8 +116,8 @@ def build_fed_ex_lora(
     send A and B only; the base changes in each round, so it is sent to them again.
 
     Args:
-        scale: what the product of an adapter is multiplied by in the model: 1 with Keras's `enable_lora(rank)`,
-            `lora_alpha / rank` with an alpha, also of PEFT.
+        scale: what the product of an adapter is multiplied by in the model, `lora_alpha / rank`. By default it is what
+            the layers of Keras or PEFT say, and 1 for adapters of your own.
         adapters: as of `build_ffa_lora`.
         model_fn, client_optimizer, client_learning_rate, client_schedule, client_weighting, non_trainable, seed: as of
             `build_federated_averaging_process`.
@@ -139,9 +139,7 @@ def build_fed_ex_lora(
         ('FedEx-LoRA', True)
     """
     model = model_of(model_fn)
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not np.isfinite(scale):
-        raise ValueError(f"scale must be a finite number, found {scale!r}")
-    found = adapters_of(model.initial_weights, adapters, model.name)
+    found = _trained(model, adapters, scale)
     work = local_training(
         client_optimizer=client_optimizer,
         client_learning_rate=client_learning_rate,
@@ -156,7 +154,7 @@ def build_fed_ex_lora(
 
         def apply(state: Struct, total: Any, num_clients: Any) -> Struct:
             after = mean.apply(state, total, num_clients)
-            residuals = {adapter.base: scale * total.residuals[i] for i, adapter in enumerate(found)}
+            residuals = {adapter.base: total.residuals[i] for i, adapter in enumerate(found)}
             return after._replace(model=added(after.model, residuals))
 
         return replace(mean, apply=apply)
@@ -164,6 +162,13 @@ def build_fed_ex_lora(
     return build_process(
         model, client_work=work, aggregator=_exact(found), finalizer=finalizer, name="FedEx-LoRA", seed=seed
     )
+
+
+def _trained(model: FunctionalModel, given: Adapters | None, scale: float | None = None) -> list[Adapter]:
+    """The adapters of a model that trains them, and not their base."""
+    weights = model.initial_weights
+    found = adapters_of(weights, given, model.name, known=model.adapters, scale=scale)
+    return trained_adapters(weights, found, model.name)
 
 
 def _exact(adapters: list[Adapter]) -> Factory:
@@ -179,6 +184,9 @@ def _exact(adapters: list[Adapter]) -> Factory:
 
         names = [str(name) for name in trainable.names]
 
+        def shape_of(name: str) -> tuple[int, ...]:
+            return cast(tuple[int, ...], cast(Any, trainable[name]).shape)
+
         @jax_computation
         def rest_of(value: Any) -> Any:
             kept = Struct([(name, value.trainable[name]) for name in names if name not in factors])
@@ -189,7 +197,7 @@ def _exact(adapters: list[Adapter]) -> Factory:
             return {"factors": {name: value.trainable[name] for name in factors}, "weight": weight.astype(jnp.float32)}
 
         zero = Struct.of(
-            products=Struct([(None, np.zeros(_shape(adapter, trainable), np.float32)) for adapter in adapters]),
+            products=Struct([(None, np.zeros(adapter.shape(shape_of), np.float32)) for adapter in adapters]),
             factors=Struct([(name, np.zeros(cast(Any, trainable[name]).shape, np.float32)) for name in factors]),
             weight=np.float32(0),
         )
@@ -238,9 +246,3 @@ def _exact(adapters: list[Adapter]) -> Factory:
         return stateless(step, value, weight)
 
     return Factory("exact_adapters", create)
-
-
-def _shape(adapter: Adapter, trainable: StructType) -> tuple[int, ...]:
-    """The shape of the product of two factors."""
-    first, second = (cast(Any, trainable[name]).shape for name in (adapter.first, adapter.second))
-    return (*first[:-1], *second[1:])

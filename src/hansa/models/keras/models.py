@@ -27,6 +27,7 @@ from hansa.models.accumulators import (
     type_of,
 )
 from hansa.models.keras import weights as keras_weights
+from hansa.models.keras.adapters import adapters_in
 from hansa.models.keras.batches import ClassWeights, KerasBatch, batch_type, parts_of
 from hansa.models.keras.copies import copy_with
 from hansa.models.keras.folds import folds_of, metrics_in
@@ -210,6 +211,7 @@ def _model(
         variables=functions.variables,
         scales_loss=keras_model.dtype_policy.name == "mixed_float16",
         with_weights=lambda weights: copy_with(keras_model, weights, lambda copied: _build(copied, kind)),
+        adapters=adapters_in(keras_model),
     )
 
 

@@ -20,6 +20,7 @@ from hansa.models.metrics import MetricSums
 from hansa.models.model import FunctionalModel
 from hansa.models.named_optimizers import LearningRate
 from hansa.models.outputs import BatchOutput
+from hansa.models.torch.adapters import adapters_in
 from hansa.models.torch.modules import Call, ModuleFunction
 from hansa.models.torch.optimizers import from_torch_optimizer, is_torch_optimizer
 from hansa.models.torch.weights import assign, first_names, initial_weights
@@ -81,7 +82,7 @@ def model_of_module(
         assign((weights["trainable"], weights["non_trainable"]), copied)
         return copied
 
-    return replace(model, with_weights=with_weights)
+    return replace(model, with_weights=with_weights, adapters=adapters_in(module))
 
 
 def _check(module: Any) -> None:
