@@ -73,7 +73,11 @@ class Experiment:
             name: _user_code.load(value) if isinstance(value, Function) else value for name, value in given.items()
         }
         private = self.config.privacy
-        if private is not None:
+        if private is not None and private.unit == "example":
+            sizes = self.populations.training.sizes if self.draws_cohorts else None
+            optimizer = given.get("client_optimizer")
+            given["client_optimizer"] = _private.steps(private, self.config.data, training, optimizer, sizes)
+        elif private is not None:
             clients = len(self.populations.training)
             given["aggregator"] = _private.rule(private, training, clients, self.draws_cohorts)
         process: LearningProcess = _checked(lambda: algorithm.function(self.source.model_fn, **given))
@@ -92,6 +96,11 @@ class Experiment:
     def draws_cohorts(self) -> bool:
         """Whether the server draws who takes part; else who answers does."""
         return True
+
+    @property
+    def _has_secret_cohorts(self) -> bool:
+        """Whether cohorts are drawn by a secret of the run, as where clients as a whole are protected."""
+        return self.config.privacy is not None and self.config.privacy.unit == "client"
 
     @property
     def clients(self) -> Any:
@@ -133,14 +142,15 @@ class Experiment:
         sampler: Callable[[int], Any] | None,
     ) -> program.TrainingResult:
         training, private = self.config.training, self.config.privacy
+        if private is not None and private.unit == "example" and not self.draws_cohorts:
+            private = None  # each device accounts for itself
         return program.train(
             self.process,
             self.clients,
             rounds,
             cohort_size=cohort_size,
             sampler=sampler,
-            # Of a private run, cohorts are drawn by a secret.
-            seed=0 if private is not None else training.seed,
+            seed=0 if self._has_secret_cohorts else training.seed,
             privacy=None if private is None else _private.budget(private),
             evaluate=self.evaluation,
             evaluate_every=training.evaluate_every,
@@ -186,7 +196,7 @@ class Experiment:
         if training.sampler == "uniform" and not again:
             return size, None
         count = cohort_size_of(size, len(data), replace=again)
-        seed = None if self.config.privacy is not None else training.seed
+        seed = None if self._has_secret_cohorts else training.seed
         if training.sampler == "uniform":
             return None, simulation.UniformSampler(len(data), count, seed, replace=True)
         if training.sampler == "poisson":

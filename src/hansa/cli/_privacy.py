@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hansa.cli._output import print_json, say
-from hansa.program import read_privacy, verify_privacy
+from hansa.privacy import Sites
+from hansa.program import Spent, read_privacy, verify_privacy
 
 
 def status(run: Path, as_json: bool) -> None:
@@ -26,6 +27,7 @@ def status(run: Path, as_json: bool) -> None:
                 "open_metrics": spent.open_metrics,
                 "rounds": spent.rounds,
                 "attempts": spent.attempts,
+                "sites": dict(spent.sites),
                 "charges": [
                     {**charge.to_json(), "times": times}
                     for charge, times in Counter(each.charge for each in spent.entries).items()
@@ -41,10 +43,27 @@ def status(run: Path, as_json: bool) -> None:
         say("budget    none: epsilon is counted only")
     more = spent.attempts - spent.rounds
     say(f"charged   {spent.attempts} times for {spent.rounds} rounds" + (f", {more} of them again" if more else ""))
-    for charge, times in Counter(each.charge for each in spent.entries).items():
+    for charge, times in Counter(each.charge for each in spent.entries if each.charge.unit == "client").items():
         say(f"cohorts   {charge.sampling}, {times} times: {'; '.join(map(str, charge.mechanisms))}")
+    for mechanism in dict.fromkeys(each.charge.mechanisms[0] for each in spent.entries if spent.sites):
+        say(f"steps     {mechanism}")
+    examples, rounds = _of_sites(spent)
+    for site, epsilon in sorted(spent.sites.items(), key=lambda pair: -pair[1]):
+        say(f"site      {site}: epsilon {epsilon:.4g}, {examples[site]:,} examples, charged {rounds[site]} times")
     if spent.open_metrics:
         say("metrics   are open: nothing is promised to those who see them")
+
+
+def _of_sites(spent: Spent) -> tuple[dict[int | str, int], Counter[int | str]]:
+    """How many examples each site has, and how often it was charged."""
+    examples: dict[int | str, int] = {}
+    rounds: Counter[int | str] = Counter()
+    for entry in spent.entries:
+        if isinstance(entry.charge.sampling, Sites):
+            for site, number in zip(entry.clients or (), entry.charge.sampling.examples, strict=True):
+                examples[site] = max(number, examples.get(site, 0))
+                rounds[site] += 1
+    return examples, rounds
 
 
 def verify(run: Path, as_json: bool) -> bool:

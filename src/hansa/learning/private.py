@@ -10,8 +10,7 @@ from typing import Any
 from hansa.aggregators import Aggregation
 from hansa.language import operands
 from hansa.language.computation import Computation
-from hansa.language.computations import GraphComputation
-from hansa.language.graph import Apply, Intrinsic, walk
+from hansa.language.flows import mechanisms_in
 from hansa.language.tracing import wide_computation
 from hansa.language.values import Value
 from hansa.learning.weighting import AnyWeighting
@@ -37,7 +36,7 @@ def check_process(
     if rule is not None and rule.noise_multiplier:
         require_private(next, open=("metrics",) if rule.metrics == "open" else ())
         return
-    if private is None and (aggregation is None or not _has_noise(aggregation.next)):
+    if private is None and (aggregation is None or not any(True for _ in mechanisms_in(aggregation.next))):
         return
     is_open = private is not None and private.metrics == "open"
     try:
@@ -105,16 +104,3 @@ def with_noise_of(value: Any, rule: DPSGD) -> Any:
 
 def _reported(report: Any) -> Any:
     return report
-
-
-def _has_noise(computation: Computation) -> bool:
-    if not isinstance(computation, GraphComputation):
-        return False
-    if computation.declared is not None:
-        return True
-    for node in walk(computation.result):
-        if isinstance(node, Intrinsic) and node.mechanism is not None:
-            return True
-        if isinstance(node, Apply) and _has_noise(node.computation):
-            return True
-    return False

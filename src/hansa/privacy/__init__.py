@@ -39,6 +39,7 @@ if _TYPE_CHECKING:
     from hansa.privacy.sampling import Fixed as Fixed
     from hansa.privacy.sampling import Poisson as Poisson
     from hansa.privacy.sampling import Separated as Separated
+    from hansa.privacy.sampling import Sites as Sites
     from hansa.privacy.sampling import Truncated as Truncated
     from hansa.privacy.sampling import claim_of as claim_of
     from hansa.privacy.weighting import Capped as Capped
@@ -58,7 +59,7 @@ _HOMES = {
     "hansa.privacy.metric_ranges": ("NoisedMetrics", "noised_metrics"),
     "hansa.privacy.requirements": ("releases", "require_private", "require_protected"),
     "hansa.privacy.sampled_steps": ("DPSGD",),
-    "hansa.privacy.sampling": ("AtMost", "Fixed", "Poisson", "Separated", "Truncated", "claim_of"),
+    "hansa.privacy.sampling": ("AtMost", "Fixed", "Poisson", "Separated", "Sites", "Truncated", "claim_of"),
     "hansa.privacy.clipping": ("Adaptive",),
     "hansa.privacy.rules": ("PrivateFactory", "distributed", "gaussian", "local", "matrix"),
     "hansa.privacy.weighting": ("Capped", "capped"),

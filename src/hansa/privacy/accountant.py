@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 from hansa._tracebacks import boundaries
 from hansa.privacy.charge import Charge, Family
+from hansa.privacy.example_tally import Examples
 from hansa.privacy.guarantee import Guarantee, checked_delta
 from hansa.privacy.ledger import Entry, LedgerError
-from hansa.privacy.tallies import TALLIES, Clients, Tally
+from hansa.privacy.tallies import Clients, Correlated, Counted, Losses, Replaced, Tally
+
+_TALLIES: Mapping[Family, type[Tally]] = {
+    "losses": Losses, "replaced": Replaced, "counted": Counted, "correlated": Correlated, "examples": Examples
+}  # fmt: skip
+"""The tally of each way of accounting."""
 
 
 @boundaries
@@ -36,7 +42,7 @@ class Accountant:
         self.delta = checked_delta(delta)
         self._tally: Tally | None = None
         self._is: tuple[Family, str] | None = None
-        self._neighbours, self._against = "", "readers"
+        self._neighbours, self._against, self._unit = "", "readers", "client"
         for charge in charges:
             self.add(charge)
 
@@ -61,7 +67,7 @@ class Accountant:
             tally.add(charge, clients, times)
         if self._is is None:
             self._is = charge.family, charge.neighbours
-            self._neighbours, self._against = charge.neighbours, charge.against
+            self._neighbours, self._against, self._unit = charge.neighbours, charge.against, charge.unit
         elif charge.against == "readers":
             self._against = "readers"
 
@@ -113,12 +119,26 @@ class Accountant:
     def guarantee(self, rounds: int, *, exact: bool = True) -> Guarantee:
         """What is promised after so many rounds."""
         epsilon = self.exact() if exact else self.epsilon
-        return Guarantee(epsilon, self.delta, "client", self._neighbours or "add or remove one", self._against, rounds)
+        neighbours = self._neighbours or "add or remove one"
+        return Guarantee(epsilon, self.delta, self._unit, neighbours, self._against, rounds)
+
+    def by_site(self) -> dict[Hashable, float]:
+        """The epsilon of each client whose examples are protected, each as a whole; empty where clients are.
+
+        Examples:
+            >>> from hansa.privacy import Accountant, Charge, Sites
+            >>> rule = hansa.privacy.dpsgd("sgd", 1.0, 1.0, steps=20, max_examples=500, batch_size=50)
+            >>> accountant = Accountant(1e-5)
+            >>> accountant.add(Charge(Sites((500, 100)), [rule]), clients=["Rome", "Oslo"])
+            >>> {site: round(epsilon, 2) for site, epsilon in accountant.by_site().items()}
+            {'Rome': 3.59, 'Oslo': 15.12}
+        """
+        return self._tally.by_site() if isinstance(self._tally, Examples) else {}
 
     def _tally_of(self, charge: Charge) -> Tally:
         if self._is is None:
-            if not isinstance(self._tally, TALLIES[charge.family]):
-                self._tally = TALLIES[charge.family](self.delta)
+            if not isinstance(self._tally, _TALLIES[charge.family]):
+                self._tally = _TALLIES[charge.family](self.delta)
             return self._tally
         if self._is != (charge.family, charge.neighbours):
             raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from hansa.privacy import losses, renyi
 from hansa.privacy.guarantee import checked_delta, checked_epsilon
-from hansa.privacy.sampling import AtMost, Fixed, Poisson, Sampling, Separated, Truncated, claim_of
+from hansa.privacy.sampling import AtMost, Fixed, Poisson, Sampling, Separated, Sites, Truncated, claim_of
 
 _WITHIN = 2e-5
 """So much below its target, as a part of it, an epsilon may be."""
@@ -49,6 +49,11 @@ def calibrate(
     if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
         raise ValueError(f"rounds must be an integer of 1 or more; found {rounds!r}")
     claim = claim_of(sampling)
+    if isinstance(claim, Sites):
+        raise ValueError(
+            "sites have a probability of their own each; give that of the site with the fewest examples, "
+            "hansa.privacy.Poisson(rule.rate_of(num_examples)), and rounds * steps"
+        )
     if mechanism == "matrix":
         return _gaussian(target, delta, 1)
     if mechanism == "distributed":

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
 from hansa._tracebacks import boundaries
 from hansa.privacy import sampling as claims
 from hansa.privacy.mechanisms import MECHANISMS, Local, Matrix, Mechanism, Skellam, joint_noise_multiplier
-from hansa.privacy.sampling import ADD_REMOVE, REPLACE, ZERO_OUT, AtMost, Fixed, Poisson, Sampling, Separated, Truncated
+from hansa.privacy.sampled_steps import DPSGD
+from hansa.privacy.sampling import (
+    ADD_REMOVE,
+    REPLACE,
+    USED,
+    ZERO_OUT,
+    AtMost,
+    Fixed,
+    Poisson,
+    Sampling,
+    Separated,
+    Sites,
+    Truncated,
+)
 
-Family: TypeAlias = Literal["losses", "replaced", "counted", "correlated"]
+Family: TypeAlias = Literal["losses", "replaced", "counted", "correlated", "examples"]
 """How a charge is accounted for; charges of one run are all of one."""
+
+
+_NEIGHBOURS: Mapping[Family, str] = {
+    "losses": ADD_REMOVE, "replaced": REPLACE, "counted": ZERO_OUT, "correlated": ZERO_OUT, "examples": USED
+}  # fmt: skip
 
 
 @boundaries
@@ -35,6 +53,8 @@ class Charge:
         0.9806
         >>> charge.family, charge.neighbours, charge.against, charge.is_skellam
         ('losses', 'add or remove one', 'readers', False)
+        >>> charge.unit
+        'client'
         >>> charge.to_json()["releases"][0]
         {'mechanism': 'Gaussian', 'noise_multiplier': 1.0}
         >>> Charge.from_json(charge.to_json()) == charge
@@ -42,9 +62,9 @@ class Charge:
     """
 
     sampling: Sampling
-    mechanisms: tuple[Mechanism, ...]
+    mechanisms: tuple[Mechanism | DPSGD, ...]
 
-    def __init__(self, sampling: Sampling, mechanisms: Sequence[Mechanism]) -> None:
+    def __init__(self, sampling: Sampling, mechanisms: Sequence[Mechanism | DPSGD]) -> None:
         object.__setattr__(self, "sampling", sampling)
         object.__setattr__(self, "mechanisms", tuple(mechanisms))
         if not self.mechanisms:
@@ -52,6 +72,14 @@ class Charge:
         correlated = [each for each in self.mechanisms if isinstance(each, Matrix)]
         if correlated:
             self._check_correlated(correlated)
+        of_examples = any(isinstance(each, DPSGD) for each in self.mechanisms)
+        if of_examples and len(self.mechanisms) > 1:
+            raise ValueError("DP-SGD protects examples, and other noise clients as a whole; a round has one of the two")
+        if of_examples != isinstance(sampling, Sites):
+            raise ValueError(
+                f"DP-SGD is charged by how many examples the clients have, Sites((…)), and other noise is not; found "
+                f"{sampling} with {self.mechanisms[0]}"
+            )
 
     @property
     def noise_multiplier(self) -> float:
@@ -67,6 +95,11 @@ class Charge:
         return "the server" if all(each.place != "server" for each in self.mechanisms) else "readers"
 
     @property
+    def unit(self) -> str:
+        """Whose data is protected as a whole: that of a client, or an example."""
+        return "example" if isinstance(self.mechanisms[0], DPSGD) else "client"
+
+    @property
     def is_skellam(self) -> bool:
         """Whether a sum has Skellam noise."""
         return any(isinstance(each, Skellam) for each in self.mechanisms)
@@ -74,6 +107,8 @@ class Charge:
     @property
     def family(self) -> Family:
         """How it is accounted for. Noise of clients counts who takes part, as the server knows the cohort."""
+        if isinstance(self.mechanisms[0], DPSGD):
+            return "examples"
         if isinstance(self.mechanisms[0], Matrix):
             return "correlated"
         if any(each.place != "server" for each in self.mechanisms):
@@ -87,7 +122,7 @@ class Charge:
         """What neighbours differ in."""
         if any(isinstance(each, Local) for each in self.mechanisms):
             return REPLACE
-        return {"losses": ADD_REMOVE, "replaced": REPLACE, "counted": ZERO_OUT, "correlated": ZERO_OUT}[self.family]
+        return _NEIGHBOURS[self.family]
 
     def with_earlier(self, earlier: Sequence[Charge]) -> Charge:
         """This attempt at a round and earlier ones at it as one charge.
@@ -118,7 +153,14 @@ class Charge:
 
     def to_json(self) -> dict[str, Any]:
         """As values that JSON has: `sampling` and `releases`."""
-        releases = [{"mechanism": type(each).__name__, **asdict(each)} for each in self.mechanisms]
+        # But for what is no part of what a mechanism is, such as the optimizer that follows its noise.
+        releases = [
+            {
+                "mechanism": type(each).__name__,
+                **{field.name: getattr(each, field.name) for field in fields(each) if field.compare},
+            }
+            for each in self.mechanisms
+        ]
         return {"sampling": claims.to_json(self.sampling), "releases": releases}
 
     @staticmethod

@@ -14,12 +14,9 @@ from hansa.privacy import losses
 from hansa.privacy.guarantee import Guarantee, checked_delta
 from hansa.privacy.requirements import releases
 from hansa.privacy.sampled_steps import DPSGD
-from hansa.privacy.sampling import Poisson
+from hansa.privacy.sampling import USED, Poisson
 from hansa.templates import IterativeProcess
 from hansa.types.mismatch import describe
-
-USED = "one example is used or left out"
-"""What neighbours differ in: the number of examples is known."""
 
 
 def dpsgd(

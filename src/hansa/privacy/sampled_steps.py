@@ -8,6 +8,9 @@ from typing import ClassVar, Literal
 from hansa._tracebacks import boundaries
 from hansa.aggregators.checks import check_number, check_whole
 
+_MOST_EXAMPLES = 2**22
+"""So many integers of 2**30 add up to what float64 holds exactly."""
+
 
 @boundaries
 @dataclass(frozen=True)
@@ -57,6 +60,11 @@ class DPSGD:
             raise ValueError(f"the noise_multiplier of dpsgd must be a number from 0, such as 1.1; found {noise!r}")
         for name in ("steps", "max_examples", "physical_batch_size"):
             check_whole(f"the {name} of dpsgd", getattr(self, name), 1)
+        if self.max_examples > _MOST_EXAMPLES:
+            raise ValueError(
+                f"the max_examples of dpsgd is {self.max_examples:,}; sums of at most {_MOST_EXAMPLES:,} gradients are "
+                "exact"
+            )
         if (self.batch_size is None) == (self.sampling_rate is None):
             raise ValueError(
                 "dpsgd takes batch_size, how many examples are expected in a step, or sampling_rate, the probability "

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 ADD_REMOVE, REPLACE, ZERO_OUT = "add or remove one", "replace one", "one takes part or sends zeros"
-"""What neighbours differ in."""
+USED = "one example is used or left out"
+"""What neighbours differ in. Of examples: how many a client has is known."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,37 @@ class Separated:
         _check_counts(separation=self.separation)
 
 
-Sampling: TypeAlias = Poisson | Truncated | Fixed | AtMost | Separated
+@dataclass(frozen=True)
+class Sites:
+    """Whoever takes part, and in each step each of a site's examples by itself, as `hansa.privacy.dpsgd` draws them.
+
+    Args:
+        examples: how many examples the clients of a cohort have, in the cohort's order.
+
+    Examples:
+        >>> hansa.privacy.Sites((480, 200))
+        Sites(examples=(480, 200))
+    """
+
+    examples: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "examples", tuple(self.examples))
+        for number in self.examples:
+            if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+                raise ValueError(f"examples must be whole numbers from 0; found {number!r}")
+
+
+Sampling: TypeAlias = Poisson | Truncated | Fixed | AtMost | Separated | Sites
 
 _KINDS: Mapping[str, type[Any]] = {
-    "poisson": Poisson, "truncated": Truncated, "fixed": Fixed, "at most": AtMost, "separated": Separated
-}  # fmt: skip
+    "poisson": Poisson,
+    "truncated": Truncated,
+    "fixed": Fixed,
+    "at most": AtMost,
+    "separated": Separated,
+    "sites": Sites,
+}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
@@ -145,14 +172,14 @@ def claim_of(sampler: Sampling | Callable[[int], Any] | None) -> Sampling:
         >>> hansa.privacy.claim_of(lambda round_number: [0, 1])
         AtMost(participations=None)
     """
-    if isinstance(sampler, Poisson | Truncated | Fixed | AtMost | Separated):
+    if isinstance(sampler, Sampling):
         return sampler
     claim: Any = getattr(sampler, "claim", None)
     if "claim" not in getattr(sampler, "__dict__", ()):  # its own
         # What is derived of a sampler, and draws otherwise, does not have its claim.
         claims, draws = (_home(type(sampler), name) for name in ("claim", "__call__"))
         claim = claim if claims is not None and claims is draws else AtMost()
-    return claim if isinstance(claim, Poisson | Truncated | Fixed | AtMost | Separated) else from_json(claim)
+    return claim if isinstance(claim, Sampling) else from_json(claim)
 
 
 def _home(kind: type[Any], name: str) -> type[Any] | None:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from hansa.privacy import losses, renyi
-from hansa.privacy.charge import Charge, Family
+from hansa.privacy.charge import Charge
 from hansa.privacy.losses import Event
 from hansa.privacy.mechanisms import Matrix
 from hansa.privacy.sampling import AtMost, Fixed, Poisson, Truncated
@@ -287,12 +287,6 @@ class Correlated(Tally):
     def room(self, charge: Charge, clients: Clients, budget: float, ahead: int) -> int:
         """For how many more rounds there is room, at most `ahead`."""
         return ahead if losses.gaussian_epsilon(charge.noise_multiplier, self.delta) <= budget else 0
-
-
-TALLIES: dict[Family, type[Tally]] = {
-    "losses": Losses, "replaced": Replaced, "counted": Counted, "correlated": Correlated
-}  # fmt: skip
-"""The tally of each way of accounting."""
 
 
 def _event(charge: Charge) -> Event:

@@ -112,6 +112,35 @@ class Cohorts:
         return AtMost() if isinstance(self._data, Elsewhere) else claim_of(self._sampler)
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether the clients' data is elsewhere."""
+        return isinstance(self._data, Elsewhere)
+
+    @property
+    def knows_examples(self) -> bool:
+        """Whether it is known how many examples each client has."""
+        return self.clients is not None and hasattr(self._data, "sizes")
+
+    def examples(self, positions: Positions, otherwise: int) -> list[int]:
+        """How many examples the clients at these positions have; a number for all where that is not known."""
+        if not self.knows_examples:
+            return [otherwise] * len(positions)
+        return [int(self._data.sizes[position]) for position in positions.tolist()]
+
+    def check_once(self) -> None:
+        """Checks that each example is given to a round once.
+
+        Raises:
+            ValueError: if the data goes through them several times.
+        """
+        if getattr(self._data, "goes_through", 1) != 1:
+            raise ValueError(
+                "clients train by hansa.privacy.dpsgd, which draws examples itself, steps= times in a round; data "
+                "goes through each client's examples more than once, and so would give some of them twice: leave out "
+                "repeat, and the steps of batch"
+            )
+
+    @property
     def nominal(self) -> float | None:
         """How many clients a cohort is expected to have, where its sampler says it."""
         if self.clients is None:

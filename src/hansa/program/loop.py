@@ -33,7 +33,7 @@ from hansa.program.records import Record
 from hansa.program.run_folder import RunFolder
 from hansa.program.running import Run
 from hansa.program.sinks import Sink, to_sinks
-from hansa.program.spending import PrivateProcess, check_evaluation
+from hansa.program.spending import PrivateProcess, check_evaluation, protects_examples
 from hansa.program.step import Step
 from hansa.templates import IterativeProcess
 from hansa.templates.keeping import keeps_at_clients
@@ -170,7 +170,9 @@ def train(
             before the round that would exceed it. Each round's record has `privacy/epsilon`, and `result.privacy` says
             what is promised. Cohorts and noise are then drawn by secrets of the system: with `cohort_size` each client
             takes part by itself with this share of the clients as the probability (Poisson sampling).
-            Secrets, the ledger of what was spent and who took part are in the folder `private` of `run_dir`.
+            Secrets, the ledger of what was spent and who took part are in the folder `private` of `run_dir`. Of a
+            process whose clients train by `hansa.privacy.dpsgd`, examples are what is protected: each client has an
+            epsilon of its own, the largest is what the record says, and cohorts are drawn by `seed` as ever.
         initial_state: the state to begin with; by default `process.initialize()`.
         evaluate: what is measured of the model, and recorded as `evaluation/…`. One of
 
@@ -236,7 +238,10 @@ def train(
     step = Step(process)
     if privacy is not None and not isinstance(privacy, Budget):
         raise TypeError(f"privacy must be hansa.privacy.Budget(epsilon=…, delta=…); found {describe(privacy)}")
-    cohorts = Cohorts(data, cohort_size, sampler, seed, private=privacy is not None)
+    of_examples = protects_examples(process)
+    cohorts = Cohorts(data, cohort_size, sampler, seed, private=privacy is not None and not of_examples)
+    if of_examples:
+        cohorts.check_once()
     plan = Plan(
         step,
         cohorts,

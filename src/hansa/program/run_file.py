@@ -78,8 +78,9 @@ def read_run(folder: Path) -> dict[str, Any]:
     """What `run.json` in a run's folder says.
 
     Its fields: `asked`, what the run is, an object; `rounds`, how many it is to have; `ended`,
-    `{"rounds": …, "stopped": …}`, and of a private run `privacy`, what it promises, in words; or None if the run has
-    not come to an end: it is under way, or was killed. And, for people, `data`, text; `versions` of packages; `about`,
+    `{"rounds": …, "stopped": …}`, and of a private run `privacy`, what it promises, in words, and `sites`, the epsilon
+    of each client whose examples are protected; or None if the run has not come to an end: it is under way, or was
+    killed. And, for people, `data`, text; `versions` of packages; `about`,
     see `hansa.program.facts`; and `devices`, its last ones. `id` is what it is called, unless it is of an earlier
     version.
 
@@ -165,9 +166,14 @@ def _problem(run: Mapping[str, Any]) -> str | None:
         or not is_count(ended.get("rounds"))
         or not isinstance(ended.get("stopped", 0), str | None)
         or not isinstance(ended.get("privacy", ""), str)
+        or not _are_numbers(ended.get("sites", {}))
     ):
         return "`ended` does not say after how many rounds, and why"
     return None
+
+
+def _are_numbers(found: Any) -> bool:
+    return isinstance(found, dict) and all(type(each) in (int, float) for each in found.values())
 
 
 def _about_problem(about: Any) -> str | None:

@@ -173,11 +173,22 @@ class RunFolder:
         if self._changes or not (self.path / POPULATION).exists():
             self._note(POPULATION, population(), indent=None)
 
-    def end(self, rounds: int, stopped: str | None, privacy: str | None = None) -> None:
-        """Note that the run has ended: after how many rounds, why before its last one, and what it promises."""
+    def end(
+        self, rounds: int, stopped: str | None, privacy: str | None = None, sites: Mapping[Any, float] | None = None
+    ) -> None:
+        """Note that the run has ended: after how many rounds, why before its last one, and what it promises.
+
+        Args:
+            rounds: how many are done.
+            stopped: why there are no more.
+            privacy: what the run promises, in words.
+            sites: the epsilon of each client's examples, where these are what is protected.
+        """
         self._run["ended"] = {"rounds": rounds, "stopped": stopped}
         if privacy is not None:
             self._run["ended"]["privacy"] = privacy
+        if sites:
+            self._run["ended"]["sites"] = {str(site): epsilon for site, epsilon in sites.items()}
         self._note(RUN, self._run)
 
     def _note(self, name: str, whole: Mapping[str, Any], indent: int | None = 2) -> None:

@@ -155,7 +155,8 @@ class Run:
         if self._folder is not None:
             with self._writing():
                 said = None if self.guarantee is None else str(self.guarantee)
-                self._folder.end(self.done, self.stopped, said)
+                sites = None if self._spending is None else self._spending.by_site()
+                self._folder.end(self.done, self.stopped, said, sites)
 
     @cached_property
     def guarantee(self) -> Guarantee | None:

@@ -11,14 +11,16 @@ import contextlib
 import hashlib
 import math
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import jax
+import numpy as np
 
 from hansa._tracebacks import add_note
 from hansa.language.counted import Counted
+from hansa.language.flows import mechanisms_in
 from hansa.language.noise import noise_of
 from hansa.language.occasions import Occasion
 from hansa.privacy import (
@@ -30,10 +32,13 @@ from hansa.privacy import (
     Ledger,
     LedgerError,
     Matrix,
+    Sites,
     releases,
     require_private,
 )
 from hansa.privacy.accountant import charged
+from hansa.privacy.mechanisms import known_mechanism
+from hansa.privacy.sampling import USED
 from hansa.program.checksums import add_numbers, program_digest
 from hansa.program.cohorts import Cohorts, Positions
 from hansa.program.evaluating import FederatedEvaluation
@@ -60,7 +65,8 @@ class PrivateProcess:
         rounds: how many rounds are asked for.
 
     Attributes:
-        charge: what a round costs.
+        unit: whose data is protected as a whole: that of a client, or an example.
+        family: how a round is accounted for.
 
     Raises:
         ValueError: if something leaves a round that is made of clients' values without noise, or its noise does not go
@@ -75,13 +81,11 @@ class PrivateProcess:
                 "privacy= counts what noised sums cost, and no sum of this process has noise; write "
                 "aggregator=hansa.privacy.gaussian(…) where the process is built, or leave out privacy"
             )
-        if any(isinstance(each, DPSGD) for each in mechanisms):
-            raise ValueError(
-                "privacy= counts what is promised of each client as a whole, and clients of this process protect "
-                "each of their examples by hansa.privacy.dpsgd; leave out privacy, and ask "
-                "hansa.privacy.site_guarantee(process, num_examples=…, rounds=…, delta=…) what is promised at a client"
-            )
-        self.budget, self.charge = budget, Charge(cohorts.claim, mechanisms)  # type: ignore[arg-type]
+        self.budget, self._mechanisms, self._cohorts = budget, mechanisms, cohorts
+        self._rule = next((each for each in mechanisms if isinstance(each, DPSGD)), None)
+        if self._rule is not None:
+            _check_sites(self._rule, cohorts)
+        self.unit, self.family = self.charge(np.zeros(0, np.int64)).unit, self.charge(np.zeros(0, np.int64)).family
         longest = min((each.rounds for each in mechanisms if isinstance(each, Matrix)), default=rounds)
         if rounds > longest:
             raise ValueError(
@@ -89,15 +93,23 @@ class PrivateProcess:
                 f"with hansa.privacy.matrix(…, rounds={rounds})"
             )
         self.nominal = cohorts.nominal
-        self.is_correlated = self.charge.family == "correlated"
+        self.is_correlated = self.family == "correlated"
         Accountant(budget.delta)
         self.program = program_digest(process.next)
+
+    def charge(self, positions: Positions | None) -> Charge:
+        """What a round costs, of a cohort at these positions."""
+        if self._rule is None:
+            return Charge(self._cohorts.claim, self._mechanisms)  # type: ignore[arg-type]
+        assert positions is not None
+        return Charge(Sites(tuple(self._cohorts.examples(positions, self._rule.max_examples))), [self._rule])
 
     def described(self) -> dict[str, Any]:
         """What a run that goes on must have asked the same."""
         budget = self.budget
         epsilon = None if math.isinf(budget.epsilon) else budget.epsilon
-        return {"privacy": {"epsilon": epsilon, "delta": budget.delta, "metrics": budget.metrics}}
+        unit = {} if self.unit == "client" else {"unit": self.unit}
+        return {"privacy": {"epsilon": epsilon, "delta": budget.delta, "metrics": budget.metrics, **unit}}
 
     def spending(self, cohorts: Cohorts, folder: RunFolder | None) -> Spending:
         """The charges of a run: those in its folder, if it goes on; its cohorts are drawn by its secret from now on.
@@ -113,7 +125,8 @@ class PrivateProcess:
             ledger = Ledger(private.ledger)
         except OSError as error:
             raise RunError(f"{private.path} cannot be used: {error}") from error
-        cohorts.keep_secret(found.cohorts)
+        if self._rule is None:
+            cohorts.keep_secret(found.cohorts)
         return Spending(self, ledger, found, cohorts)
 
 
@@ -159,8 +172,10 @@ class Spending:
         budget = self._private.budget
         if number > last or math.isinf(budget.epsilon) or self._ledger.of_round(number):
             return None  # it has been charged
-        clients = self._who(self._cohorts.positions(number)) if self._private.charge.family == "counted" else None
-        if self._accountant.has_room(self._private.charge, budget.epsilon, clients, last - number + 1):
+        named = self._private.family in ("counted", "examples")
+        positions = self._cohorts.positions(number) if named else None
+        charge = self._private.charge(positions)
+        if self._accountant.has_room(charge, budget.epsilon, self._who(positions), last - number + 1):
             return None
         return (
             f"{SPENT}: epsilon {self._accountant.exact():.4g} of {budget.epsilon:g} at delta {budget.delta:g} is spent"
@@ -190,7 +205,7 @@ class Spending:
                 )
             # Of the inputs, so that the same ones have the same noise; of unknown ones it is never drawn again.
             salt = secrets.token_bytes(_SALT_BYTES) if inputs is None else bytes.fromhex(inputs)[:_SALT_BYTES]
-            self._charge(occasion, salt, inputs, self._who(positions))
+            self._charge(occasion, salt, inputs, positions)
         with noise_of(self._secret.noise, salt=salt):
             yield
 
@@ -207,10 +222,17 @@ class Spending:
 
     def guarantee(self, rounds: int) -> Guarantee:
         """What is promised after so many rounds."""
-        return covering(self._accountant.guarantee(rounds), self._private.budget.metrics == "open")
+        found = self._accountant.guarantee(rounds)
+        if not self._ledger.entries:
+            found = before_any(found, self._private.unit)
+        return covering(found, self._private.budget.metrics == "open")
 
-    def _charge(self, occasion: Occasion, salt: bytes, inputs: str | None, clients: Sequence[Any] | None) -> None:
-        charge, budget = self._private.charge, self._private.budget
+    def by_site(self) -> dict[Any, float]:
+        """The epsilon of each client's examples, where these are what is protected; else nothing."""
+        return dict(self._accountant.by_site())
+
+    def _charge(self, occasion: Occasion, salt: bytes, inputs: str | None, positions: Positions | None) -> None:
+        charge, budget, clients = self._private.charge(positions), self._private.budget, self._who(positions)
         earlier = [entry.charge for entry in self._ledger.of_round(occasion.round)]
         if earlier and not self._accountant.has_room(charge, budget.epsilon, clients, earlier=earlier):
             raise BudgetSpentError(f"{SPENT}, after {len(earlier)} attempts at round {occasion.round}")
@@ -284,6 +306,42 @@ def check_evaluation(evaluate: Any, cohorts: Cohorts, budget: Budget) -> None:
             "identities of their own, or on examples that may be seen, evaluate=(keras_model, (x, y)). "
             'hansa.privacy.Budget(…, metrics="open") lets metrics leave; then nothing is promised to those who see them'
         )
+
+
+def protects_examples(process: IterativeProcess) -> bool:
+    """Whether clients add noise for each of their examples, and are not protected as a whole."""
+    return any(isinstance(known_mechanism(each), DPSGD) for each in mechanisms_in(process.next))
+
+
+def _check_sites(rule: DPSGD, cohorts: Cohorts) -> None:
+    """Checks that the examples of each site can be counted, and that each is there once.
+
+    Raises:
+        ValueError: if they cannot.
+    """
+    if cohorts.is_elsewhere:
+        raise ValueError(
+            "privacy= counts what the examples of each client have cost, and of clients elsewhere only they themselves "
+            "know it: each device draws its own noise, and accounts for it by its policy, [privacy] epsilon and delta; "
+            "leave out privacy"
+        )
+    if cohorts.clients is None:
+        raise ValueError(
+            "privacy= counts what the examples of each client have cost, and data is a function, which does not say "
+            "whose it gives; pass a hansa.simulation.ClientData"
+        )
+    if rule.batch_size is not None and not cohorts.knows_examples:
+        raise ValueError(
+            "with the batch_size of dpsgd each client's epsilon depends on how many examples it has, and data does not "
+            "say that; pass a hansa.simulation.ClientData, or sampling_rate= in place of batch_size"
+        )
+
+
+def before_any(guarantee: Guarantee, unit: str | None) -> Guarantee:
+    """A guarantee before any round, of which no charge tells whose it is."""
+    if unit in (None, "client"):
+        return guarantee
+    return replace(guarantee, unit=unit, neighbours=USED, against="the server")
 
 
 def covering(guarantee: Guarantee, open_metrics: bool) -> Guarantee:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hansa.privacy import Accountant, Entry, Guarantee, LedgerError, read_ledger
 from hansa.privacy.accountant import charged
 from hansa.program.lines import read_records
 from hansa.program.private_folder import LEDGER, PRIVATE, open_to_others
 from hansa.program.run_file import RECORDS, RunError, read_run
-from hansa.program.spending import EPSILON, covering
+from hansa.program.spending import EPSILON, before_any, covering
 
 _WITHIN = 1e-6
 """Epsilons that differ by this part are the same: other processors round otherwise."""
@@ -30,6 +31,7 @@ class Spent:
         rounds: how many rounds were charged.
         attempts: how many times a round was.
         entries: the charges, in order.
+        sites: the epsilon of each client's examples, where these are what is protected; else nothing.
 
     Examples:
         >>> guarantee = hansa.privacy.Guarantee(2.0, 1e-6, rounds=10)
@@ -44,6 +46,7 @@ class Spent:
     rounds: int
     attempts: int
     entries: tuple[Entry, ...]
+    sites: Mapping[int | str, float] = field(default_factory=dict)
 
 
 def read_privacy(run_dir: str | os.PathLike[str]) -> Spent:
@@ -70,8 +73,9 @@ def read_privacy(run_dir: str | os.PathLike[str]) -> Spent:
     rounds = len({entry.round for entry in entries})
     budget = math.inf if said["epsilon"] is None else float(said["epsilon"])
     is_open = said.get("metrics") == "open"
-    guarantee = covering(accountant.guarantee(rounds), is_open)
-    return Spent(guarantee, budget, is_open, rounds, len(entries), tuple(entries))
+    guarantee = accountant.guarantee(rounds) if entries else before_any(accountant.guarantee(0), said.get("unit"))
+    sites = cast(Mapping[int | str, float], accountant.by_site())
+    return Spent(covering(guarantee, is_open), budget, is_open, rounds, len(entries), tuple(entries), sites)
 
 
 def verify_privacy(run_dir: str | os.PathLike[str]) -> list[str]:

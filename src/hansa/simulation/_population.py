@@ -86,6 +86,16 @@ class Population:
         return None if self._batching is None else _cohorts.capacity(self._source, self._batching)
 
     @property
+    def goes_through(self) -> int | None:
+        """How often a round goes through a client's examples: the epochs of `repeat`; None where `batch` has `steps`.
+
+        Examples:
+            >>> data.repeat(3).batch(20).goes_through, data.batch(20, steps=5).goes_through
+            (3, None)
+        """
+        return self._epochs if self._batching is None or self._batching.steps is None else None
+
+    @property
     def num_left_out(self) -> int:
         """How many examples are nobody's, and were left out when the population was made."""
         return self._source.left_out

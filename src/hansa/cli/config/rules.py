@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hansa.cli.config.algorithms import algorithm_of, algorithm_rules, takes
+from hansa.cli.config.algorithms import algorithm_rules, takes
 from hansa.cli.config.checking import Function
+from hansa.cli.config.private_rules import private_rules
 from hansa.cli.config.schema import (
     DataTable,
     ModelTable,
@@ -40,42 +41,7 @@ WITH_CLIENTS = ("cifar100", "emnist", "shakespeare", "tiny_shakespeare")
 def rules(config: RunConfig) -> list[str]:
     """What is wrong with a configuration whose keys are each of the right type, a sentence for each thing."""
     of_tables = [*_model(config.model), *_data(config.data), *_training(config), *_runtime(config.runtime)]
-    return [*of_tables, *algorithm_rules(config), *_privacy(config), *_own_files(config)]
-
-
-def _privacy(config: RunConfig) -> list[str]:
-    table, training = config.privacy, config.training
-    if table is None:
-        return []
-    problems = [
-        f"privacy.{name} = {value}: it must be {range}"
-        for name, value, range in (
-            ("epsilon", table.epsilon, "more than 0, such as 8.0"),
-            ("delta", table.delta, "between 0 and 1, such as 1e-6"),
-            ("clip", table.clip, "more than 0"),
-            ("noise_multiplier", table.noise_multiplier, "more than 0"),
-        )
-        if value is not None and (not value > 0 or (name == "delta" and value >= 1))
-    ]
-    if config.aggregator is not None:
-        problems.append("aggregator and privacy both say how updates become one; leave one of them out")
-    if not takes(config, "aggregator"):
-        problems.append(f"privacy: {algorithm_of(config).name} takes no rule of aggregation, and so no noise")
-    if training.with_replacement:
-        problems.append("training.with_replacement: a client that is drawn twice costs twice as much; leave it out")
-    if training.weighting == "num_examples":
-        problems.append(
-            'training.weighting = "num_examples": a large client would change the model by more than the noise covers; '
-            "leave it out"
-        )
-    if config.data.held_out and config.data.held_out_by == "examples" and table.metrics != "open":
-        problems.append(
-            f"data.held_out = {config.data.held_out:g} holds out examples of the clients who train, and their metrics "
-            'would be told without noise; hold out whole clients: data.held_out_by = "clients"'
-        )
-    if table.per_layer and table.clip is None:
-        problems.append("privacy.per_layer is of a fixed norm; say privacy.clip, such as 0.5")
-    return problems
+    return [*of_tables, *algorithm_rules(config), *private_rules(config), *_own_files(config)]
 
 
 def _own_files(config: RunConfig) -> list[str]:

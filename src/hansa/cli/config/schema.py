@@ -174,8 +174,15 @@ class PrivacyTable:
 
     epsilon: float = key("the run stops before the round that would exceed it", least=0)
     delta: float = key("with this probability nothing is promised; far below 1 / clients", least=0, most=1)
+    unit: Literal["client", "example"] = key(
+        "what is protected: a client as a whole, by noise in the mean; or each of its examples, by DP-SGD there",
+        "client",
+    )
     clip: float | None = key(
-        "the norm that a client's update is shortened to; by default it follows the median of the norms", None, least=0
+        "the norm that a client's update is shortened to, by default following the median of the norms; or that of an "
+        "example's gradient",
+        None,
+        least=0,
     )
     noise_multiplier: float | None = key(
         "the standard deviation of the noise, in norms; by default as much as `training.rounds` need", None, least=0
@@ -183,6 +190,22 @@ class PrivacyTable:
     per_layer: bool = key("each array of an update has its own part of `clip`", False)
     metrics: Literal["none", "open"] = key(
         "of the clients: none, or all without noise, for which nothing is promised", "none"
+    )
+    metric_ranges: dict[str, Any] = key(
+        "metrics of the clients with noise: the least and greatest value of each, `{ accuracy = [0, 1] }`", {}
+    )
+    metrics_noise_multiplier: float | None = key(
+        "of the noise in these, by default five times that of the whole", None, least=0
+    )
+    steps: int | None = key("of `example`: how many steps a client takes in a round", None, least=1)
+    sampling_rate: float | None = key(
+        "of `example`: the probability of each to be in a step; by default so that `data.batch_size` are expected",
+        None,
+        least=0,
+        most=1,
+    )
+    max_examples: int | None = key(
+        "of `example`: for how many of a client there is room; by default the most that one has", None, least=1
     )
 
 
@@ -237,7 +260,7 @@ class RunConfig:
     )
     privacy: PrivacyTable | None = key(
         "differential privacy: noise in the clients' mean update, and a budget; each client is then in a cohort by "
-        "itself (`poisson`), and draws of cohorts are secret",
+        "itself (`poisson`), and draws of cohorts are secret; or DP-SGD at each client",
         None,
     )
     output: OutputTable = key("where results go", OutputTable())

@@ -143,12 +143,26 @@ def _clients(run: Run) -> Iterable[Element]:
         if len(finite):
             note = f"Median {shown(float(np.median(finite)))}. {note}"
         charts.append(histogram(f"{titled(name)} of each client", note, values.tolist(), titled(name)))
+    charts += _sites(run)
     if not charts and not names:
         return
     yield element("h2", "Clients")
     yield _charts(charts)
     if names:
         yield _table_of_clients(run)
+
+
+def _sites(run: Run) -> list[Element]:
+    """The epsilon of each client whose examples are protected, each as a whole."""
+    found = {} if run.ended is None else run.ended.get("sites", {})
+    if not found:
+        return []
+    epsilons = sorted(found.items(), key=lambda pair: -pair[1])
+    least, most = shown(epsilons[-1][1]), shown(epsilons[0][1])
+    note = f"{least} to {most}, for each example of the client, against the server."
+    who, values = [site for site, _ in epsilons], [epsilon for _, epsilon in epsilons]
+    title, axis = "Epsilon of each client's examples", "Clients, the largest first"
+    return [bar_chart(title, note, values, axis, who, ("Client", "Epsilon"))]
 
 
 def _table_of_clients(run: Run) -> Element:
