@@ -151,6 +151,16 @@ class Charge:
             sampling = Poisson(min(1.0, math.fsum(probabilities)))  # in one of them, at most
         return Charge(sampling, [mechanism for each in (*earlier, self) for mechanism in each.mechanisms])
 
+    def part(self, numbers: Sequence[int]) -> Charge:
+        """The charge of some of its sums alone, for those who see nothing of the others.
+
+        Examples:
+            >>> from hansa.privacy import Charge, Gaussian, Poisson
+            >>> Charge(Poisson(0.05), [Gaussian(1.0), Gaussian(5.0)]).part([0]).noise_multiplier
+            1.0
+        """
+        return Charge(self.sampling, [self.mechanisms[number] for number in numbers])
+
     def to_json(self) -> dict[str, Any]:
         """As values that JSON has: `sampling` and `releases`."""
         # But for what is no part of what a mechanism is, such as the optimizer that follows its noise.

@@ -23,6 +23,8 @@ class Guarantee:
         rounds: of how many rounds; those that were tried in vain are in epsilon, and not here.
         covers: of what epsilon is: of `everything` that left the rounds, or of the `model` alone, as metrics of the
             clients left them, too, without noise.
+        of_model: epsilon for those who see the model alone, where noised metrics left the rounds beside it; else None,
+            and it is that of everything, or of `covers`.
 
     Examples:
         >>> print(hansa.privacy.Guarantee(2.0, 1e-06, rounds=1500))
@@ -38,6 +40,7 @@ class Guarantee:
     against: str = "readers"
     rounds: int = 0
     covers: Literal["everything", "model"] = "everything"
+    of_model: float | None = None
 
     @property
     def epsilon_of_everything(self) -> float:
@@ -50,7 +53,9 @@ class Guarantee:
         if math.isinf(self.epsilon):
             return f"no guarantee after {rounds}: nothing is promised {whom}"
         said = f"epsilon {self.epsilon:.4g} at delta {self.delta:g} after {rounds}: {whom}"
-        return said if self.covers == "everything" else f"{said}; of the model alone: with its open metrics, infinite"
+        if self.covers == "model":
+            return f"{said}; of the model alone: with its open metrics, infinite"
+        return said if self.of_model is None else f"{said}; of the model alone {self.of_model:.4g}"
 
 
 def checked_epsilon(value: object) -> float:

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import math
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from hansa._tracebacks import add_note
 from hansa.language.counted import Counted
-from hansa.language.flows import mechanisms_in
+from hansa.language.flows import begins, mechanisms_in
 from hansa.language.noise import noise_of
 from hansa.language.occasions import Occasion
 from hansa.privacy import (
@@ -28,6 +28,7 @@ from hansa.privacy import (
     Accountant,
     Budget,
     Charge,
+    Entry,
     Guarantee,
     Ledger,
     LedgerError,
@@ -93,6 +94,7 @@ class PrivateProcess:
                 f"with hansa.privacy.matrix(…, rounds={rounds})"
             )
         self.nominal = cohorts.nominal
+        self._of_model = [] if self._rule is not None else parts_of_model(process)
         self.is_correlated = self.family == "correlated"
         Accountant(budget.delta)
         self.program = program_digest(process.next)
@@ -109,7 +111,8 @@ class PrivateProcess:
         budget = self.budget
         epsilon = None if math.isinf(budget.epsilon) else budget.epsilon
         unit = {} if self.unit == "client" else {"unit": self.unit}
-        return {"privacy": {"epsilon": epsilon, "delta": budget.delta, "metrics": budget.metrics, **unit}}
+        part = {"of_model": self._of_model} if self._of_model else {}
+        return {"privacy": {"epsilon": epsilon, "delta": budget.delta, "metrics": budget.metrics, **unit, **part}}
 
     def spending(self, cohorts: Cohorts, folder: RunFolder | None) -> Spending:
         """The charges of a run: those in its folder, if it goes on; its cohorts are drawn by its secret from now on.
@@ -222,10 +225,7 @@ class Spending:
 
     def guarantee(self, rounds: int) -> Guarantee:
         """What is promised after so many rounds."""
-        found = self._accountant.guarantee(rounds)
-        if not self._ledger.entries:
-            found = before_any(found, self._private.unit)
-        return covering(found, self._private.budget.metrics == "open")
+        return promised(self._accountant, self._ledger.entries, rounds, self._private.described()["privacy"])
 
     def by_site(self) -> dict[Any, float]:
         """The epsilon of each client's examples, where these are what is protected; else nothing."""
@@ -337,16 +337,31 @@ def _check_sites(rule: DPSGD, cohorts: Cohorts) -> None:
         )
 
 
-def before_any(guarantee: Guarantee, unit: str | None) -> Guarantee:
-    """A guarantee before any round, of which no charge tells whose it is."""
-    if unit in (None, "client"):
-        return guarantee
-    return replace(guarantee, unit=unit, neighbours=USED, against="the server")
+def parts_of_model(process: IterativeProcess) -> list[int]:
+    """The numbers of those noised sums that the state is made of, where other results are made of others."""
+    found = [any(begins(path, "state") for path in release.paths) for release in releases(process)]
+    return [number for number, is_of_state in enumerate(found) if is_of_state] if any(found) and not all(found) else []
 
 
-def covering(guarantee: Guarantee, open_metrics: bool) -> Guarantee:
-    """A guarantee that says of what it is: where metrics are open, of the model alone."""
-    return replace(guarantee, covers="model") if open_metrics else guarantee
+def promised(accountant: Accountant, entries: Sequence[Entry], rounds: int, asked: Mapping[str, Any]) -> Guarantee:
+    """What a run promises.
+
+    Args:
+        accountant: with what it was charged.
+        entries: the charges.
+        rounds: how many there were.
+        asked: what it was asked of privacy, as its folder says it.
+    """
+    found = accountant.guarantee(rounds)
+    if asked.get("unit") == "example" and not entries:
+        found = replace(found, unit="example", neighbours=USED, against="the server")
+    if asked.get("of_model") and entries:
+        if max(asked["of_model"]) >= min(len(entry.charge.mechanisms) for entry in entries):
+            raise LedgerError("what run.json says of the model's sums does not go with the ledger")
+        alone = Accountant(accountant.delta)
+        list(charged(alone, [replace(entry, charge=entry.charge.part(asked["of_model"])) for entry in entries]))
+        found = replace(found, of_model=alone.exact())
+    return replace(found, covers="model") if asked.get("metrics") == "open" else found
 
 
 class BudgetSpentError(Exception):

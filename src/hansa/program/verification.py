@@ -14,8 +14,9 @@ from hansa.privacy.accountant import charged
 from hansa.program.lines import read_records
 from hansa.program.private_folder import LEDGER, PRIVATE, open_to_others
 from hansa.program.run_file import RECORDS, RunError, read_run
-from hansa.program.spending import EPSILON, before_any, covering
+from hansa.program.spending import EPSILON, promised
 
+_MOST_PARTS = 1 << 20
 _WITHIN = 1e-6
 """Epsilons that differ by this part are the same: other processors round otherwise."""
 
@@ -73,9 +74,9 @@ def read_privacy(run_dir: str | os.PathLike[str]) -> Spent:
     rounds = len({entry.round for entry in entries})
     budget = math.inf if said["epsilon"] is None else float(said["epsilon"])
     is_open = said.get("metrics") == "open"
-    guarantee = accountant.guarantee(rounds) if entries else before_any(accountant.guarantee(0), said.get("unit"))
+    guarantee = promised(accountant, entries, rounds, said)
     sites = cast(Mapping[int | str, float], accountant.by_site())
-    return Spent(covering(guarantee, is_open), budget, is_open, rounds, len(entries), tuple(entries), sites)
+    return Spent(guarantee, budget, is_open, rounds, len(entries), tuple(entries), sites)
 
 
 def verify_privacy(run_dir: str | os.PathLike[str]) -> list[str]:
@@ -140,7 +141,9 @@ def _asked(folder: Path) -> dict[str, Any]:
     if found is None:
         raise RunError(f"the run in {folder} is not private: it was not given a budget, hansa.privacy.Budget(…)")
     delta, epsilon = (found.get(name) if isinstance(found, dict) else None for name in ("delta", "epsilon"))
-    if not isinstance(delta, float) or not 0 < delta < 1 or not isinstance(epsilon, int | float | None):
+    parts = found.get("of_model", []) if isinstance(found, dict) else None
+    whole = isinstance(parts, list) and all(type(each) is int and 0 <= each < _MOST_PARTS for each in parts)
+    if not whole or not isinstance(delta, float) or not 0 < delta < 1 or not isinstance(epsilon, int | float | None):
         raise RunError(f"{folder}: what run.json says of privacy is damaged")
     return dict(found)
 
