@@ -13,7 +13,7 @@ from hansa import aggregators, learning
 from hansa.cli._new import new
 from hansa.cli.config import ConfigError, differences, read_config, restore_config, stored
 from hansa.cli.config.algorithms import arguments
-from hansa.cli.config.choices import OF_TRAINING, Algorithm, Rule, parameters
+from hansa.cli.config.choices import OF_TRAINING, Algorithm, Coding, Rule, parameters
 from hansa.models.named_optimizers import OptimizerName
 from tests.cli.test_config import DIGITS, problems, written
 from tests.cli.test_strangers import CONFIG, MODEL, hansa, succeeded
@@ -39,12 +39,8 @@ def test_every_builder_and_every_rule_can_be_named():
         keys = parameters(Algorithm.function_of(name))
         assert "model_fn" in keys and "seed" in keys, name
         assert all(each.kinds or not each.required for key, each in keys.items() if key not in Algorithm.elsewhere())
-    # A codec is an object of Python, and each has a rule of its name.
-    assert {name for name in dir(aggregators) if name.islower()} - set(Rule.functions()) == {
-        "attacks",
-        "codecs",
-        "compressed",
-    }
+    assert {name for name in dir(aggregators) if name.islower()} - set(Rule.functions()) == {"attacks", "codecs"}
+    assert set(Coding.functions()) == {name for name in dir(aggregators.codecs) if name.islower()}
     attacks = {name for name in Rule.functions() if "." in name}
     assert attacks == {"attacks.gaussian_noise", "attacks.scaled", "attacks.sign_flip"}
 
@@ -82,6 +78,32 @@ def test_a_rule_may_be_attacked(tmp_path: Path):
     rule = read_config(written(tmp_path, text)).aggregator
     assert rule is not None
     assert repr(rule.make()) == repr(aggregators.attacks.sign_flip(aggregators.median(), share=0.2))
+
+
+def test_a_codec_is_nested_as_in_python(tmp_path: Path):
+    codecs = aggregators.codecs
+    text = (
+        DIGITS
+        + """
+[aggregator]
+name = "compressed"
+codec = { name = "top_k", share = 0.1 }
+error_feedback = true
+inner = "mean"
+[distributor]
+name = "rotated"
+codec = { name = "quantised", bits = 4 }
+"""
+    )
+    config = read_config(written(tmp_path, text))
+    assert config.distributor is not None and config.aggregator is not None
+    assert repr(config.distributor.make()) == repr(codecs.rotated(codecs.quantised(bits=4)))
+    expected = aggregators.compressed(codecs.top_k(0.1), aggregators.mean(), error_feedback=True)
+    assert repr(config.aggregator.make()) == repr(expected)
+    kept = json.loads(json.dumps(stored(config)))
+    assert restore_config(kept, "run.json") == config
+    given = arguments(config, {}, population=20)
+    assert repr(given["distributor"]) == repr(config.distributor.make())
 
 
 def test_a_builder_is_given_what_it_takes(tmp_path: Path):
@@ -156,6 +178,24 @@ def test_a_builder_is_given_what_it_takes(tmp_path: Path):
             ["aggregator.keep is no key; those of krum are name, "],
         ),
         (
+            DIGITS + '[distributor]\nname = "quantized"\nbits = 4',
+            ['distributor.name = "quantized" is no codec; did you mean "quantised"?'],
+        ),
+        (DIGITS + '[distributor]\nname = "quantised"\nbits = 9', ["distributor: bits of quantised"]),
+        (DIGITS + '[distributor]\nname = "eden"\nbit = 2', ["distributor.bit is no key; did you mean 'bits'?"]),
+        (
+            DIGITS + '[distributor]\nname = "rotated"\ncodec = "median"',
+            ['distributor.codec.name = "median" is no codec'],
+        ),
+        (
+            DIGITS + 'distributor = 3\n[algorithm]\nname = "fed_ex_lora"\ndistributor = "eden"',
+            ["algorithm.distributor is no key", "training.distributor is no key"],
+        ),
+        (
+            'distributor = "eden"\n' + DIGITS + '[algorithm]\nname = "fed_ex_lora"',
+            ["distributor: fed_ex_lora takes no codec for what it sends; leave it out"],
+        ),
+        (
             DIGITS + '[aggregator]\nname = "median"\ninner = "mean"',
             ["aggregator.inner is no key; those of median are "],
         ),
@@ -195,11 +235,12 @@ def test_keys_of_training_are_those_of_averaging():
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of SCAFFOLD whose updates are clipped."""
+    """A run of SCAFFOLD whose updates are clipped, and whose model and control are sent in bytes."""
     folder = tmp_path_factory.mktemp("algorithms")
     (folder / "model.py").write_text(MODEL + "\n\ndef slower(number):\n    return 1 / (1 + number)\n")
     text = CONFIG.replace("evaluate_initial = true", "client_learning_rate = 0.1")
     text += '[algorithm]\nname = "scaffold"\n[aggregator]\nname = "clipping"\nquantile = 0.5\n'
+    text += '[distributor]\nname = "quantised"\nbits = 8\n'
     (folder / "run.toml").write_text(text)
     succeeded("train", folder)
     return folder
@@ -213,6 +254,8 @@ def test_a_run_says_its_algorithm_and_what_its_rule_measures(made: Path):
     config = about["asked"]["config"]
     assert config["algorithm"] == {"name": "scaffold"}
     assert config["aggregator"] == {"name": "clipping", "quantile": 0.5}
+    assert config["distributor"] == {"name": "quantised", "bits": 8}
+    assert about["about"]["settings"]["distributor"] == "quantised(bits=8, bucket=512)"
     assert about["about"]["settings"]["algorithm"] == "SCAFFOLD" and about["about"]["parameters"] == 640
     assert about["about"]["settings"]["aggregator"].startswith("clipping(mean(), bound=1.0, quantile=0.5")
     page = succeeded("report", made / "run").stdout.strip()
@@ -237,11 +280,12 @@ def test_a_run_with_states_of_clients_is_evaluated(made: Path):
 
 def test_a_round_is_explained_with_its_algorithm(made: Path):
     said = succeeded("explain", made).stdout
-    assert said.startswith("Algorithm scaffold\nRule      clipping (quantile = 0.5)\n")
+    assert said.startswith("Algorithm scaffold\nRule      clipping (quantile = 0.5)\nSent by   quantised (bits = 8)\n")
     told = json.loads(succeeded("explain", made, "--json").stdout)
     assert (told["algorithm"], told["aggregator"]["name"]) == ({"name": "scaffold"}, "clipping")
-    # The control goes both ways beside the model: 640 floats of each, and a few numbers.
-    assert 2 * 2560 <= told["bytes_down"]["known"] < 2 * 2560 + 64
+    assert told["distributor"] == {"name": "quantised", "bits": 8}
+    # The control goes both ways beside the model: 640 floats of each, and a few numbers. Down they are bytes.
+    assert 2 * 640 <= told["bytes_down"]["known"] < 2 * 640 + 128
     assert 2 * 2560 <= told["bytes_up"]["known"] < 2 * 2560 + 256
 
 

@@ -9,14 +9,18 @@ from typing import Any
 import jax.numpy as jnp
 import keras
 import numpy as np
+import optax
 import pytest
 
 import hansa
 from hansa import learning
 from hansa.aggregators import codecs
+from hansa.cli.config.choices import Algorithm, parameters
 from hansa.learning import arithmetic
-from tests.learning.algorithms import by_hand, plain
+from tests.learning.algorithms import by_hand, plain, test_mime, test_scaffold
 from tests.learning.algorithms.test_models import deep
+from tests.learning.algorithms.test_runs import BUILDERS, population
+from tests.program.digits import assert_same_bits
 
 HALVES = codecs.Codec(
     "halves",
@@ -93,6 +97,64 @@ def test_each_field_is_a_message_and_what_is_no_float_goes_as_it_is() -> None:
         assert 1e-3 < np.abs(found - true).max() <= step + 1e-6
     assert np.abs(seen.weights.kernel - seen.twice.kernel / 2).max() > 1e-3  # of draws of its own
     assert len(np.unique(seen.weights.kernel)) <= 4
+
+
+@pytest.mark.slow
+def test_scaffold_corrects_its_steps_by_the_control_that_clients_have() -> None:
+    """SCAFFOLD as in its paper, of x and c as clients decode them."""
+    process = test_scaffold.build("II", distributor=HALVES)
+    state = by_hand.rounds(process)
+    x, c, own = test_scaffold.by_hand("II", halved)
+    plain.assert_close(state.model.trainable, x, 2e-6)
+    plain.assert_close(state.finalizer.control, c, 2e-6)
+    plain.assert_close(state.clients["di"].work.control, own[3], 2e-6)
+    assert np.abs(x[1] - test_scaffold.by_hand("II")[0][1]).max() > 8e-6
+    bytes_saved = bytes_down(test_scaffold.build("II")) - bytes_down(process)
+    assert bytes_saved == 2 * 2 * NUMBERS
+
+
+@pytest.mark.slow
+def test_both_phases_of_mime_have_what_was_sent() -> None:
+    given = {"base_optimizer": optax.sgd(0.1, momentum=0.9), "client_weighting": "uniform"}
+    process = learning.build_mime(plain.model(), server_learning_rate=0.7, distributor=HALVES, **given)
+    state = by_hand.rounds(process)
+    x, slots = test_mime.expected(test_mime.momentum, True, True, halved)
+    plain.assert_close(state.model.trainable, x, 4e-6)
+    plain.assert_close(state.optimizer_state.trace, slots[1], 4e-6)
+    assert np.abs(x[1] - test_mime.expected(test_mime.momentum, True, True)[0][1]).max() > 1e-5
+
+
+def test_every_algorithm_but_one_takes_a_distributor() -> None:
+    without = {name for name in Algorithm.functions() if "distributor" not in parameters(Algorithm.function_of(name))}
+    assert without == {"fed_ex_lora"}
+    with pytest.raises(TypeError, match="distributor"):
+        learning.build_fed_ex_lora(plain.model(), distributor=HALVES)  # type: ignore[call-arg]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BUILDERS)
+def test_every_algorithm_sends_half_of_its_numbers(name: str) -> None:
+    with_codec = BUILDERS[name](plain.model(), distributor=HALVES)
+    saved = bytes_down(BUILDERS[name](plain.model())) - bytes_down(with_codec)
+    _, metrics = with_codec.next(with_codec.initialize(), population(name).select([0, 1, 3]))
+    assert saved >= 2 * (plain.CLASSES if name == "fed_distill" else plain.FEATURES * plain.CLASSES)
+    assert not metrics.num_non_finite_clients
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mime", "hyp_cluster", "ditto"])
+def test_a_run_that_is_taken_up_again_draws_the_same(name: str, tmp_path: Path) -> None:
+    process = BUILDERS[name](plain.model(), distributor=codecs.quantised(bits=4))
+
+    def train(where: str, number: int) -> Any:
+        cohort = lambda number: population(name).select(plain.COHORTS[number - 1])  # noqa: E731
+        return hansa.program.train(process, cohort, number, run_dir=tmp_path / where, progress=False).state
+
+    whole = train("whole", 3)
+    train("other", 1)
+    resumed = train("other", 3)
+    keeps = isinstance(whole, learning.LearningState)
+    assert_same_bits(resumed.server if keeps else resumed, whole.server if keeps else whole)
 
 
 def test_what_cannot_be_a_distributor_is_refused() -> None:

@@ -12,6 +12,7 @@ from hansa.cli._experiment import Experiment
 from hansa.cli._output import print_json, say
 from hansa.cli.config import plain, read_config
 from hansa.cli.config.algorithms import algorithm_of, told
+from hansa.cli.config.choices import OF_TABLES
 
 _WIDTH = 100
 
@@ -40,8 +41,9 @@ def explain(path: Path, overrides: Sequence[str], svg: Path | None, as_json: boo
         for name in ("client_flops", "server_flops", "adding_flops"):
             facts[name] = str(getattr(explanation, name))
         stages = [type(stage).__name__ for stage in explanation.stages]
-        rule = None if config.aggregator is None else plain(config.aggregator)
-        chosen = {"algorithm": plain(algorithm), "aggregator": rule}
+        tables = {name: getattr(config, name) for name in OF_TABLES}
+        chosen = {"algorithm": plain(algorithm)}
+        chosen |= {name: None if table is None else plain(table) for name, table in tables.items()}
         print_json({"type": kind, **chosen, "stages": stages, **facts, "text": str(explanation), "svg": svg})
         return
     say(*told(config), "", explanation)

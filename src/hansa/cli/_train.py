@@ -24,6 +24,7 @@ from hansa.cli._output import NO_PICTURE, can_draw, print_json, say
 from hansa.cli._places import short
 from hansa.cli.config import ConfigError, RunConfig, config_file, read_config, restore_config
 from hansa.cli.config.algorithms import told as told_algorithm
+from hansa.cli.config.choices import OF_TABLES
 from hansa.program import BestModel, CheckpointError, RunError, TrainingResult
 from hansa.program.changes import ChangedRunError, told
 from hansa.program.checkpoints import Checkpoints
@@ -329,7 +330,7 @@ def _summary(experiment: Experiment, rounds: int) -> str:
     if populations.evaluation is not None:
         lines.append(f"Evaluated on {populations.what}: {int(populations.evaluation.sizes.sum()):,} examples")
     config = experiment.config
-    if config.algorithm is not None or config.aggregator is not None:
+    if any(getattr(config, name) is not None for name in ("algorithm", *OF_TABLES)):
         lines += told_algorithm(config)
     return "\n".join([*lines, f"Training  {_rounds(rounds)}, {each} of {clients} clients in each", ""])
 

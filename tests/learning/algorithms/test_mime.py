@@ -34,23 +34,24 @@ def adam(slots: Slots, g: plain.Weights) -> tuple[Slots, plain.Weights]:
     return (t, m, v), step
 
 
-def expected(base: Any, corrected: bool, uniform: bool) -> tuple[plain.Weights, Slots]:
-    """The model and the base optimizer's state after all rounds (Algorithm 1)."""
+def expected(base: Any, corrected: bool, uniform: bool, sent: Any = lambda w: w) -> tuple[plain.Weights, Slots]:
+    """The model and the base optimizer's state after all rounds (Algorithm 1), of what clients are sent."""
     x, slots = plain.initial(), (0, plain.zeros(), plain.zeros())
     for cohort in plain.COHORTS:
         clients = by_hand.counted(cohort)
         sizes = [1.0 if uniform else plain.SIZES[client] for client in clients]
-        c = by_hand.mean([by_hand.full_gradient(x, client) for client in clients], sizes)
+        to_x, to_slots = sent(x), (slots[0], sent(slots[1]), sent(slots[2]))
+        c = by_hand.mean([by_hand.full_gradient(to_x, client) for client in clients], sizes)
         models = []
         for client in clients:
-            y = x
+            y = to_x
             for batch in plain.batches(client):
                 g = plain.gradient(y, batch)
                 if corrected:
-                    g = combine(lambda g, of_x, c: g - of_x + c, g, plain.gradient(x, batch), c)
-                y = combine(np.add, y, base(slots, g)[1])
+                    g = combine(lambda g, of_x, c: g - of_x + c, g, plain.gradient(to_x, batch), c)
+                y = combine(np.add, y, base(to_slots, g)[1])
             models.append(y)
-        x = combine(lambda x, y: x + SERVER_RATE * (y - x), x, by_hand.mean(models, sizes))
+        x = combine(lambda x, y: x + SERVER_RATE * y, x, by_hand.subtract(by_hand.mean(models, sizes), to_x))
         slots = base(slots, c)[0]
     return x, slots
 

@@ -31,29 +31,39 @@ def by_predictions(output: Any, batch: Any) -> Any:
 
 DOMAINS = {"domain_weights": [0.2, 0.3, 0.5], "domain_learning_rate": 0.1, "domain_window_size": 2}
 
-BUILDERS: dict[str, Callable[[Any], Any]] = {
-    "agnostic": lambda model: learning.build_agnostic(model, example_loss=by_predictions, **DOMAINS, **SGD),
-    "fed_adam": lambda model: learning.build_fed_adam(model, server_learning_rate=0.1, **SGD),
-    "fed_dyn": lambda model: learning.build_fed_dyn(model, alpha=0.3, population=5, **SGD),
-    "fed_exp": lambda model: learning.build_fed_exp(model, **SGD),
-    "fed_lc": lambda model: learning.build_fed_lc(model, num_classes=plain.CLASSES, **SGD),
-    "fed_nova": lambda model: learning.build_fed_nova(model, client_momentum=0.9, proximal_strength=0.1, **RATE),
-    "fed_sam": lambda model: learning.build_fed_sam(model, rho=0.1, **SGD),
-    "fed_sgd": lambda model: learning.build_fed_sgd(model),
-    "hyp_cluster": lambda model: learning.build_hyp_cluster(model, groups=2, **SGD),
-    "mime": lambda model: learning.build_mime(model, base_optimizer=optax.sgd(0.1, momentum=0.9)),
-    "mime_lite": lambda model: learning.build_mime_lite(model, base_optimizer="adam", base_learning_rate=0.01),
-    "moon": lambda model: learning.build_moon(model, mu=1.0, features=lambda output: output.predictions, **SGD),
-    "q_fed_avg": lambda model: learning.build_q_fed_avg(model, q=1.0, **RATE),
+BUILDERS: dict[str, Callable[..., Any]] = {
+    "agnostic": lambda model, **more: learning.build_agnostic(
+        model, example_loss=by_predictions, **DOMAINS, **SGD, **more
+    ),
+    "fed_adam": lambda model, **more: learning.build_fed_adam(model, server_learning_rate=0.1, **SGD, **more),
+    "fed_dyn": lambda model, **more: learning.build_fed_dyn(model, alpha=0.3, population=5, **SGD, **more),
+    "fed_exp": lambda model, **more: learning.build_fed_exp(model, **SGD, **more),
+    "fed_lc": lambda model, **more: learning.build_fed_lc(model, num_classes=plain.CLASSES, **SGD, **more),
+    "fed_nova": lambda model, **more: learning.build_fed_nova(
+        model, client_momentum=0.9, proximal_strength=0.1, **RATE, **more
+    ),
+    "fed_sam": lambda model, **more: learning.build_fed_sam(model, rho=0.1, **SGD, **more),
+    "fed_sgd": lambda model, **more: learning.build_fed_sgd(model, **more),
+    "hyp_cluster": lambda model, **more: learning.build_hyp_cluster(model, groups=2, **SGD, **more),
+    "mime": lambda model, **more: learning.build_mime(model, base_optimizer=optax.sgd(0.1, momentum=0.9), **more),
+    "mime_lite": lambda model, **more: learning.build_mime_lite(
+        model, base_optimizer="adam", base_learning_rate=0.01, **more
+    ),
+    "moon": lambda model, **more: learning.build_moon(
+        model, mu=1.0, features=lambda output: output.predictions, **SGD, **more
+    ),
+    "q_fed_avg": lambda model, **more: learning.build_q_fed_avg(model, q=1.0, **RATE, **more),
     # With personal models.
-    "fed_per": lambda model: learning.build_fed_per(model, personal="bias"),
-    "fed_rep": lambda model: learning.build_fed_rep(model, personal="bias"),
-    "ditto": lambda model: learning.build_ditto(model, lambda_=0.5),
-    "per_fed_avg": lambda model: learning.build_per_fed_avg(model, alpha=0.1, variant="HF"),
-    "p_fed_me": lambda model: learning.build_p_fed_me(model, lambda_=2.0, personal_learning_rate=0.1, **RATE),
-    "apfl": lambda model: learning.build_apfl(model, **RATE),
-    "fed_distill": lambda model: learning.build_fed_distill(model, num_classes=plain.CLASSES),
-    "reconstruction": lambda model: learning.build_reconstruction(model, local="bias"),
+    "fed_per": lambda model, **more: learning.build_fed_per(model, personal="bias", **more),
+    "fed_rep": lambda model, **more: learning.build_fed_rep(model, personal="bias", **more),
+    "ditto": lambda model, **more: learning.build_ditto(model, lambda_=0.5, **more),
+    "per_fed_avg": lambda model, **more: learning.build_per_fed_avg(model, alpha=0.1, variant="HF", **more),
+    "p_fed_me": lambda model, **more: learning.build_p_fed_me(
+        model, lambda_=2.0, personal_learning_rate=0.1, **RATE, **more
+    ),
+    "apfl": lambda model, **more: learning.build_apfl(model, **RATE, **more),
+    "fed_distill": lambda model, **more: learning.build_fed_distill(model, num_classes=plain.CLASSES, **more),
+    "reconstruction": lambda model, **more: learning.build_reconstruction(model, local="bias", **more),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,30 +16,31 @@ from tests.learning.algorithms import plain
 
 SERVER_RATE = 0.8
 Kept = dict[int, plain.Weights]
+Sent = Callable[[plain.Weights], plain.Weights]
 
 
-def by_hand(option: str) -> tuple[plain.Weights, plain.Weights, Kept]:
-    """x, c and the c_i after all rounds (Algorithm 1)."""
+def by_hand(option: str, sent: Sent = lambda w: w) -> tuple[plain.Weights, plain.Weights, Kept]:
+    """x, c and the c_i after all rounds (Algorithm 1), where clients have x and c as they are sent."""
     x, c = plain.initial(), plain.zeros()
     own = {client: plain.zeros() for client in range(len(plain.SIZES))}
     for cohort in plain.COHORTS:
-        moved, controls = [], []
+        moved, controls, (to_x, to_c) = [], [], (sent(x), sent(c))
         for i in cohort:
             if plain.left_out(i):
                 continue
-            y, steps = x, 0
+            y, steps = to_x, 0
             for batch in plain.batches(i):
                 g = plain.gradient(y, batch)
-                y = plain.combine(lambda y, g, mine, all_: y - plain.RATE * (g - mine + all_), y, g, own[i], c)
+                y = plain.combine(lambda y, g, mine, all_: y - plain.RATE * (g - mine + all_), y, g, own[i], to_c)
                 steps += 1
             k = steps * plain.RATE
-            whole = plain.gradient(x, plain.all_of(i))
+            whole = plain.gradient(to_x, plain.all_of(i))
             new = (
                 whole
                 if option == "I"
-                else plain.combine(lambda mine, all_, x, y, k=k: mine - all_ + (x - y) / k, own[i], c, x, y)
+                else plain.combine(lambda mine, all_, x, y, k=k: mine - all_ + (x - y) / k, own[i], to_c, to_x, y)
             )
-            moved.append(plain.combine(np.subtract, y, x))
+            moved.append(plain.combine(np.subtract, y, to_x))
             controls.append(plain.combine(np.subtract, new, own[i]))
             own[i] = new
         x = plain.combine(lambda x, *each: x + SERVER_RATE * np.mean(each, 0), x, *moved)
@@ -54,9 +56,9 @@ def rounds(process: Any, cohorts: list[list[int]]) -> Any:
     return state
 
 
-def build(option: Any) -> Any:
+def build(option: Any, **more: Any) -> Any:
     rates = {"client_learning_rate": plain.RATE, "server_learning_rate": SERVER_RATE}
-    return hansa.learning.build_scaffold(plain.model(), population=len(plain.SIZES), option=option, **rates)
+    return hansa.learning.build_scaffold(plain.model(), population=len(plain.SIZES), option=option, **rates, **more)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""How `[algorithm]` and `[aggregator]` go with `[training]`: what a builder is given, and what it cannot take."""
+"""How `[algorithm]`, `[aggregator]` and `[distributor]` go with `[training]`: what a builder is given, and what not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hansa.cli.config.choices import OF_TRAINING, Algorithm, Rule, parameters
+from hansa.cli.config.choices import OF_TABLES, OF_TRAINING, Algorithm, Made, parameters
 from hansa.cli.config.schema import RunConfig, TrainingTable
 
 AVERAGING = Algorithm("federated_averaging", {})
@@ -21,12 +21,14 @@ def algorithm_of(config: RunConfig) -> Algorithm:
 def told(config: RunConfig) -> list[str]:
     """How a run trains, in lines for people."""
     lines = [f"Algorithm {algorithm_of(config)}"]
-    return lines if config.aggregator is None else [*lines, f"Rule      {config.aggregator}"]
+    named = (("Rule", config.aggregator), ("Sent by", config.distributor))
+    return [*lines, *(f"{name:10}{choice}" for name, choice in named if choice is not None)]
 
 
 def algorithm_rules(config: RunConfig) -> list[str]:
     """What is wrong with the algorithm and the rule beside the keys of training, a sentence for each thing."""
-    problems = [] if config.aggregator is None else _made("aggregator", config.aggregator.make)
+    tables = _tables(config)
+    problems = [problem for name, table in tables.items() for problem in _made(name, table.make)]
     if config.algorithm is None:
         return problems
     name, known = config.algorithm.name, parameters(config.algorithm.function)
@@ -36,8 +38,7 @@ def algorithm_rules(config: RunConfig) -> list[str]:
             problems.append(f"{key}: {name} has no such thing; leave it out")
         elif parameter in known and known[parameter].required and not said:
             problems.append(f"{key} is missing: {name} needs it")
-    if "aggregator" not in known and config.aggregator is not None:
-        problems.append(f"aggregator: {name} takes no rule of aggregation; leave it out")
+    problems += [f"{each}: {name} takes no {_TAKEN[each]}; leave it out" for each in tables if each not in known]
     return problems or _made("algorithm", lambda: _probed(config))
 
 
@@ -60,9 +61,17 @@ def arguments(config: RunConfig, training: Mapping[str, Any], population: int) -
     if "population" in known:
         result["population"] = population
     result.update(algorithm.arguments)
-    if config.aggregator is not None:
-        result["aggregator"] = config.aggregator.make()
+    result.update({name: table.make() for name, table in _tables(config).items()})
     return result
+
+
+_TAKEN = {"aggregator": "rule of aggregation", "distributor": "codec for what it sends"}
+
+
+def _tables(config: RunConfig) -> dict[str, Made]:
+    """The tables that are arguments of the builder, by its parameters."""
+    found = {name: getattr(config, name) for name in OF_TABLES}
+    return {name: table for name, table in found.items() if table is not None}
 
 
 class _Reached(Exception):
@@ -72,7 +81,7 @@ class _Reached(Exception):
 def _probed(config: RunConfig) -> None:
     """Calls the builder up to where it asks for the model, which it does when it has looked at its numbers."""
     assert config.algorithm is not None
-    if any(not isinstance(part, Algorithm | Rule) for part in config.algorithm.parts()):
+    if any(not isinstance(part, Algorithm | Made) for part in config.algorithm.parts()):
         return  # a function of the user's, which is run when the model is
 
     def model_fn() -> Any:

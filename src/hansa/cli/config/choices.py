@@ -1,4 +1,4 @@
-"""Tables that choose a function of Hansa by its name, with its arguments as keys: an algorithm, a rule of aggregation.
+"""Tables that choose a function of Hansa by its name, with its arguments as keys: an algorithm, a rule, a codec.
 
 Which keys there are, and what they expect, is read off the function's signature.
 """
@@ -162,8 +162,9 @@ class Algorithm(Choice):
 
     @classmethod
     def elsewhere(cls) -> Mapping[str, str]:
-        """What a file says in `[training]` and `[aggregator]`, whatever the algorithm is."""
-        return {**dict.fromkeys(("model_fn",), ""), **OF_TRAINING, "aggregator": "the table [aggregator]"}
+        """What a file says in other tables, whatever the algorithm is."""
+        tables = {name: f"the table [{name}]" for name in OF_TABLES}
+        return {**dict.fromkeys(("model_fn",), ""), **OF_TRAINING, **tables}
 
     @classmethod
     def found(cls) -> Sequence[str]:
@@ -171,7 +172,16 @@ class Algorithm(Choice):
         return ("population",)
 
 
-class Rule(Choice):
+class Made(Choice):
+    """A function whose result is an argument of another: its own may be such results, too."""
+
+    def make(self) -> Any:
+        """What the function gives for its arguments."""
+        given = {key: each.make() if isinstance(each, Made) else each for key, each in self.arguments.items()}
+        return self.function(**given)
+
+
+class Rule(Made):
     """How the clients' updates become one: a rule of `hansa.aggregators`."""
 
     WHAT = "rule"
@@ -182,7 +192,7 @@ class Rule(Choice):
         from hansa import aggregators  # slow to import
 
         every = [*sorted(dir(aggregators)), *(f"attacks.{name}" for name in sorted(aggregators.attacks.__all__))]
-        return {name: name for name in every if _is_rule(cls.function_of(name))}
+        return {name: name for name in every if _gives(cls.function_of(name), "Factory")}
 
     @classmethod
     def function_of(cls, name: str) -> Callable[..., Any]:
@@ -192,10 +202,26 @@ class Rule(Choice):
         rule: Callable[..., Any] = operator.attrgetter(name)(aggregators)
         return rule
 
-    def make(self) -> Any:
-        """The rule with its arguments."""
-        given = {key: each.make() if isinstance(each, Rule) else each for key, each in self.arguments.items()}
-        return self.function(**given)
+
+class Coding(Made):
+    """How what the server sends comes to the clients: a codec of `hansa.aggregators.codecs`."""
+
+    WHAT = "codec"
+
+    @classmethod
+    def functions(cls) -> dict[str, str]:
+        """The codecs."""
+        from hansa.aggregators import codecs  # slow to import
+
+        return {name: name for name in sorted(dir(codecs)) if _gives(getattr(codecs, name), "Codec")}
+
+    @classmethod
+    def function_of(cls, name: str) -> Callable[..., Any]:
+        """What makes the codec."""
+        from hansa.aggregators import codecs
+
+        codec: Callable[..., Any] = getattr(codecs, name)
+        return codec
 
 
 _WITH_MORE_DATA = ("build_fl_trust",)
@@ -211,6 +237,9 @@ OF_TRAINING = {
     "seed": "training.seed",
 }
 """Parameters of builders that are keys of `[training]`."""
+
+OF_TABLES = ("aggregator", "distributor")
+"""Parameters of builders that are tables of their own."""
 
 
 @dataclass(frozen=True)
@@ -269,15 +298,16 @@ def _kinds_of(said: Any, scope: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(_kinds(_hint(said, scope))))
 
 
-def _is_rule(value: Any) -> bool:
-    """Whether a file can have a function of `hansa.aggregators`, with all that it must be given."""
-    if not inspect.isfunction(value) or inspect.signature(value).return_annotation != "Factory":
+def _gives(value: Any, what: str) -> bool:
+    """Whether it is a function with such results that a file can have, with all that it must be given."""
+    if not inspect.isfunction(value) or inspect.signature(value).return_annotation != what:
         return False
     return all(each.kinds for each in parameters(value).values() if each.required)
 
 
 def _kinds(hint: Any) -> Iterator[Any]:
     from hansa.aggregators import Factory
+    from hansa.aggregators.codecs import Codec
 
     origin, members = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -287,6 +317,8 @@ def _kinds(hint: Any) -> Iterator[Any]:
         yield hint
     elif hint is Factory:
         yield Rule
+    elif hint is Codec:
+        yield Coding
     elif origin is collections.abc.Callable:
         yield Function
     elif origin in (list, tuple, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from hansa.cli.config.checking import Function, key
-from hansa.cli.config.choices import Algorithm, Rule
+from hansa.cli.config.choices import Algorithm, Coding, Rule
 from hansa.models.named_optimizers import OptimizerName
 
 DataName = Literal[
@@ -256,6 +256,11 @@ class RunConfig:
     aggregator: Rule | None = key(
         "how the clients' updates become one: a rule of `hansa.aggregators`, its arguments as keys; by default their "
         "weighted mean",
+        None,
+    )
+    distributor: Coding | None = key(
+        "how what the server sends comes to the clients: a codec of `hansa.aggregators.codecs`, its arguments as keys; "
+        "by default as it is",
         None,
     )
     privacy: PrivacyTable | None = key(

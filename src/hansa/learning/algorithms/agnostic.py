@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hansa.aggregators import Factory
 from hansa.language.computation import Computation
 from hansa.language.sequences import sequence_reduce
 from hansa.language.tracing import federated_computation, narrow_computation, wide_computation
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import difference, scale
 from hansa.learning.client_training import local_training
 from hansa.learning.client_work import Given, batches_of, whole
@@ -49,8 +49,7 @@ def build_agnostic(
     server_optimizer: AnyOptimizer | None = None,
     server_learning_rate: LearningRate | None = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """Agnostic federated averaging: clients train on examples weighted by alpha of their domains.
 
@@ -71,7 +70,7 @@ def build_agnostic(
         domain_window_size: over how many rounds the numbers of examples are averaged.
         domain_window: these numbers before the first round; by default ones.
         model_fn, client_optimizer, client_learning_rate, server_optimizer, server_learning_rate, non_trainable,
-            aggregator, seed: as of `build_federated_averaging_process`. The aggregator is given updates
+            aggregator, distributor, seed: as of `build_federated_averaging_process`. The aggregator is given updates
             `<model,beta,domain_loss,domain_num>`, of equal weights: the model's is multiplied by beta.
 
     Returns:
@@ -162,10 +161,9 @@ def build_agnostic(
     return build_process(
         model,
         client_work=work,
-        aggregator=aggregator,
         finalizer=finalizer,
         name="agnostic federated averaging",
-        seed=seed,
+        **process,
     )
 
 

@@ -6,11 +6,11 @@ alpha_i v_i + (1 - alpha_i) w, and eta the rate.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import add, choose, difference, dot, scale, subtract
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
@@ -30,8 +30,7 @@ def build_apfl(
     alpha: float = 0.5,
     adaptive: bool = True,
     client_weighting: AnyWeighting = "uniform",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """APFL: the global model is that of federated averaging; each client also trains a model of its own, as a part of
     the mixture of both, and how much of it there is.
@@ -43,7 +42,7 @@ def build_apfl(
         client_learning_rate: eta, above 0; a hyper-parameter of the state.
         alpha: the first alpha_i of each client, from 0 (the global model) to 1 (its own model).
         adaptive: whether alpha_i is trained, at the rate eta, and kept between 0 and 1; or else it stays as it is.
-        model_fn, client_weighting, aggregator, seed: as of `build_federated_averaging_process`.
+        model_fn, client_weighting, aggregator, distributor, seed: as of `build_federated_averaging_process`.
 
     Returns:
         A process with the state `<server=<…>@SERVER,clients={<work=<model=<…>,alpha=float32,seen=bool>>}@CLIENTS>`: v_i
@@ -105,6 +104,4 @@ def build_apfl(
         model=lambda _: copies.joined_model,
         personal=personal,
     )
-    return build_process(
-        model, client_work=work, aggregator=aggregator, finalizer=apply_optimizer(), name="APFL", seed=seed
-    )
+    return build_process(model, client_work=work, finalizer=apply_optimizer(), name="APFL", **process)

@@ -1,4 +1,4 @@
-"""The arguments that algorithms have in common with federated averaging, for those that pass them on as they are."""
+"""The arguments that algorithms have in common, for those that pass them on as they are."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from typing import Any, TypedDict
 import jax
 
 from hansa.aggregators import Factory
+from hansa.aggregators.codecs import Codec
 from hansa.learning.weighting import AnyWeighting
 from hansa.models._typing import AnyOptimizer
 from hansa.models.named_optimizers import LearningRate
 
 
-class OfAveraging(TypedDict, total=False):
+class OfProcess(TypedDict, total=False):
+    """Arguments as of `build_process`, which no algorithm changes."""
+
+    aggregator: Factory | None
+    distributor: Codec | None
+    seed: int
+
+
+class OfAveraging(OfProcess, total=False):
     """Arguments as of `build_federated_averaging_process`."""
 
     client_optimizer: AnyOptimizer | None
@@ -23,5 +32,3 @@ class OfAveraging(TypedDict, total=False):
     client_schedule: Callable[[jax.Array], Any] | None
     client_weighting: AnyWeighting
     non_trainable: str
-    aggregator: Factory | None
-    seed: int

@@ -6,12 +6,12 @@ In the notation of the paper w is the global model, v_k the personal one of clie
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import numpy as np
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import add_scaled, choose, difference, subtract
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
@@ -36,8 +36,7 @@ def build_ditto(
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """Ditto: the global model is that of federated averaging, to the bit; beside it each client has a model of its own.
 
@@ -48,8 +47,8 @@ def build_ditto(
             of the state.
         personal_passes: how often a client goes over its batches to train its own model, with one step for each batch.
         model_fn, client_optimizer, client_learning_rate, server_optimizer, server_learning_rate, client_schedule,
-            client_weighting, non_trainable, aggregator, seed: as of `build_federated_averaging_process`. The optimizer
-            of the clients trains both models, each with a state of its own.
+            client_weighting, non_trainable, aggregator, distributor, seed: as of `build_federated_averaging_process`.
+            The optimizer of the clients trains both models, each with a state of its own.
 
     Returns:
         A process with the state `<server=<…>@SERVER,clients={<work=<model=<…>,seen=bool>>}@CLIENTS>`: v_k is
@@ -95,6 +94,4 @@ def build_ditto(
         personal=personal,
     )
     finalizer = apply_optimizer(server_optimizer, server_learning_rate, non_trainable)
-    return build_process(
-        model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, name="Ditto", seed=seed
-    )
+    return build_process(model_fn, client_work=work, finalizer=finalizer, name="Ditto", **process)

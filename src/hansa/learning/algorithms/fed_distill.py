@@ -8,13 +8,13 @@ what the others say of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.classes import checked_classes, class_outputs, logits_of
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import Finalizer
@@ -35,8 +35,7 @@ def build_fed_distill(
     client_optimizer: AnyOptimizer | None = None,
     client_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[jax.Array], Any] | None = None,
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """Federated distillation: to the model's own loss comes gamma times the cross entropy of a client's outputs with
     the mean outputs of the other clients for the class of each example.
@@ -50,7 +49,7 @@ def build_fed_distill(
         gamma: the weight of the distillation, at least 0; a hyper-parameter of the state. With 0 each client trains
             alone.
         from_logits: whether the model's predictions are logits; else they are probabilities.
-        model_fn, client_optimizer, client_learning_rate, client_schedule, seed: as of
+        model_fn, client_optimizer, client_learning_rate, client_schedule, distributor, seed: as of
             `build_federated_averaging_process`. Predictions are an array `[examples, num_classes]`, and labels as of
             `build_fed_lc`.
         aggregator: how what the clients tell becomes one, `<outputs=float32[c,c],there=float32[c]>`, of equal weights;
@@ -118,10 +117,9 @@ def build_fed_distill(
     return build_process(
         model_fn,
         client_work=work,
-        aggregator=aggregator,
         finalizer=Finalizer(apply, initial=first),
         name=_NAME,
-        seed=seed,
+        **process,
     )
 
 

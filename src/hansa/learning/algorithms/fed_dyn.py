@@ -7,11 +7,11 @@ minimises L_k(theta) - <g_k, theta> + alpha/2 |theta - theta_t|^2.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import add_scaled, difference, moved, subtract, zeros_like
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import Finalizer
@@ -31,8 +31,7 @@ def build_fed_dyn(
     client_optimizer: AnyOptimizer | None = None,
     client_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[jax.Array], Any] | None = None,
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """FedDyn: client k minimises L_k(theta) - <g_k, theta> + alpha/2 |theta - theta_t|^2, where it keeps g_k.
 
@@ -42,7 +41,7 @@ def build_fed_dyn(
     Args:
         alpha: above 0.
         population: m, the number of all clients, of which some take part in a round.
-        model_fn, client_optimizer, client_learning_rate, client_schedule, aggregator, seed: as of
+        model_fn, client_optimizer, client_learning_rate, client_schedule, aggregator, distributor, seed: as of
             `build_federated_averaging_process`. The aggregator is given updates of the model's weights.
 
     Returns:
@@ -92,6 +91,4 @@ def build_fed_dyn(
         initial=lambda weights: {"h": zeros_like(weights.trainable)},
         hparams={**numbers, "population": Hparam(population, least=1)},
     )
-    return build_process(
-        model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, name="FedDyn", seed=seed
-    )
+    return build_process(model_fn, client_work=work, finalizer=finalizer, name="FedDyn", **process)

@@ -6,13 +6,13 @@ Where clients' updates differ much, their mean is short beside them, and the ser
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import difference, moved, squared_norm
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import Finalizer
@@ -33,8 +33,7 @@ def build_fed_exp(
     client_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: AnyWeighting = None,
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """FedExP: w + eta_g Delta is the next model, where eta_g = max(1, mean |Delta_i|^2 / (2 (|Delta|^2 + epsilon))).
 
@@ -44,8 +43,8 @@ def build_fed_exp(
 
     Args:
         epsilon: at least 0: the larger, the nearer to federated averaging.
-        model_fn, client_optimizer, client_learning_rate, client_schedule, client_weighting, aggregator, seed: as of
-            `build_federated_averaging_process`. The aggregator is given updates `<model,squared_norm>`.
+        model_fn, client_optimizer, client_learning_rate, client_schedule, client_weighting, aggregator, distributor,
+            seed: as of `build_federated_averaging_process`. The aggregator is given updates `<model,squared_norm>`.
 
     Returns:
         A process as of `build_federated_averaging_process`. `state.finalizer.server_learning_rate` is eta_g of the
@@ -85,6 +84,4 @@ def build_fed_exp(
         initial={"server_learning_rate": np.float32(1)},
         hparams={"epsilon": Hparam(epsilon, least=0)},
     )
-    return build_process(
-        model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, name="FedExP", seed=seed
-    )
+    return build_process(model_fn, client_work=work, finalizer=finalizer, name="FedExP", **process)

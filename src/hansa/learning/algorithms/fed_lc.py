@@ -7,12 +7,12 @@ So a class that it has seldom is learned with a greater margin, and one that it 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.classes import checked_classes, class_shares, logits_of
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
@@ -39,8 +39,7 @@ def build_fed_lc(
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """FedLC: the calibrated cross entropy takes the place of the model's own loss in training.
 
@@ -54,9 +53,9 @@ def build_fed_lc(
             that a client has. It is a hyper-parameter of the state.
         from_logits: whether the model's predictions are logits; else they are probabilities.
         model_fn, client_optimizer, client_learning_rate, server_optimizer, server_learning_rate, client_schedule,
-            client_weighting, non_trainable, aggregator, seed: as of `build_federated_averaging_process`. The
-            predictions are an array `[examples, num_classes]`, and the labels of a batch, `y` or the second of a pair,
-            integers from 0, `[examples]` or `[examples, 1]`, or one-hot.
+            client_weighting, non_trainable, aggregator, distributor, seed: as of `build_federated_averaging_process`.
+            The predictions are an array `[examples, num_classes]`, and the labels of a batch, `y` or the second of a
+            pair, integers from 0, `[examples]` or `[examples, 1]`, or one-hot.
 
     Returns:
         A process as of `build_federated_averaging_process`, with `hparams=<tau=float32>` in its state.
@@ -97,8 +96,7 @@ def build_fed_lc(
             gradient=gradient,
             hparams={"tau": Hparam(tau, least=0)},
         ),
-        aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),
         name="FedLC",
-        seed=seed,
+        **process,
     )

@@ -7,12 +7,12 @@ tau steps; eta is the clients' rate, rho their momentum and mu their proximal st
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import add_scaled, difference, scale, subtract, zeros_like
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
@@ -37,8 +37,7 @@ def build_fed_nova(
     server_learning_rate: LearningRate | None = None,
     client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """FedNova: clients report d_i, their change for each step, and the server makes tau_eff of the mean step.
 
@@ -54,8 +53,8 @@ def build_fed_nova(
         server_optimizer, server_learning_rate: of the server's step; by default it adds the update. SGD with momentum
             is the authors' slow momentum.
         client_weighting: of d_i and of tau_eff: p_i; the paper's is that of examples.
-        model_fn, non_trainable, aggregator, seed: as of `build_federated_averaging_process`. The aggregator is given
-            updates `<model,steps>`.
+        model_fn, non_trainable, aggregator, distributor, seed: as of `build_federated_averaging_process`. The
+            aggregator is given updates `<model,steps>`.
 
     Returns:
         A process as of `build_federated_averaging_process`. The rate, and momentum and strength where they are not 0,
@@ -110,9 +109,7 @@ def build_fed_nova(
         hparams=hparams,
     )
     finalizer = apply_optimizer(server_optimizer, server_learning_rate, non_trainable, update=update)
-    return build_process(
-        model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, name="FedNova", seed=seed
-    )
+    return build_process(model_fn, client_work=work, finalizer=finalizer, name="FedNova", **process)
 
 
 def _factors(hparams: Struct, steps: Any, proximal: bool) -> Any:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import add, add_scaled, scale, zeros_like
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
@@ -37,8 +37,7 @@ def build_fed_avgm(
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """FedAvgM: federated averaging with momentum at the server (Hsu et al. 2019, arXiv:1909.06335): m = momentum m +
     Delta, and x + eta m is the next model.
@@ -47,7 +46,7 @@ def build_fed_avgm(
         server_learning_rate: eta, above 0.
         momentum: from 0, with which it is federated averaging, to below 1.
         model_fn, client_optimizer, client_learning_rate, client_schedule, client_weighting, non_trainable, aggregator,
-            seed: as of `build_federated_averaging_process`.
+            distributor, seed: as of `build_federated_averaging_process`.
 
     Returns:
         A process as of `build_federated_averaging_process`. Both numbers are hyper-parameters of the state, and m is
@@ -81,9 +80,7 @@ def build_fed_avgm(
         client_weighting=client_weighting,
     )
     finalizer = apply_optimizer(optimizer, non_trainable=non_trainable, hparams=numbers)
-    return build_process(
-        model_fn, client_work=training, aggregator=aggregator, finalizer=finalizer, name="FedAvgM", seed=seed
-    )
+    return build_process(model_fn, client_work=training, finalizer=finalizer, name="FedAvgM", **process)
 
 
 def build_fed_adagrad(
@@ -97,8 +94,7 @@ def build_fed_adagrad(
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """FedAdagrad: m = beta_1 m + (1 - beta_1) Delta, v = v + Delta^2, and the model moves by eta m / (sqrt(v) + tau).
 
@@ -109,7 +105,7 @@ def build_fed_adagrad(
         beta_1: the decay of m, from 0 to below 1.
         tau: above 0: the smaller, the more the step of each weight adapts to its own updates.
         model_fn, client_optimizer, client_learning_rate, client_schedule, client_weighting, non_trainable, aggregator,
-            seed: as of `build_federated_averaging_process`.
+            distributor, seed: as of `build_federated_averaging_process`.
 
     Returns:
         A process as of `build_federated_averaging_process`. The numbers are hyper-parameters of the state, and m and v
@@ -133,9 +129,7 @@ def build_fed_adagrad(
     moment = lambda v, delta, hparams: v + delta**2  # noqa: E731
     numbers = {"server_learning_rate": server_learning_rate, "beta_1": beta_1, "tau": tau}
     finalizer = _adaptive("FedAdagrad", moment, numbers, non_trainable)
-    return build_process(
-        model_fn, client_work=training, aggregator=aggregator, finalizer=finalizer, name="FedAdagrad", seed=seed
-    )
+    return build_process(model_fn, client_work=training, finalizer=finalizer, name="FedAdagrad", **process)
 
 
 def build_fed_adam(
@@ -150,8 +144,7 @@ def build_fed_adam(
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """FedAdam: as FedAdagrad, with v = beta_2 v + (1 - beta_2) Delta^2.
 
@@ -161,7 +154,7 @@ def build_fed_adam(
         server_learning_rate, beta_1, tau: as of `build_fed_adagrad`.
         beta_2: the decay of v, from 0 to below 1.
         model_fn, client_optimizer, client_learning_rate, client_schedule, client_weighting, non_trainable, aggregator,
-            seed: as of `build_federated_averaging_process`.
+            distributor, seed: as of `build_federated_averaging_process`.
 
     Returns:
         A process as of `build_fed_adagrad`.
@@ -183,9 +176,7 @@ def build_fed_adam(
     moment = lambda v, delta, hparams: hparams.beta_2 * v + (1 - hparams.beta_2) * delta**2  # noqa: E731
     numbers = {"server_learning_rate": server_learning_rate, "beta_1": beta_1, "beta_2": beta_2, "tau": tau}
     finalizer = _adaptive("FedAdam", moment, numbers, non_trainable)
-    return build_process(
-        model_fn, client_work=training, aggregator=aggregator, finalizer=finalizer, name="FedAdam", seed=seed
-    )
+    return build_process(model_fn, client_work=training, finalizer=finalizer, name="FedAdam", **process)
 
 
 def build_fed_yogi(
@@ -200,8 +191,7 @@ def build_fed_yogi(
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """FedYogi: as FedAdagrad, with v = v - (1 - beta_2) Delta^2 sign(v - Delta^2).
 
@@ -209,7 +199,7 @@ def build_fed_yogi(
         server_learning_rate, beta_1, tau: as of `build_fed_adagrad`.
         beta_2: from 0 to below 1: the nearer to 1, the slower v changes.
         model_fn, client_optimizer, client_learning_rate, client_schedule, client_weighting, non_trainable, aggregator,
-            seed: as of `build_federated_averaging_process`.
+            distributor, seed: as of `build_federated_averaging_process`.
 
     Returns:
         A process as of `build_fed_adagrad`.
@@ -231,9 +221,7 @@ def build_fed_yogi(
     moment = lambda v, delta, hparams: v - (1 - hparams.beta_2) * delta**2 * jnp.sign(v - delta**2)  # noqa: E731
     numbers = {"server_learning_rate": server_learning_rate, "beta_1": beta_1, "beta_2": beta_2, "tau": tau}
     finalizer = _adaptive("FedYogi", moment, numbers, non_trainable)
-    return build_process(
-        model_fn, client_work=training, aggregator=aggregator, finalizer=finalizer, name="FedYogi", seed=seed
-    )
+    return build_process(model_fn, client_work=training, finalizer=finalizer, name="FedYogi", **process)
 
 
 def _adaptive(name: str, moment: Callable[..., Any], numbers: dict[str, float], non_trainable: str) -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import add_scaled, subtract
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
@@ -32,15 +32,14 @@ def build_fed_prox(
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """FedProx: client k minimises h_k(w) = F_k(w) + mu/2 |w - w_t|^2, where w_t is the model that it was sent.
 
     Args:
         proximal_strength: mu, at least 0; with 0 it is federated averaging. It is a hyper-parameter of the state.
         model_fn, client_optimizer, client_learning_rate, server_optimizer, server_learning_rate, client_schedule,
-            client_weighting, non_trainable, aggregator, seed: as of `build_federated_averaging_process`.
+            client_weighting, non_trainable, aggregator, distributor, seed: as of `build_federated_averaging_process`.
 
     Returns:
         A process as of `build_federated_averaging_process`, with `hparams=<proximal_strength=float32>` in its state.
@@ -69,8 +68,7 @@ def build_fed_prox(
             direction=direction,
             hparams={"proximal_strength": Hparam(proximal_strength, least=0)},
         ),
-        aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),
         name="FedProx",
-        seed=seed,
+        **process,
     )

@@ -7,12 +7,12 @@ w + rho g / |g|, where g is the gradient at w (Foret et al. 2021, arXiv:2010.014
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import squared_norm
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
@@ -36,8 +36,7 @@ def build_fed_sam(
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """FedSAM: clients train with sharpness-aware minimisation. Each step takes two gradients of its batch.
 
@@ -47,7 +46,7 @@ def build_fed_sam(
         rho: how far from the weights the second gradient is taken, at least 0; with 0 it is federated averaging. It is
             a hyper-parameter of the state.
         model_fn, client_optimizer, client_learning_rate, server_optimizer, server_learning_rate, client_schedule,
-            client_weighting, non_trainable, aggregator, seed: as of `build_federated_averaging_process`.
+            client_weighting, non_trainable, aggregator, distributor, seed: as of `build_federated_averaging_process`.
 
     Returns:
         A process as of `build_federated_averaging_process`, with `hparams=<rho=float32>` in its state.
@@ -80,8 +79,7 @@ def build_fed_sam(
             gradient=gradient,
             hparams={"rho": Hparam(rho, least=0)},
         ),
-        aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),
         name="FedSAM",
-        seed=seed,
+        **process,
     )

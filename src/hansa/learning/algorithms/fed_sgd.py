@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import add, difference, scale, zeros_like
 from hansa.learning.client_training import local_training
 from hansa.learning.client_work import ClientWork
@@ -29,8 +29,7 @@ def build_fed_sgd(
     server_learning_rate: LearningRate | None = None,
     client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """FedSGD: each client reports the mean gradient over its examples, at the model that it was sent.
 
@@ -40,8 +39,9 @@ def build_fed_sgd(
     Args:
         server_optimizer, server_learning_rate: of the server's step along the mean gradient; by default SGD with
             learning rate 0.1.
-        model_fn, client_weighting, non_trainable, aggregator, seed: as of `build_federated_averaging_process`. The
-            aggregator is given minus the gradients, as updates of the model's weights.
+        model_fn, client_weighting, non_trainable, aggregator, distributor, seed: as of
+            `build_federated_averaging_process`. The aggregator is given minus the gradients, as updates of the model's
+            weights.
 
     Returns:
         A process as of `build_federated_averaging_process`.
@@ -59,10 +59,9 @@ def build_fed_sgd(
     return build_process(
         model_fn,
         client_work=full_gradient(client_weighting),
-        aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),
         name="FedSGD",
-        seed=seed,
+        **process,
     )
 
 

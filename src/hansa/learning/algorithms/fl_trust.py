@@ -7,12 +7,12 @@ update, g_i a client's. TS_i = ReLU(cos(g_i, g_0)) is the client's trust score.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import dot, scale, squared_norm
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
@@ -33,8 +33,7 @@ def build_fl_trust(
     server_learning_rate: LearningRate | None = None,
     client_schedule: Callable[[jax.Array], Any] | None = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """FLTrust: the mean of the clients' updates, each as long as the server's own, weighted by their trust scores.
 
@@ -43,9 +42,9 @@ def build_fl_trust(
 
     Args:
         model_fn, client_optimizer, client_learning_rate, server_optimizer, server_learning_rate, client_schedule,
-            non_trainable, aggregator, seed: as of `build_federated_averaging_process`. The server trains on the root
-            data set with the clients' optimizer; `server_learning_rate` is alpha. The aggregator is given the updates
-            as long as the server's, and the scores as weights.
+            non_trainable, aggregator, distributor, seed: as of `build_federated_averaging_process`. The server trains
+            on the root data set with the clients' optimizer; `server_learning_rate` is alpha. The aggregator is given
+            the updates as long as the server's, and the scores as weights.
 
     Returns:
         A process whose `next` takes the root data set as its third argument, `server_data`: a list of batches like a
@@ -83,8 +82,7 @@ def build_fl_trust(
             client_weighting="uniform",
         ),
         server_data=ServerData(compare),
-        aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),
         name="FLTrust",
-        seed=seed,
+        **process,
     )

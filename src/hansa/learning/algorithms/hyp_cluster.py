@@ -7,11 +7,11 @@ averages, within each group, by the clients' numbers of examples.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.groups import first_models, group_means, group_work
 from hansa.learning.model_fn import model_of
 from hansa.learning.process import LearningProcess, build_process
@@ -30,14 +30,13 @@ def build_hyp_cluster(
     client_learning_rate: LearningRate | None = None,
     server_learning_rate: float = 1.0,
     client_schedule: Callable[[jax.Array], Any] | None = None,
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """HypCluster: as `build_ifca`, but a client counts as much in its group as it has examples.
 
     Args:
         model_fn, groups, initial_models, client_optimizer, client_learning_rate, server_learning_rate, client_schedule,
-            aggregator, seed: as of `build_ifca`.
+            aggregator, distributor, seed: as of `build_ifca`.
 
     Returns:
         A process as of `build_ifca`; `state.finalizer.share` is the share of the last round's examples.
@@ -54,6 +53,7 @@ def build_hyp_cluster(
         True
     """
     model = model_of(model_fn)
+    first = first_models(model, groups, initial_models, process.get("seed", 0))
     return build_process(
         model,
         client_work=group_work(
@@ -63,8 +63,7 @@ def build_hyp_cluster(
             client_schedule=client_schedule,
             client_weighting="num_examples",
         ),
-        aggregator=aggregator,
-        finalizer=group_means(first_models(model, groups, initial_models, seed), groups, server_learning_rate),
+        finalizer=group_means(first, groups, server_learning_rate),
         name="HypCluster",
-        seed=seed,
+        **process,
     )

@@ -7,11 +7,11 @@ it with the one-hot vector s_i of its group; theta_j becomes the mean of those o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.groups import first_models, group_means, group_work
 from hansa.learning.model_fn import model_of
 from hansa.learning.process import LearningProcess, build_process
@@ -30,8 +30,7 @@ def build_ifca(
     client_learning_rate: LearningRate | None = None,
     server_learning_rate: float = 1.0,
     client_schedule: Callable[[jax.Array], Any] | None = None,
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """IFCA, the iterative federated clustering algorithm, with averages of models: a model for each group of clients.
 
@@ -47,7 +46,7 @@ def build_ifca(
         server_learning_rate: the factor of the mean updates, above 0; with 1, models are the means of clients' models.
             It is a hyper-parameter of the state.
         seed: that of the clients' draws and of the first models.
-        model_fn, client_optimizer, client_learning_rate, client_schedule, aggregator: as of
+        model_fn, client_optimizer, client_learning_rate, client_schedule, aggregator, distributor: as of
             `build_federated_averaging_process`. The aggregator is given updates `<models,share>`, of which the rows of
             all groups but the client's are 0.
 
@@ -68,6 +67,7 @@ def build_ifca(
         (2, 64, 10)
     """
     model = model_of(model_fn)
+    first = first_models(model, groups, initial_models, process.get("seed", 0))
     return build_process(
         model,
         client_work=group_work(
@@ -77,8 +77,7 @@ def build_ifca(
             client_schedule=client_schedule,
             client_weighting="uniform",
         ),
-        aggregator=aggregator,
-        finalizer=group_means(first_models(model, groups, initial_models, seed), groups, server_learning_rate),
+        finalizer=group_means(first, groups, server_learning_rate),
         name="IFCA",
-        seed=seed,
+        **process,
     )

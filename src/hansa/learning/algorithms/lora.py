@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from hansa.aggregators.aggregation import Aggregation
 from hansa.aggregators.writing import counted, stateless
 from hansa.language import intrinsics as on
 from hansa.language.tracing import jax_computation
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import difference
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import Finalizer, apply_optimizer
@@ -49,8 +50,7 @@ def build_ffa_lora(
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """FFA-LoRA: of each adapter B is trained, and A stays as it began. So the mean of B is the mean of the models.
 
@@ -60,7 +60,7 @@ def build_ffa_lora(
         adapters: from weights of the base to the names of their two factors, as they are multiplied; by default those
             of Keras's `enable_lora` and of PEFT. A is the one that does not begin with zeros.
         model_fn, client_optimizer, client_learning_rate, server_optimizer, server_learning_rate, client_schedule,
-            client_weighting, non_trainable, aggregator, seed: as of `build_federated_averaging_process`.
+            client_weighting, non_trainable, aggregator, distributor, seed: as of `build_federated_averaging_process`.
 
     Returns:
         A process with the state of federated averaging, in which A is the same in each round.
@@ -93,9 +93,7 @@ def build_ffa_lora(
         model=lambda _: held.trained_model(),
     )
     finalizer = apply_optimizer(server_optimizer, server_learning_rate, non_trainable)
-    return build_process(
-        model, client_work=work, aggregator=aggregator, finalizer=finalizer, name="FFA-LoRA", seed=seed
-    )
+    return build_process(model, client_work=work, finalizer=finalizer, name="FFA-LoRA", **process)
 
 
 def build_fed_ex_lora(

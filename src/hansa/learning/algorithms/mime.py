@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.algorithms.fed_sgd import full_gradient
 from hansa.learning.arithmetic import add, difference, moved, scale, subtract
 from hansa.learning.client_training import local_training
@@ -36,8 +36,7 @@ def build_mime(
     base_learning_rate: LearningRate | None = None,
     server_learning_rate: float = 1.0,
     client_weighting: AnyWeighting = None,
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """Mime: as MimeLite, where the clients' gradients are corrected, too, by c, the full gradient of all clients.
 
@@ -47,8 +46,8 @@ def build_mime(
     Args:
         base_optimizer, base_learning_rate, server_learning_rate, seed: as of `build_mime_lite`.
         client_weighting: the weights of clients in both phases, of the metrics in either. The paper's is "uniform".
-        model_fn, aggregator: as of `build_federated_averaging_process`. The aggregator is given the updates of the
-            second phase; c is the weighted mean.
+        model_fn, aggregator, distributor: as of `build_federated_averaging_process`. The aggregator is given the
+            updates of the second phase; c is the weighted mean.
 
     Returns:
         A process as of `build_mime_lite`.
@@ -78,7 +77,7 @@ def build_mime(
     )
     work = replace(work, survey=full_gradient(client_weighting))
     finalizer = _finalizer(base, server_learning_rate, lambda state, total: (total, _full(state)))
-    return build_process(model, client_work=work, aggregator=aggregator, finalizer=finalizer, name="Mime", seed=seed)
+    return build_process(model, client_work=work, finalizer=finalizer, name="Mime", **process)
 
 
 def build_mime_lite(
@@ -88,8 +87,7 @@ def build_mime_lite(
     base_learning_rate: LearningRate | None = None,
     server_learning_rate: float = 1.0,
     client_weighting: AnyWeighting = None,
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """MimeLite: clients make the base optimizer's steps with its state at the server, which they do not change.
 
@@ -102,7 +100,7 @@ def build_mime_lite(
             schedule is by the number of the round, as with TFF's `build_mime_lite_with_optimizer_schedule`.
         server_learning_rate: by what the clients' mean update is multiplied, above 0.
         client_weighting: of updates and full gradients. The paper's is "uniform".
-        model_fn, seed: as of `build_federated_averaging_process`.
+        model_fn, distributor, seed: as of `build_federated_averaging_process`.
         aggregator: likewise; it is given updates `<model,gradient>`.
 
     Returns:
@@ -134,9 +132,7 @@ def build_mime_lite(
         sent=_sent,
     )
     finalizer = _finalizer(base, server_learning_rate, lambda state, total: (total.model, total.gradient))
-    return build_process(
-        model, client_work=work, aggregator=aggregator, finalizer=finalizer, name="MimeLite", seed=seed
-    )
+    return build_process(model, client_work=work, finalizer=finalizer, name="MimeLite", **process)
 
 
 def _sent(state: Struct) -> dict[str, Any]:

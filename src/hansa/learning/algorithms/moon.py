@@ -11,13 +11,13 @@ where sim is the cosine.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import difference
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
@@ -44,8 +44,7 @@ def build_moon(
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """MOON: model-contrastive learning. Each client keeps its model of its last round.
 
@@ -59,7 +58,7 @@ def build_moon(
             `output.features`, which a model of `functional_model` may give. A Keras model with several outputs gives
             them among `output.predictions`.
         model_fn, client_optimizer, client_learning_rate, server_optimizer, server_learning_rate, client_schedule,
-            client_weighting, non_trainable, aggregator, seed: as of `build_federated_averaging_process`.
+            client_weighting, non_trainable, aggregator, distributor, seed: as of `build_federated_averaging_process`.
 
     Returns:
         A process with the state `<server=<…>@SERVER,clients={<work=<model=<…>,rounds=int32>>}@CLIENTS>`: what a client
@@ -109,10 +108,9 @@ def build_moon(
             own=lambda weights: {"model": weights, "rounds": np.int32(0)},
             hparams={"mu": Hparam(mu, least=0), "tau": Hparam(tau, above=0)},
         ),
-        aggregator=aggregator,
         finalizer=apply_optimizer(server_optimizer, server_learning_rate, non_trainable),
         name="MOON",
-        seed=seed,
+        **process,
     )
 
 

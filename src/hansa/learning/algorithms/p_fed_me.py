@@ -6,12 +6,12 @@ minimise F_i(w) = min over theta of f_i(theta) + lambda/2 |theta - w|^2, whose g
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import numpy as np
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import add_scaled, choose, difference, moved, scale, subtract
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import Finalizer
@@ -32,8 +32,7 @@ def build_p_fed_me(
     personal_steps: int = 5,
     beta: float = 1.0,
     client_weighting: AnyWeighting = "uniform",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """pFedMe: in each step a client first finds its personal model near its local one, and then moves this towards it.
 
@@ -46,7 +45,7 @@ def build_p_fed_me(
         personal_learning_rate: above 0, that of the steps that search the personal model.
         personal_steps: K, how many of these there are on each batch, at least 1.
         beta: above 0, of the server's step: (1 - beta) w + beta times the mean of the w_i.
-        model_fn, client_weighting, aggregator, seed: as of `build_federated_averaging_process`.
+        model_fn, client_weighting, aggregator, distributor, seed: as of `build_federated_averaging_process`.
 
     Returns:
         A process with the state `<server=<…>@SERVER,clients={<work=<model=<…>,seen=bool>>}@CLIENTS>`: theta_i is
@@ -111,4 +110,4 @@ def build_p_fed_me(
         personal=lambda at: choose(at.own.seen, at.own.model, at.sent.model),
     )
     finalizer = Finalizer(apply, hparams={"beta": Hparam(beta, above=0)})
-    return build_process(model, client_work=work, aggregator=aggregator, finalizer=finalizer, name="pFedMe", seed=seed)
+    return build_process(model, client_work=work, finalizer=finalizer, name="pFedMe", **process)

@@ -12,8 +12,7 @@ from typing import Any, Unpack
 import jax
 import numpy as np
 
-from hansa.aggregators import Factory
-from hansa.learning.algorithms.arguments import OfAveraging
+from hansa.learning.algorithms.arguments import OfAveraging, OfProcess
 from hansa.learning.arithmetic import choose, difference
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
@@ -41,8 +40,7 @@ def build_partial_personalization(
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """Federated averaging of some weights, where each client keeps the others to itself.
 
@@ -52,8 +50,8 @@ def build_partial_personalization(
         personal_passes: 0 to train all weights at once. Above 0 a client first trains its own weights alone, going over
             its batches so often, and then the others alone, with one step for each batch.
         model_fn, client_optimizer, client_learning_rate, server_optimizer, server_learning_rate, client_schedule,
-            client_weighting, non_trainable, aggregator, seed: as of `build_federated_averaging_process`. Where the two
-            are trained one after the other, each begins with an optimizer's first state.
+            client_weighting, non_trainable, aggregator, distributor, seed: as of `build_federated_averaging_process`.
+            Where the two are trained one after the other, each begins with an optimizer's first state.
 
     Returns:
         A process with the state `<server=<…>@SERVER,clients={<work=<weights=<…>,seen=bool>>}@CLIENTS>`, where `weights`
@@ -116,9 +114,7 @@ def build_partial_personalization(
         personal=joined,
     )
     finalizer = apply_optimizer(server_optimizer, server_learning_rate, non_trainable)
-    return build_process(
-        model, client_work=work, aggregator=aggregator, finalizer=finalizer, name="partial personalization", seed=seed
-    )
+    return build_process(model, client_work=work, finalizer=finalizer, name="partial personalization", **process)
 
 
 def build_fed_per(model_fn: AnyModel, *, personal: Which, **averaging: Unpack[OfAveraging]) -> LearningProcess:

@@ -7,11 +7,11 @@ minimise F_i(w) = f_i(w - alpha grad f_i(w)), whose gradient is (I - alpha H(w))
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import jax
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import add_scaled, scale, subtract
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
@@ -36,8 +36,7 @@ def build_per_fed_avg(
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: AnyWeighting = "uniform",
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """Per-FedAvg: clients learn together a model that suits each after a step of SGD on data of its own.
 
@@ -50,8 +49,8 @@ def build_per_fed_avg(
             two gradients, which takes four gradients in a step instead of two.
         delta: how far apart these are, above 0, in units of the gradient; a hyper-parameter of the state of "HF".
         model_fn, client_optimizer, client_learning_rate, server_optimizer, server_learning_rate, client_schedule,
-            client_weighting, non_trainable, aggregator, seed: as of `build_federated_averaging_process`. The rate of
-            the clients is the paper's beta.
+            client_weighting, non_trainable, aggregator, distributor, seed: as of `build_federated_averaging_process`.
+            The rate of the clients is the paper's beta.
 
     Returns:
         A process as of `build_federated_averaging_process`. Its metrics are those of the model before the step.
@@ -96,6 +95,4 @@ def build_per_fed_avg(
         hparams=hparams,
     )
     finalizer = apply_optimizer(server_optimizer, server_learning_rate, non_trainable)
-    return build_process(
-        model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, name="Per-FedAvg", seed=seed
-    )
+    return build_process(model_fn, client_work=work, finalizer=finalizer, name="Per-FedAvg", **process)

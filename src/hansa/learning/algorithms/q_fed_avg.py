@@ -6,9 +6,9 @@ w is the server's model, L = 1 / eta for the clients' rate eta, and F_k the mean
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import difference, moved, scale, squared_norm
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import Finalizer
@@ -28,8 +28,7 @@ def build_q_fed_avg(
     *,
     q: float,
     client_learning_rate: float,
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """q-FedAvg, for the objective sum_k F_k^(q+1) / (q+1): the larger q, the more alike are the clients' losses.
 
@@ -39,8 +38,8 @@ def build_q_fed_avg(
     Args:
         q: at least 0; with 0 it is federated averaging with equal weights.
         client_learning_rate: eta, above 0.
-        model_fn, aggregator, seed: as of `build_federated_averaging_process`. The aggregator is given updates
-            `<model,h>`, of which the server takes the quotient.
+        model_fn, aggregator, distributor, seed: as of `build_federated_averaging_process`. The aggregator is given
+            updates `<model,h>`, of which the server takes the quotient.
 
     Returns:
         A process as of `build_federated_averaging_process`. Both numbers are hyper-parameters of its state.
@@ -75,6 +74,4 @@ def build_q_fed_avg(
         finish=finish,
         hparams=numbers,
     )
-    return build_process(
-        model_fn, client_work=work, aggregator=aggregator, finalizer=Finalizer(apply), name="q-FedAvg", seed=seed
-    )
+    return build_process(model_fn, client_work=work, finalizer=Finalizer(apply), name="q-FedAvg", **process)

@@ -7,11 +7,11 @@ them on a part of its data, the support set, and trains g on the others, the que
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import difference
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import apply_optimizer
@@ -41,8 +41,7 @@ def build_reconstruction(
     client_schedule: Callable[[jax.Array], Any] | None = None,
     client_weighting: AnyWeighting = None,
     non_trainable: str = "mean",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """Federated reconstruction: a client begins with the initial local weights, trains these alone on its support set,
     and then the global ones alone on its query set. It keeps nothing and sends nothing of the local ones.
@@ -58,8 +57,8 @@ def build_reconstruction(
         split_dataset: whether the support set is the 1st, 3rd, 5th batch of a client and so on, and the query set the
             others, so that a client with one batch is left out; or else both are all its batches.
         model_fn, client_optimizer, client_learning_rate, server_optimizer, server_learning_rate, client_schedule,
-            client_weighting, non_trainable, aggregator, seed: as of `build_federated_averaging_process`. The number of
-            a client's examples is that of its query set.
+            client_weighting, non_trainable, aggregator, distributor, seed: as of `build_federated_averaging_process`.
+            The number of a client's examples is that of its query set.
 
     Returns:
         A process as of `build_federated_averaging_process`. The local weights of `state.model` stay as they are, and
@@ -114,6 +113,4 @@ def build_reconstruction(
         model=lambda _: training.trained_model(),
     )
     finalizer = apply_optimizer(server_optimizer, server_learning_rate, non_trainable)
-    return build_process(
-        model, client_work=work, aggregator=aggregator, finalizer=finalizer, name="federated reconstruction", seed=seed
-    )
+    return build_process(model, client_work=work, finalizer=finalizer, name="federated reconstruction", **process)

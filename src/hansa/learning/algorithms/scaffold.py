@@ -6,9 +6,9 @@ Lines are those of the paper's Algorithm 1. x is the server's model, y a client'
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
-from hansa.aggregators import Factory
+from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import add, add_scaled, difference, moved, scale, subtract, zeros_like
 from hansa.learning.client_training import local_training
 from hansa.learning.finalizers import Finalizer
@@ -27,8 +27,7 @@ def build_scaffold(
     population: int,
     server_learning_rate: float = 1.0,
     option: Literal["I", "II"] = "II",
-    aggregator: Factory | None = None,
-    seed: int = 0,
+    **process: Unpack[OfProcess],
 ) -> LearningProcess:
     """SCAFFOLD: the server and each client keep a control, a mean gradient, and the clients' steps follow g - c_i + c.
 
@@ -41,8 +40,8 @@ def build_scaffold(
         server_learning_rate: eta_g, above 0, of the server's step.
         option: how a client's control comes of a round (line 12): with "I" it is the gradient of all its examples at
             the server's model, which takes another pass over them; with "II" the mean of the gradients of its steps.
-        model_fn, aggregator, seed: as of `build_federated_averaging_process`. The aggregator is given updates
-            `<model,control>`, where `control` is the change of c_i.
+        model_fn, aggregator, distributor, seed: as of `build_federated_averaging_process`. The aggregator is given
+            updates `<model,control>`, where `control` is the change of c_i.
 
     Returns:
         A process with the state `<server=<…>@SERVER,clients={<work=<control=<…>>>}@CLIENTS>`: c is
@@ -84,8 +83,10 @@ def build_scaffold(
     if option not in ("I", "II"):
         raise ValueError(f"option is 'I' or 'II', found {option!r}")
     # With option II, c_i's change is the gradient that was followed minus c, the same for all: so its mean is that of
-    # the gradients minus c. Those have no differences of nearly equal numbers, for which exact sums take longer.
-    tells_gradient = option == "II" and aggregator is None
+    # the gradients minus c. Those have no differences of nearly equal numbers, for which exact sums take longer. With a
+    # distributor clients have another c than the server.
+    as_it_is = process.get("aggregator") is None and process.get("distributor") is None
+    tells_gradient = option == "II" and as_it_is
     rate = {"client_learning_rate": Hparam(client_learning_rate, above=0)}
     work = local_training(
         client_optimizer=lambda hparams: sgd(hparams.client_learning_rate),
@@ -101,6 +102,4 @@ def build_scaffold(
         "population": Hparam(population, least=1),
     }
     finalizer = Finalizer(apply, initial=control, hparams=of_server)
-    return build_process(
-        model_fn, client_work=work, aggregator=aggregator, finalizer=finalizer, name="SCAFFOLD", seed=seed
-    )
+    return build_process(model_fn, client_work=work, finalizer=finalizer, name="SCAFFOLD", **process)
