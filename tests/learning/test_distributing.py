@@ -119,8 +119,8 @@ def test_both_phases_of_mime_have_what_was_sent() -> None:
     process = learning.build_mime(plain.model(), server_learning_rate=0.7, distributor=HALVES, **given)
     state = by_hand.rounds(process)
     x, slots = test_mime.expected(test_mime.momentum, True, True, halved)
-    plain.assert_close(state.model.trainable, x, 4e-6)
-    plain.assert_close(state.optimizer_state.trace, slots[1], 4e-6)
+    plain.assert_close(state.model.trainable, x, 2e-6)
+    plain.assert_close(state.optimizer_state.trace, slots[1], 2e-6)
     assert np.abs(x[1] - test_mime.expected(test_mime.momentum, True, True)[0][1]).max() > 1e-5
 
 

@@ -48,7 +48,7 @@ def expected(base: Any, corrected: bool, uniform: bool, sent: Any = lambda w: w)
             for batch in plain.batches(client):
                 g = plain.gradient(y, batch)
                 if corrected:
-                    g = combine(lambda g, of_x, c: g - of_x + c, g, plain.gradient(to_x, batch), c)
+                    g = combine(lambda g, of_x, c: g - of_x + c, g, plain.gradient(to_x, batch), sent(c))
                 y = combine(np.add, y, base(to_slots, g)[1])
             models.append(y)
         x = combine(lambda x, y: x + SERVER_RATE * y, x, by_hand.subtract(by_hand.mean(models, sizes), to_x))
