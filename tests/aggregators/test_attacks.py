@@ -60,6 +60,18 @@ def test_sums_leave_out_who_is_not_finite_or_has_no_weight() -> None:
         assert np.asarray(of_round(aggregators.sum()("float32[2]"), values, weights).result).tolist() == [5, 7]
 
 
+def test_a_rule_within_one_that_bounds_looks_at_what_it_makes_itself() -> None:
+    beyond = aggregators.attacks.scaled(
+        share=0.999, factor=1e38
+    )  # what is bounded is finite, what is made of it is not
+    for rule in (
+        aggregators.clipping(beyond, bound=1e3),
+        aggregators.clipping(aggregators.zeroing(beyond, bound=1e6), bound=1e3),
+    ):
+        output = of_round(rule("float32[2]"), [np.float32([500.0, 1.0]), np.float32([1.0, 1.0])], [1.0, 1.0])
+        assert np.allclose(output.result, np.float32([1e38, 1e38]), rtol=1e-6)  # of the one that does not overflow
+
+
 def _numbers(value: Any) -> list[Any]:
     if isinstance(value, np.ndarray | np.generic) or hasattr(value, "dtype"):
         return [value]

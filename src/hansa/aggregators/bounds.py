@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -16,18 +17,16 @@ import numpy as np
 
 from hansa.aggregators.aggregation import Aggregation
 from hansa.aggregators.checks import check_floats, check_number
-from hansa.aggregators.factory import Factory, check_factory
+from hansa.aggregators.factory import Factory, check_factory, of_finite
 from hansa.aggregators.norms import at_least_single, norm
 from hansa.aggregators.states import nested, parts, state_around, state_within
 from hansa.aggregators.sums import mean
-from hansa.aggregators.writing import FLOAT, aggregation, counted
+from hansa.aggregators.writing import FLOAT, aggregation, counting
 from hansa.language import intrinsics as on
 from hansa.language.computation import Computation
 from hansa.language.tracing import federated_computation, jax_computation
 from hansa.templates import MeasuredOutput
-from hansa.types import SERVER, StructType, TensorType, Type
-
-_ONE = TensorType("int32")
+from hansa.types import SERVER, Type
 
 
 def clipping(
@@ -218,17 +217,20 @@ def _bounded(
 
     def create(value: Type, weight: Type) -> Aggregation:
         check_floats(name, value)
-        within = inside(value, weight)
+        # What is cut is finite: a value is no larger than it was, and zero where it was not finite.
+        within = of_finite(inside, value, weight)
 
-        @jax_computation(StructType([("value", value), ("weight", weight), ("one", _ONE)]), FLOAT)
-        def cut_one(of_one: Any, bound: Any) -> Any:
-            found, at = size(of_one.value), limit.applied(bound)
-            weight = jnp.where(found <= at, of_one.weight, 0) if excludes else of_one.weight
+        def cut_one(count: Callable[[Any, Any], dict[str, Any]], value: Any, weight: Any, bound: Any) -> Any:
+            of_one, at = count(value, weight), limit.applied(bound)
+            # The size of what is counted, but of the given value: its squares are summed up for both in one pass.
+            found = jnp.where(of_one["one"] > 0, size(value), 0)
+            kept = jnp.where(found <= at, of_one["weight"], 0) if excludes else of_one["weight"]
             return {
-                "value": cut(of_one.value, found, at),
-                "weight": weight.astype(of_one.weight.dtype),
-                "beyond": jnp.where(found <= at, 0, of_one.one),
-                "above": jnp.where(found <= bound, 0, of_one.one),
+                "value": cut(of_one["value"], found, at),
+                "weight": kept.astype(weight.dtype),
+                "one": of_one["one"],
+                "beyond": jnp.where(found <= at, 0, of_one["one"]),
+                "above": jnp.where(found <= bound, 0, of_one["one"]),
             }
 
         @federated_computation
@@ -238,14 +240,14 @@ def _bounded(
 
         def step(state: Any, values: Any, weights: Any) -> MeasuredOutput:
             now = parts(state).server.bound if moves else on.federated_value(first, SERVER)
-            of_each = counted(values, weights, any_number=any_number)
-            done = on.federated_map(cut_one, [of_each, on.federated_broadcast(now)])
+            work = jax_computation(value, weight, FLOAT)(partial(cut_one, counting(values, any_number)))
+            done = on.federated_map(work, [values, weights, on.federated_broadcast(now)])
             beyond = on.federated_sum(done.beyond)
             then = within.next(state_within(state, inside.name, within.state_type), done.value, done.weight)
             own, applied = {}, now
             if moves:
                 above = beyond if plain else on.federated_sum(done.above)
-                own["bound"] = on.federated_map(move, [now, above, on.federated_sum(of_each.one)])
+                own["bound"] = on.federated_map(move, [now, above, on.federated_sum(done.one)])
                 applied = now if plain else on.federated_map(apply, now)
             return MeasuredOutput(
                 state_around(own, inside.name, then.state),

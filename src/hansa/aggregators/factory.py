@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 
 from hansa._tracebacks import boundaries
 from hansa.aggregators.aggregation import Aggregation
@@ -55,11 +56,33 @@ class Factory:
 
     def __call__(self, value_type: object, weight_type: object = "float32") -> Aggregation:
         """The aggregation of values of a type, with weights of another, an integer or float scalar."""
-        return self._create(to_type(value_type), to_type(weight_type))
+        token = _given_finite.set(_asked_finite.get() is self)
+        try:
+            return self._create(to_type(value_type), to_type(weight_type))
+        finally:
+            _given_finite.reset(token)
 
     def __repr__(self) -> str:
         given = [f"{value}" if name == "inner" else f"{name}={value!r}" for name, value in self._settings.items()]
         return f"{self._name}({', '.join(given)})"
+
+
+_asked_finite: ContextVar[Factory | None] = ContextVar("asked_finite", default=None)
+_given_finite: ContextVar[bool] = ContextVar("given_finite", default=False)
+
+
+def of_finite(rule: Factory, value_type: Type, weight_type: Type) -> Aggregation:
+    """The aggregation of a rule to which only finite values are given, so that it need not look."""
+    token = _asked_finite.set(rule)
+    try:
+        return rule(value_type, weight_type)
+    finally:
+        _asked_finite.reset(token)
+
+
+def given_finite() -> bool:
+    """Whether the rule of which an aggregation is being made is given finite values only."""
+    return _given_finite.get()
 
 
 def check_factory(inner: object, what: str) -> Factory:

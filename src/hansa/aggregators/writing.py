@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
 from hansa.aggregators.aggregation import Aggregation
+from hansa.aggregators.factory import given_finite
 from hansa.aggregators.norms import is_finite
 from hansa.aggregators.states import nothing, taken
 from hansa.language import intrinsics as on
@@ -31,7 +33,11 @@ def aggregation(
 
     @federated_computation(taken(initialize.type_signature.result), *places)
     def next(state: Any, value: Any, weight: Any) -> Any:
-        return step(state, value, weight)
+        token = _finite.set(value if given_finite() else None)
+        try:
+            return step(state, value, weight)
+        finally:
+            _finite.reset(token)
 
     return Aggregation(initialize, next)
 
@@ -43,22 +49,31 @@ def stateless(step: Callable[[Any, Any], Any], value: Type, weight: Type) -> Agg
     )
 
 
+_finite: ContextVar[Any] = ContextVar("finite", default=None)
+"""The clients' values of the aggregation that is being written, if all of them are known to be finite."""
+
+
 def counted(value: Any, weight: Any, *, any_number: bool = False) -> Any:
     """`<value,weight,one>` of each client, all zero for one that is left out, and `one` 1 for each other.
 
     Left out is a client whose weight is not a finite number above 0, and one whose value is not finite, unless the rule
     takes any number. What is zero here has no part in any sum.
     """
+    return on.federated_map(jax_computation(counting(value, any_number)), [value, weight])
 
-    def count(value: Any, weight: Any) -> Any:
+
+def counting(value: Any, any_number: bool = False) -> Callable[[Any, Any], dict[str, Any]]:
+    """What `counted` does at a client, as a function of JAX of its value and its weight."""
+    looks = not any_number and value is not _finite.get()
+
+    def count(value: Any, weight: Any) -> dict[str, Any]:
         there = (weight > 0) & jnp.isfinite(weight)
-        if not any_number:
+        if looks:
             there &= is_finite(value)
-        kept = jax.tree.map(lambda leaf: jnp.where(there, leaf, jnp.zeros((), leaf.dtype)), value)
         return {
-            "value": kept,
+            "value": jax.tree.map(lambda leaf: jnp.where(there, leaf, jnp.zeros((), leaf.dtype)), value),
             "weight": jnp.where(there, weight, jnp.zeros((), weight.dtype)),
             "one": there.astype(jnp.int32),
         }
 
-    return on.federated_map(jax_computation(count), [value, weight])
+    return count
