@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,10 @@ def images(shape: tuple[int, ...], test: bool = False) -> tuple[np.ndarray, np.n
     return (x.reshape(-1, *shape) / 255.0).astype("float32"), y.reshape(-1, 1).astype("int32")
 
 
-def convolutional(batch: int, name: str) -> Task:
-    """The CNN of McMahan et al. (2017, arXiv:1602.05629, section 3), 1,663,370 weights, on four clients of 600."""
+def convolutional(batch: int, name: str, sizes: Sequence[int] = (600,) * 4) -> Task:
+    """The CNN of McMahan et al. (2017, arXiv:1602.05629, section 3), 1,663,370 weights, on clients of these sizes."""
     x, y = images((28, 28, 1))
-    return task_of(Workload(name, cnn, clients(x, y, [600] * 4, batch), 0.01, CNN_FLOPS))
+    return task_of(Workload(name, cnn, clients(x, y, list(sizes), batch), 0.01, CNN_FLOPS))
 
 
 def speeches(path: Path) -> list[str]:

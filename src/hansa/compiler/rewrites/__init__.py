@@ -21,6 +21,7 @@ from hansa.compiler.rewrites.convolution import convolution
 from hansa.compiler.rewrites.in_place import updated_in_place
 from hansa.compiler.rewrites.loops import products_outside
 from hansa.compiler.rewrites.narrow import transposed_in_loops
+from hansa.compiler.rewrites.orders import kept_in_order
 from hansa.compiler.rewrites.pooling import maximum_gradient
 from hansa.compiler.rewrites.sorting import few_long_rows, stable_sort
 
@@ -52,7 +53,8 @@ def faster(closed: ClosedJaxpr, portable: bool = False) -> ClosedJaxpr:
 
 
 def _fully(jaxpr: Jaxpr, applied: Callable[[Rule], Rule]) -> Jaxpr:
-    for rules in ({"while": transposed_in_loops}, _RULES, {"while": updated_in_place}):
+    in_order: dict[str, Rule] = dict.fromkeys(("while", "scan"), kept_in_order)
+    for rules in (in_order, {"while": transposed_in_loops}, _RULES, {"while": updated_in_place}):
         jaxpr = _Rewriting({name: applied(rule) for name, rule in rules.items()}).jaxpr(jaxpr)
     return jaxpr
 

@@ -19,16 +19,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from hansa.compiler.jaxprs import is_variable, operands, variables
 from hansa.compiler.products import is_narrow
-
-_ELEMENTWISE = frozenset({
-    "abs", "add", "add_any", "and", "bitcast_convert_type", "cbrt", "ceil", "clamp", "convert_element_type", "copy",
-    "div", "eq", "erf", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow", "is_finite", "le", "log", "log1p",
-    "logistic", "lt", "max", "min", "mul", "ne", "neg", "not", "or", "pow", "reduce_precision", "rem", "round",
-    "rsqrt", "select_n", "shift_left", "shift_right_logical", "sign", "sqrt", "square", "stop_gradient", "sub", "tanh",
-    "xor",
-})  # fmt: skip
-_REDUCTIONS = frozenset(f"reduce_{name}" for name in ("sum", "max", "min", "prod", "and", "or"))
-_CALLS = frozenset({"jit", "pjit", "closed_call"})
+from hansa.compiler.rewrites.elementwise import CALLS, ELEMENTWISE, REDUCTIONS, bound
 
 
 def transposed_in_loops(eqn: Any) -> Callable[..., list[Any]] | None:
@@ -90,7 +81,7 @@ def _narrow_work(jaxpr: Any) -> int:
     """The same for a jaxpr as it is, whose transposes XLA takes into the products beside them: one for each."""
     count = 0
     for eqn in jaxpr.eqns:
-        if eqn.primitive.name in _CALLS:
+        if eqn.primitive.name in CALLS:
             count += _narrow_work(eqn.params["jaxpr"].jaxpr)
         elif eqn.primitive.name in ("dot_general", "transpose"):
             count += any(is_narrow(atom.aval.shape) for atom in (*eqn.invars, *eqn.outvars))
@@ -192,7 +183,7 @@ def _reaching(jaxpr: Any, outs: Iterable[Any]) -> set[Any]:
     """The narrow matrices from which some results are computed element by element."""
     found = set(variables(outs))
     for eqn in reversed(jaxpr.eqns):
-        if eqn.primitive.name in _ELEMENTWISE | _CALLS and any(out in found for out in eqn.outvars):
+        if eqn.primitive.name in ELEMENTWISE | CALLS and any(out in found for out in eqn.outvars):
             shapes = {out.aval.shape for out in eqn.outvars if out in found}
             found.update(var for var in variables(eqn.invars) if var.aval.shape in shapes)
     return found
@@ -204,7 +195,7 @@ def _results(eqn: Any, inputs: list[Any], leans: list[bool], work: _Work) -> lis
     matrices = [x for x in inputs if isinstance(x, _Matrix)]
     if len(eqn.outvars) == 1 and is_narrow(shape := eqn.outvars[0].aval.shape):
         make = _MAKERS.get(name)
-        if name in _ELEMENTWISE and all(atom.aval.shape in ((), shape) for atom in eqn.invars):
+        if name in ELEMENTWISE and all(atom.aval.shape in ((), shape) for atom in eqn.invars):
             make = _elementwise
         if name == "transpose" and eqn.params["permutation"] == (1, 0):
             return [_Matrix({True: _array(inputs[0], False)}, work)]
@@ -214,15 +205,15 @@ def _results(eqn: Any, inputs: list[Any], leans: list[bool], work: _Work) -> lis
     elif matrices and name in _USERS:
         return [_USERS[name](eqn, inputs, work)]
     if any(x.either for x in matrices):
-        if name in _CALLS:
+        if name in CALLS:
             return _evaluate(eqn.params["jaxpr"], inputs, leans, work)
         if name == "cond" and not eqn.effects and not eqn.params.get("branches_platforms"):
             return _branches(eqn, inputs, leans, work)
-    return [_matrix(x, work) for x in _bound(eqn, [_array(x, False) for x in inputs])]
+    return [_matrix(x, work) for x in bound(eqn, [_array(x, False) for x in inputs])]
 
 
 def _elementwise(eqn: Any, inputs: list[Any], work: _Work) -> Callable[[bool], Any]:
-    return lambda turned: _bound(eqn, [_array(x, turned) for x in inputs])[0]
+    return lambda turned: bound(eqn, [_array(x, turned) for x in inputs])[0]
 
 
 def _spread(eqn: Any, inputs: list[Any], work: _Work) -> Callable[[bool], Any] | None:
@@ -286,7 +277,7 @@ _MAKERS: dict[str, Callable[..., Callable[[bool], Any] | None]] = {"broadcast_in
 _USERS: dict[str, Callable[..., Any]] = {
     "transpose": _transposed,
     "dot_general": _contracted,
-    **dict.fromkeys(_REDUCTIONS, _reduced),
+    **dict.fromkeys(REDUCTIONS, _reduced),
 }
 
 
@@ -310,11 +301,6 @@ def _branches(eqn: Any, inputs: list[Any], leans: list[bool], work: _Work) -> li
     operands = [_array(x, form) for x, form in zip(others, forms, strict=True)]
     outs = lax.switch(index, [of(branch) for branch in eqn.params["branches"]], *operands)
     return [_matrix(x, work, form) for x, form in zip(outs, turned, strict=True)]
-
-
-def _bound(eqn: Any, arrays: list[Any]) -> list[Any]:
-    outs = eqn.primitive.bind(*arrays, **eqn.primitive.get_bind_params(eqn.params))
-    return outs if eqn.primitive.multiple_results else [outs]
 
 
 def _array(value: Any, turned: bool) -> Any:
