@@ -105,20 +105,31 @@ def demo(data: str, rounds: int | None, run_dir: Path | None, seed: int, json: b
     shell_complete=_completion.algorithms,
 )
 @click.option("--network", is_flag=True, help="Devices train it: a coordinator and three, on this machine.")
+@click.option(
+    "--task",
+    type=click.Choice(["digits", "instruction"]),
+    default="digits",
+    show_default=True,
+    help="What it learns: images, or to answer instructions, by adapters of a language model.",
+)
 @_json
-def new(folder: Path, framework: str, algorithm: str | None, network: bool, json: bool) -> None:
+def new(folder: Path, framework: str, algorithm: str | None, network: bool, task: str, json: bool) -> None:
     """Write a small project to begin with: a model, and a file that says how clients train it.
 
-    It runs as it is, offline, on the digits that come with Hansa. Nothing is overwritten.
+    It runs as it is, offline, on data that it has itself. Nothing is overwritten.
     """
     from hansa.cli import _new
 
-    files = _new.new(folder, framework, algorithm, network)
+    files = _new.new(folder, framework, algorithm, network, task)
     if json:
         print_json({"folder": folder, "files": files})
     else:
-        how = f"{folder / 'README.md'} says how it runs, in four terminals."
-        say(*files, "", how if network else f"hansa train {folder / 'run.toml'} runs it.")
+        how = f"hansa train {folder / 'run.toml'} runs it."
+        if network:
+            how = f"{folder / 'README.md'} says how it runs, in four terminals."
+        elif task == "instruction":
+            how = f"python {folder / 'pretrain.py'} makes the base, and {how}"
+        say(*files, "", how)
 
 
 @app.command(epilog=_help.AFTER_TRAIN, short_help="Run what a TOML file says, or go on with it.")

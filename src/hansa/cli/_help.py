@@ -57,6 +57,7 @@ AFTER_NEW = laid_out("""
   hansa new second --framework torch     the same, with a PyTorch module
   hansa new third --algorithm scaffold   the same, trained by SCAFFOLD
   hansa new fourth --network             a coordinator and three devices, here
+  hansa new fifth --task instruction     adapters of a language model that learns to answer
 """)
 
 AFTER_TRAIN = laid_out("""

@@ -13,6 +13,8 @@ from hansa.cli.config.choices import OF_TRAINING, Algorithm, parameters
 _FILES = ("README.md", "data.py", "model.py", "run.toml")
 _OF_NETWORKS = ("README.md", "data.py", "devices.py", "policy.toml", "run.toml")
 """Files that a project with devices has of its own."""
+_OF_INSTRUCTION = ("README.md", "data.py", "export.py", "model.py", "pretrain.py", "run.toml")
+"""Files of a project that adapts a language model."""
 _LAST_LAYER = {"keras": "dense_1", "torch": "2"}
 _MODELS = {"keras": "model.py", "torch": "model_torch.py"}
 
@@ -33,7 +35,13 @@ _BEGINNINGS: dict[str, float | str] = {
 """Values to begin with, for this model and data, of what an algorithm must be told."""
 
 
-def new(folder: Path, framework: str = "keras", algorithm: str | None = None, network: bool = False) -> list[Path]:
+def new(
+    folder: Path,
+    framework: str = "keras",
+    algorithm: str | None = None,
+    network: bool = False,
+    task: str = "digits",
+) -> list[Path]:
     """Write the project.
 
     Args:
@@ -41,6 +49,7 @@ def new(folder: Path, framework: str = "keras", algorithm: str | None = None, ne
         framework: what the model is written in, "keras" or "torch".
         algorithm: how it trains, a name as in its `[algorithm]`; by default federated averaging, without the table.
         network: whether devices train it, and not simulated clients.
+        task: what the model learns: "digits", or "instruction", where adapters of a language model learn to answer.
 
     Returns:
         Its files.
@@ -50,7 +59,13 @@ def new(folder: Path, framework: str = "keras", algorithm: str | None = None, ne
     """
     if algorithm is not None and algorithm not in Algorithm.functions():
         raise ConfigError("hansa new", [Algorithm.unknown(algorithm, "--algorithm")])
-    names = sorted({*_FILES, *_OF_NETWORKS}) if network else _FILES
+    instruction = task == "instruction"
+    if instruction and (network or framework != "keras"):
+        given = "--network" if network else f"--framework {framework}"
+        raise ConfigError(
+            "hansa new", [f"--task instruction is a Keras model of simulated clients, without {given}: leave it out"]
+        )
+    names = _OF_INSTRUCTION if instruction else sorted({*_FILES, *_OF_NETWORKS}) if network else _FILES
     targets = [folder / name for name in names]
     there = [target for target in targets if target.exists()]
     if there:
@@ -58,16 +73,16 @@ def new(folder: Path, framework: str = "keras", algorithm: str | None = None, ne
             folder, [f"{there[0].name} is there already, and nothing is overwritten; name another folder"]
         )
     folder.mkdir(parents=True, exist_ok=True)
+    personal = "scores/lora_*" if instruction else _LAST_LAYER[framework]
     for target in targets:
         # Under another ending, so that no tool takes them for modules of Hansa.
-        source = _MODELS[framework] if target.name == "model.py" else target.name
+        source = _MODELS[framework] if target.name == "model.py" and not instruction else target.name
         of_network = network and target.name in _OF_NETWORKS
-        project = files("hansa.cli").joinpath("network/project" if of_network else "project")
+        place = "tasks/instruction" if instruction else "network/project" if of_network else "project"
+        project = files("hansa.cli").joinpath(place)
         text = project.joinpath(source + ".txt").read_text("utf-8")
         if algorithm is not None and target.name == "run.toml":
-            text = _with_algorithm(
-                text, algorithm, {**_BEGINNINGS, **dict.fromkeys(("personal", "local"), _LAST_LAYER[framework])}
-            )
+            text = _with_algorithm(text, algorithm, {**_BEGINNINGS, **dict.fromkeys(("personal", "local"), personal)})
         target.write_text(text.replace("PROJECT", folder.resolve().name), "utf-8")
     return targets
 

@@ -76,6 +76,7 @@ if _TYPE_CHECKING:
     from hansa.models.adapter_files import save_adapters as save_adapters
     from hansa.models.adapter_merging import merge_adapters as merge_adapters
     from hansa.models.buckets import bucketed as bucketed
+    from hansa.models.generating import generating as generating
     from hansa.models.jax.models import functional_model as functional_model
     from hansa.models.keras.models import from_compiled_keras_model as from_compiled_keras_model
     from hansa.models.keras.models import from_keras_model as from_keras_model
@@ -88,6 +89,7 @@ if _TYPE_CHECKING:
     from hansa.models.text_metrics import choice_accuracy as choice_accuracy
     from hansa.models.text_metrics import exact_match as exact_match
     from hansa.models.text_metrics import perplexity as perplexity
+    from hansa.models.text_metrics import rouge_l as rouge_l
     from hansa.models.text_metrics import token_accuracy as token_accuracy
     from hansa.models.torch.frontend import from_torch as from_torch
     from hansa.models.torch.frontend import state_dict as state_dict
@@ -158,7 +160,8 @@ _HOMES = {
     "hansa.models.adapter_files": ("load_adapters", "save_adapters"),
     "hansa.models.adapter_merging": ("merge_adapters",),
     "hansa.models.buckets": ("bucketed",),
-    "hansa.models.text_metrics": ("choice_accuracy", "exact_match", "perplexity", "token_accuracy"),
+    "hansa.models.text_metrics": ("choice_accuracy", "exact_match", "perplexity", "rouge_l", "token_accuracy"),
+    "hansa.models.generating": ("generating",),
     "hansa.models.jax.models": ("functional_model",),
     "hansa.models.keras.models": (
         "from_compiled_keras_model",

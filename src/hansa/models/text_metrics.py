@@ -54,14 +54,16 @@ def _exp(mean: Any) -> Any:
 def token_accuracy(*, name: str = "token_accuracy") -> Metric:
     """The share of tokens that are predicted, by their weights; arguments as of `perplexity`.
 
+    Predictions are scores, or the tokens that `generating` wrote.
+
     Examples:
         >>> hansa.learning.token_accuracy().name
         'token_accuracy'
     """
 
     def right(labels: Any, predictions: Any, weight: Any) -> Any:
-        labels, weight = _checked(labels, predictions, weight, name)
-        return predictions.argmax(-1) == labels, weight
+        labels, weight = _checked(labels, predictions, weight, name, written=True)
+        return _tokens(predictions) == labels, weight
 
     return Metric(right, name=name)
 
@@ -69,8 +71,8 @@ def token_accuracy(*, name: str = "token_accuracy") -> Metric:
 def exact_match(*, name: str = "exact_match") -> Metric:
     """The share of examples of which all tokens are predicted whose weight is not 0, each from the true ones before it.
 
-    With greedy decoding these are the examples whose answer is generated as it is. Examples without such tokens do not
-    count. Arguments are as of `perplexity`.
+    With greedy decoding these are the examples whose answer is generated as it is. Predictions may be what was
+    generated, as `generating` has it. Examples without such tokens do not count. Arguments are as of `perplexity`.
 
     Examples:
         >>> hansa.learning.exact_match().name
@@ -78,11 +80,59 @@ def exact_match(*, name: str = "exact_match") -> Metric:
     """
 
     def matches(labels: Any, predictions: Any, weight: Any) -> Any:
-        labels, weight = _checked(labels, predictions, weight, name)
-        wrong = (predictions.argmax(-1) != labels) & (weight > 0)
+        labels, weight = _checked(labels, predictions, weight, name, written=True)
+        wrong = (_tokens(predictions) != labels) & (weight > 0)
         return ~wrong.any(1), (weight > 0).any(1).astype(jnp.float32)
 
     return Metric(matches, name=name)
+
+
+def rouge_l(*, end: int | None = None, name: str = "rouge_l") -> Metric:
+    """ROUGE-L of tokens: how much of the true answers is in those that are written, in the same order.
+
+    Of an example it is 2 L / (m + n), for m true tokens, n written ones, and L that both have as a subsequence: the
+    harmonic mean of recall L / m and precision L / n. True tokens are the labels whose weight is not 0. Predictions are
+    what `generating` wrote; or scores, of which the greatest counts at the places of true tokens, each after the true
+    ones before it. Examples without true tokens do not count; others count the same, and so do words that are
+    one token: this is ROUGE-L of tokens, without stemming, and no library's ROUGE-L of words.
+
+    Args:
+        end: the token that ends an answer, which counts on neither side; by default there is none.
+        name: what it is called.
+
+    Examples:
+        >>> hansa.learning.rouge_l(end=0).name
+        'rouge_l'
+    """
+
+    def overlap(labels: Any, predictions: Any, weight: Any) -> Any:
+        labels, weight = _checked(labels, predictions, weight, name, written=True)
+        true = (weight > 0) & (labels != (-1 if end is None else end))
+        found = _tokens(predictions)
+        written = (found >= 0) if jnp.ndim(predictions) == 2 else (weight > 0)
+        written &= found != (-1 if end is None else end)
+        longest = _common(labels, true, found, written)
+        counted = true.sum(1) + written.sum(1)
+        return 2 * longest / jnp.maximum(counted, 1), true.any(1).astype(jnp.float32)
+
+    return Metric(overlap, name=name)
+
+
+def _common(ones: Any, of_ones: Any, others: Any, of_others: Any) -> Any:
+    """The length of the longest common subsequence of two rows of tokens, of those that count, for each pair of rows.
+
+    A row of the table of lengths is the running maximum of what its place and the one before it had.
+    """
+
+    def row(before: Any, at: Any) -> Any:
+        token, counts = at
+        same = (token[:, None] == others) & counts[:, None] & of_others
+        shifted = jnp.pad(before[:, :-1], ((0, 0), (1, 0)))
+        return jax.lax.cummax(jnp.maximum(before, shifted + same), axis=1), None
+
+    start = jnp.zeros_like(others, jnp.int32)
+    last, _ = jax.lax.scan(row, start, (ones.T, of_ones.T))
+    return last[:, -1]
 
 
 def choice_accuracy(choices: Sequence[int], *, name: str = "choice_accuracy") -> Metric:
@@ -119,10 +169,20 @@ def choice_accuracy(choices: Sequence[int], *, name: str = "choice_accuracy") ->
     return Metric(chosen, name=name)
 
 
-def _checked(labels: Any, predictions: Any, weight: Any, name: str) -> tuple[Any, Any]:
-    """Labels and weights, `[examples, tokens]`."""
+def _tokens(predictions: Any) -> Any:
+    """The tokens that are predicted."""
+    return predictions if predictions.ndim == 2 else predictions.argmax(-1)
+
+
+def _checked(labels: Any, predictions: Any, weight: Any, name: str, *, written: bool = False) -> tuple[Any, Any]:
+    """Labels and weights, `[examples, tokens]`. Predictions are scores, or may be tokens that are written."""
     shape = getattr(predictions, "shape", ())
-    if len(shape) != 3 or getattr(labels, "ndim", None) != 2 or not jnp.issubdtype(labels.dtype, jnp.integer):
+    tokens = len(shape) == 2 and jnp.issubdtype(predictions.dtype, jnp.integer) and written
+    if (
+        not (len(shape) == 3 or tokens)
+        or getattr(labels, "ndim", None) != 2
+        or not jnp.issubdtype(labels.dtype, jnp.integer)
+    ):
         raise TypeError(
             f"{name} takes labels of tokens, integers [examples, tokens], and predictions [examples, tokens, "
             f"vocabulary]; found {getattr(labels, 'dtype', type(labels).__name__)}{list(getattr(labels, 'shape', ()))} "

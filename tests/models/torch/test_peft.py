@@ -105,3 +105,38 @@ def test_dora_is_left_to_peft():
     )
     with pytest.raises(ValueError, match="let PEFT merge them"):
         merge_adapters(weights, scale=1.0)
+
+
+@pytest.mark.slow
+def test_what_gpt2_writes_is_what_its_own_generate_does():
+    torch.manual_seed(2)
+    module = small.gpt2().eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(4)
+    draws, rows = np.random.default_rng(1), []
+    coding = hansa.simulation.TokenCoding(
+        lambda text: [int(n) for n in text.split()], 12, end=2, inputs="input_ids", mask="attention_mask"
+    )
+    for _ in range(6):
+        prompt = draws.integers(3, 60, draws.integers(1, 5))
+        with torch.no_grad():
+            found = module.generate(torch.from_numpy(prompt[None]), max_new_tokens=6, do_sample=False, pad_token_id=0)
+        rows.append((prompt, found[0, len(prompt) :].tolist()))
+    assert len({tuple(answer) for _, answer in rows}) > 3
+    arrays = coding.answers(*([" ".join(map(str, part)) for part in side] for side in zip(*rows, strict=True)))
+    batch = {"x": {name: arrays.pop(name) for name in ("input_ids", "attention_mask")}, **arrays}
+
+    def forward(module: Any, batch: Any) -> Any:
+        logits = module(**batch["x"]).logits
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), batch["y"], reduction="none")
+        return (losses * batch["sample_weight"]).sum() / batch["sample_weight"].sum(), logits
+
+    model = hansa.learning.from_torch(module, batch, forward=forward, optimizer="sgd", learning_rate=0.1)
+    # The true answers are what it wrote, without the end that is put after them.
+    ends = batch["y"] == 2
+    batch["sample_weight"] = np.where(ends, 0, batch["sample_weight"]).astype("float32")
+    metrics = {"same": hansa.learning.exact_match(), "rouge": hansa.learning.rouge_l()}
+    writer = hansa.learning.generating(model, tokens="x/input_ids", mask="x/attention_mask", metrics=metrics)
+    found = hansa.learning.build_federated_evaluation(writer)(model.initial_weights, [[batch]])
+    assert (found.same, found.rouge) == (1, 1)
