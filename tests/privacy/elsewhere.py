@@ -51,7 +51,7 @@ def main(place: str) -> None:
     noised = hansa.privacy.noised_metrics(4.0, loss=(0, 5))
     matrix = hansa.privacy.matrix(0.5, 1.0, CLIENTS, rounds=8, separation=2, terms=3, power=0.5, metrics=noised)
     rules = {"matrix": matrix}
-    if place == "ray":  # devices of a network cannot add noise
+    if place == "ray":  # devices of a network draw keys of their own
         rules["distributed"] = hansa.privacy.distributed(0.5, 1.0, CLIENTS, min_cohort=3)
     data = population(CLIENTS)
     for name, rule in rules.items():

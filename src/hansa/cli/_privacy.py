@@ -8,12 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hansa.cli._output import print_json, say
-from hansa.privacy import Sites
+from hansa.network.device_spending import LEDGER, spent_by
+from hansa.privacy import LedgerError, Sites
 from hansa.program import Spent, read_privacy, verify_privacy
+from hansa.program.run_file import has_run
 
 
 def status(run: Path, as_json: bool) -> None:
     """Print what a run promises, and what it has spent of its budget."""
+    if is_of_device(run):
+        _status_of_device(run, as_json)
+        return
     spent = read_privacy(run)
     guarantee = spent.guarantee
     if as_json:
@@ -54,6 +59,28 @@ def status(run: Path, as_json: bool) -> None:
         say("metrics   are open: nothing is promised to those who see them")
 
 
+def is_of_device(folder: Path) -> bool:
+    """Whether a folder is a device's, which has spent something of its own."""
+    return (folder / LEDGER).exists() and not has_run(folder)
+
+
+def _status_of_device(folder: Path, as_json: bool) -> None:
+    accountant, times = spent_by(folder)
+    guarantee = accountant.guarantee(times)
+    if as_json:
+        print_json({"guarantee": asdict(guarantee), "charged": times})
+    else:
+        say(f"promise   {guarantee}", f"charged   {times} times, for contributions of this device")
+
+
+def _problems_of_device(folder: Path) -> list[str]:
+    try:
+        spent_by(folder)
+    except LedgerError as error:
+        return [str(error)]
+    return []
+
+
 def _of_sites(spent: Spent) -> tuple[dict[int | str, int], Counter[int | str]]:
     """How many examples each site has, and how often it was charged."""
     examples: dict[int | str, int] = {}
@@ -68,7 +95,7 @@ def _of_sites(spent: Spent) -> tuple[dict[int | str, int], Counter[int | str]]:
 
 def verify(run: Path, as_json: bool) -> bool:
     """Look whether the ledger is sound, print what is wrong, and say whether nothing is."""
-    problems = verify_privacy(run)
+    problems = _problems_of_device(run) if is_of_device(run) else verify_privacy(run)
     if as_json:
         print_json({"sound": not problems, "problems": problems})
         return not problems

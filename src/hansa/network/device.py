@@ -24,6 +24,7 @@ from hansa.compiler.artifacts.device import DeviceStage
 from hansa.network.blobs import Blobs
 from hansa.network.confined import ConfinedWorker
 from hansa.network.device_log import DeviceLog
+from hansa.network.device_spending import DeviceSpending
 from hansa.network.device_states import DeviceStates
 from hansa.network.durable import Disk
 from hansa.network.holdings import Holdings, RefusedError
@@ -115,6 +116,7 @@ class Device:
         self._stopped = stopped or threading.Event()
         self._looked = -_RENEWAL
         self._policy, self._told, self._log = policy or Policy(), told, DeviceLog(member.folder)
+        self._spending = DeviceSpending(member.folder, self._policy)
 
     def stop(self) -> None:
         """It asks for no more tasks; called from any thread."""
@@ -198,6 +200,8 @@ class Device:
                 state = self._states.read(order.state, self._blobs)
             done = self._worker.work(order, self._blobs.path(order.program), sent, self._holdings, kept, state)
             self._policy.check_leaving(sum(map(len, done.contribution)), self._log.left_today())
+            # Noise that never leaves costs nothing; what may leave from now on is charged.
+            self._spending.charge(order, stage, self._holdings)
             self._outbox.keep(order.key, stage.kept, done.kept)
             if order.state is not None:
                 self._states.write(order.state, kept)
@@ -219,6 +223,7 @@ class Device:
             )
         self._policy.check_task(order, stage, self._holdings.size)
         self._holdings.check(stage, order)
+        self._spending.check(order, stage, self._holdings)
         return stage
 
     def preview(self) -> Preview | None:

@@ -27,6 +27,7 @@ _KEYS = {
     "accept": ("signers", "operations", "outputs", "min_cohort"),
     "limits": ("bytes_up_per_day", "memory", "seconds_per_task"),
     "when": ("hours", "power"),
+    "privacy": ("epsilon", "delta"),
 }
 
 
@@ -48,6 +49,8 @@ class Policy:
             computes may have beside what it begins with.
         seconds_per_task: of a processor, after which the process that computes is ended.
         hours: from when to when it asks for tasks, by the device's clock.
+        epsilon: what its examples may spend, in all tasks; then programs must add noise for each example.
+        delta: at which that is; by default 1e-6.
         power: "plugged", if it asks for tasks only while the machine has power from outside.
     """
 
@@ -60,6 +63,8 @@ class Policy:
     hours: tuple[time, time] | None = None
     seconds_per_task: float | None = None
     power: str | None = None
+    epsilon: float | None = None
+    delta: float | None = None
 
     @classmethod
     def read(cls, path: Path) -> Policy:
@@ -181,6 +186,18 @@ def _seconds(name: str, value: Any) -> float:
     return float(value)
 
 
+def _epsilon(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 10**9:
+        raise ValueError(f"{name} must be a positive number, such as 8.0; found {value!r:.100}")
+    return float(value)
+
+
+def _delta(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise ValueError(f"{name} must be between 0 and 1, such as 1e-6; found {value!r:.100}")
+    return float(value)
+
+
 def _texts(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(each, str) and each for each in value):
         raise ValueError(f"{name} must be a list of texts; found {value!r:.100}")
@@ -238,5 +255,7 @@ _READERS = {
     "seconds_per_task": _seconds,
     "hours": _hours,
     "power": _power,
+    "epsilon": _epsilon,
+    "delta": _delta,
 }
 assert set(_READERS) == {field.name for field in fields(Policy)} == {key for keys in _KEYS.values() for key in keys}

@@ -18,6 +18,7 @@ from hansa.compiler.partition import compile_computation, path_of
 from hansa.compiler.program import Program
 from hansa.language.computation import Computation
 from hansa.language.graph import Intrinsic, Literal
+from hansa.language.runtime_values import CLIENT_NOISE
 from hansa.network import wire
 from hansa.network.boundary import Boundary
 from hansa.network.client_state import KEPT, STATE, first_values, rewritten, state_parts
@@ -26,6 +27,9 @@ from hansa.runtimes.stages.executor import ClientStage, Stages
 from hansa.types import StructType, Type
 from hansa.types.elsewhere import Elsewhere
 from hansa.types.values import field_values
+
+_OF_DEVICES = (("runtime", "client_id"), ("runtime", CLIENT_NOISE))
+"""What a device has beside its data: its number, and noise of its own."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ def _work(
     names = [connections.port(source).name for source, _ in pairs if not isinstance(source, Literal)]
     for port in inputs:
         source = port.source
-        is_known = source[0] in ("argument", KEPT, STATE) or source == ("runtime", "client_id")
+        is_known = source[0] in ("argument", KEPT, STATE) or source in _OF_DEVICES
         if not is_known:
             raise TypeError(f"{program.name!r} asks devices for {port.name!r}, which they do not know: {source!r}")
     wire.declared(stage.broadcasts)  # that it travels

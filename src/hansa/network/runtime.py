@@ -27,6 +27,7 @@ from hansa.compiler.artifacts.ports import Port
 from hansa.compiler.noise import noise_at_clients, with_noise
 from hansa.language.computation import Computation
 from hansa.language.counted import Counted
+from hansa.language.flows import mechanisms_in
 from hansa.language.occasions import AbandonedError, Occasion, current_occasion, new_run
 from hansa.network import rounds, wire
 from hansa.network.coordinator import Coordinator
@@ -86,12 +87,9 @@ class NetworkRuntime:
         parameter = computation.type_signature.parameter
         if parameter is None or not _has_elsewhere(parameter, argument):
             return self._here.invoke(computation, argument)
-        if noise_at_clients(computation):
-            raise TypeError(
-                f"in {computation.name!r} clients add noise of their own, and devices cannot do that yet: the "
-                "coordinator would have to send them its keys, and so could take the noise away"
-            )
-        computation, argument = with_noise(computation, argument)
+        _check_noise(computation)
+        if not noise_at_clients(computation):  # whose keys devices draw themselves
+            computation, argument = with_noise(computation, argument)
         parameter = computation.type_signature.parameter
         assert parameter is not None
         program = self.prepare(computation)
@@ -353,6 +351,25 @@ class _Call:
             if task.outcome not in (None, Outcome.COUNTED):
                 self._left_out.setdefault(str(task.outcome), []).append(task.selected.client_id)
         self.counted = Counted(phase.number_counted, self._left_out)
+
+
+def _check_noise(computation: Computation) -> None:
+    """Checks that what clients add of noise is as much as each of their reports needs.
+
+    Raises:
+        TypeError: if it is not, or the server adds some, too.
+    """
+    places = {mechanism.place for mechanism in mechanisms_in(computation)}
+    if "clients" in places:
+        raise TypeError(
+            f"in {computation.name!r} each client adds a share of the noise that a sum needs, which hides nothing of a "
+            "report that the coordinator sees by itself, and there is no secure aggregation over the network yet; take "
+            "noise for each report, hansa.privacy.local or hansa.privacy.dpsgd, or the server's, hansa.privacy.gaussian"
+        )
+    if len(places) > 1:
+        raise TypeError(
+            f"in {computation.name!r} both the server and the clients add noise, and over a network one of them does"
+        )
 
 
 def _has_elsewhere(kind: Type, value: Any) -> bool:

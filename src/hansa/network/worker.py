@@ -5,6 +5,7 @@ A stage is run as in a loop over one client, which is how simulations compute it
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from hansa.compiler.artifacts.artifact import load
 from hansa.compiler.artifacts.device import DeviceStage
 from hansa.language.intrinsics import federated_broadcast, federated_map
+from hansa.language.noise import SECRET_BYTES
 from hansa.language.tracing import federated_computation
 from hansa.network import wire
 from hansa.network.durable import Bytes
@@ -138,6 +140,8 @@ class Worker:
         match source:
             case ("runtime", "client_id"):
                 return np.int32(order.number)
+            case ("runtime", "client_noise_key"):  # drawn for this computation alone, and kept nowhere
+                return np.frombuffer(secrets.token_bytes(SECRET_BYTES), "<u4").astype(np.uint32)
             case ("kept", int(stage), int(index), *fields):
                 return _field(kept(stage, index), fields)
             case ("state", int(part), *fields) if part < len(state):

@@ -133,7 +133,8 @@ class Cohorts:
         Raises:
             ValueError: if the data goes through them several times.
         """
-        if getattr(self._data, "goes_through", 1) != 1:
+        given = getattr(self._data, "data", None) if self.is_elsewhere else self._data  # of devices, their plan
+        if getattr(given, "goes_through", 1) != 1:
             raise ValueError(
                 "clients train by hansa.privacy.dpsgd, which draws examples itself, steps= times in a round; data "
                 "goes through each client's examples more than once, and so would give some of them twice: leave out "

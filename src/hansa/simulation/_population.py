@@ -93,7 +93,7 @@ class Population:
             >>> data.repeat(3).batch(20).goes_through, data.batch(20, steps=5).goes_through
             (3, None)
         """
-        return self._epochs if self._batching is None or self._batching.steps is None else None
+        return self._epochs if self._batching is None else self._batching.goes_through
 
     @property
     def num_left_out(self) -> int:

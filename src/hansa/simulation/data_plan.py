@@ -116,6 +116,16 @@ class DataPlan:
         return source
 
     @property
+    def goes_through(self) -> int | None:
+        """How often a round goes through a client's examples; None where it takes `steps`.
+
+        Examples:
+            >>> data.repeat(3).batch(20).plan().goes_through
+            3
+        """
+        return self.batching.goes_through
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the plan, in hexadecimal digits: the same for the same plan, in any process.
 

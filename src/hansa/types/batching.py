@@ -53,6 +53,11 @@ class Batching:
                 "one of them"
             )
 
+    @property
+    def goes_through(self) -> int | None:
+        """How often a client's examples are gone through; None where there are `steps`."""
+        return self.epochs if self.steps is None else None
+
     def batches(self, sizes: Sizes) -> Sizes:
         """How many batches clients with so many examples have; int64 [clients]."""
         if self.steps is not None:

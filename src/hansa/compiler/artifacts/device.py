@@ -19,6 +19,8 @@ from hansa.compiler.stored import StoredStage, narrow_paths
 from hansa.language.computations import GraphComputation
 from hansa.language.context import default_runtime, runtime
 from hansa.language.graph import Apply, MakeStruct, Node, Parameter
+from hansa.language.mechanism import DeclaredMechanism
+from hansa.language.runtime_values import CLIENT_NOISE
 from hansa.language.terms import NO_TERMS, Terms
 from hansa.language.values import select
 from hansa.types import FunctionType, SequenceType, Struct, StructType, TensorType, Type
@@ -60,6 +62,8 @@ class DeviceStage:
         inputs: what the client has: parts of the argument, its id, what it kept in earlier stages.
         contributions: what it gives, by aggregate.
         kept: what stays with it for later stages.
+        noise: the noise that the client adds of its own, as its file says it.
+        noised: whether all results of the computation are made of what has noise.
         computation: from a struct of `broadcasts` and `values` to one of `contributions` and `kept`, for whoever runs
             it in another way than `work`.
 
@@ -94,6 +98,9 @@ class DeviceStage:
             for part in parts
         )
         self.kept = tuple(given)
+        noise = found.get("noise", {"mechanisms": [], "all": False})
+        self.noise = tuple(map(DeclaredMechanism.decode, noise["mechanisms"]))
+        self.noised = bool(noise["all"])
         self.computation = self._graph()
         self._functions.looked_at()
 
@@ -248,9 +255,19 @@ def client_stage(program: dict[str, Any], number: int, reader: Reader) -> Device
             "kept": list(map(_unplaced, found["kept"])),
             "narrow": sorted(narrow_paths(found)),
             "function": found["function"],
+            **_noise(program, found),
         },
         reader,
     )
+
+
+def _noise(program: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """What a file says of the noise that clients add in a stage: that of the computation, as it has one such stage."""
+    if not any(port["from"][:2] == ["runtime", CLIENT_NOISE] for port in found["inputs"]) or "privacy" not in program:
+        return {}
+    said = [each["mechanism"] for each in program["privacy"]["sources"] if each["mechanism"] is not None]
+    mechanisms = [each for each in said if DeclaredMechanism.decode(each).place != "server"]
+    return {"noise": {"mechanisms": mechanisms, "all": not any(bare for _, bare, *_ in program["privacy"]["results"])}}
 
 
 def _unplaced(found: dict[str, Any]) -> dict[str, Any]:
