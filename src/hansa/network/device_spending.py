@@ -20,7 +20,9 @@ from hansa.simulation.data_plan import DataPlan
 from hansa.types import SequenceType
 
 if TYPE_CHECKING:  # what needs them says so; other devices do without
-    from hansa.privacy import Accountant, Charge, Ledger
+    from hansa.privacy.accountant import Accountant
+    from hansa.privacy.charge import Charge
+    from hansa.privacy.ledger import Ledger
 
 LEDGER = "privacy.jsonl"
 DELTA = 1e-6
@@ -89,7 +91,7 @@ class DeviceSpending:
             )
 
     def _opened(self) -> Ledger:
-        from hansa.privacy import Ledger
+        from hansa.privacy.ledger import Ledger
 
         if self._ledger is None:
             self._ledger = Ledger(self._path)
@@ -97,7 +99,7 @@ class DeviceSpending:
 
     def _accountant(self) -> Accountant:
         """With what was charged for examples."""
-        from hansa.privacy import Accountant
+        from hansa.privacy.accountant import Accountant
 
         found = Accountant(self._delta)
         for entry in self._opened().entries:
@@ -114,8 +116,10 @@ def _charges(order: Order, stage: DeviceStage, holdings: Holdings) -> list[Charg
     """
     if not stage.noise:
         return []
-    from hansa.privacy import DPSGD, AtMost, Charge, Sites
+    from hansa.privacy.charge import Charge
     from hansa.privacy.mechanisms import known_mechanism
+    from hansa.privacy.sampled_steps import DPSGD
+    from hansa.privacy.sampling import AtMost, Sites
 
     found: list[Any] = []
     for each in stage.noise:
@@ -154,7 +158,8 @@ def spent_by(folder: Path, delta: float | None = None) -> tuple[Accountant, int]
     Raises:
         hansa.privacy.LedgerError: if its ledger is damaged, or there is none.
     """
-    from hansa.privacy import Accountant, read_ledger
+    from hansa.privacy.accountant import Accountant
+    from hansa.privacy.ledger import read_ledger
 
     entries = [entry for entry in read_ledger(folder / LEDGER) if entry.charge.unit == "example"]
     accountant = Accountant(delta or (entries[-1].delta if entries else DELTA))

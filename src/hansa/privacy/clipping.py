@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hansa._checks import check_number
 from hansa._tracebacks import boundaries
-from hansa.aggregators.checks import check_number
 from hansa.aggregators.norms import norm
 from hansa.types import Struct
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from hansa.aggregators.checks import check_whole
+from hansa._checks import check_whole
 from hansa.language.computation import Computation
 from hansa.privacy import losses
 from hansa.privacy.guarantee import Guarantee, checked_delta

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hansa._checks import check_number
 from hansa._tracebacks import boundaries
-from hansa.aggregators.checks import check_number
 
 
 @boundaries

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from hansa._checks import check_number, check_whole
 from hansa._tracebacks import boundaries
-from hansa.aggregators.checks import check_number, check_whole
 
 _MOST_EXAMPLES = 2**22
 """So many integers of 2**30 add up to what float64 holds exactly."""
