@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -71,6 +72,88 @@ def test_how_many_rows_there_are_is_a_fact_about_the_clients():
     ],
 )
 def test_noised_sums_of_which_one_without_noise_decides_are_refused(decide):
+    @hansa.federated_computation(VALUES)
+    def both(values):
+        noised = hansa.federated_private_sum(values, 1.0, NOISE)
+        return hansa.federated_map(computed(decide), [hansa.federated_max(values), noised])
+
+    refused(both, "made of federated_max")
+
+
+def of_python(where):
+    """A noised sum, and functions of Python that are called at the clients, or at the server and read what was told."""
+    told: list[float] = []
+
+    def at_clients(value):
+        if where == "print":
+            jax.debug.print("{}", value)
+        if where == "clients":
+            jax.debug.callback(told.append, value)
+        return value
+
+    def at_server(noised):
+        if where == "server":
+            read = jax.pure_callback(lambda _: np.float32(sum(told)), jax.ShapeDtypeStruct((), "float32"), noised)
+            return noised + read
+        return noised
+
+    @hansa.federated_computation(VALUES)
+    def total(values):
+        noised = hansa.federated_private_sum(hansa.federated_map(computed(at_clients), values), 1.0, NOISE)
+        return hansa.federated_map(computed(at_server), noised)
+
+    return total
+
+
+@pytest.mark.parametrize("where", ["print", "clients", "server"])
+def test_functions_of_python_may_tell_anything_and_are_refused(where):
+    refused(of_python(where), "made of a function of Python")
+    hansa.privacy.require_private(of_python("nowhere"))
+
+
+def selecting(mechanism):
+    """Clients whose keys are their own data, as the rows that they ask the server for."""
+
+    @hansa.federated_computation("{int32[2]}@CLIENTS", "float32[5]@SERVER")
+    def total(keys, table):
+        row = computed(lambda table, key: table[key], "float32[5]", "int32")
+        rows = hansa.federated_select(keys, 5, table, row)
+        add = computed(lambda a, b: a + b, "float32", "float32")
+        summed = hansa.federated_computation(rows.type_signature.member)(
+            lambda rows: hansa.sequence_reduce(rows, np.float32(0), add)
+        )
+        return hansa.federated_private_sum(hansa.federated_map(summed, rows), 1.0, mechanism)
+
+    return total
+
+
+def test_keys_that_clients_select_by_are_seen_by_the_server():
+    hansa.privacy.require_private(selecting(NOISE))  # against those who read the result
+    with pytest.raises(ValueError, match="the server sees what each client gives to federated_select"):
+        hansa.privacy.require_protected(selecting(NOISE))
+    refused(selecting(hansa.privacy.Local(1.0)), "federated_select")  # which is against the server
+
+
+def test_a_sum_without_noise_that_is_sent_to_the_clients_comes_back_without_it():
+    @hansa.federated_computation(VALUES)
+    def centred(values):
+        mean = hansa.federated_broadcast(hansa.federated_mean(values))
+        away = hansa.federated_map(computed(lambda value, mean: value - mean), [values, mean])
+        return hansa.federated_private_sum(away, 1.0, NOISE)
+
+    refused(centred, "made of federated_mean")
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [
+        lambda bare, noised: noised + lax.bitcast_convert_type(bare, jnp.int32) % 2,
+        lambda bare, noised: noised + jax.grad(lambda t: t * bare)(1.0),
+        lambda bare, noised: noised + 0 * lax.stop_gradient(bare),
+        lambda bare, noised: jnp.where(jnp.isnan(bare), noised, noised + 1),
+    ],
+)
+def test_what_is_left_of_a_value_after_conversions_gradients_and_zeros_is_still_its(decide):
     @hansa.federated_computation(VALUES)
     def both(values):
         noised = hansa.federated_private_sum(values, 1.0, NOISE)

@@ -34,6 +34,20 @@ def dependence(computation: Computation) -> list[Numbers]:
     return _through(computation, parameter)
 
 
+def calls_python(computation: Computation) -> bool:
+    """Whether a computation without placements calls functions of Python where it runs, such as `jax.debug.print`."""
+    if isinstance(computation, LocalComputation):
+        return computation.function.calls_python()
+    if not isinstance(computation, GraphComputation):
+        return False
+    for node in walk(computation.result):
+        called = [node.computation] if isinstance(node, Apply) else []
+        called += node.functions if isinstance(node, Intrinsic) else ()
+        if any(map(calls_python, called)):
+            return True
+    return False
+
+
 def _through(computation: Computation, given: list[Numbers]) -> list[Numbers]:
     """What the result depends on, from what the argument does."""
     if isinstance(computation, LocalComputation):

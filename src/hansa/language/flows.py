@@ -15,7 +15,7 @@ from typing import Literal
 
 from hansa.language.computation import Computation
 from hansa.language.computations import GraphComputation
-from hansa.language.dependence import dependence
+from hansa.language.dependence import calls_python, dependence
 from hansa.language.graph import Apply, Intrinsic, MakeStruct, Node, Parameter, RuntimeValue, Select, walk
 from hansa.language.mechanism import Mechanism
 from hansa.language.runtime_values import is_noise
@@ -97,6 +97,7 @@ class Flow:
 
 
 _NOTHING, _OWN = Flow(), Flow(own=True)
+_PYTHON = "a function of Python (jax.debug.print, a callback), which may tell and read anything"
 _MARK = "a tensor of the argument"
 
 
@@ -223,6 +224,9 @@ def kind_of(at_clients: bool, flow: Flow) -> Kind:
     return "private" if flow.noised else "public"
 
 
+_CALLBACK = Flow(bare=frozenset({Source(Intrinsic(FederatedType(StructType([]), SERVER), _PYTHON, ()))}))
+
+
 class _Visit:
     """A walk through a computation.
 
@@ -245,7 +249,9 @@ class _Visit:
         if not isinstance(computation, GraphComputation) or not placed:
             # A size that is not declared is a fact about what it is the size of, and a function may tell it.
             sized = frozenset(i for i, is_open in enumerate(_open(computation.type_signature.parameter)) if is_open)
-            return [_union(given[i] for i in numbers | sized) for numbers in dependence(computation)]
+            found = [_union(given[i] for i in numbers | sized) for numbers in dependence(computation)]
+            # What it calls may be told of what it is given anywhere, and read anything.
+            return [flow | _CALLBACK for flow in found] if calls_python(computation) else found
         known: dict[Node, list[Flow]] = {}
         for node in walk(computation.result):
             inputs = [known[source] for source in node.inputs]
@@ -273,8 +279,16 @@ class _Visit:
             case Intrinsic(name="federated_zip" | "federated_value" | "federated_broadcast"):
                 return flat
             case Intrinsic(name="federated_select"):
-                return [_union(flat) | _OWN] * size
+                return [_union(flat) | _OWN | self.selected(node, inputs)] * size
         return [_union(flat)] * size
+
+    def selected(self, node: Intrinsic, inputs: list[list[Flow]]) -> Flow:
+        """What is told by what clients select: the server sees their keys, where these are made of what they have."""
+        if not any(flow.own for flow in inputs[0]):
+            return _NOTHING
+        source = Source(node)
+        self.seen.append(source)
+        return Flow(bare=frozenset({source}))
 
     def aggregate(self, node: Intrinsic, given: Flow) -> Flow:
         """What an aggregate is made of, or a sum to which noise is added."""
@@ -284,7 +298,10 @@ class _Visit:
         if node.mechanism is not None:
             # What its contributions are made of beside the clients' own values, such as a bound, is not noised with it.
             summed = set(_summed(node))
-            rest = frozenset(each for each in given.bare if each.node not in summed)
+            # Noise that the server adds is against those who read results: they do not see keys.
+            seen = () if node.mechanism.place == "server" else ("federated_select",)
+            told = (each for each in given.bare if each.node.name != "federated_select" or each.node.name in seen)
+            rest = frozenset(each for each in told if each.node not in summed)
             return Flow(False, rest, given.noised | {source})
         bare = any(not each.is_mark for each in given.bare)
         if given.noised and not given.own and not bare and _is_noised_by_clients(given):

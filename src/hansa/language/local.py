@@ -139,6 +139,10 @@ class LocalFunction:
         jaxpr = next(iter(self._traced.values())).jaxpr.jaxpr
         return _dependence(jaxpr, [frozenset((i,)) for i in range(len(jaxpr.invars))])
 
+    def calls_python(self) -> bool:
+        """Whether it calls functions of Python where it runs, which may tell or read anything; once traced."""
+        return _calls_python(next(iter(self._traced.values())).jaxpr.jaxpr)
+
     def eager(self, argument: Any) -> Any:
         """The function's result on arrays, by calling the Python function itself with concrete JAX arrays, untraced.
 
@@ -211,6 +215,19 @@ def _dependence(jaxpr: Jaxpr, given: list[frozenset[int]]) -> list[frozenset[int
             outputs = [nothing.union(*inputs)] * len(equation.outvars)
         known.update(zip(equation.outvars, outputs, strict=True))
     return [of(variable) for variable in jaxpr.outvars]
+
+
+def _calls_python(jaxpr: Jaxpr) -> bool:
+    """Whether a jaxpr has a callback, in a function that it calls, too."""
+    for equation in jaxpr.eqns:
+        if "callback" in equation.primitive.name or "debug" in equation.primitive.name:
+            return True
+        for each in equation.params.values():
+            for part in each if isinstance(each, tuple | list) else (each,):
+                inner = part.jaxpr if isinstance(part, ClosedJaxpr) else part
+                if isinstance(inner, Jaxpr) and _calls_python(inner):
+                    return True
+    return False
 
 
 _SHOWN = 4

@@ -65,6 +65,11 @@ def check_hooks(weighting: AnyWeighting, **hooks: object) -> None:
                 "examples without noise, or chooses among its batches; take an algorithm without it, such as federated "
                 "averaging or FedProx"
             )
+    if weighting == "sample_weight":
+        raise ValueError(
+            'client_weighting is "sample_weight", which tells of the weights of examples without noise, and clients '
+            'train by hansa.privacy.dpsgd; say client_weighting="num_examples", which counts as known, or "uniform"'
+        )
     if callable(weighting):
         raise ValueError(
             f"client_weighting is the function {weighting!r} of what a client has measured without noise, and clients "
