@@ -439,6 +439,53 @@ def test_few_long_rows_are_sorted_row_by_row(axis):
     assert "sort" not in {eqn.primitive.name for eqn in equations}
 
 
+def made_of_rows(equations):
+    """Whether no array of sorted rows is made."""
+    return not {"sort", "concatenate"} & {eqn.primitive.name for eqn in equations}
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rows_that_are_read_or_added_up_are_not_put_together(axis):
+    values = np.random.default_rng(2).normal(size=(6, 4096)).astype("float32")
+    values[2, :50], values[3, 50:60] = np.nan, np.inf
+    values = values if axis == 0 else values.T
+
+    def ranks(x, place, number):
+        ordered = jnp.sort(x, axis)
+        rank = jnp.expand_dims(jnp.arange(6), 1 - axis)
+        row = lax.dynamic_index_in_dim(ordered, place, axis, keepdims=False)
+        trimmed = jnp.where((rank >= 1) & (rank < number - 1), 2 * ordered, 0).sum(axis)
+        return row + jnp.float32(number), trimmed, lax.index_in_dim(ordered, 5, axis)
+
+    for place in (-1, 2, 9):
+        expected, found, equations = both(ranks, values, np.int32(place), np.int32(5))
+        for a, b in zip(expected, found, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=2e-6)  # a sum along the last axis has another order
+        assert made_of_rows(equations)
+
+
+def test_sorted_rows_that_are_needed_as_an_array_are_made():
+    values = np.random.default_rng(3).normal(size=(5, 4096)).astype("float32")
+    weights = np.arange(5, dtype="float32")
+    for function in (
+        lambda x, w: (jnp.sort(x, 0)[2], jnp.sort(x, 0)),
+        lambda x, w: (w @ jnp.sort(x, 0),),
+        lambda x, w: (jnp.cumsum(jnp.sort(x, 0), 0)[3],),
+    ):
+        expected, found, equations = both(function, values, weights)
+        assert_same(expected, found)
+        assert not made_of_rows(equations)
+
+    def again(x, w):  # which row is read depends on another one
+        ordered = jnp.sort(x, 0)
+        first = ordered[1].sum()
+        return (lax.dynamic_index_in_dim(ordered, (first > 0).astype(jnp.int32) + 2, 0), first)
+
+    expected, found, equations = both(again, values, weights)
+    np.testing.assert_array_equal(expected[0], found[0])
+    assert not made_of_rows(equations)
+
+
 @pytest.mark.parametrize("shape", [(33, 5000), (5, 100), (1, 5000)])
 def test_other_sorts_stay(shape):
     _, _, equations = both(lambda x: (jnp.sort(x, 0),), np.ones(shape, "float32"))

@@ -23,6 +23,7 @@ from hansa.compiler.rewrites.loops import products_outside
 from hansa.compiler.rewrites.narrow import transposed_in_loops
 from hansa.compiler.rewrites.orders import kept_in_order
 from hansa.compiler.rewrites.pooling import maximum_gradient
+from hansa.compiler.rewrites.sorted_rows import read_by_rows
 from hansa.compiler.rewrites.sorting import few_long_rows, stable_sort
 
 Rule = Callable[[Any], Callable[..., Any] | None]
@@ -48,15 +49,28 @@ def faster(closed: ClosedJaxpr, portable: bool = False) -> ClosedJaxpr:
     """
     if portable:
         plain = _Rewriting({"sort": stable_sort}).jaxpr(closed.jaxpr)
-        return ClosedJaxpr(_on_cpu(_fully(plain, _of_any_size), plain), closed.consts)
-    return ClosedJaxpr(_fully(closed.jaxpr, lambda rule: rule), closed.consts)
+        return ClosedJaxpr(_on_cpu(_fully(plain, _of_any_size, _where_it_can(read_by_rows)), plain), closed.consts)
+    return ClosedJaxpr(_fully(closed.jaxpr, lambda rule: rule, read_by_rows), closed.consts)
 
 
-def _fully(jaxpr: Jaxpr, applied: Callable[[Rule], Rule]) -> Jaxpr:
+def _fully(jaxpr: Jaxpr, applied: Callable[[Rule], Rule], of_sorts: Callable[[Jaxpr], Jaxpr]) -> Jaxpr:
     in_order: dict[str, Rule] = dict.fromkeys(("while", "scan"), kept_in_order)
     for rules in (in_order, {"while": transposed_in_loops}, _RULES, {"while": updated_in_place}):
-        jaxpr = _Rewriting({name: applied(rule) for name, rule in rules.items()}).jaxpr(jaxpr)
+        whole = of_sorts if "sort" in rules else None
+        jaxpr = _Rewriting({name: applied(rule) for name, rule in rules.items()}, whole).jaxpr(jaxpr)
     return jaxpr
+
+
+def _where_it_can(rule: Callable[[Jaxpr], Jaxpr]) -> Callable[[Jaxpr], Jaxpr]:
+    """A rule of a whole jaxpr that leaves those of symbolic sizes as they are."""
+
+    def form(jaxpr: Jaxpr) -> Jaxpr:
+        try:
+            return rule(jaxpr)
+        except Exception:  # whatever comes of asking how large a symbolic size is
+            return jaxpr
+
+    return form
 
 
 def with_products_outside(closed: ClosedJaxpr) -> ClosedJaxpr:
@@ -111,16 +125,21 @@ class _Rewriting:
     """Applies rules, by the names of their primitives, to the equations of a jaxpr and of those within it.
 
     A jaxpr without any such primitive is not gone through: most are.
+
+    Args:
+        rules: of equations.
+        whole: a rule that looks at all equations of a jaxpr together, before the others.
     """
 
-    def __init__(self, rules: dict[str, Rule]) -> None:
-        self._rules = rules
+    def __init__(self, rules: dict[str, Rule], whole: Callable[[Jaxpr], Jaxpr] | None = None) -> None:
+        self._rules, self._whole = rules, whole
         self._concerned: dict[int, tuple[Jaxpr, bool]] = {}  # by id, with the jaxpr, whose id it stays
 
     def jaxpr(self, jaxpr: Jaxpr) -> Jaxpr:
         """The jaxpr, rewritten; the same object if no rule has another form."""
         if not self._concerns(jaxpr):
             return jaxpr
+        jaxpr = jaxpr if self._whole is None else self._whole(jaxpr)
         equations = [self._equation(eqn) for eqn in jaxpr.eqns]
         if all(new is old for new, old in zip(equations, jaxpr.eqns, strict=True)):
             return jaxpr

@@ -22,25 +22,33 @@ def few_long_rows(eqn: Any) -> Callable[..., Any] | None:
 
     Zeros are sorted by their sign, which XLA's comparison does not look at.
     """
-    if len(eqn.invars) != 1:
+    if not has_few_long_rows(eqn):
         return None
-    aval, axis = eqn.invars[0].aval, eqn.params["dimension"]
-    number = aval.shape[axis]
-    if aval.dtype != np.float32 or not 1 < number <= _MOST_ROWS or math.prod(aval.shape) < number * _SHORT:
-        return None
+    axis = eqn.params["dimension"]
+    return lambda values: [lax.concatenate(sorted_rows(values, axis), axis)]
 
-    def sort(values: Any) -> list[Any]:
-        flipped = jnp.int32(2**31 - 1)
-        bits = lax.bitcast_convert_type(values, jnp.int32)
-        # Integers in the order of the floats; what is not a number is the greatest.
-        keys = jnp.where(jnp.isnan(values), flipped, jnp.where(bits < 0, bits ^ flipped, bits))
-        rows = [lax.index_in_dim(keys, place, axis, keepdims=True) for place in range(number)]
-        for low, high in network(number):
-            rows[low], rows[high] = jnp.minimum(rows[low], rows[high]), jnp.maximum(rows[low], rows[high])
-        ordered = lax.concatenate(rows, axis)
-        return [lax.bitcast_convert_type(jnp.where(ordered < 0, ordered ^ flipped, ordered), jnp.float32)]
 
-    return sort
+def has_few_long_rows(eqn: Any) -> bool:
+    """Whether it is a sort along an axis of a few elements, of many columns."""
+    if eqn.primitive.name != "sort" or len(eqn.invars) != 1:
+        return False
+    aval = eqn.invars[0].aval
+    number = aval.shape[eqn.params["dimension"]]
+    if aval.dtype != np.float32 or not 1 < number <= _MOST_ROWS:
+        return False
+    return bool(math.prod(aval.shape) >= number * _SHORT)
+
+
+def sorted_rows(values: Any, axis: int) -> list[Any]:
+    """The rows along an axis in their order, each with that axis."""
+    flipped = jnp.int32(2**31 - 1)
+    bits = lax.bitcast_convert_type(values, jnp.int32)
+    # Integers in the order of the floats; what is not a number is the greatest.
+    keys = jnp.where(jnp.isnan(values), flipped, jnp.where(bits < 0, bits ^ flipped, bits))
+    rows = [lax.index_in_dim(keys, place, axis, keepdims=True) for place in range(values.shape[axis])]
+    for low, high in network(len(rows)):
+        rows[low], rows[high] = jnp.minimum(rows[low], rows[high]), jnp.maximum(rows[low], rows[high])
+    return [lax.bitcast_convert_type(jnp.where(row < 0, row ^ flipped, row), jnp.float32) for row in rows]
 
 
 def network(number: int) -> Iterator[tuple[int, int]]:
