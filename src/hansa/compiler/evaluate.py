@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from hansa.compiler import sequences, stacks
+from hansa.compiler import sequences, shared_maps, stacks
 from hansa.compiler.rewrites import with_products_outside
 from hansa.compiler.sequences import Aval, NeedsSizes, Sequence, Trace
 from hansa.compiler.stored import StoredStage
@@ -74,7 +74,7 @@ def call(computation: Computation, argument: Any) -> Any:
     if isinstance(computation, LocalComputation):
         if stacks.has_rows(argument):
             return stacks.call(computation.function, argument)
-        return computation.function(argument)
+        return shared_maps.call(computation.function, argument)
     if isinstance(computation, StoredStage):
         stacks.refuse_rows(argument, "a stage of a file is for arrays of as many rows as there are clients")
         return computation.run(argument)

@@ -43,7 +43,8 @@ def encode(leaves: Sequence[Array], bound: Array) -> list[Array]:
     number = max(1, sum(math.prod(leaf.shape) for leaf in leaves))
     largest = jnp.zeros((), jnp.float64)
     for leaf in leaves:
-        largest = jnp.maximum(largest, jnp.max(jnp.abs(leaf), initial=0.0).astype(jnp.float64))  # NaN stays NaN
+        # NaN stays NaN. In float64, as all that follows, so that there is one array for all of it.
+        largest = jnp.maximum(largest, jnp.max(jnp.abs(leaf.astype(jnp.float64)), initial=0.0))
     valid = jnp.isfinite(largest) & jnp.isfinite(bound) & (bound > 0)
     # On this grid, and within the bound, squares add up to less than 2^53: exactly, in any order.
     bits = min(20, (52 - math.ceil(math.log2(number))) // 2)
@@ -56,8 +57,13 @@ def encode(leaves: Sequence[Array], bound: Array) -> list[Array]:
     # The grid may have made the norm a little too small.
     smaller = (1 - 2.0**-40) * STEPS / jnp.sqrt(jnp.maximum(found, 1.0))
     second = _times(first, jnp.where(found <= STEPS**2, 1.0, smaller), jnp.trunc)
-    within = lax.cond(found <= STEPS**2, lambda: jnp.bool_(True), lambda: _squares(second) <= STEPS**2)
-    return [jnp.where(valid & within, leaf, 0.0).astype(jnp.int32).astype(jnp.int64) for leaf in second]
+
+    def is_within() -> Array:
+        # Computed anew, of `first`, so that there is no array of `second` where this is not asked.
+        return _squares(_times(first, smaller, jnp.trunc)) <= STEPS**2
+
+    within = lax.cond(found <= STEPS**2, lambda: jnp.bool_(True), is_within)
+    return [_integers(jnp.where(valid & within, leaf, 0.0)) for leaf in second]
 
 
 def decode(total: Array) -> Array:
@@ -104,6 +110,12 @@ def rounded_gaussian(keys: Array, weights: Sequence[float], number: int) -> Arra
 def _times(leaves: Sequence[Array], factor: Array, rounded: Callable[[Array], Array]) -> list[Array]:
     """The numbers times a factor, rounded to whole ones, float64."""
     return [rounded(leaf.astype(jnp.float64) * factor) for leaf in leaves]
+
+
+def _integers(whole: Array) -> Array:
+    """Whole numbers of less than 2**51, float64, as int64: the low bits of what they are beside 1.5 * 2**52."""
+    beside = np.float64(1.5 * 2.0**52)
+    return lax.bitcast_convert_type(whole + beside, jnp.int64) - beside.view(np.int64)
 
 
 def _squares(leaves: Sequence[Array]) -> Array:

@@ -22,6 +22,7 @@ from hansa.compiler.evaluate import Environment, evaluate
 from hansa.compiler.partition import is_broadcast, is_stack, is_stacked, within
 from hansa.compiler.program import ClientStage, Program
 from hansa.compiler.sequences import Stack, from_stack
+from hansa.compiler.shared_maps import shared_among
 from hansa.compiler.stacks import StackSize, of_clients
 from hansa.compiler.sums.exact import FORMS, Form
 from hansa.language.graph import Intrinsic, MakeStruct, Node, RuntimeValue, Select
@@ -129,7 +130,8 @@ def whole(
     kept: Environment = {}
     lost: list[Any] = []
     for i, stage in enumerate(program.servers):
-        stage.run(server)
+        with shared_among(AXIS, devices):
+            stage.run(server)
         if i < len(program.clients):
             clients = program.clients[i]
             broadcasts = {node: evaluate([source], server)[0] for source, node in clients.broadcasts}
