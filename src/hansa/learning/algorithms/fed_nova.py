@@ -43,8 +43,10 @@ def build_fed_nova(
 
     Clients take steps of SGD, with momentum rho and the proximal term of FedProx where asked for. Their change is
     -eta times a sum of their gradients, with factors a_i. d_i is the change divided by the sum of these factors, which
-    is the number of steps for SGD alone. tau_eff is the mean of these sums, without the proximal term, which makes it
-    the mean number of steps, as in the authors' code. With equal numbers of steps it is federated averaging.
+    is the number of steps for SGD alone. tau_eff is the mean of these sums, without the proximal term: with SGD alone,
+    and with the proximal term, it is the mean number of steps, as in the authors' code. With both momentum and the
+    proximal term, that code leaves out the momentum in tau_eff, too. With equal numbers of steps it is federated
+    averaging.
 
     Args:
         client_learning_rate: eta, above 0.
