@@ -57,6 +57,9 @@ class EstimatorProcess(IterativeProcess):
 
         Args:
             state: a state of this process.
+
+        Raises:
+            ValueError: if no example is counted in it, of processes that count them.
         """
         return self._fitted(state)
 
@@ -68,6 +71,7 @@ class EstimatorProcess(IterativeProcess):
 
         Raises:
             ModuleNotFoundError: if scikit-learn is not installed.
+            ValueError: if no example is counted in the state, of processes that count them.
         """
         require("sklearn", "sklearn", f"to_sklearn, which makes a {self._estimator},")
         module, _, name = self._estimator.rpartition(".")

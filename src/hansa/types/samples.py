@@ -59,7 +59,7 @@ def of_any_size(kind: Type, what: str) -> Type:
     return open_(kind)
 
 
-def shape_of_each(kind: Type, name: str, argument: str, dtypes: Sequence[str]) -> tuple[int, ...]:
+def shape_of_each(kind: Type, name: str, argument: str, dtypes: Sequence[str], instead: str = "") -> tuple[int, ...]:
     """The shape of one example's part of an array in a batch.
 
     Args:
@@ -67,6 +67,7 @@ def shape_of_each(kind: Type, name: str, argument: str, dtypes: Sequence[str]) -
         name: the array's.
         argument: the argument that gives the name, such as `points`.
         dtypes: the kinds of dtypes that it may have, such as "float".
+        instead: what to do with others, at the end of the message.
     """
     found = kind
     if isinstance(kind, StructType):
@@ -75,7 +76,9 @@ def shape_of_each(kind: Type, name: str, argument: str, dtypes: Sequence[str]) -
         found = kind[name]
     if not isinstance(found, TensorType) or dtype_kind(found.dtype) not in dtypes:
         wanted = " or ".join(dtypes)
-        raise TypeError(f"{argument} are an array of {_article(wanted)} {wanted} dtype, [examples, ...]; found {found}")
+        raise TypeError(
+            f"{argument} are an array of {_article(wanted)} {wanted} dtype, [examples, ...]; found {found}{instead}"
+        )
     sizes = [size for size in found.shape[1:] if size is not None]
     if len(sizes) + 1 != len(found.shape):
         raise TypeError(f"{argument} have one shape, found {found}, of several sizes")

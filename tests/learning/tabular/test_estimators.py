@@ -166,7 +166,38 @@ def test_a_saved_process_computes_the_same(tmp_path):
         np.testing.assert_allclose(mine, theirs, rtol=1e-12)
 
 
+@pytest.mark.slow
+def test_features_of_very_different_sizes_are_learned_by_newtons_method():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3))
+    y = (x[:, 0] + x[:, 1] / 2 + rng.normal(size=60) > 0).astype("int32")
+    sizes = np.float64([1e12, 1, 1e-3])
+    process = tabular.build_logistic_regression(2, clients_of(x * sizes, y)[0], C=1e4)
+    state, _ = rounds(process, *[clients_of(x * sizes, y)] * 10)
+    # Of the large feature the penalty is nothing; the others' are what they are for the plain solver.
+    plain = LogisticRegression(C=1e4, solver="newton-cholesky", tol=1e-12).fit(x * [1e3, 1, 1e-3], y)
+    found = process.to_sklearn(state)
+    np.testing.assert_allclose(found.coef_[0] * [1e9, 1, 1], plain.coef_[0], rtol=1e-4)
+    np.testing.assert_allclose(found.intercept_, plain.intercept_, rtol=1e-4)
+
+
 X, Y = np.zeros((1, 2)), np.zeros(1, np.int32)
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        tabular.build_standard_scaler({"x": X}),
+        tabular.build_gaussian_nb(2, {"x": X, "y": Y}),
+        tabular.build_pca(1, {"x": X}),
+        tabular.build_ridge({"x": X, "y": X}),
+    ],
+    ids=["scaler", "bayes", "pca", "ridge"],
+)
+def test_of_no_examples_there_is_no_estimator(process):
+    counts = np.zeros(process.initialize.type_signature.result.member["counts"].shape, np.int64)
+    with pytest.raises(ValueError, match="cannot be made of no examples: the state counts none yet"):
+        process.to_sklearn(hansa.Struct.of(counts=counts))
 
 
 @pytest.mark.parametrize(
@@ -176,6 +207,11 @@ X, Y = np.zeros((1, 2)), np.zeros(1, np.int32)
         (lambda: tabular.build_standard_scaler({"x": X.astype(complex)}), "features are an array of a float or int"),
         (lambda: tabular.build_gaussian_nb(1, {"x": X, "y": Y}), "num_classes must be an integer of at least 2"),
         (lambda: tabular.build_gaussian_nb(2, {"x": X, "y": X}), "labels are an array of an int dtype"),
+        (
+            lambda: tabular.build_gaussian_nb(2, {"x": X, "y": np.array(["no"])}),
+            r"labels are an array of an int dtype.*found str\[\?\]; number the classes from 0",
+        ),
+        (lambda: tabular.build_gaussian_nb(2, {"x": X, "y": Y}, priors="ab"), "priors must be 2 numbers"),
         (lambda: tabular.build_gaussian_nb(2, {"x": X, "y": Y[:, None]}), "labels are one integer for each example"),
         (
             lambda: tabular.build_gaussian_nb(2, {"x": X, "y": Y}, priors=[1, 1]),

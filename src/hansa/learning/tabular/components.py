@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hansa.aggregators.checks import check_whole
-from hansa.learning.tabular.moments import moments
+from hansa.learning.tabular.moments import check_counted, moments
 from hansa.learning.tabular.rows import rows_of
 from hansa.templates import EstimatorProcess
 from hansa.types._typing import Arrays
@@ -50,18 +50,21 @@ def build_pca(
     check_whole(f"num_components, of {rows.width} features,", num_components, 1, rows.width)
 
     def fitted(state: Any) -> dict[str, Any]:
+        check_counted(state, "a PCA")
         count = int(state.counts[0])
         values, vectors = np.linalg.eigh(np.array(state.scatter) / max(count - 1, 1))
         values, vectors = np.maximum(values[::-1], 0), vectors.T[::-1]
         # The largest element of each is positive, as in scikit-learn.
         largest = np.abs(vectors).argmax(axis=1)
         vectors = vectors * np.sign(vectors[np.arange(len(vectors)), largest])[:, None]
+        with np.errstate(invalid="ignore"):  # of constant features, the share of nothing, which is NaN
+            shares = values[:num_components] / values.sum()
         rest = values[num_components : min(rows.width, count)]
         kept = values[:num_components]
         return {
             "components_": vectors[:num_components],
             "explained_variance_": kept,
-            "explained_variance_ratio_": kept / values.sum(),
+            "explained_variance_ratio_": shares,
             "singular_values_": np.sqrt(kept * max(count - 1, 1)),
             "mean_": np.array(state.means[0]),
             "noise_variance_": float(rest.mean()) if len(rest) else 0.0,

@@ -91,7 +91,12 @@ def build_logistic_regression(
         flat = weights.reshape(-1)
         gradient = C * sums.gradient + flat * penalised
         hessian = C * (sums.hessian + sums.count * together) + jnp.diag(penalised * 1.0)
-        step = -jax.scipy.linalg.solve(hessian, gradient, assume_a="pos")
+        # Features of very different sizes make a Hessian that is far from singular only when it is scaled.
+        size = jnp.sqrt(jnp.diag(hessian))
+        scale = jnp.where(size > 0, 1 / size, 1.0)
+        scaled = jax.scipy.linalg.solve(hessian * scale * scale[:, None], scale * gradient, assume_a="pos")
+        # Where even that one is singular to rounding, the gradient still points down.
+        step = -scale * jnp.where(jnp.isfinite(scaled).all(), scaled, scale * gradient)
         step = jnp.where((sums.count > 0) & jnp.isfinite(step).all(), step, 0.0)
         norm = jnp.sqrt(jnp.square(gradient).sum()) / sums.count
         return {"line": {"weights": weights, "step": step.reshape(shape)}, "gradient_norm": norm}

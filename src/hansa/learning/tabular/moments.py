@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import jax.numpy as jnp
+import numpy as np
 
 from hansa.language import intrinsics as on
 from hansa.language.computation import Computation
@@ -83,6 +84,23 @@ def moments(rows: Rows, *, products: bool) -> tuple[Computation, Computation]:
 
     initialize = federated_computation(lambda: on.federated_value(begin(), SERVER))
     return cast(Computation, initialize), next
+
+
+def check_counted(state: Any, what: str) -> None:
+    """Refuses a state to which no round has added an example.
+
+    Args:
+        state: a state of `moments`.
+        what: what would be made of it, in the message.
+
+    Raises:
+        ValueError: if nothing is counted.
+    """
+    if not int(np.sum(np.asarray(state.counts))):
+        raise ValueError(
+            f"{what} cannot be made of no examples: the state counts none yet. Call process.next(state, clients) "
+            "first, and see its metrics: num_examples, and num_excluded_clients of which nothing is counted"
+        )
 
 
 def _count(rows: Rows) -> Computation:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hansa.aggregators.checks import check_number, check_whole
-from hansa.learning.tabular.moments import moments
+from hansa.learning.tabular.moments import check_counted, moments
 from hansa.learning.tabular.rows import rows_of
 from hansa.templates import EstimatorProcess
 from hansa.types._typing import Arrays
@@ -60,12 +60,16 @@ def build_gaussian_nb(
     check_number("var_smoothing", var_smoothing)
     if var_smoothing < 0:
         raise ValueError(f"var_smoothing must not be negative, found {var_smoothing!r}")
-    given = None if priors is None else np.asarray(priors, np.float64)
+    try:
+        given = None if priors is None else np.asarray(priors, np.float64)
+    except (TypeError, ValueError):
+        given = np.zeros(0)
     if given is not None and (given.shape != (num_classes,) or (given < 0).any() or not np.isclose(given.sum(), 1)):
         raise ValueError(f"priors must be {num_classes} numbers of the sum 1, none negative; found {priors!r}")
     rows = rows_of(sample_batch, "naive Bayes", features=features, labels=labels, classes=num_classes)
 
     def fitted(state: Any) -> dict[str, Any]:
+        check_counted(state, "a GaussianNB")
         counts, means, scatter = (np.array(part) for part in (state.counts, state.means, state.scatter))
         number, mass = max(counts.sum(), 1), counts[:, None]
         # The variance of all, about the mean of all.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hansa.aggregators.checks import check_number
-from hansa.learning.tabular.moments import moments
+from hansa.learning.tabular.moments import check_counted, moments
 from hansa.learning.tabular.rows import rows_of
 from hansa.templates import EstimatorProcess
 from hansa.types._typing import Arrays
@@ -53,6 +53,7 @@ def build_ridge(
     width = math.prod(of_features)
 
     def fitted(state: Any) -> dict[str, Any]:
+        check_counted(state, "a Ridge")
         means, scatter = np.array(state.means[0]), np.array(state.scatter)
         coefficients = np.linalg.solve(scatter[:width, :width] + alpha * np.eye(width), scatter[:width, width:]).T
         intercepts = means[width:] - coefficients @ means[:width]

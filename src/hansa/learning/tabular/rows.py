@@ -16,6 +16,7 @@ from hansa.types.samples import of_any_size, sample_type, shape_of_each
 LARGEST = 1e150
 """The largest magnitude of a number that counts: a sum of squares of such is finite."""
 
+_NUMBERED = "; number the classes from 0, by their place in a list that clients share: np.searchsorted(names, labels)"
 _NUMBERS = ("float", "int", "bool")
 
 
@@ -78,7 +79,7 @@ def rows_of(
     kind = of_any_size(sample_type(sample_batch), what)
     named = {"features": features} | ({} if targets is None else {"targets": targets})
     columns = [(name, shape_of_each(kind, name, argument, _NUMBERS)) for argument, name in named.items()]
-    if labels is not None and (shape := shape_of_each(kind, labels, "labels", ("int",))):
+    if labels is not None and (shape := shape_of_each(kind, labels, "labels", ("int",), _NUMBERED)):
         raise TypeError(f"labels are one integer for each example, [examples]; found {[None, *shape]} in {kind}")
     return Rows(kind, columns, labels, classes)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hansa.learning.tabular.moments import moments
+from hansa.learning.tabular.moments import check_counted, moments
 from hansa.learning.tabular.rows import rows_of
 from hansa.templates import EstimatorProcess
 from hansa.types._typing import Arrays
@@ -51,6 +51,7 @@ def build_standard_scaler(sample_batch: Arrays, *, features: str = "x") -> Estim
 
 
 def _fitted(state: Any) -> dict[str, Any]:
+    check_counted(state, "a StandardScaler")
     count, mean, scatter = int(state.counts[0]), np.array(state.means[0]), np.array(state.scatter[0])
     variance = scatter / max(count, 1)
     # A feature whose variance is nothing but rounding is constant, and stays as it is.
