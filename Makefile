@@ -21,7 +21,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-all lint bench bench-quick notebooks docs clean
+.PHONY: help demo test test-slow test-all test-hf lint bench bench-quick notebooks docs clean
 
 help: ## show these targets
 	@echo "Hansa: federated learning as typed programs."
@@ -41,6 +41,11 @@ test-slow: $(VENV)/.dev ## run the tests that take longest: kills, the tutorial,
 
 test-all: $(VENV)/.dev ## run all tests, also those that take hours: the whole table of PyTorch's operations, often
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --hypothesis-profile=thorough $(ARGS)
+
+# A hundred MB that nothing else needs, so these tests are skipped where the two packages are not installed.
+test-hf: $(VENV)/.dev ## run the tests of Hugging Face's models, after installing transformers and peft
+	@$(PIP) install transformers peft
+	@$(BIN)/python -m pytest -n $(WORKERS) tests/models/torch/test_hugging_face.py $(ARGS)
 
 lint: $(VENV)/.dev ## check style, format, types and the direction of imports
 	$(BIN)/ruff check .

@@ -33,7 +33,8 @@ def goes_on(n: int) -> dict[str, Any]:
 
 
 def translated(n: int) -> dict[str, Any]:
-    (tokens, mask), (after, known) = text(n), text(n + 7, 8)
+    tokens, mask = text(n)
+    after, known = (part[:n] for part in text(n + 7, 8))
     x = {"input_ids": tokens, "attention_mask": mask, "decoder_input_ids": np.roll(after, 1, 1)}
     return {"x": x, "y": np.where(known, after, -100)}
 
