@@ -97,6 +97,16 @@ def test_verify_finds_what_was_changed(folder: Path, old: str, new: str, chained
     assert re.search(message, " ".join(verify_privacy(folder))), verify_privacy(folder)
 
 
+def test_neither_command_takes_a_ledger_that_lacks_its_last_lines(folder: Path) -> None:
+    path = folder / "private" / "ledger.jsonl"
+    lines = path.read_text().splitlines()
+    for kept in ("".join(f"{line}\n" for line in lines[:-2]), "\n".join(lines)[:-300], ""):
+        path.write_text(kept)
+        assert "was not charged" in " ".join(verify_privacy(folder))
+        result = hansa("privacy", "status", folder)
+        assert result.exit_code == 1 and "what has been spent is not known" in result.stderr
+
+
 def test_verify_finds_who_else_may_read(folder: Path) -> None:
     os.chmod(folder / "private" / "secrets.json", 0o644)
     assert "secrets.json may be read or written by others (mode 644)" in hansa("privacy", "verify", folder).stdout

@@ -284,6 +284,29 @@ def test_a_saved_round_has_the_same_bits_and_says_the_same(tmp_path):
     np.testing.assert_array_equal(*(joined(state.model.trainable) for state in found))
 
 
+@pytest.mark.slow
+def test_an_example_moves_a_step_by_the_clip_at_most_whatever_is_in_it():
+    process, found = private(), []
+    first = process.initialize()
+    for value in (np.nan, np.inf, 3e38, 1e19, -1e10, 1.0, 0.0, 1e-38):  # one that is not finite counts as left out
+        data = clients([4])
+        data[0][0]["x"][2] = value
+        found.append(joined(process.next(first, data)[0].model.trainable).astype(np.float64))
+    moved = [4 * np.linalg.norm(each - found[0]) for each in found]
+    assert moved[1] == 0 and max(moved) <= CLIP * (1 + 1e-6)
+    assert moved[2:5] == pytest.approx([CLIP] * 3, rel=1e-5)
+
+
+def test_weights_of_examples_are_no_weights_of_clients_and_room_is_for_what_adds_up_exactly():
+    rule = dpsgd("sgd", 1.0, 1.0, steps=1, max_examples=4, sampling_rate=0.5)
+    with pytest.raises(ValueError, match='client_weighting is "sample_weight"'):
+        build_federated_averaging_process(
+            MODEL, client_optimizer=rule, client_learning_rate=0.1, client_weighting="sample_weight"
+        )
+    with pytest.raises(ValueError, match="sums of at most 4,194,304 gradients are exact"):
+        dpsgd("sgd", 1.0, 1.0, steps=1, max_examples=2**22 + 1, sampling_rate=0.5)
+
+
 REFUSED = [
     ({"batch_size": 4, "sampling_rate": 0.1}, "give one"),
     ({"batch_size": None, "sampling_rate": None}, "give one"),

@@ -71,7 +71,14 @@ def read_privacy(run_dir: str | os.PathLike[str]) -> Spent:
     entries = _entries(folder)
     accountant = Accountant(said["delta"])
     list(charged(accountant, entries))
-    rounds = len({entry.round for entry in entries})
+    charged_rounds = {entry.round for entry in entries}
+    done = [record["round"] for record in read_records(folder / RECORDS).records]
+    lost = next((number for number in done if number and number not in charged_rounds), None)
+    if lost is not None:
+        raise LedgerError(
+            f"the ledger of {folder} has no entry of round {lost}, which is done: what has been spent is not known"
+        )
+    rounds = len(charged_rounds)
     budget = math.inf if said["epsilon"] is None else float(said["epsilon"])
     is_open = said.get("metrics") == "open"
     guarantee = promised(accountant, entries, rounds, said)
@@ -118,6 +125,10 @@ def verify_privacy(run_dir: str | os.PathLike[str]) -> list[str]:
             after.setdefault(entry.round, []).append(entry.epsilon_after)
     except LedgerError as error:
         return [*problems, str(error)]
+    try:
+        promised(accountant, entries, len(after), said)
+    except LedgerError as error:
+        problems.append(str(error))
     exact = accountant.exact()
     budget = math.inf if said["epsilon"] is None else float(said["epsilon"])
     if exact > budget * (1 + _WITHIN):
