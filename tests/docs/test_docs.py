@@ -87,6 +87,8 @@ SLOW = (
     "cluster.md",
     "coming_from_pytorch.md",
     "evaluation.md",
+    "finetuning.md",
+    "finetuning_hugging_face.md",
     "images_by_folder.md",
     "models.md",
     "network.md",
@@ -104,9 +106,16 @@ SLOW = (
         if blocks(page.read_text("utf-8"))
     ],
 )
-def test_the_python_of_a_page_runs_and_prints_what_the_page_shows(page: Path) -> None:
+def test_the_python_of_a_page_runs_and_prints_what_the_page_shows(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if page.name == "text.md" and not (data_dir() and (data_dir() / "shakespeare" / "input.txt").is_file()):
         pytest.skip("no tiny Shakespeare on this machine; set HANSA_DATA_DIR to a folder with shakespeare/input.txt")
+    if page.name == "finetuning_hugging_face.md":
+        for needed in ("transformers", "peft"):
+            pytest.importorskip(needed, reason=f"the page needs {needed}: pip install transformers peft")
+    if page.name.startswith("finetuning"):  # which write files where they stand
+        monkeypatch.chdir(tmp_path)
     contextvars.copy_context().run(run, page)  # so that a page may choose a runtime
 
 

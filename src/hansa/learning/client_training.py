@@ -58,6 +58,7 @@ def local_training(
     hparams: Hparams | None = None,
     model: Callable[[FunctionalModel], FunctionalModel] | None = None,
     personal: Callable[[Struct], ModelWeights] | None = None,
+    numbered: bool = False,
 ) -> ClientWork:
     """The client work that trains the model on the client's batches, one step for each batch.
 
@@ -97,6 +98,8 @@ def local_training(
         model: from the model of the process to the one that is trained, such as one with another loss. If it has other
             weights, `begin` and `finish` say how they come of those of the process.
         personal: `personal(at)` gives the weights that a client is evaluated with; by default `state.model`.
+        numbered: whether hooks see `at.client`, the number of the client that `hansa.federated_client_id` gives; not
+            in `personal`.
 
     Returns:
         The client work, for `build_process`. A client is left out whose update, weight or `own` is not finite, whose
@@ -157,6 +160,7 @@ def local_training(
         personal=personal,
         weighting=client_weighting,
         privacy=rule,
+        numbered=numbered,
     )
 
 

@@ -38,6 +38,7 @@ class Given(NamedTuple):
         hparams: the hyper-parameters, `<>` if there are none.
         scheduled: whether its steps are multiplied by a factor.
         noised: whether it draws noise, of a key of its own.
+        numbered: whether it is told its number.
     """
 
     sent: Type
@@ -45,10 +46,11 @@ class Given(NamedTuple):
     hparams: Type = _EMPTY
     scheduled: bool = False
     noised: bool = False
+    numbered: bool = False
 
     @property
     def type(self) -> StructType:
-        """`<sent,own,hparams,key,factor,noise>`: `own`, `hparams`, `factor` and `noise` only where there are any."""
+        """`<sent,own,hparams,key,factor,noise,client>`: but for `sent` and `key` only what there is."""
         parts: list[tuple[str, Type]] = [
             ("sent", self.sent),
             ("own", self.own),
@@ -59,13 +61,17 @@ class Given(NamedTuple):
             parts.append(("factor", TensorType("float32")))
         if self.noised:
             parts.append(("noise", NOISE_KEY))
+        if self.numbered:
+            parts.append(("client", TensorType("int32")))
         return StructType([(name, kind) for name, kind in parts if kind != _EMPTY])
 
 
 def whole(at: Any) -> Struct:
-    """What hooks see of what a client is given: `sent`, `own`, `hparams` and `seen`, also where one is missing."""
+    """What hooks see of what a client is given: `sent`, `own`, `hparams` and `seen`, also where one is missing, and
+    `client` where it is told its number."""
     there = dict(at._items())
-    return Struct([(name, there.get(name, Struct())) for name in ("sent", "own", "hparams", "seen")])
+    told = [("client", there["client"])] if "client" in there else []
+    return Struct([*((name, there.get(name, Struct())) for name in ("sent", "own", "hparams", "seen")), *told])
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,8 @@ class ClientWork:
         weighting: what was said of the clients' weights, `client_weighting`; None if nothing was.
         privacy: how it adds noise for each example of a client; None if it does not. All that the `LocalWork` reports
             but `outputs` must then be made of noised gradients, and of the number of examples.
+        numbered: whether a client is told its number, that of `hansa.federated_client_id`; the server's own work is
+            told -1.
 
     Examples:
         >>> work = hansa.learning.local_training(client_optimizer="sgd", client_learning_rate=0.1)
@@ -158,6 +166,7 @@ class ClientWork:
     survey: ClientWork | None = None
     weighting: AnyWeighting = None
     privacy: DPSGD | None = None
+    numbered: bool = False
 
     def __post_init__(self) -> None:
         checked_hparams(self.hparams)

@@ -90,7 +90,7 @@ class Parts:
         self.private = aggregator if isinstance(aggregator, PrivateFactory) else None
         check_example_level(self.rule, survey=self._survey, server_data=server_data, aggregator=self.private)
         scheduled, noised = self._schedule is not None, self.rule is not None
-        self._given = Given(sent, type_of_own(self._own), hparams, scheduled, noised)
+        self._given = Given(sent, type_of_own(self._own), hparams, scheduled, noised, client_work.numbered)
         self.work = client_work.create(model, self._given)
         self._report = struct_of(self.work.run.type_signature.result)
         _check_own(self._report, self._given.own)
@@ -261,6 +261,7 @@ class Parts:
     def _at(self, given: Given, sent: Struct, server: Any, own: Any, key: Any, place: Callable[[Any], Any]) -> Any:
         """What is given for some work to each client, or to the server itself: `place` puts there what is at the
         server."""
+        at_clients = place is on.federated_broadcast
         at = {"sent": sent, "own": own, "key": key}
         if given.hparams != _EMPTY:
             at["hparams"] = place(server.hparams)
@@ -268,6 +269,8 @@ class Parts:
             at["factor"] = place(on.federated_map(self._schedule, server.optimizer_state[0]))
         if given.noised:
             at["noise"] = Value(client_noise(), require_trace("dpsgd"))
+        if given.numbered:
+            at["client"] = on.federated_client_id() if at_clients else on.federated_value(np.int32(-1), SERVER)
         return on.federated_zip(Struct([(name, at[str(name)]) for name in given.type.names]))
 
     def _server_after(self, server: Any, after: Any, aggregator: Any) -> Any:

@@ -50,16 +50,21 @@ def batches(x: Any, y: Any) -> list[Any]:
     return [{"x": x[at : at + BATCH], "y": y[at : at + BATCH]} for at in range(0, len(y), BATCH)]
 
 
+def gradient(w: dict[str, Any], kernel: Any, batch: Any) -> dict[str, Any]:
+    """The gradient of the mean loss of a batch by hand, in float64."""
+    logits = batch["x"] @ (kernel + SCALE * w["a"] @ w["b"]) + w["bias"]
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    p[np.arange(len(p)), batch["y"]] -= 1
+    of_kernel = batch["x"].T @ p / len(p)
+    return {"a": SCALE * of_kernel @ w["b"].T, "b": SCALE * w["a"].T @ of_kernel, "bias": p.mean(0)}
+
+
 def trained(weights: dict[str, Any], kernel: Any, client: int, fixed: str | None = None) -> dict[str, Any]:
-    """Steps of SGD by hand, in float64."""
+    """Steps of SGD by hand."""
     w = {name: np.float64(value) for name, value in weights.items()}
     for batch in batches(X[client], Y[client]):
-        logits = batch["x"] @ (kernel + SCALE * w["a"] @ w["b"]) + w["bias"]
-        p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-        p[np.arange(len(p)), batch["y"]] -= 1
-        of_kernel = batch["x"].T @ p / len(p)
-        gradient = {"a": SCALE * of_kernel @ w["b"].T, "b": SCALE * w["a"].T @ of_kernel, "bias": p.mean(0)}
-        w = {name: value - RATE * gradient[name] * (name != fixed) for name, value in w.items()}
+        found = gradient(w, kernel, batch)
+        w = {name: value - RATE * found[name] * (name != fixed) for name, value in w.items()}
     return w
 
 

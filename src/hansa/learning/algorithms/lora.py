@@ -24,6 +24,7 @@ from hansa.aggregators.aggregation import Aggregation
 from hansa.aggregators.writing import counted, stateless
 from hansa.language import intrinsics as on
 from hansa.language.tracing import jax_computation
+from hansa.learning.algorithms.adapted import trained
 from hansa.learning.algorithms.arguments import OfProcess
 from hansa.learning.arithmetic import difference
 from hansa.learning.client_training import local_training
@@ -33,7 +34,7 @@ from hansa.learning.model_fn import AnyModel, model_of
 from hansa.learning.process import LearningProcess, build_process
 from hansa.learning.weighting import AnyWeighting
 from hansa.models._typing import AnyOptimizer
-from hansa.models.adapters import Adapter, Adapters, adapters_of, added, trained_adapters
+from hansa.models.adapters import Adapter, Adapters, added
 from hansa.models.model import FunctionalModel
 from hansa.models.named_optimizers import LearningRate
 from hansa.types import Struct, StructType, Type
@@ -77,7 +78,7 @@ def build_ffa_lora(
         'FFA-LoRA'
     """
     model = model_of(model_fn)
-    found = _trained(model, adapters)
+    found = trained(model, adapters)
     held = Holding(model, {"trainable": {adapter.random for adapter in found}, "non_trainable": set()})
 
     def finish(at: Any, weights: Any, steps: Any, num_examples: Any) -> Any:
@@ -137,7 +138,7 @@ def build_fed_ex_lora(
         ('FedEx-LoRA', True)
     """
     model = model_of(model_fn)
-    found = _trained(model, adapters, scale)
+    found = trained(model, adapters, scale)
     work = local_training(
         client_optimizer=client_optimizer,
         client_learning_rate=client_learning_rate,
@@ -160,13 +161,6 @@ def build_fed_ex_lora(
     return build_process(
         model, client_work=work, aggregator=_exact(found), finalizer=finalizer, name="FedEx-LoRA", seed=seed
     )
-
-
-def _trained(model: FunctionalModel, given: Adapters | None, scale: float | None = None) -> list[Adapter]:
-    """The adapters of a model that trains them, and not their base."""
-    weights = model.initial_weights
-    found = adapters_of(weights, given, model.name, known=model.adapters, scale=scale)
-    return trained_adapters(weights, found, model.name)
 
 
 def _exact(adapters: list[Adapter]) -> Factory:
@@ -225,13 +219,13 @@ def _exact(adapters: list[Adapter]) -> Factory:
 
         @jax_computation
         def together(rest: Any, found: Any) -> Any:
-            trained = [
+            after = [
                 (name, found.factors[name].astype(cast(Any, trainable[name]).dtype))
                 if name in factors
                 else (name, rest.trainable[name])
                 for name in names
             ]
-            update = Struct.of(trainable=Struct(trained), non_trainable=rest.non_trainable)
+            update = Struct.of(trainable=Struct(after), non_trainable=rest.non_trainable)
             return Struct.of(update=update, residuals=found.residuals)
 
         def step(values: Any, weights: Any) -> Any:
