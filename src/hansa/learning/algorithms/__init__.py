@@ -21,6 +21,7 @@ if _TYPE_CHECKING:
     from hansa.learning.algorithms.fed_sam import build_fed_sam as build_fed_sam
     from hansa.learning.algorithms.fed_sgd import build_fed_sgd as build_fed_sgd
     from hansa.learning.algorithms.fl_trust import build_fl_trust as build_fl_trust
+    from hansa.learning.algorithms.het_lora import build_het_lora as build_het_lora
     from hansa.learning.algorithms.hyp_cluster import build_hyp_cluster as build_hyp_cluster
     from hansa.learning.algorithms.ifca import build_ifca as build_ifca
     from hansa.learning.algorithms.lora import build_fed_ex_lora as build_fed_ex_lora
@@ -67,6 +68,7 @@ _HOMES = {
     "hansa.learning.algorithms.hyp_cluster": ("build_hyp_cluster",),
     "hansa.learning.algorithms.fed_sam": ("build_fed_sam",),
     "hansa.learning.algorithms.fed_lc": ("build_fed_lc",),
+    "hansa.learning.algorithms.het_lora": ("build_het_lora",),
     "hansa.learning.algorithms.lora": ("build_fed_ex_lora", "build_ffa_lora"),
     "hansa.learning.algorithms.moon": ("build_moon",),
     "hansa.learning.algorithms.scaffold": ("build_scaffold",),
