@@ -220,6 +220,7 @@ def test_a_new_project_may_have_any_algorithm(tmp_path: Path, name: str):
     config = read_config(tmp_path)
     assert config.algorithm is not None and config.algorithm.name == name
     assert config.algorithm.arguments.keys() >= needed
+    assert name != "fed_bn" or config.algorithm.arguments == {"personal": "dense_1"}  # the model normalizes no batches
 
 
 def test_a_new_project_with_an_unknown_algorithm_is_not_begun(tmp_path: Path):

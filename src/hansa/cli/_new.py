@@ -34,6 +34,9 @@ _BEGINNINGS: dict[str, float | str] = {
 }
 """Values to begin with, for this model and data, of what an algorithm must be told."""
 
+_NOT_FOUND = {"fed_bn": {"personal"}}
+"""What algorithms read off a model by themselves, which this one does not have: layers of batch normalization."""
+
 
 def new(
     folder: Path,
@@ -100,7 +103,7 @@ def _with_algorithm(text: str, name: str, beginnings: Mapping[str, float | str])
     training = "".join(f"{key} = {shown(beginnings[key])}\n" for key in rates)
     lines = ["[algorithm]", f"name = {shown(name)}  # hansa.learning.{function.__name__}"]
     keys = Algorithm.keys_of(name)
-    needed = {key for key, each in keys.items() if each.required}
+    needed = {key for key, each in keys.items() if each.required} | _NOT_FOUND.get(name, set())
     needed |= {key.replace("optimizer", "learning_rate") for key in needed if key.endswith("_optimizer")}
     for key, each in keys.items():
         if key in needed and key in beginnings:
