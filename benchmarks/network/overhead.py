@@ -87,8 +87,12 @@ def rounds(network: Network, folder: Path, devices: int, count: int) -> dict[str
     }
 
 
-def upload(network: Network, folder: Path, megabytes: int) -> dict[str, float]:
-    """Bytes that come up in a second of CPU of both sides, over one connection, checked and on the disk."""
+def uploads(network: Network, folder: Path, megabytes: int, devices: int = 4) -> dict[str, float]:
+    """MB that come up in a second of the coordinator's CPU: checked and on the disk; and folded into the mean, too.
+
+    The devices of a round send one after another. What the coordinator takes is this process's CPU without that of the
+    thread that sends. The best of three rounds.
+    """
     elements = megabytes * 250_000
 
     @hansa.federated_computation(f"{{float32[{elements}]}}@CLIENTS")
@@ -97,27 +101,33 @@ def upload(network: Network, folder: Path, megabytes: int) -> dict[str, float]:
 
     (work,) = network.prepare(large).clients
     data = b"".join(wire.encoded(work.boundary.ports, [np.ones(elements, np.float32)]))
-    digest, member = hashlib.sha256(data).hexdigest(), join(folder / "large", network.invite("large"))
-    link, found = Link(member.url, member.context), {}
+    digest, names = hashlib.sha256(data).hexdigest(), [f"large {i}" for i in range(devices)]
+    links = [join(folder / name, network.invite(name)).link() for name in names]
+    headers = {"Upload-Offset": "0", "Upload-Length": str(len(data)), "Content-Length": str(len(data))}
+    spent: dict[str, float] = {}
 
     def send() -> None:
-        task = link.send("GET", "/v1/poll?wait=25").json["task"]
-        headers = {"Upload-Offset": "0", "Upload-Length": str(len(data))}
-        pieces = (memoryview(data)[at : at + 2**18] for at in range(0, len(data), 2**18))
-        begin, begun = time.perf_counter(), time.process_time()
-        link.send(
-            "PUT", f"/v1/tasks/{task}/{digest}", pieces, {**headers, "Content-Length": str(len(data))}, seconds=300.0
-        )
-        found["upload_mb_per_cpu_second"] = len(data) / 1e6 / (time.process_time() - begun)
-        found["upload_mb_per_second"] = len(data) / 1e6 / (time.perf_counter() - begin)
+        tasks = [link.send("GET", "/v1/poll?wait=25").json["task"] for link in links]
+        spent["begun"], own = time.process_time(), time.thread_time()
+        for link, task in zip(links, tasks, strict=True):
+            pieces = (memoryview(data)[at : at + 2**18] for at in range(0, len(data), 2**18))
+            link.send("PUT", f"/v1/tasks/{task}/{digest}", pieces, headers, seconds=300.0)
+        spent["own"] = time.thread_time() - own
 
-    for _ in range(2):  # in the first round the coordinator compiles meanwhile
+    best, total = 0.0, devices * len(data) / 1e6
+    for _ in range(4):  # in the first round the coordinator compiles meanwhile
         sending = threading.Thread(target=send)
         sending.start()
         with hansa.runtime(network):
-            large(network.devices(["large"]))
+            large(network.devices(names))
         sending.join()
-    return found
+        best = max(best, total / (time.process_time() - spent["begun"] - spent["own"]))
+    boundary, folded = work.boundary, 1 / best
+    begun = time.process_time()
+    for _ in range(3):
+        boundary.check(data, digest)
+    checked = (time.process_time() - begun) / 3 / (len(data) / 1e6)
+    return {"upload_mb_per_cpu_second": best, "s_per_gb": 1e3 * folded, "checks_s_per_gb": 1e3 * checked}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -128,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder, hansa.network.serve(Path(folder) / "net", port=0) as network:
         found = rounds(network, Path(folder), asked.devices, asked.rounds)
-        found |= upload(network, Path(folder), asked.megabytes)
+        found |= uploads(network, Path(folder), asked.megabytes)
     print(json.dumps({**vars(asked), **{name: round(value, 2) for name, value in found.items()}}))
 
 

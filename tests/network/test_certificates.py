@@ -18,9 +18,13 @@ import hansa
 from hansa.network import identity, tls
 from hansa.network.authority import Authority
 from hansa.network.durable import Disk
+from hansa.network.holdings import Holdings
 from hansa.network.link import Link, TurnedAwayError, UnreachableError
-from hansa.network.membership import join
+from hansa.network.membership import InvitationError, join
 from hansa.network.network import AUTHORITY
+from hansa.network.operating import Operator, init
+from hansa.network.remote import Remote, login
+from hansa.network.settings import NetworkError, Settings
 
 DAY = timedelta(days=1)
 OLD = [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2]
@@ -71,6 +75,55 @@ def test_a_device_comes_with_a_certificate_that_is_valid_now(network, member, tm
         return
     with pytest.raises(UnreachableError):  # there is no connection
         link.send("GET", "/v1/poll?wait=0")
+
+
+def expire(network, folder, role):
+    """Puts an expired certificate in the place of a member's own."""
+    key, path = identity.private_key(folder / f"{role}.key", Disk()), folder / f"{role}.pem"
+    return certificate(network, path, path, key, -2 * DAY, -DAY)
+
+
+def test_a_device_whose_certificate_has_expired_says_so_and_is_invited_again(network, member, request):
+    expire(network, member.folder, "device")
+    device = hansa.network.Device(member, Holdings({"x": 1.0}), poll_seconds=0.1)
+    with pytest.raises(TurnedAwayError, match=r"has expired, at .* ask the operator for a new invitation"):
+        device.run()
+    assert join(member.folder, hansa.network.Invitation("", "", "")) == member  # without an invitation nothing changes
+    mine, other = network.invite(request.node.name), network.invite("another client")
+    assert join(member.folder, mine) == member
+    assert member.link().send("GET", "/v1/poll?wait=0").status == 204
+    expire(network, member.folder, "device")
+    with pytest.raises(InvitationError, match="a device with this key is enrolled"):
+        join(member.folder, other)
+    network.revoke(member.name)
+    with pytest.raises(InvitationError, match="has a device already"):
+        join(member.folder, network.invite(request.node.name))
+
+
+def test_the_certificate_of_an_operator_is_renewed_and_an_expired_one_is_replaced_by_an_invitation(
+    tmp_path, monkeypatch
+):
+    init(tmp_path / "net", Settings(port=0))
+    with hansa.network.serve(tmp_path / "net", port=0) as network, Operator(tmp_path / "net") as operator:
+        folder = tmp_path / "eve"
+        made = login(folder, operator.invite_operator("eve"))
+        before = tls.device_context(made["authority"], folder / "operator.pem", folder / "operator.key")
+        with monkeypatch.context() as patched:
+            patched.setattr("hansa.network.identity.is_to_be_renewed", lambda certificate: True)
+            renewed = Remote(folder)
+        old = Link(network.url, before)
+        assert old.send("GET", "/v1/runs").status == 200  # until it comes with the new one
+        assert renewed.runs() == []
+        with pytest.raises(TurnedAwayError):
+            old.send("GET", "/v1/runs")
+        expire(network, folder, "operator")
+        with pytest.raises(NetworkError, match=r"certificate of this operator has expired.*hansa network login"):
+            Remote(folder)
+        again = login(folder, operator.invite_operator("eve"))
+        assert again == made and Remote(folder).runs() == []
+        operator.revoke_operator("eve")
+        with pytest.raises(InvitationError, match="was revoked"):
+            login(folder, operator.invite_operator("eve"))
 
 
 @pytest.mark.parametrize("when", ["before", "while"])

@@ -13,7 +13,7 @@ from hansa._lock import InUseError
 from hansa.network import rounds
 from hansa.network.durable import Disk, file_system, refuse_network_disks
 from hansa.network.ledger import LEDGER, Ledger, broken_audit
-from hansa.network.registry import EnrolmentError, Registry
+from hansa.network.registry import EnrolmentError, Registry, token_of
 from hansa.network.schema import VERSION, NewerLedgerError
 from hansa.network.spool import Spool
 from hansa.network.tasks import Outcome, PhaseKey, RoundTerms, Selected, Status
@@ -46,7 +46,7 @@ class Certificate:
 
 
 def enrol(registry, secret, client_id, key):
-    return registry.enrol(secret, client_id, key, lambda name: Certificate(f"of {name}"))[0]
+    return registry.enrol(token_of(secret), client_id, key, lambda name: Certificate(f"of {name}"))[0]
 
 
 def enrolled(ledger, *clients):
@@ -159,6 +159,23 @@ def test_three_invalid_contributions_one_after_another_put_a_device_in_quarantin
         assert not registry.devices()[0].quarantined
         ledger.carry_out(opened.id, rounds.step(opened.phase, event)[1][0]).result()
     assert registry.devices()[0].quarantined
+
+
+def test_contributions_are_kept_until_a_checkpoint_has_what_became_of_them(ledger):
+    """A checkpoint is written after each round and its evaluation, and none between round 0 and the end of round 1."""
+    cohort = cohort_of(enrolled(ledger, "ann"))
+
+    def begun(number, attempt, part):
+        key = PhaseKey("run", number, attempt, part, 0, 0)
+        dropped = [(each.round, each.attempt, each.part) for each in ledger.forget_before(key)]
+        ledger.open_phase(key, "p", [], TERMS, cohort).result()
+        return dropped
+
+    assert begun(0, 1, "evaluation") == begun(1, 1, "round") == []
+    assert begun(1, 2, "round") == [(1, 1, "round")]
+    assert begun(1, 1, "evaluation") == []
+    assert begun(1, 2, "evaluation") == [(1, 1, "evaluation")]  # and not round 1, which no checkpoint has
+    assert sorted(begun(2, 1, "round")) == [(0, 1, "evaluation"), (1, 2, "evaluation"), (1, 2, "round")]
 
 
 def test_the_audit_tells_when_a_line_was_changed(ledger):

@@ -61,18 +61,18 @@ def test_only_programs_of_the_signers_are_taken(tmp_path):
     assert Signer(tmp_path / "a.key", Disk()).name == signer.name != other.name
     assert is_signer(signer.name) and not is_signer(signer.name[:-2]) and not is_signer("ed25519:")
     trusting = policy(accept={"signers": [signer.name]})
-    trusting.check_signer(replace(ORDER, signature=(signer.name, signer.sign(PROGRAM))))
+    trusting.check_signer(replace(ORDER, signature=(signer.name, signer.sign(PROGRAM.encode()))))
     wrong = [
-        (signer.name, other.sign(PROGRAM)),
-        (signer.name, signer.sign("ef" * 32)),
+        (signer.name, other.sign(PROGRAM.encode())),
+        (signer.name, signer.sign(b"ef" * 32)),
         (signer.name, "no Base64"),
         (signer.name, ""),
-        (other.name, other.sign(PROGRAM)),
+        (other.name, other.sign(PROGRAM.encode())),
     ]
     for signature in wrong:
         with pytest.raises(RefusedError, match=r"signer|signature of the program is not right"):
             trusting.check_signer(replace(ORDER, signature=signature))
-    assert not is_signed(PROGRAM, "nobody", signer.sign(PROGRAM))
+    assert not is_signed(PROGRAM.encode(), "nobody", signer.sign(PROGRAM.encode()))
     assert (tmp_path / "a.key").stat().st_mode & 0o077 == 0
 
 

@@ -24,13 +24,14 @@ from hansa.network.operating import Operator, init
 from hansa.network.operations import SIZE
 from hansa.network.remote import Remote, login
 from hansa.network.settings import Settings
-from hansa.network.submissions import STOPPED, STOPPING, WAITING, RunTerms, SubmissionError
+from hansa.network.submissions import STOPPED, STOPPING, WAITING, EvaluationTerms, RunTerms, SubmissionError
 from hansa.program import load_checkpoint
 from tests.network.test_kills import free_port
 from tests.program.digits import assert_same_bits, averaging, population
 
 HANSA = [sys.executable, "-m", "hansa.cli"]
 PROGRAM = b"stages"
+EVALUATION = {"plan": {}, "begins": 3, "every": 2, "initial": False}
 TERMS = RunTerms("first", 3, 2, 1, 1.0, 60.0, None, hashlib.sha256(PROGRAM).hexdigest())
 
 
@@ -108,7 +109,7 @@ def test_invitations_are_of_one_role_and_operators_are_revoked(network, tmp_path
     [
         (b"", "ends before the terms"),
         (SIZE.pack(2**40), "terms have 1048576 bytes at most"),
-        (SIZE.pack(2) + b"{}", "the terms of a run have the keys"),
+        (SIZE.pack(2) + b"{}", "what is asked for of a run has the keys"),
         (SIZE.pack(5000) + b"[" * 5000, "no such request"),
         (json.dumps(TERMS.to_json()).encode(), "terms have"),
     ],
@@ -131,12 +132,18 @@ def test_what_is_no_submission_is_refused(eve, body, message):
         ({"deadline": float("nan")}, "deadline must be a number"),
         ({"plan": 1}, "plan must be that of a population"),
         ({"program": "x"}, "program must be a digest"),
+        ({"evaluation": {**EVALUATION, "plan": 1}}, "evaluation.plan must be that of a population"),
+        ({"evaluation": {**EVALUATION, "begins": 0}}, "evaluation.begins must be an integer"),
+        ({"evaluation": {**EVALUATION, "every": True}}, "evaluation.every must be an integer"),
+        ({"evaluation": {**EVALUATION, "initial": 1}}, "evaluation.initial must be true or false"),
+        ({"evaluation": {}}, "evaluation has the keys"),
     ],
 )
 def test_terms_that_are_none_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        replace(TERMS, **change)
-    assert RunTerms.from_json(TERMS.to_json()) == TERMS
+        RunTerms.from_json({**TERMS.to_json(), **change})
+    for terms in (TERMS, replace(TERMS, evaluation=EvaluationTerms({}, 3, 2, False))):
+        assert RunTerms.from_json(json.loads(json.dumps(terms.to_json()))) == terms
 
 
 def test_what_an_operator_types_says_what_is_wrong(tmp_path):
@@ -178,10 +185,12 @@ function = "model.py:model_fn"
 [data]
 function = "data.py:load"
 batch_size = 30
+held_out = 0.25
 
 [training]
 rounds = 2
 seed = 4
+evaluate_initial = true
 
 [output]
 folder = "runs/fast"
@@ -268,12 +277,16 @@ def test_two_runs_at_once_have_the_bits_of_simulations_and_a_third_is_stopped(tm
         for name, (process, clients, rounds) in simulated.items():
             target = tmp_path / f"{name}.checkpoint"
             lines = hansa_("network", "log", eve, name, "--checkpoint", target)
-            assert {line["round"] for line in lines if line["event"] == "round"} == set(range(1, rounds + 1))
+            told = {line["round"] for line in lines if line["event"] == "round"}
+            assert told == set(range(name != "fast", rounds + 1))
             assert [line["event"] for line in lines[-2:]] == ["done", "checkpoint"] and lines[0]["event"] == "begun"
             found = load_checkpoint(target, process.state_type)
             expected = hansa.program.train(process, clients, rounds, progress=False)
             assert found.round == rounds
             assert_same_bits(found.state, expected.state)
+            if name == "fast":  # evaluated by the devices, on what each of them holds out
+                evaluated = {line["round"]: line["metrics"]["evaluation/loss"] for line in lines if "metrics" in line}
+                assert list(evaluated) == [0, 1, 2] and evaluated[2] == fast.evaluation(expected.state)["loss"]
     finally:
         for each in running:
             each.terminate()

@@ -84,7 +84,7 @@ class Experiment:
         return process
 
     @cached_property
-    def evaluation(self) -> Callable[[Any], Any] | None:
+    def evaluation(self) -> FederatedEvaluation | None:
         """From a state to the metrics of the model on whom it is evaluated on; None if nobody."""
         population = self.populations.evaluation
         if population is None:

@@ -14,6 +14,7 @@ if _TYPE_CHECKING:
     from hansa.network.network import serve as serve
     from hansa.network.on_one_machine import LocalNetwork as LocalNetwork
     from hansa.network.on_one_machine import local as local
+    from hansa.network.proxies import Proxy as Proxy
 
 _HOMES = {
     "hansa.network.device": ("Device",),
@@ -31,6 +32,7 @@ _HOMES = {
         "LocalNetwork",
         "local",
     ),
+    "hansa.network.proxies": ("Proxy",),
 }
 
 if not _TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The authority of a network: a key of its own, and certificates for the coordinator and for devices.
 
-Nobody else's certificates are believed. Keys are of the curve P-256.
+Nobody else's certificates are believed. Keys are of the curve P-256; of devices that sign requests, of Ed25519.
 """
 
 from __future__ import annotations
@@ -108,14 +108,17 @@ class Authority:
 
     def _public(self, request: str) -> Any:
         ec = require("cryptography.hazmat.primitives.asymmetric.ec", "network", _WHAT)
+        ed25519 = require("cryptography.hazmat.primitives.asymmetric.ed25519", "network", _WHAT)
         try:
             found = self._x509.load_pem_x509_csr(request.encode())
             signed = found.is_signature_valid
             key = found.public_key()
         except Exception as error:  # whatever the library makes of bytes that are none
             raise EnrolmentError(f"this is no request for a certificate: {error}") from None
-        if not signed or not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-            raise EnrolmentError("a request for a certificate is signed by its key, which is of the curve P-256")
+        is_ours = isinstance(key, ed25519.Ed25519PublicKey)
+        is_ours = is_ours or (isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp256r1")
+        if not signed or not is_ours:
+            raise EnrolmentError("a request for a certificate is signed by its key, which is of P-256 or Ed25519")
         return key
 
     def _made(

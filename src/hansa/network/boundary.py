@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,8 @@ from hansa.language.local import tensors
 from hansa.language.terms import Terms
 from hansa.network import wire
 
-_PIECE = 2**20
-"""Elements that are looked at at a time."""
+_PIECE = 2**15
+"""Elements that are looked at at a time, so few that they stay in a processor's own memory meanwhile."""
 
 _ROUNDING = 1.0 + 1e-9
 """By how much a norm may be above its bound: it is not added up here in the client's order."""
@@ -73,46 +73,43 @@ class Boundary:
         self.most_bytes = wire.most_bytes(self._declared, unknown)
         self._parts = tuple(map(_part, contributions))
 
-    def check(self, file: BinaryIO, total: int, digest: str) -> None:
-        """Looks at a whole contribution, piece by piece.
+    def check(self, data: bytes | memoryview, digest: str) -> None:
+        """Looks at a whole contribution, piece by piece, and at each piece once.
 
         Args:
-            file: its bytes, from the first one on.
-            total: how many there are.
+            data: its bytes, which may be a file's (`mapped`).
             digest: SHA-256 of them, as the client says.
 
         Raises:
             DamagedError: if they are others.
             InvalidError: if it does not count.
         """
-        seen = hashlib.sha256()
+        coming = _Coming(memoryview(data))
         try:
-            self._look(file, total, seen)
+            self._look(coming)
             mistake = None
         except (InvalidError, wire.WireError) as error:
             mistake = error
-        while piece := file.read(2**20):
-            seen.update(piece)
-        if seen.hexdigest() != digest:
+        if coming.digest() != digest:
             raise DamagedError("these are not the bytes of the digest: send them again")
         if mistake is not None:
             raise InvalidError(str(mistake)) from None
 
-    def _look(self, file: BinaryIO, total: int, seen: Any) -> None:
+    def _look(self, coming: _Coming) -> None:
+        total = coming.total
         if total > self.most_bytes:
             raise InvalidError(f"{total} bytes are more than the {self.most_bytes} of what is declared")
-        start = _read(file, 8, seen)
-        head = start + _read(file, wire.header_size(start, self._declared) - len(start), seen)
+        start = bytes(coming.take(8))
+        head = start + bytes(coming.take(wire.header_size(start, self._declared) - len(start)))
         tensors_found = iter(wire.read_header(head, total, self._declared))
         for part in self._parts:
-            squares = 0.0
+            squares, bound = 0.0, part.terms.bound
             for _ in range(part.values):
-                squares += _numbers(file, next(tensors_found), seen, part.operation in _ADDED)
-            bound = part.terms.bound
+                squares += _numbers(coming, next(tensors_found), part.operation in _ADDED, bound is not None)
             if bound is not None and math.sqrt(squares) > bound * _ROUNDING:
                 raise InvalidError(f"the norm {math.sqrt(squares):.6g} is more than max_norm={bound:g}")
             for _ in range(part.weights):
-                _weights(file, next(tensors_found), seen, part.terms.max_weight)
+                _weights(coming, next(tensors_found), part.terms.max_weight)
 
 
 def _part(contribution: Contribution) -> _Part:
@@ -121,19 +118,46 @@ def _part(contribution: Contribution) -> _Part:
     return _Part(contribution.operation, contribution.terms, counts[0], sum(counts[1:]))
 
 
-def _numbers(file: BinaryIO, tensor: wire.Found, seen: Any, finite: bool) -> float:
-    """Looks at the numbers of a tensor; gives the sum of their squares, 0 of what has no norm."""
+class _Coming:
+    """Bytes that are looked at one after another, and hashed while they are at hand."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data, self._at, self._seen = data, 0, hashlib.sha256()
+        self.total = len(data)
+
+    def take(self, size: int) -> memoryview:
+        """The next bytes.
+
+        Raises:
+            InvalidError: if there are fewer.
+        """
+        piece = self._data[self._at : self._at + size]
+        self._at += len(piece)
+        self._seen.update(piece)
+        if len(piece) < size:
+            raise InvalidError(f"there are {size - len(piece)} bytes fewer than the header says")
+        return piece
+
+    def digest(self) -> str:
+        """SHA-256 of all of them."""
+        self._seen.update(self._data[self._at :])
+        self._at = self.total
+        return self._seen.hexdigest()
+
+
+def _numbers(coming: _Coming, tensor: wire.Found, finite: bool, has_bound: bool) -> float:
+    """Looks at the numbers of a tensor; gives the sum of their squares where there is a bound, and 0 elsewhere."""
     squares = 0.0
-    for piece in _pieces(file, tensor, seen):
+    for piece in _pieces(coming, tensor):
         kind = piece.dtype.kind
         if kind == "b":
             if (piece.view(np.uint8) > 1).any():
                 raise InvalidError(f"{tensor.declared.name} has bytes that are neither true nor false")
             continue
-        square = _square(piece)
-        if finite and not math.isfinite(square) and not np.isfinite(piece).all():
+        if finite and kind != "i" and kind != "u" and not np.isfinite(piece).all():
             raise InvalidError(f"{tensor.declared.name} is not all finite")
-        squares += square
+        if has_bound:
+            squares += _square(piece)
     return squares
 
 
@@ -147,8 +171,8 @@ def _square(piece: npt.NDArray[Any]) -> float:
         return float(np.einsum("i,i->", piece, piece, dtype=np.float64))
 
 
-def _weights(file: BinaryIO, tensor: wire.Found, seen: Any, most: float | None) -> None:
-    for piece in _pieces(file, tensor, seen):
+def _weights(coming: _Coming, tensor: wire.Found, most: float | None) -> None:
+    for piece in _pieces(coming, tensor):
         wide = piece.astype(np.float64)
         if not (np.isfinite(wide) & (wide >= 0)).all():
             raise InvalidError(f"the weight {tensor.declared.name} is {wide.min():g}, and a weight is 0 or more")
@@ -156,17 +180,9 @@ def _weights(file: BinaryIO, tensor: wire.Found, seen: Any, most: float | None) 
             raise InvalidError(f"the weight {tensor.declared.name} is {wide.max():g}, more than max_weight={most:g}")
 
 
-def _pieces(file: BinaryIO, tensor: wire.Found, seen: Any) -> Iterator[npt.NDArray[Any]]:
+def _pieces(coming: _Coming, tensor: wire.Found) -> Iterator[npt.NDArray[Any]]:
     dtype, left = tensor.declared.dtype, tensor.end - tensor.begin
     while left:
-        data = _read(file, min(left, _PIECE * dtype.itemsize), seen)
+        data = coming.take(min(left, _PIECE * dtype.itemsize))
         left -= len(data)
         yield np.frombuffer(data, dtype)
-
-
-def _read(file: BinaryIO, size: int, seen: Any) -> bytes:
-    data = file.read(size)
-    seen.update(data)
-    if len(data) < size:
-        raise InvalidError(f"there are {size - len(data)} bytes fewer than the header says")
-    return data

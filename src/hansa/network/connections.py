@@ -29,7 +29,7 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 async def listening(
-    protocol: Callable[[], asyncio.Protocol], host: str, port: int, context: ssl.SSLContext
+    protocol: Callable[[], asyncio.Protocol], host: str, port: int, context: ssl.SSLContext | None
 ) -> asyncio.Server:
     """A server of the running loop, whose connections are dropped that do not get past their handshake in time."""
     return await asyncio.get_running_loop().create_server(
@@ -38,8 +38,8 @@ async def listening(
         port,
         ssl=context,
         backlog=2048,
-        ssl_handshake_timeout=_HANDSHAKE,
-        ssl_shutdown_timeout=_SHUTDOWN,
+        ssl_handshake_timeout=None if context is None else _HANDSHAKE,
+        ssl_shutdown_timeout=None if context is None else _SHUTDOWN,
     )
 
 

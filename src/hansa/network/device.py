@@ -28,7 +28,7 @@ from hansa.network.device_spending import DeviceSpending
 from hansa.network.device_states import DeviceStates
 from hansa.network.durable import Disk
 from hansa.network.holdings import Holdings, RefusedError
-from hansa.network.link import Link, TurnedAwayError, UnreachableError, waiting
+from hansa.network.link import TurnedAwayError, UnreachableError, waiting
 from hansa.network.membership import Membership
 from hansa.network.orders import Order, OrderError
 from hansa.network.outbox import Outbox
@@ -112,7 +112,7 @@ class Device:
         self._blobs = Blobs(member.folder / "blobs", self._disk)
         self._outbox = Outbox(member.folder, self._disk)
         self._states = DeviceStates(member.folder, self._disk)
-        self._link = Link(member.url, member.context)
+        self._link = member.link()
         self._stopped = stopped or threading.Event()
         self._looked = -_RENEWAL
         self._policy, self._told, self._log = policy or Policy(), told, DeviceLog(member.folder)
@@ -332,7 +332,7 @@ class _Progress:
         link, every = None, max(1.0, min(10.0, self._order.lease / 3))
         while not self._done.wait(every):
             try:
-                link = link or Link(self._member.url, self._member.context)
+                link = link or self._member.link()
                 link.send("POST", f"/v1/tasks/{self._order.task}/progress", {"figure": self._seconds()}, seconds=10.0)
             except (UnreachableError, TurnedAwayError, OSError):
                 continue

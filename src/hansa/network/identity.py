@@ -12,18 +12,32 @@ from hansa.network.durable import Disk
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _WHAT = "a device that enrols"
 
 
-def private_key(path: Path, disk: Disk) -> EllipticCurvePrivateKey:
-    """The key in a file that only its owner reads; a new one is made if there is none."""
+def private_key(path: Path, disk: Disk, signs: bool = False) -> EllipticCurvePrivateKey | Ed25519PrivateKey:
+    """The key in a file that only its owner reads; a new one is made if there is none.
+
+    Args:
+        path: the file.
+        disk: the disk.
+        signs: whether a new one signs requests, and so is of Ed25519; else it is of P-256.
+    """
     serialization = require("cryptography.hazmat.primitives.serialization", "network", _WHAT)
     ec = require("cryptography.hazmat.primitives.asymmetric.ec", "network", _WHAT)
     if path.exists():
-        found: EllipticCurvePrivateKey = serialization.load_pem_private_key(path.read_bytes(), None)
+        found: EllipticCurvePrivateKey | Ed25519PrivateKey
+        found = serialization.load_pem_private_key(path.read_bytes(), None)
         return found
-    made: EllipticCurvePrivateKey = ec.generate_private_key(ec.SECP256R1())
+    made: EllipticCurvePrivateKey | Ed25519PrivateKey
+    if signs:
+        made = require(
+            "cryptography.hazmat.primitives.asymmetric.ed25519", "network", _WHAT
+        ).Ed25519PrivateKey.generate()
+    else:
+        made = ec.generate_private_key(ec.SECP256R1())
     write_private(path, pem_of(made), disk)
     return made
 
@@ -48,18 +62,34 @@ def write_private(path: Path, data: bytes, disk: Disk) -> None:
     disk.rename(part, path)
 
 
-def request(key: EllipticCurvePrivateKey) -> str:
+def request(key: EllipticCurvePrivateKey | Ed25519PrivateKey) -> str:
     """What a certificate is asked for with: a signed request, PEM. The authority says whose it is."""
     x509 = require("cryptography.x509", "network", _WHAT)
     hashes = require("cryptography.hazmat.primitives.hashes", "network", _WHAT)
     serialization = require("cryptography.hazmat.primitives.serialization", "network", _WHAT)
-    made = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    digest = hashes.SHA256() if hasattr(key, "curve") else None  # Ed25519 has its own
+    made = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, digest)
     return str(made.public_bytes(serialization.Encoding.PEM).decode())
 
 
 def is_to_be_renewed(certificate: Path, now: datetime | None = None) -> bool:
     """Whether two thirds of a certificate's life are over."""
-    x509 = require("cryptography.x509", "network", _WHAT)
-    found = x509.load_pem_x509_certificate(certificate.read_bytes())
-    begin, end = found.not_valid_before_utc, found.not_valid_after_utc
+    begin, end = validity(certificate)
     return bool((now or datetime.now(UTC)) > begin + (end - begin) * 2 / 3)
+
+
+def validity(certificate: Path) -> tuple[datetime, datetime]:
+    """From when to when a certificate is valid."""
+    found = require("cryptography.x509", "network", _WHAT).load_pem_x509_certificate(certificate.read_bytes())
+    return found.not_valid_before_utc, found.not_valid_after_utc
+
+
+def is_certified(certificate: str, authority: str, key: Any) -> bool:
+    """Whether a certificate is this authority's, and of this private key."""
+    x509 = require("cryptography.x509", "network", _WHAT)
+    try:
+        found = x509.load_pem_x509_certificate(certificate.encode())
+        found.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.encode()))
+    except Exception:  # whatever the library makes of what is none
+        return False
+    return bool(found.public_key() == key.public_key())

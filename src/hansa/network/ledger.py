@@ -261,6 +261,9 @@ class Ledger:
     def forget_before(self, key: PhaseKey, keep: int = 0, whole: bool = False) -> list[PhaseKey]:
         """Drops the contributions of a run's earlier rounds and attempts, whose results are in a checkpoint by then.
 
+        There is a checkpoint after each round. So what was measured before the first round, as round 0, may be asked
+        for again during that one, and a round during its evaluation.
+
         Args:
             key: a phase that begins.
             keep: how many rounds before it are kept all the same, to be folded again.
@@ -273,8 +276,9 @@ class Ledger:
         def change(database: sqlite3.Connection) -> list[PhaseKey]:
             found = database.execute(
                 "SELECT id, run, round, attempt, part, call, stage, phase FROM phases"
-                " WHERE run=? AND NOT dropped AND (round<? OR (round=? AND attempt<?) OR ?)",
-                (key.run, key.round - keep, key.round, key.attempt, whole),
+                " WHERE run=? AND NOT dropped"
+                " AND (round<? AND (round>0 OR ?>1) OR (round=? AND part=? AND attempt<?) OR ?)",
+                (key.run, key.round - keep, key.round, key.round, key.part, key.attempt, whole),
             ).fetchall()
             database.executemany(
                 "UPDATE tasks SET data=NULL WHERE phase_id=? AND data IS NOT NULL", [(row,) for row, *_ in found]

@@ -6,17 +6,20 @@ It stands on the standard library. A device dials out, and is never dialled.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import json
 import random
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from hansa.network.blobs import Blobs
+from hansa.network.proxies import digest_header
+from hansa.network.signed_link import RequestSigner
 
 _PIECE = 2**18
 _MOST_ANSWER = 2**24
@@ -69,17 +72,26 @@ class Link:
     Args:
         url: of the coordinator, `https://host:port`.
         context: TLS.
+        signer: signs requests, where a proxy ends TLS.
+        why_not: says why the caller's certificate is of no use now; None if it is.
 
     Raises:
         ValueError: if the URL is none of HTTPS.
     """
 
-    def __init__(self, url: str, context: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        url: str,
+        context: ssl.SSLContext,
+        signer: RequestSigner | None = None,
+        why_not: Callable[[], str | None] = lambda: None,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/"):
             raise ValueError(f"the coordinator has a URL such as https://host:8443; found {url!r}")
         self._host, self._port = parts.hostname, parts.port or 443
-        self._context = context
+        self._context, self._signer, self._why_not = context, signer, why_not
+        self._signature = ""
         self._connection: http.client.HTTPSConnection | None = None
 
     def close(self) -> None:
@@ -88,10 +100,10 @@ class Link:
             self._connection.close()
             self._connection = None
 
-    def trust(self, context: ssl.SSLContext) -> None:
-        """From the next request on with another context, as after a new certificate."""
+    def trust(self, context: ssl.SSLContext, signer: RequestSigner | None) -> None:
+        """From the next request on with another context and signer, as after a new certificate."""
         self.close()
-        self._context = context
+        self._context, self._signer = context, signer
 
     def send(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, seconds: float = 60.0
@@ -102,7 +114,7 @@ class Link:
             method: of HTTP.
             path: what is asked for.
             body: bytes, an iterable of bytes, or what is sent as JSON.
-            headers: more of them.
+            headers: more of them; with an iterable `Content-Digest`, where a proxy ends TLS.
             seconds: in which a byte must come or go.
 
         Raises:
@@ -116,11 +128,38 @@ class Link:
             if len(data) > _MOST_ANSWER:
                 raise UnreachableError("the answer is longer than any of the coordinator's")
             answer = Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, data)
+            self._check(answer, answer.body)
         if answer.status == 401:
             raise TurnedAwayError(_error(answer))
         if answer.status in (429, 502, 503, 504):
             raise UnreachableError(_error(answer), _retry_after(answer))
         return answer
+
+    def _check(self, answer: Answer, body: bytes | None) -> None:
+        """Looks whether an answer through a proxy is the coordinator's."""
+        if self._signer is None or self._signer.is_answered(self._signature, answer.status, answer.headers, body):
+            return
+        if answer.status == 401:  # perhaps as the coordinator has begun again; and nobody is turned away by a proxy
+            self._signer.tag = None
+        seconds = _retry_after(answer) if answer.status in (429, 502, 503, 504) else None
+        raise UnreachableError(f"a proxy answers, and not the coordinator: {_error(answer)}", seconds)
+
+    def _signed(self, method: str, path: str, body: Any, headers: dict[str, str]) -> dict[str, str]:
+        """The headers of a request, signed where a proxy ends TLS."""
+        if self._signer is None:
+            return headers
+        if self._signer.tag is None:
+            with self._exchange("GET", "/v1/tag", None, {}, 30.0) as response:
+                found = Answer(response.status, {}, response.read(_MOST_ANSWER)).json
+            if not isinstance(found, dict) or not isinstance(found.get("tag"), str):
+                raise UnreachableError(f"the coordinator behind the proxy takes no signed requests: {found!r:.200}")
+            self._signer.tag = found["tag"]
+        digest = headers.get("Content-Digest")
+        if digest is None:
+            digest = digest_header(hashlib.sha256(body or b"").digest())
+        signed = {**headers, **self._signer.headers(method, path, digest, headers)}
+        self._signature = signed["Signature"]
+        return signed
 
     def fetch(self, digest: str, size: int, blobs: Blobs) -> None:
         """Gets a blob, unless it is here; half of it is gone on with.
@@ -150,9 +189,17 @@ class Link:
         with self._response("GET", path, None, None, seconds) as response:
             headers = {k.lower(): v for k, v in response.getheaders()}
             body = b"" if response.status == 200 else response.read(_MOST_ANSWER)
+            seen = hashlib.sha256()
             for piece in _pieces(response, int(headers.get("content-length", 0)) if response.status == 200 else 0):
                 file.write(piece)
+                seen.update(piece)
         answer = Answer(response.status, headers, body)
+        if answer.status == 200 and self._signer is not None:
+            if headers.get("content-digest") != digest_header(seen.digest()):
+                raise UnreachableError("what was downloaded was changed on its way")
+            self._check(answer, None)
+        else:
+            self._check(answer, body)
         if answer.status == 401:
             raise TurnedAwayError(_error(answer))
         return answer
@@ -179,6 +226,9 @@ class Link:
         }
         with path.open("rb") as file:
             file.seek(offset)
+            if self._signer is not None:
+                headers["Content-Digest"] = digest_header(hashlib.file_digest(file, "sha256").digest())
+                file.seek(offset)
             answer = self.send("PUT", target, iter(lambda: file.read(_PIECE), b""), headers)
         told = answer.json
         if answer.status != 200 or not isinstance(told, dict) or not isinstance(told.get("outcome"), str):
@@ -189,6 +239,14 @@ class Link:
     def _response(
         self, method: str, path: str, body: Any, headers: Mapping[str, str] | None, seconds: float
     ) -> Iterator[http.client.HTTPResponse]:
+        signed = self._signed(method, path, body, dict(headers or {}))
+        with self._exchange(method, path, body, signed, seconds) as response:
+            yield response
+
+    @contextlib.contextmanager
+    def _exchange(
+        self, method: str, path: str, body: Any, headers: dict[str, str], seconds: float
+    ) -> Iterator[http.client.HTTPResponse]:
         connection = self._connection
         if connection is None:
             connection = http.client.HTTPSConnection(self._host, self._port, context=self._context)
@@ -197,7 +255,7 @@ class Link:
         try:
             if connection.sock is not None:
                 connection.sock.settimeout(seconds)
-            connection.request(method, path, body, dict(headers or {}))
+            connection.request(method, path, body, headers)
             response = connection.getresponse()
             yield response
             if response.will_close or not response.isclosed():
@@ -207,6 +265,8 @@ class Link:
             raise TurnedAwayError(f"this is not the coordinator of this network: {error}") from None
         except (OSError, http.client.HTTPException) as error:
             self.close()
+            if (why := self._why_not()) is not None:
+                raise TurnedAwayError(why) from None
             raise UnreachableError(f"{type(error).__name__}: {error}") from None
         except BaseException:
             self.close()

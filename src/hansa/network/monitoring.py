@@ -5,8 +5,6 @@ It reads the ledger by a connection of its own, so that nothing waits for it.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import threading
 from collections.abc import Iterator, Mapping
@@ -15,6 +13,7 @@ from typing import Any
 
 from hansa.network.coordinator import Coordinator
 from hansa.network.ledger import LEDGER
+from hansa.network.run_metrics import RunMetrics
 from hansa.network.tasks import Outcome, Status, decode_client
 from hansa.network.writer import connected
 
@@ -22,8 +21,6 @@ _ROUNDS = 60
 """Phases that are shown, the newest."""
 _PRESENT = 500
 """Devices that are shown."""
-_METRICS = 5000
-"""Rounds of which metrics are kept."""
 _ENDED = (Status.COMMITTED, Status.ABANDONED)
 
 
@@ -41,29 +38,24 @@ class Monitor:
         self._database = connected(folder / LEDGER, read_only=True)
         self._lock = threading.Lock()
         self._ended: dict[int, dict[str, Any]] = {}
-        self._metrics: list[dict[str, Any]] = []
+        self._own, self._runs = RunMetrics(), {}  # type: RunMetrics, dict[str, RunMetrics]
 
     def give_up(self) -> None:
         """Gives the ledger up."""
         with self._lock:
             self._database.close()
 
+    def of(self, run: str) -> RunMetrics:
+        """A sink for the metrics of a run that was submitted."""
+        return self._runs.setdefault(run, RunMetrics())
+
     def start(self, last_round: int | None, run_dir: Path | None) -> None:
         """A run begins, or goes on after a round; see `hansa.program.Sink`, as for `write`, `flush` and `close`."""
-        self._metrics = []
-        if last_round is not None and run_dir is not None:
-            for record in _records(run_dir / "metrics.jsonl"):
-                if record["round"] <= last_round:
-                    self.write(record.pop("round"), record)
+        self._own.start(last_round, run_dir)
 
     def write(self, round_number: int, metrics: Mapping[str, Any]) -> None:
         """Takes the metrics of a round."""
-        numbers = {
-            name: float(value)
-            for name, value in metrics.items()
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        }
-        self._metrics = [*self._metrics[-_METRICS:], {"round": round_number, **numbers}]
+        self._own.write(round_number, metrics)
 
     def flush(self) -> None:
         """Nothing is kept elsewhere."""
@@ -103,7 +95,10 @@ class Monitor:
                 for each in shown[:_PRESENT]
             ],
             "rounds": self._rounds(),
-            "metrics": self._metrics,
+            "metrics": [
+                *self._own.records,
+                *(record for run, each in list(self._runs.items()) for record in each.named(run)),
+            ],
         }
 
     def _rounds(self) -> list[dict[str, Any]]:
@@ -187,27 +182,11 @@ class Monitor:
         commits, failed = coordinator.ledger.writer.commits, int(coordinator.failed is not None)
         yield from _metric("hansa_ledger_commits_total", "counter", "Transactions since the start.", {"": commits})
         yield from _metric("hansa_failed", "gauge", "Whether it cannot go on.", {"": failed})
-        if self._metrics:
-            last = self._metrics[-1]
-            yield from _metric(
-                "hansa_run_metric",
-                "gauge",
-                "What the last round has measured.",
-                {f'name="{_escaped(name)}"': value for name, value in last.items()},
-            )
-
-
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of rounds that a run has written; what is damaged is left out."""
-    try:
-        lines = path.read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        with contextlib.suppress(ValueError, RecursionError):
-            record = json.loads(line)
-            if isinstance(record, dict) and type(record.get("round")) is int:
-                yield record
+        last = {f'name="{_escaped(name)}"': value for name, value in self._own.last.items()}
+        for run, each in list(self._runs.items()):
+            last |= {f'run="{_escaped(run)}",name="{_escaped(name)}"': value for name, value in each.last.items()}
+        if last:
+            yield from _metric("hansa_run_metric", "gauge", "What the last round has measured.", last)
 
 
 def _metric(name: str, kind: str, means: str, values: Mapping[str, float]) -> Iterator[str]:

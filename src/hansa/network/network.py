@@ -18,10 +18,12 @@ from hansa.network.durable import Disk
 from hansa.network.membership import Invitation
 from hansa.network.monitoring import Monitor
 from hansa.network.page import Page
+from hansa.network.proxies import Proxy
 from hansa.network.registry import Device
 from hansa.network.runtime import NetworkRuntime
 from hansa.network.server import Server
 from hansa.network.settings import tell_serving
+from hansa.network.signed_requests import SignedRequests
 from hansa.network.submissions import Submissions
 from hansa.simulation.data_plan import DataPlan
 from hansa.types.identities import ClientId
@@ -39,6 +41,7 @@ class Network(NetworkRuntime):
         authority: who makes their certificates.
         url: at which devices reach it.
         unprotected: see `serve`.
+        proxy: likewise.
 
     Attributes:
         url: see above.
@@ -62,10 +65,17 @@ class Network(NetworkRuntime):
     """
 
     def __init__(
-        self, coordinator: Coordinator, server: Server, authority: Authority, url: str, unprotected: bool = False
+        self,
+        coordinator: Coordinator,
+        server: Server,
+        authority: Authority,
+        url: str,
+        unprotected: bool = False,
+        proxy: Proxy | None = None,
     ) -> None:
         super().__init__(coordinator, server, unprotected, authority.signer)
         self._authority, self.url, self._is_closed = authority, url, False
+        self._proxy = proxy
         self._page: tuple[Page, str] | None = None
         self._monitor: Monitor | None = None
 
@@ -134,7 +144,7 @@ class Network(NetworkRuntime):
             ValueError: if these do not go together.
         """
         secret = self._coordinator.registry.invite(client_id, uses, days * 86400.0, note)
-        return Invitation(self.url, self._authority.pem, secret)
+        return invitation_of(self.url, self._authority, secret, self._proxy)
 
     def enrolled(self) -> list[Device]:
         """All devices that have joined, in order."""
@@ -220,6 +230,13 @@ class Network(NetworkRuntime):
         return f"Network({self.url}, {len(self.enrolled())} devices enrolled, {len(self.there())} there)"
 
 
+def invitation_of(url: str, authority: Authority, secret: str, proxy: Proxy | None) -> Invitation:
+    """An invitation to a coordinator, or to the proxy before it."""
+    if proxy is None:
+        return Invitation(url, authority.pem, secret)
+    return Invitation(proxy.url, authority.pem, secret, proxy.authority, authority.signer.name)
+
+
 def serve(
     folder: str | os.PathLike[str],
     *,
@@ -228,6 +245,7 @@ def serve(
     names: Sequence[str] = (),
     unprotected: bool = False,
     keep_rounds: int = 0,
+    proxy: Proxy | None = None,
     disk: Disk | None = None,
 ) -> Network:
     """Serves devices, over TLS 1.3 on one port.
@@ -243,6 +261,7 @@ def serve(
             them. Devices must allow it, too.
         keep_rounds: of how many rounds before a run's newest contributions are kept, so that they can be folded again.
             Those of the newest always are.
+        proxy: a proxy that ends TLS before it, to which devices are invited. Requests and answers are signed then.
         disk: for tests.
 
     Raises:
@@ -263,10 +282,12 @@ def serve(
         hosts = list(dict.fromkeys([*names, *([] if host in ("0.0.0.0", "::") else [host]), "localhost", "127.0.0.1"]))
         certificate, key = authority.coordinator(hosts)
         context = tls.server_context(certificate, key, authority.path)
-        server = Server(coordinator, authority, context, host, port)
+        signed = None if proxy is None else SignedRequests(authority.path.read_bytes(), authority.signer)
+        plain_port = 0 if proxy is None else proxy.port
+        server = Server(coordinator, authority, context, host, port, signed=signed, plain_port=plain_port)
     except BaseException:
         coordinator.close()
         raise
     url = f"https://{hosts[0]}:{server.port}"
     tell_serving(where, url)
-    return Network(coordinator, server, authority, url, unprotected)
+    return Network(coordinator, server, authority, url, unprotected, proxy)

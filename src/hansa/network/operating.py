@@ -19,7 +19,7 @@ from hansa.network.changes import Changes
 from hansa.network.durable import Disk
 from hansa.network.ledger import LEDGER, Ledger
 from hansa.network.membership import Invitation
-from hansa.network.network import AUTHORITY
+from hansa.network.network import AUTHORITY, invitation_of
 from hansa.network.operators import Operators, Person
 from hansa.network.registry import Device, EnrolmentError, Registry
 from hansa.network.settings import SETTINGS, NetworkError, Settings, serving
@@ -98,12 +98,14 @@ class Operator:
     def invite(self, client_id: ClientId | None = None, uses: int = 1, days: float = 7.0, note: str = "") -> Invitation:
         """An invitation; see `hansa.network.Network.invite`."""
         url, authority = self.url, Authority(self._folder / AUTHORITY, Disk())
-        return Invitation(url, authority.pem, self._registry.invite(client_id, uses, days * 86400.0, note))
+        secret = self._registry.invite(client_id, uses, days * 86400.0, note)
+        return invitation_of(url, authority, secret, self.settings.before(self._folder))
 
     def invite_operator(self, who: str, days: float = 1.0) -> Invitation:
         """An invitation for an operator from elsewhere, who may submit, watch and stop runs."""
         url, authority = self.url, Authority(self._folder / AUTHORITY, Disk())
-        return Invitation(url, authority.pem, self.operators.invite(who, days * 86400.0))
+        secret = self.operators.invite(who, days * 86400.0)
+        return invitation_of(url, authority, secret, self.settings.before(self._folder))
 
     def revoke_operator(self, text: str) -> Person | None:
         """An operator, by its name or who it is, may not come any more; None if there is none."""

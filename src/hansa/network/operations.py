@@ -1,6 +1,7 @@
 """What operators ask the coordinator for, over the same port: each request shows a certificate of that role.
 
 POST /v1/operators/enrol           token, request for a certificate -> certificate, name; no certificate
+POST /v1/operators/renew           request -> certificate
 GET  /v1/runs                      -> all runs that were submitted
 PUT  /v1/runs/NAME                 size of the terms (8 bytes, little-endian), terms as JSON, program -> the run
 POST /v1/runs/NAME/stop            -> the run
@@ -11,9 +12,11 @@ GET  /v1/runs/NAME/checkpoint      -> the newest; Range
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hansa._extras import require
@@ -21,6 +24,7 @@ from hansa.network import requests
 from hansa.network.authority import Authority
 from hansa.network.coordinator import Coordinator
 from hansa.network.operators import Operators, Person
+from hansa.network.proxies import digest_header
 from hansa.network.registry import EnrolmentError
 from hansa.network.submissions import RunTerms, Submission, SubmissionError, Submissions
 
@@ -49,10 +53,12 @@ class Operations:
     def __init__(self, coordinator: Coordinator, authority: Authority) -> None:
         self._web: Any = require("aiohttp.web", "network", "the coordinator of devices")
         self._authority, self._operators = authority, Operators(coordinator.ledger)
+        self._registry = coordinator.registry
         self.submissions = Submissions(coordinator.ledger, coordinator.folder)
         self._coming: set[str] = set()
         self.routes: tuple[tuple[str, str, Any], ...] = (
             ("POST", "/v1/operators/enrol", self._enrol),
+            ("POST", "/v1/operators/renew", self._renew),
             ("GET", "/v1/runs", self._runs),
             ("PUT", "/v1/runs/{run}", self._submit),
             ("POST", "/v1/runs/{run}/stop", self._stop),
@@ -69,14 +75,25 @@ class Operations:
 
     async def _enrol(self, request: web.Request) -> web.Response:
         asked = await requests.asked(request)
-        secret, csr = requests.text(asked, "token"), requests.text(asked, "request")
+        csr = requests.text(asked, "request")
 
         def enrol() -> Any:
-            key = self._authority.key_of(csr)
-            return self._operators.enrol(secret, key, lambda name: self._authority.device(csr, name))
+            token, key = requests.invited(asked, self._registry.token), self._authority.key_of(csr)
+            return token, *self._operators.enrol(token, key, lambda name: self._authority.device(csr, name))
 
-        person, certificate = await _in_thread(enrol)
-        return self._json({"name": person.name, "who": person.who, "certificate": certificate.pem})
+        token, person, certificate = await _in_thread(enrol)
+        told = {"name": person.name, "who": person.who, "certificate": certificate.pem}
+        return self._json(requests.enrolled(asked, token, told))
+
+    async def _renew(self, request: web.Request) -> web.Response:
+        person, csr = await self._caller(request), requests.text(await requests.asked(request), "request")
+
+        def renew() -> str:
+            certificate = self._authority.device(csr, person.name)
+            self._operators.renew(person.name, certificate.fingerprint)
+            return certificate.pem
+
+        return self._json({"certificate": await _in_thread(renew)})
 
     async def _runs(self, request: web.Request) -> web.Response:
         await self._caller(request)
@@ -84,7 +101,8 @@ class Operations:
 
     async def _submit(self, request: web.Request) -> web.Response:
         person = await self._caller(request)
-        body = requests.pieces(request)
+        seen = hashlib.sha256()
+        body = _seen(requests.pieces(request), seen)
         terms, begun = await _terms(body)
         if terms.name != request.match_info["run"]:
             raise ValueError("the terms have another name than the path")
@@ -100,6 +118,7 @@ class Operations:
                     if size > _MOST_PROGRAM:
                         raise ValueError(f"a program has {_MOST_PROGRAM} bytes at most")
                     await _in_thread(lambda piece=piece: file.write(piece))  # type: ignore[misc]
+                requests.check_digest(request, seen.digest())
                 found = await _in_thread(lambda: self.submissions.submit(terms, _of(person), file))
         finally:
             self._coming.discard(terms.name)
@@ -124,7 +143,10 @@ class Operations:
         path = await _in_thread(lambda: self.submissions.checkpoint(request.match_info["run"]))
         if path is None:
             raise SubmissionError("the run has no checkpoint yet")
-        found: web.StreamResponse = self._web.FileResponse(path, headers={"Hansa-Checkpoint": path.name})
+        headers = {"Hansa-Checkpoint": path.name}
+        if requests.CALLER in request:
+            headers["Content-Digest"] = digest_header(await _in_thread(lambda: _digest_of(path)))
+        found: web.StreamResponse = self._web.FileResponse(path, headers=headers)
         return found
 
     def _run(self, submission: Submission) -> web.Response:
@@ -133,6 +155,17 @@ class Operations:
     def _json(self, body: Any) -> web.Response:
         response: web.Response = self._web.json_response(body)
         return response
+
+
+async def _seen(pieces: AsyncIterator[bytes], seen: Any) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        seen.update(piece)
+        yield piece
+
+
+def _digest_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 async def _terms(body: Any) -> tuple[RunTerms, bytes]:

@@ -142,7 +142,7 @@ class Policy:
         signer, signature = order.signature or ("nobody", "")
         if signer not in self.signers:
             raise RefusedError(f"the policy of this device takes programs of certain signers, and {signer} is none")
-        if not signing.is_signed(order.program, signer, signature):
+        if not signing.is_signed(order.program.encode(), signer, signature):
             raise RefusedError("the signature of the program is not right")
 
     def check_leaving(self, size: int, today: int) -> None:

@@ -106,18 +106,38 @@ class Registry:
         client = None if client_id is None else encode_client(distinct([client_id], "client_id")[0])
 
         def change(database: sqlite3.Connection) -> None:
-            row = (_digest(secret), client, uses, self._clock() + seconds, note)
+            row = (token_of(secret), client, uses, self._clock() + seconds, note)
             database.execute("INSERT INTO tokens (digest, client_id, uses_left, expires, note) VALUES (?,?,?,?,?)", row)
             noted(database, self._clock(), "operator", f"invite {client or 'anybody'} {uses} times: {note}")
 
         self._ledger.writer.write(change).result()
         return secret
 
-    def enrol(self, secret: str, client_id: ClientId | None, key: str, sign: Callable[[str], T]) -> tuple[Device, T]:
+    def token(self, begin: str) -> str:
+        """The token whose digits begin so, for who does not show its secret.
+
+        Raises:
+            EnrolmentError: if there is none.
+        """
+        if len(begin) != 16 or not begin.isalnum():
+            raise EnrolmentError("an invitation is named by 16 digits")
+
+        def question(database: sqlite3.Connection) -> str | None:
+            found = database.execute("SELECT digest FROM tokens WHERE digest GLOB ?", (f"{begin}*",)).fetchone()
+            return None if found is None else str(found[0])
+
+        token: str | None = self._ledger.ask(question)
+        if token is None:
+            raise EnrolmentError("the token is unknown, or was used: ask the operator for another one")
+        return token
+
+    def enrol(self, token: str, client_id: ClientId | None, key: str, sign: Callable[[str], T]) -> tuple[Device, T]:
         """Enrols a device that has a token, which is used up by it. It may ask again, with the same key.
 
+        A device that its client has already gets another certificate, if it has the same key.
+
         Args:
-            secret: the token's secret.
+            token: `token_of` its secret.
             client_id: whose data it has, where the token does not say it.
             key: SHA-256 of its public key, in hexadecimal digits.
             sign: makes a certificate for a name, with an attribute `fingerprint`.
@@ -128,8 +148,6 @@ class Registry:
         Raises:
             EnrolmentError: if there is no such token, it is used up or has expired, or the client has a device.
         """
-
-        token = _digest(secret)
 
         def change(database: sqlite3.Connection) -> tuple[Device, T]:
             again = database.execute(
@@ -149,7 +167,12 @@ class Registry:
                 raise EnrolmentError("the token does not say whose device it enrols: say it, with a client id")
             (owner,) = distinct([given], "client_id")
             client = encode_client(owner)
-            found = database.execute("SELECT name FROM devices WHERE client_id=?", (client,)).fetchone()
+            found = database.execute("SELECT name, key, revoked FROM devices WHERE client_id=?", (client,)).fetchone()
+            if found is not None and found[1] == key and found[2] is None:
+                database.execute("UPDATE tokens SET uses_left=uses_left-1 WHERE digest=?", (token,))
+                database.execute("UPDATE devices SET token=? WHERE name=?", (token, found[0]))
+                noted(database, self._clock(), found[0], "was invited again, and gets another certificate")
+                return _again(database, found[0], sign)
             if found is not None:
                 raise EnrolmentError(f"client {owner!r} has a device already, {found[0]!r}")
             number = number_among(owner, _taken(database, owner))
@@ -274,7 +297,9 @@ def _taken(database: sqlite3.Connection, client: ClientId) -> set[int]:
 def _again(database: sqlite3.Connection, name: str, sign: Callable[[str], T]) -> tuple[Device, T]:
     """Another certificate for a device that has not had the answer."""
     certificate = sign(name)
-    database.execute("UPDATE devices SET fingerprint=? WHERE name=?", (certificate.fingerprint, name))
+    database.execute(
+        "UPDATE devices SET fingerprint=?, next_fingerprint=NULL WHERE name=?", (certificate.fingerprint, name)
+    )
     return next(device for device in _devices(database) if device.name == name), certificate
 
 
@@ -304,5 +329,6 @@ def _write_seen(database: sqlite3.Connection, rows: Sequence[tuple[float, str]])
     database.executemany("UPDATE devices SET seen=? WHERE name=?", rows)
 
 
-def _digest(secret: str) -> str:
+def token_of(secret: str) -> str:
+    """What the ledger has of an invitation: SHA-256 of its secret, in hexadecimal digits."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -10,15 +11,16 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from hansa.network import tls
+from hansa.network.credentials import OPERATOR, Credentials
 from hansa.network.durable import Disk
-from hansa.network.link import Answer, Link, UnreachableError
+from hansa.network.link import Answer, UnreachableError
 from hansa.network.membership import Invitation, enrolled
 from hansa.network.operations import SIZE
+from hansa.network.proxies import digest_header
 from hansa.network.settings import NetworkError
 from hansa.network.submissions import RunTerms, SubmissionError
 
-OPERATOR = "operator.json"
+_FILE = "operator.json"
 
 
 def login(folder: Path, invitation: Invitation, disk: Disk | None = None) -> dict[str, Any]:
@@ -33,9 +35,11 @@ def login(folder: Path, invitation: Invitation, disk: Disk | None = None) -> dic
     """
     disk = disk or Disk()
     folder.mkdir(parents=True, exist_ok=True)
-    told = enrolled(folder, invitation, "operator", "/v1/operators/enrol", disk)
+    told = enrolled(folder, invitation, OPERATOR, "/v1/operators/enrol", disk)
     made = {"url": invitation.url, "authority": invitation.authority, "name": told["name"], "who": told["who"]}
-    disk.write(folder / OPERATOR, [json.dumps(made).encode()])
+    if invitation.trust is not None:
+        made |= {"trust": invitation.trust, "signer": invitation.signer}
+    disk.write(folder / _FILE, [json.dumps(made).encode()])
     return made
 
 
@@ -46,20 +50,24 @@ class Remote:
         folder: the operator's.
 
     Raises:
-        NetworkError: if it is none.
+        NetworkError: if it is none, or the certificate has expired.
+        UnreachableError: if the certificate is to be renewed, and the coordinator is not reached.
     """
 
     def __init__(self, folder: Path) -> None:
         try:
-            found = json.loads((folder / OPERATOR).read_text())
-            context = tls.device_context(found["authority"], folder / "operator.pem", folder / "operator.key")
-            self._link = Link(found["url"], context)
+            found = json.loads((folder / _FILE).read_text())
+            credentials = Credentials.from_json(folder, OPERATOR, found)
+            self._link = credentials.link()
         except FileNotFoundError:
             raise NetworkError(
                 f"{folder} is neither an operator's folder, which hansa network login makes, nor a coordinator's"
             ) from None
         except (ValueError, KeyError, TypeError) as error:
-            raise NetworkError(f"{folder / OPERATOR} is damaged: {error!r}; log in anew in another folder") from None
+            raise NetworkError(f"{folder / _FILE} is damaged: {error!r}; log in anew in another folder") from None
+        if (why := credentials.why_not()) is not None:
+            raise NetworkError(why)
+        credentials.renew(self._link, Disk(), "/v1/operators/renew")
 
     def close(self) -> None:
         """Ends the connection."""
@@ -86,7 +94,10 @@ class Remote:
         """
         head = json.dumps(terms.to_json()).encode()
         pieces = [SIZE.pack(len(head)), head, *_cut(program)]
-        headers = {"Content-Length": str(sum(map(len, pieces)))}
+        seen = hashlib.sha256()
+        for piece in pieces:
+            seen.update(bytes(piece))
+        headers = {"Content-Length": str(sum(map(len, pieces))), "Content-Digest": digest_header(seen.digest())}
         found: dict[str, Any] = self._asked("PUT", _path(terms.name), iter(pieces), headers).json
         return found
 

@@ -39,6 +39,7 @@ from hansa.network.programs import ClientWork, NetworkProgram, described
 from hansa.network.registry import Device
 from hansa.network.server import Server
 from hansa.network.signing import Signer
+from hansa.network.spool import Spool
 from hansa.network.tasks import Outcome, PhaseKey, RoundTerms, Selected, Status
 from hansa.runtimes.inprocess.runtime import InProcessRuntime
 from hansa.runtimes.stages.executor import Stages
@@ -266,7 +267,7 @@ class _Call:
             len(self._program.clients) - 1,
             whole,
             starts,
-            None if self._signer is None else (self._signer.name, self._signer.sign(program)),
+            None if self._signer is None else (self._signer.name, self._signer.sign(program.encode())),
         )
 
     def _starts(self, work: ClientWork, known: dict[str, Any]) -> str:
@@ -343,7 +344,7 @@ class _Call:
 
     def _add(self, fold: Fold, running: Running, work: ClientWork, selected: Selected) -> None:
         found = self._coordinator.contribution(running, selected)
-        data = found if isinstance(found, bytes) else found.read_bytes()
+        data = found if isinstance(found, bytes) else Spool.mapped(found)
         fold.add(work.grouped(wire.decoded(work.boundary.ports, data)))
 
     def _tell(self, phase: rounds.Phase) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-VERSION = 3
+VERSION = 4
 """The version of the tables, which the database has as its `user_version`."""
 
 _FIRST = """
@@ -115,7 +115,12 @@ CREATE TABLE submissions (
 ) STRICT;
 """
 
-_MIGRATIONS = (_FIRST, _SECOND, _THIRD)
+_FOURTH = """
+-- of the certificate that it was given last, until it comes with it
+ALTER TABLE operators ADD COLUMN next_fingerprint TEXT;
+"""
+
+_MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """From each version to the next."""
 
 

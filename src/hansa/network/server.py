@@ -2,6 +2,7 @@
 
 POST /v1/enrol                     token, request for a certificate -> certificate, authority, client; no certificate
 POST /v1/renew                     request -> certificate
+GET  /v1/tag                       -> what signed requests are signed with (`hansa.network.proxies`); no certificate
 GET  /v1/poll?wait=25              -> an order, or 204
 GET  /v1/preview                   -> an order that need not be done, or 204
 GET  /v1/blobs/DIGEST              -> bytes; Range
@@ -16,6 +17,7 @@ What operators ask for is in `hansa.network.operations`.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import random
 import ssl
@@ -32,7 +34,9 @@ from hansa.network.connections import Loop, listening
 from hansa.network.coordinator import Coordinator
 from hansa.network.operations import Operations
 from hansa.network.phases import CoordinatorError, Running
+from hansa.network.proxies import digest_header
 from hansa.network.registry import Device, EnrolmentError
+from hansa.network.signed_requests import SignedRequests
 from hansa.network.submissions import SubmissionError
 from hansa.network.tasks import TOLD, Outcome
 from hansa.network.uploads import Told, Uploads, told_before
@@ -59,6 +63,8 @@ class Server:
         host: the address to listen at.
         port: the port; 0 for any that is free.
         most_held: how many polls are held at a time.
+        signed: who knows whose requests are that come through a proxy which ends TLS; None where there is none.
+        plain_port: on which that proxy comes from this machine, without TLS; 0 for none.
 
     Attributes:
         port: the port.
@@ -76,9 +82,12 @@ class Server:
         host: str,
         port: int,
         most_held: int = 5000,
+        signed: SignedRequests | None = None,
+        plain_port: int = 0,
     ) -> None:
         self._web: Any = require("aiohttp.web", "network", "the coordinator of devices")
         self._coordinator, self._authority, self._context = coordinator, authority, context
+        self._signed, self._plain_port = signed, plain_port
         self._uploads, self._held, self._most_held = Uploads(coordinator), 0, most_held
         self._operations = Operations(coordinator, authority)
         self.submissions = self._operations.submissions
@@ -112,12 +121,15 @@ class Server:
     async def _start(self, host: str, port: int) -> int:
         @self._web.middleware  # type: ignore[untyped-decorator, unused-ignore]
         async def guarded(request: web.Request, handler: Any) -> web.StreamResponse:
-            return await self._guarded(request, handler)
+            if self._signed is None or "Signature" not in request.headers:
+                return await self._guarded(request, handler)
+            return await self._verified(self._signed, request, handler)
 
         app = self._web.Application(client_max_size=_MOST_JSON, middlewares=[guarded])
         for method, path, handler in (
             ("POST", "/v1/enrol", self._enrol),
             ("POST", "/v1/renew", self._renew),
+            ("GET", "/v1/tag", self._tag),
             ("GET", "/v1/poll", self._poll),
             ("GET", "/v1/preview", self._preview),
             ("GET", "/v1/blobs/{digest}", self._blob),
@@ -132,6 +144,9 @@ class Server:
         self._runner = self._web.AppRunner(app, access_log=None, keepalive_timeout=75.0, shutdown_timeout=1.0)
         await self._runner.setup()
         self._listening = await listening(self._runner.server, host, port, self._context)
+        self._plainly = None
+        if self._plain_port:
+            self._plainly = await listening(self._runner.server, "127.0.0.1", self._plain_port, None)
         self._ticking = asyncio.create_task(self._tick())
         return int(self._listening.sockets[0].getsockname()[1])
 
@@ -139,6 +154,8 @@ class Server:
         self._ticking.cancel()
         self._coordinator.release()
         self._listening.close()
+        if self._plainly is not None:
+            self._plainly.close()
         await self._runner.cleanup()
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
@@ -152,6 +169,22 @@ class Server:
                 await self._coordinator.tick()
             except CoordinatorError:
                 return  # those who wait have been told
+
+    async def _verified(self, signed: SignedRequests, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Answers a request that says who has signed it; of one that was not signed so, the answer is not signed."""
+        try:
+            request[requests.CALLER] = signed.verify(request)
+        except EnrolmentError as error:
+            return self._json({"error": str(error)}, 401)
+        except OSError as error:
+            return self._json({"error": str(error)}, 503, random.randint(5, 30))
+        response = await self._guarded(request, handler)
+        if isinstance(response, self._web.Response):
+            body = response.body if isinstance(response.body, bytes) else b""
+            signed.sign(request, response, digest_header(hashlib.sha256(body).digest()))
+        elif (digest := response.headers.get("Content-Digest")) is not None:
+            signed.sign(request, response, digest)
+        return response
 
     async def _guarded(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -188,22 +221,27 @@ class Server:
             raise EnrolmentError("this certificate is no device's, or the device was revoked")
         return device
 
+    async def _tag(self, request: web.Request) -> web.Response:
+        if self._signed is None:
+            return self._json({"error": "no proxy before this coordinator ends TLS"}, 404)
+        return self._json({"tag": self._signed.tag})
+
     async def _enrol(self, request: web.Request) -> web.Response:
         asked = await requests.asked(request)
-        secret, csr, client = requests.text(asked, "token"), requests.text(asked, "request"), asked.get("client_id")
+        csr, client = requests.text(asked, "request"), asked.get("client_id")
         if client is not None and type(client) not in (int, str):
             raise TypeError("client_id is a text or an integer")
 
         def enrol() -> Any:
-            key = self._authority.key_of(csr)
-            found = self._coordinator.registry.enrol(
-                secret, client, key, lambda name: self._authority.device(csr, name)
-            )
+            registry = self._coordinator.registry
+            token, key = requests.invited(asked, registry.token, client_id=client), self._authority.key_of(csr)
+            found = registry.enrol(token, client, key, lambda name: self._authority.device(csr, name))
             self._coordinator.add(found[0])
-            return found
+            return token, *found
 
-        device, certificate = await asyncio.get_running_loop().run_in_executor(None, enrol)
-        return self._json({"name": device.name, "client_id": device.client_id, "certificate": certificate.pem})
+        token, device, certificate = await asyncio.get_running_loop().run_in_executor(None, enrol)
+        told = {"name": device.name, "client_id": device.client_id, "certificate": certificate.pem}
+        return self._json(requests.enrolled(asked, token, told))
 
     async def _renew(self, request: web.Request) -> web.Response:
         device, csr = self._caller(request), requests.text(await requests.asked(request), "request")
@@ -294,7 +332,8 @@ class Server:
         offset, total = int(request.headers.get("Upload-Offset", 0)), int(request.headers["Upload-Length"])
         if not 0 <= offset <= total:
             raise ValueError("Upload-Offset is of 0 to Upload-Length")
-        told = await self._uploads.take(running, device, digest, offset, total, requests.pieces(request))
+        through_proxy = requests.CALLER in request
+        told = await self._uploads.take(running, device, digest, offset, total, requests.pieces(request), through_proxy)
         return self._json(told.body, told.status, told.seconds)
 
     async def _task(self, request: web.Request) -> tuple[Running | None, Device, web.Response]:

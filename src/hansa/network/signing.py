@@ -1,6 +1,6 @@
-"""Signatures of programs, by Ed25519, so that a device takes only those of whom its owner trusts.
+"""Signatures by Ed25519: of programs, so that a device takes only those of whom its owner trusts, and of answers.
 
-What is signed is the digest of the program's file. A signer is called by its public key, `ed25519:` and Base64.
+What is signed of a program is the digest of its file. A signer is called by its public key, `ed25519:` and Base64.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from hansa.network.identity import pem_of, write_private
 
 _PREFIX = "ed25519:"
 _WHAT = "signatures of programs"
-_ABOUT = b"hansa program\n"
+ABOUT_PROGRAMS, ABOUT_ANSWERS = b"hansa program\n", b"hansa answer\n"
+"""What a signature is of, so that none stands for another."""
 
 
 class Signer:
@@ -39,9 +40,9 @@ class Signer:
         encoding, form = serialization.Encoding.Raw, serialization.PublicFormat.Raw
         self.name = _PREFIX + base64.b64encode(self._key.public_key().public_bytes(encoding, form)).decode()
 
-    def sign(self, program: str) -> str:
-        """The signature of a program, by its digest, as Base64."""
-        return base64.b64encode(self._key.sign(_ABOUT + program.encode())).decode()
+    def sign(self, what: bytes, about: bytes = ABOUT_PROGRAMS) -> str:
+        """The signature, as Base64: of a program by its digest, or of an answer."""
+        return base64.b64encode(self._key.sign(about + what)).decode()
 
 
 def is_signer(name: str) -> bool:
@@ -49,8 +50,8 @@ def is_signer(name: str) -> bool:
     return _public(name) is not None
 
 
-def is_signed(program: str, signer: str, signature: str) -> bool:
-    """Whether a signature of a program is the signer's."""
+def is_signed(what: bytes, signer: str, signature: str, about: bytes = ABOUT_PROGRAMS) -> bool:
+    """Whether a signature is the signer's: of a program by its digest, or of an answer."""
     ed25519 = require("cryptography.hazmat.primitives.asymmetric.ed25519", "network", _WHAT)
     exceptions = require("cryptography.exceptions", "network", _WHAT)
     key = _public(signer)
@@ -58,7 +59,7 @@ def is_signed(program: str, signer: str, signature: str) -> bool:
         return False
     try:
         given = base64.b64decode(signature, validate=True)
-        ed25519.Ed25519PublicKey.from_public_bytes(key).verify(given, _ABOUT + program.encode())
+        ed25519.Ed25519PublicKey.from_public_bytes(key).verify(given, about + what)
     except (exceptions.InvalidSignature, binascii.Error, ValueError):
         return False
     return True

@@ -5,6 +5,7 @@ A file is whole and on the disk before the ledger says that it counts. What the 
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import shutil
@@ -61,6 +62,14 @@ class Spool:
             file.seek(offset)
             file.truncate()
             yield file
+
+    @staticmethod
+    def mapped(path: Path) -> memoryview:
+        """The bytes of a file, which are read when they are looked at, and not copied."""
+        with path.open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                return memoryview(b"")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def part(self, key: PhaseKey, device: str, digest: str) -> Path:
         """The file of a part."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import re
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -23,7 +24,7 @@ from hansa.network.ledger import Ledger, noted
 T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-_MOST_ROUNDS, _MOST_DEVICES, _LONGEST = 10**9, 10**9, 10**8
+_MOST_ROUNDS, _MOST_DEVICES, _LONGEST, _MOST_BYTES = 10**9, 10**9, 10**8, 2**40
 
 WAITING, RUNNING, STOPPING, STOPPED, DONE, FAILED = "waiting", "running", "stopping", "stopped", "done", "failed"
 ENDED = (STOPPED, DONE, FAILED)
@@ -32,6 +33,45 @@ ENDED = (STOPPED, DONE, FAILED)
 
 class SubmissionError(UserError):
     """A run is not submitted, or there is none of the name. The message says why."""
+
+
+@dataclass(frozen=True)
+class EvaluationTerms:
+    """How a run's model is evaluated, by devices on what they hold out.
+
+    Attributes:
+        plan: what a device does with its examples for it, likewise.
+        begins: the byte of the file at which the stages of the evaluation begin; those of the run end there.
+        every: after so many rounds, and after the last.
+        initial: whether before the first round, too.
+
+    Raises:
+        ValueError: if one is not as it should be.
+    """
+
+    plan: Mapping[str, Any]
+    begins: int
+    every: int
+    initial: bool
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.plan, Mapping):
+            raise ValueError(f"evaluation.plan must be that of a population; found {self.plan!r:.40}")
+        for key in ("begins", "every"):
+            value = getattr(self, key)
+            if type(value) is not int or not 1 <= value <= _MOST_BYTES:
+                raise ValueError(f"evaluation.{key} must be an integer, 1 or more; found {value!r:.40}")
+        if type(self.initial) is not bool:
+            raise ValueError(f"evaluation.initial must be true or false; found {self.initial!r:.40}")
+
+    @classmethod
+    def from_json(cls, value: Any) -> EvaluationTerms:
+        """Those of `RunTerms.to_json`.
+
+        Raises:
+            ValueError: if they are none.
+        """
+        return cls(**_with_keys(cls, value, "evaluation"))
 
 
 @dataclass(frozen=True)
@@ -47,6 +87,7 @@ class RunTerms:
         deadline: seconds of a round.
         plan: what devices do with their examples, as `hansa.simulation.DataPlan.to_json` gives it; None for values.
         program: SHA-256 of the file of stages, in hexadecimal digits.
+        evaluation: how the model is evaluated on what devices hold out; None if it is not.
 
     Raises:
         ValueError: if one is not as it should be.
@@ -60,6 +101,7 @@ class RunTerms:
     deadline: float
     plan: Mapping[str, Any] | None
     program: str
+    evaluation: EvaluationTerms | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
@@ -90,10 +132,18 @@ class RunTerms:
         Raises:
             ValueError: if they are none.
         """
-        names = {field.name for field in fields(cls)}
-        if not isinstance(value, dict) or set(value) != names:
-            raise ValueError(f"the terms of a run have the keys {', '.join(sorted(names))}; found {value!r:.200}")
-        return cls(**value)
+        value = _with_keys(cls, value, "what is asked for of a run")
+        evaluation = value["evaluation"]
+        return cls(**{**value, "evaluation": None if evaluation is None else EvaluationTerms.from_json(evaluation)})
+
+
+def _with_keys(kind: Any, value: Any, what: str) -> dict[str, Any]:
+    """An object with the keys of a class; those that may be left out have their defaults."""
+    names = {field.name: field.default for field in fields(kind)}
+    needed = {name for name, default in names.items() if default is MISSING}
+    if not isinstance(value, dict) or not needed <= set(value) <= set(names):
+        raise ValueError(f"{what} has the keys {', '.join(sorted(names))}; found {value!r:.200}")
+    return {name: value.get(name, default) for name, default in names.items()}
 
 
 @dataclass(frozen=True)
@@ -115,8 +165,8 @@ class Submission:
     reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """It as values that JSON has, without the plan."""
-        asked = {name: value for name, value in self.terms.to_json().items() if name != "plan"}
+        """It as values that JSON has, without the plans."""
+        asked = {name: value for name, value in self.terms.to_json().items() if name not in ("plan", "evaluation")}
         return {**asked, "by": self.by, "at": self.at, "status": self.status, "reason": self.reason}
 
 
@@ -140,6 +190,22 @@ class Submissions:
     def program(self, terms: RunTerms) -> Path:
         """The file of a run's stages."""
         return self._programs / f"{terms.program}.hansa"
+
+    def parts(self, terms: RunTerms) -> tuple[memoryview, memoryview | None]:
+        """The stages of a run, and those of its evaluation, as the file has them one after the other.
+
+        Raises:
+            OSError: if the file cannot be read.
+            ValueError: if it ends before the second part.
+        """
+        with self.program(terms).open("rb") as file:
+            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if terms.evaluation is None:
+            return whole, None
+        begins = terms.evaluation.begins
+        if begins >= len(whole):
+            raise ValueError(f"the evaluation begins at byte {begins} of a file of {len(whole)}")
+        return whole[:begins], whole[begins:]
 
     def coming(self, terms: RunTerms) -> Path:
         """Where the file of a run may be written, to be submitted."""

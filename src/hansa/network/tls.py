@@ -6,6 +6,8 @@ import hashlib
 import ssl
 from pathlib import Path
 
+from hansa.network.proxies import SYSTEM
+
 
 def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
     """What the coordinator answers with. A device shows its certificate, but for enrolment, at which it has none.
@@ -36,6 +38,21 @@ def device_context(authority: str, certificate: Path | None = None, key: Path | 
     context.load_verify_locations(cadata=authority)
     if certificate is not None:
         context.load_cert_chain(certificate, key)
+    return context
+
+
+def proxy_context(trust: str) -> ssl.SSLContext:
+    """What a device calls a proxy with that ends TLS, to which it shows no certificate.
+
+    Args:
+        trust: whose certificate the proxy has: PEM, or "system" for those that this system believes.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if trust == SYSTEM:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(cadata=trust)
     return context
 
 

@@ -44,6 +44,11 @@ class FederatedEvaluation:
         self._evaluation, self._population = evaluation, clients
 
     @property
+    def computation(self) -> Any:
+        """The evaluation itself, of a model and clients."""
+        return self._evaluation
+
+    @property
     def metric_names(self) -> list[str] | None:
         """The names of the metrics; None if their type does not say them all."""
         return names_of(self._evaluation.type_signature.result)

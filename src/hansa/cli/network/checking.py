@@ -97,11 +97,11 @@ def _of_coordinator(folder: Path) -> Iterator[Finding]:
 
 
 def _of_device(member: Any) -> Iterator[Finding]:
-    from hansa.network.link import Link, TurnedAwayError, UnreachableError
+    from hansa.network.link import TurnedAwayError, UnreachableError
 
     yield Finding("member", "ok", f"{member.name}, of client {member.client_id!r}, at {member.url}")
     yield _certificate(member.folder / "device.pem", "certificate")
-    link = Link(member.url, member.context)
+    link = member.link()
     try:
         answer = link.send("GET", "/v1/preview", seconds=10.0)
         going_on = "nothing goes on there" if answer.status == 204 else "something goes on there"

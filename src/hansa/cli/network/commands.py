@@ -41,12 +41,13 @@ def network() -> None:
 @click.option("--host", default="127.0.0.1", help="The address to listen at; 0.0.0.0 for all.")
 @click.option("--port", metavar="N", type=whole(0), default=8443, help="The port; 0 for any that is free.")
 @click.option("--name", "names", metavar="NAME", multiple=True, help="A name or address at which devices reach it.")
+@click.option("--proxy", metavar="URL", default="", help="A proxy before it that ends TLS, at which devices reach it.")
 @_json
-def init(folder: Path, host: str, port: int, names: tuple[str, ...], json: bool) -> None:
+def init(folder: Path, host: str, port: int, names: tuple[str, ...], proxy: str, json: bool) -> None:
     """Make a coordinator's folder: settings, a ledger, and an authority with a key of its own."""
     from hansa.cli.network import operator
 
-    operator.init(folder, host, port, names, json)
+    operator.init(folder, host, port, names, proxy, json)
 
 
 @network.command("invite", cls=Command, epilog=_help.AFTER_INVITE, short_help="Invite a device.")

@@ -25,9 +25,13 @@ from hansa.network.verifying import verify as looked_at
 from hansa.types.identities import ClientId
 
 
-def init(folder: Path, host: str, port: int, names: Sequence[str], as_json: bool) -> None:
+def init(folder: Path, host: str, port: int, names: Sequence[str], proxy: str, as_json: bool) -> None:
     """Make a coordinator's folder, and say what is in it."""
-    authority = make(folder, Settings(host, port, tuple(names)))
+    try:
+        settings = Settings(host, port, tuple(names), proxy=proxy)
+    except ValueError as error:
+        raise Misuse(str(error)) from None
+    authority = make(folder, settings)
     if as_json:
         print_json({"folder": folder, "signer": authority.signer.name})
         return

@@ -129,31 +129,48 @@ class _Run:
 
     def _train(self) -> None:
         terms = self._terms
-        process = hansa.load(self._submissions.program(terms))
-        plan = None if terms.plan is None else DataPlan.from_json(terms.plan)
+        stages, evaluating = self._submissions.parts(terms)
+        process = hansa.load(stages)
         while len(self._network.there()) < terms.devices:
             if self._stopped.wait(0.1):
                 raise StoppedError
         self._submissions.become(terms.name, RUNNING)
         self._say("begun", rounds=terms.rounds)
-        devices: Any = self._network.devices(
+        asked = terms.evaluation
+        evaluate: Any = None
+        if asked is not None and evaluating is not None:
+            evaluation, held_out = hansa.load(evaluating), self._devices(asked.plan)
+
+            def evaluate(state: Any) -> Any:
+                return evaluation(state.model, held_out)
+
+        with hansa.runtime(self):
+            hansa.program.train(
+                process,
+                self._devices(terms.plan),
+                terms.rounds,
+                run_dir=self._submissions.run_dir(terms.name),
+                config=terms.to_json(),
+                evaluate=evaluate,
+                evaluate_every=1 if asked is None else asked.every,
+                evaluate_initial=asked is not None and asked.initial,
+                sinks=[
+                    lambda number, metrics: self._say("round", round=number, metrics=_numbers(metrics)),
+                    self._network.monitor.of(terms.name),
+                ],
+                progress=False,
+            )
+
+    def _devices(self, plan: Mapping[str, Any] | None) -> Any:
+        terms = self._terms
+        return self._network.devices(
             terms.devices,
-            data=plan,
+            data=None if plan is None else DataPlan.from_json(plan),
             over_select=terms.over_select,
             least=terms.least,
             deadline=terms.deadline,
             patience=_PATIENCE,
         )
-        with hansa.runtime(self):
-            hansa.program.train(
-                process,
-                devices,
-                terms.rounds,
-                run_dir=self._submissions.run_dir(terms.name),
-                config=terms.to_json(),
-                sinks=[lambda number, metrics: self._say("round", round=number, metrics=_numbers(metrics))],
-                progress=False,
-            )
 
     def _say(self, event: str, **more: Any) -> None:
         line = {"event": event, **more}

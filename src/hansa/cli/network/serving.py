@@ -121,6 +121,7 @@ def _network(folder: Path, settings: Settings, page_port: int) -> Iterator[Netwo
             names=settings.names,
             unprotected=settings.unprotected,
             keep_rounds=settings.keep_rounds,
+            proxy=settings.before(folder),
         )
     except (InUseError, NewerLedgerError) as error:
         raise NetworkError(f"{folder}: {error}") from error

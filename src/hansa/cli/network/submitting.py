@@ -22,7 +22,7 @@ from hansa.network.operating import Operator
 from hansa.network.remote import Remote
 from hansa.network.remote import login as enrol
 from hansa.network.settings import SETTINGS, NetworkError
-from hansa.network.submissions import ENDED, RunTerms
+from hansa.network.submissions import ENDED, EvaluationTerms, RunTerms
 from hansa.simulation import PlanError
 
 _PLATFORMS = ("cpu", "cuda")
@@ -57,9 +57,10 @@ def submit(folder: Path, path: Path, name: str | None, asked: Asked, as_json: bo
         plan = experiment.populations.training.plan()
     except PlanError as error:
         raise ConfigError("data", [str(error)]) from None
-    file = io.BytesIO()
-    hansa.save(experiment.process, file, platforms=_PLATFORMS)
-    program = file.getvalue()
+    program = _saved(experiment.process)
+    evaluation = _evaluation(experiment, begins=len(program))
+    if evaluation is not None and experiment.evaluation is not None:
+        program += _saved(experiment.evaluation.computation)
     try:
         terms = RunTerms(
             name or (config_file(path).stem if config.output.folder is None else Path(config.output.folder).name),
@@ -70,6 +71,7 @@ def submit(folder: Path, path: Path, name: str | None, asked: Asked, as_json: bo
             asked.deadline,
             plan.to_json(),
             hashlib.sha256(program).hexdigest(),
+            evaluation,
         )
     except ValueError as error:
         raise NetworkError(str(error)) from None
@@ -81,8 +83,36 @@ def submit(folder: Path, path: Path, name: str | None, asked: Asked, as_json: bo
     say(
         f"{found['name']} is {found['status']}: {found['rounds']} rounds, {found['devices']} devices in each, "
         f"{len(program):,} bytes of stages",
+        *_told_of_evaluation(experiment, evaluation),
         f"hansa network log {folder} {found['name']} --follow shows how it goes on.",
     )
+
+
+def _saved(what: Any) -> bytes:
+    file = io.BytesIO()
+    hansa.save(what, file, platforms=_PLATFORMS)
+    return file.getvalue()
+
+
+def _evaluation(experiment: Experiment, begins: int) -> EvaluationTerms | None:
+    """How devices evaluate: on the examples that each holds out. What only this machine has is not sent."""
+    data, training = experiment.config.data, experiment.config.training
+    if not data.held_out or data.held_out_by != "examples" or experiment.populations.evaluation is None:
+        return None
+    plan = experiment.populations.evaluation.plan()
+    return EvaluationTerms(plan.to_json(), begins, training.evaluate_every, training.evaluate_initial)
+
+
+def _told_of_evaluation(experiment: Experiment, evaluation: EvaluationTerms | None) -> list[str]:
+    if evaluation is not None:
+        share = experiment.config.data.held_out
+        return [f"Each device holds {share:g} of its examples out, and the model is evaluated on these."]
+    if experiment.populations.evaluation is not None:
+        return [
+            f"It is not evaluated: {experiment.populations.what} are here, and examples are not sent. "
+            "data.held_out = 0.1 has each device hold some of its own out."
+        ]
+    return []
 
 
 def runs(folder: Path, as_json: bool) -> None:
