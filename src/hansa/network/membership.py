@@ -112,7 +112,14 @@ class Membership:
 
     @property
     def credentials(self) -> Credentials:
-        """Its key and its certificate."""
+        """Its key and its certificate.
+
+        Examples:
+            >>> with hansa.network.serve("coordinator", port=0) as network:
+            ...     member = hansa.network.join("ann", network.invite("ann"))
+            >>> print(member.credentials.why_not())  # it is of use now
+            None
+        """
         return Credentials(self.folder, DEVICE, self.url, self.authority, self.trust, self.signer)
 
     @property

@@ -5,9 +5,11 @@ What is submitted is a file of stages (`hansa.save`) and terms. No Python of an 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import mmap
+import os
 import re
 import sqlite3
 import time
@@ -29,6 +31,13 @@ _MOST_ROUNDS, _MOST_DEVICES, _LONGEST, _MOST_BYTES = 10**9, 10**9, 10**8, 2**40
 WAITING, RUNNING, STOPPING, STOPPED, DONE, FAILED = "waiting", "running", "stopping", "stopped", "done", "failed"
 ENDED = (STOPPED, DONE, FAILED)
 """Of a run: it goes on no more."""
+
+MOST_OPEN = 32
+"""Runs of one operator that have not ended: each has a thread and a program in memory."""
+_DEEPEST = 50
+"""Levels of a plan, far below those at which Python's own functions give up."""
+_LEFT_FOR = 3600.0
+"""Seconds for which a program lies there that no run needs: it may be of one that is being submitted."""
 
 
 class SubmissionError(UserError):
@@ -55,6 +64,8 @@ class EvaluationTerms:
     initial: bool
 
     def __post_init__(self) -> None:
+        if _is_deeper(self.plan, _DEEPEST):
+            raise ValueError(f"evaluation.plan is nested in more than {_DEEPEST} levels")
         if not isinstance(self.plan, Mapping):
             raise ValueError(f"evaluation.plan must be that of a population; found {self.plan!r:.40}")
         for key in ("begins", "every"):
@@ -116,6 +127,8 @@ class RunTerms:
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise ValueError(f"{key} must be a number from {low:g} to {high:g}; found {value!r:.40}")
+        if _is_deeper(self.plan, _DEEPEST):
+            raise ValueError(f"plan is nested in more than {_DEEPEST} levels")
         if self.plan is not None and not isinstance(self.plan, Mapping):
             raise ValueError(f"plan must be that of a population; found {self.plan!r:.40}")
         if not isinstance(self.program, str) or not re.fullmatch(r"[0-9a-f]{64}", self.program):
@@ -135,6 +148,15 @@ class RunTerms:
         value = _with_keys(cls, value, "what is asked for of a run")
         evaluation = value["evaluation"]
         return cls(**{**value, "evaluation": None if evaluation is None else EvaluationTerms.from_json(evaluation)})
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether a value of JSON is nested in more levels, found without recursion."""
+    level = [value]
+    for _ in range(levels):
+        inner = [each for each in level if isinstance(each, dict | list)]
+        level = [part for each in inner for part in (each.values() if isinstance(each, dict) else each)]
+    return any(isinstance(each, dict | list) for each in level)
 
 
 def _with_keys(kind: Any, value: Any, what: str) -> dict[str, Any]:
@@ -199,6 +221,8 @@ class Submissions:
             ValueError: if it ends before the second part.
         """
         with self.program(terms).open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise ValueError("the file of stages is empty")
             whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         if terms.evaluation is None:
             return whole, None
@@ -221,7 +245,8 @@ class Submissions:
             file: the file at `coming(terms)`, written whole.
 
         Raises:
-            SubmissionError: if the bytes are others than those of the terms, or there is another run of this name.
+            SubmissionError: if the bytes are others than those of the terms, there is another run of this name, or too
+                many of the same operator have not ended.
         """
         file.flush()
         with self.coming(terms).open("rb") as written:
@@ -239,6 +264,8 @@ class Submissions:
                 if before.terms == terms:
                     return before
                 raise SubmissionError(f"there is another run called {terms.name!r}: give this one another name")
+            if sum(each.by == by and each.status not in ENDED for each in _all(database)) >= MOST_OPEN:
+                raise SubmissionError(f"{MOST_OPEN} runs of {by} have not ended: stop some, or wait for their end")
             text = json.dumps(terms.to_json())
             database.execute(
                 "INSERT INTO submissions (name, terms, submitter, at, status) VALUES (?,?,?,?,?)",
@@ -247,7 +274,18 @@ class Submissions:
             noted(database, now, by, f"submitted the run {terms.name}, program {terms.program}")
             return Submission(terms, by, now)
 
-        return self._write(change)
+        try:
+            return self._write(change)
+        finally:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Removes programs that no run needs: of those that have ended, or were not taken."""
+        needed = {f"{each.terms.program}.hansa" for each in self.all() if each.status not in ENDED}
+        for path in self._programs.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if path.name not in needed and time.time() - path.stat().st_mtime > _LEFT_FOR:
+                    path.unlink()
 
     def all(self) -> list[Submission]:
         """All of them, the oldest first."""
