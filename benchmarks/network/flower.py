@@ -53,7 +53,11 @@ class Relay:
     def _accept(self) -> None:
         while True:
             near, _ = self._listening.accept()
-            far = socket.create_connection(("127.0.0.1", self.target))
+            try:
+                far = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:  # nobody listens there yet, or any more
+                near.close()
+                continue
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
 
@@ -143,12 +147,12 @@ def _wait_for(port: int, seconds: float = 120.0) -> None:
 
 def of_flower(nodes: int, rounds: int, environment: Path, folder: Path) -> dict[str, Any]:
     """Flower's rounds: seconds, bytes, memory, and the weights that come of them."""
-    places = {name: free_port() for name in ("fleet", "control", "runtime", "health")}
-    relay, home, out = Relay(places["fleet"]), folder / "home", folder / "out.json"
+    port = free_port()
+    relay, home, out = Relay(port), folder / "home", folder / "out.json"
     home.mkdir()
     app = folder / "app"
     shutil.copytree(_HERE / "flower_app", app, ignore=shutil.ignore_patterns("__pycache__"))
-    address = f"127.0.0.1:{places['control']}"
+    address = f"127.0.0.1:{port}"
     (home / "config.toml").write_text(
         f'[superlink]\ndefault = "here"\n[superlink.here]\naddress = "{address}"\ninsecure = true\n'
     )
@@ -160,12 +164,8 @@ def of_flower(nodes: int, rounds: int, environment: Path, folder: Path) -> dict[
         "PYTHONPATH": "",
     }
     with started(folder, said) as begin:
-        fleet = ["--fleet-api-address", f"127.0.0.1:{places['fleet']}", "--control-api-address", address]
-        link = begin(
-            programs / "flower-superlink", "--insecure", *fleet, "--host", "127.0.0.1", "--port", places["runtime"]
-        )
-        for name in ("fleet", "control"):
-            _wait_for(places[name])
+        link = begin(programs / "flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", port)
+        _wait_for(port)
         supernodes = [
             begin(
                 programs / "flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{relay.port}",
