@@ -88,12 +88,6 @@ def elsewhere(manifest, entries):
         entries[f"../../../{name}"] = entries.pop(name)
 
 
-def of_another_class(manifest, entries):
-    text = json.dumps(manifest).replace('"LearningState"', '"os.system"')
-    manifest.clear()
-    manifest.update(json.loads(text))
-
-
 @pytest.mark.slow
 def test_what_no_operator_should_submit_fails_by_itself(network, eve, tmp_path, monkeypatch):
     monkeypatch.setattr(network._coordinator, "there", lambda: [None])  # so that runs begin
@@ -108,7 +102,6 @@ def test_what_no_operator_should_submit_fails_by_itself(network, eve, tmp_path, 
         "half": (asked, good[: len(good) // 2], "no artifact of Hansa"),
         "host": (asked, rewritten(good, calling_the_host), "a call of|a function that takes"),
         "elsewhere": (asked, rewritten(good, elsewhere), "damaged"),
-        "class": (asked, rewritten(good, of_another_class), "damaged|was not written by Hansa"),
         "plan": (lambda *given: asked(*given, plan={"format": 1}), good, "no plan of data"),
         "step": (lambda *given: asked(*given, plan={**PLAN, "steps": [{"step": "x"}]}), good, "there is no such step"),
         "evaluation": (
