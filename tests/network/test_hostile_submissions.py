@@ -122,7 +122,7 @@ def test_what_no_operator_should_submit_fails_by_itself(network, eve, tmp_path, 
     assert network._coordinator.failed is None and network.there() == [None]
     made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
     allowed = [network.folder / part for part in ("submitted", "logs", "runs", "blobs")]
-    known = ("ledger.db", "ledger.db-wal", "ledger.db-shm", "changes")
+    known = ("ledger.db", "ledger.db-wal", "ledger.db-shm", "changed")
     assert not [p for p in made if p.name not in known and not any(p.is_relative_to(one) for one in allowed)]
 
 
