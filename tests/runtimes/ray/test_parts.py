@@ -83,11 +83,15 @@ def test_arrays_that_are_sent_together_are_the_same_again():
         np.arange(5, dtype=np.uint32),
         np.float64(2.5),
         np.zeros((0, 3), np.float32),
+        np.arange(40_000, dtype=np.float32).reshape(200, 200),
         jnp.ones((3, 2), jnp.bfloat16),
+        jnp.ones((300, 200), jnp.bfloat16),
     ]
-    shapes, whole = wire.together(given)
+    shapes, whole, large = wire.together(given)
     assert whole.dtype == np.uint8 and whole.nbytes <= 4 * 64
-    for before, after in zip(given, wire.apart((shapes, whole)), strict=True):
+    assert [part.nbytes for part in large] == [160_000, 120_000]
+    assert np.shares_memory(large[0], given[3])
+    for before, after in zip(given, wire.apart((shapes, whole, large)), strict=True):
         assert (np.shape(before), np.asarray(before).dtype) == (after.shape, after.dtype)
         assert np.asarray(before).tobytes() == after.tobytes()
 

@@ -172,24 +172,32 @@ def column(kind: Type, found: Plain, examples: ToExamples, arrays: ToArrays) -> 
 
 
 def together(arrays: Sequence[Any]) -> Plain:
-    """Many arrays as one of bytes, with the shapes and dtypes of its parts: each array by itself takes time to send."""
+    """Arrays as bytes, with the shapes and dtypes of them: the small ones in one, as each array by itself takes time to
+    send; large ones as they lie, without a copy."""
     leaves = [np.ascontiguousarray(array) for array in arrays]
-    starts = np.cumsum([0, *(-(-leaf.nbytes // _ALIGNED) * _ALIGNED for leaf in leaves)]).tolist()
+    each = [leaf.reshape(-1).view(np.uint8) for leaf in leaves]
+    small = [part for part in each if part.nbytes <= _SMALL]
+    starts = np.cumsum([0, *(-(-part.nbytes // _ALIGNED) * _ALIGNED for part in small)]).tolist()
     whole = np.empty(starts[-1], np.uint8)
-    for start, leaf in zip(starts, leaves, strict=False):
-        whole[start : start + leaf.nbytes] = leaf.reshape(-1).view(np.uint8)
-    return [(np.shape(array), leaf.dtype.name) for array, leaf in zip(arrays, leaves, strict=True)], whole
+    for start, part in zip(starts, small, strict=False):
+        whole[start : start + part.nbytes] = part
+    told = [(np.shape(array), leaf.dtype.name) for array, leaf in zip(arrays, leaves, strict=True)]
+    return told, whole, [part for part in each if part.nbytes > _SMALL]
 
 
 def apart(found: Plain) -> list[Any]:
     """What `together` was given; the arrays share its bytes."""
-    parts, whole = found
-    arrays, start = [], 0
+    parts, whole, large = found
+    arrays, start, others = [], 0, iter(large)
     for shape, name in parts:
         dtype = np.dtype(name)
         size = math.prod(shape) * dtype.itemsize
-        arrays.append(whole[start : start + size].view(dtype).reshape(shape))
-        start += -(-size // _ALIGNED) * _ALIGNED
+        if size > _SMALL:
+            content = next(others)
+        else:
+            content = whole[start : start + size]
+            start += -(-size // _ALIGNED) * _ALIGNED
+        arrays.append(content.view(dtype).reshape(shape))
     return arrays
 
 
@@ -215,3 +223,6 @@ def _leaves(value: Any) -> list[Any]:
 
 _ALIGNED = 64
 """Bytes of which arrays that are sent together begin at a multiple."""
+
+_SMALL = 2**15
+"""Bytes of an array that is sent with others."""
