@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import lzma
+import shutil
+import sqlite3
 import threading
 
 import numpy as np
@@ -60,6 +63,43 @@ def in_folders(folder):
     return hansa.simulation.from_folder(folder / "images", image_size=(4, 4), scale=True)
 
 
+def in_csv(folder):
+    columns = {"a": ARRAYS["x"][:, 0], "b": ARRAYS["x"][:, 1], "y": ARRAYS["y"], "owner": OWNERS}
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    (folder / "rows.csv").write_text("\n".join(lines))
+    chosen = {"x": ["a", "b"], "y": "y"}
+    return hansa.simulation.from_csv(folder / "rows.csv", "owner", chosen, {"x": "float32"})
+
+
+def in_hdf5(folder):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(folder / "rows.h5", "w") as file:
+        for client in range(5):
+            for name, array in ARRAYS.items():
+                file[f"examples/client {client}/{name}"] = array[client == OWNERS]
+    return hansa.simulation.from_tff_hdf5(folder / "rows.h5", convert={"y": "int64"})
+
+
+def field(number, content):
+    """A field of a protocol buffer."""
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def in_sqlite(folder):
+    with sqlite3.connect(folder / "rows.sqlite") as database:
+        database.execute("CREATE TABLE examples (split_name TEXT, client_id TEXT, serialized_example_proto BLOB)")
+        database.execute("CREATE TABLE client_metadata (client_id TEXT, split_name TEXT, num_examples INTEGER)")
+        rows = [(f"client {i}", "train", n) for i, n in enumerate(SIZES)]
+        database.executemany("INSERT INTO client_metadata VALUES (?, ?, ?)", rows)
+        for owner, x, y in zip(OWNERS, ARRAYS["x"], ARRAYS["y"], strict=True):
+            values = {"x": (2, field(1, x.tobytes())), "y": (3, field(1, bytes([y])))}
+            features = b"".join(field(1, field(1, k.encode()) + field(2, field(*v))) for k, v in values.items())
+            row = ("train", f"client {owner}", field(1, features))
+            database.execute("INSERT INTO examples VALUES (?, ?, ?)", row)
+    database.close()
+    return hansa.simulation.from_tff_sqlite(folder / "rows.sqlite", convert={"y": "int32"})
+
+
 def elsewhere(cohort, positions):
     """The batches as a worker has them, which is told of the cohort and of the populations that it names."""
     assert isinstance(cohort.examples, Unread)
@@ -85,7 +125,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("steps", STEPS)
-@pytest.mark.parametrize("made", [in_arrays, in_memmaps, in_parquet, in_folders])
+@pytest.mark.parametrize("made", [in_arrays, in_memmaps, in_parquet, in_folders, in_csv, in_hdf5, in_sqlite])
 def test_a_cohort_is_read_elsewhere_as_here(made, steps, tmp_path):
     data = STEPS[steps](made(tmp_path)).batch(4)
     clients = np.random.default_rng(4).permutation(len(data))
@@ -145,3 +185,52 @@ def test_a_file_that_is_another_one_elsewhere_is_refused(tmp_path):
     (tmp_path / "rows.parquet").write_bytes(b"other")
     with pytest.raises(ValueError, match="is another file at this worker than at the driver"):
         _unread.read(told["examples"], {}.__getitem__)
+
+
+def told_of(data):
+    """What a worker is told of a client's data."""
+    with hansa.runtime(ReadsElsewhere()):
+        cohort = data.batch(4).cohort([2], 0)
+    return cohort, wire.unread(cohort, lambda examples: "")[1]["examples"]
+
+
+def read_anew(told):
+    """As in a process that has not opened the files yet."""
+    _unread._of_files.cache_clear()
+    return _unread.read(told, {}.__getitem__)
+
+
+def in_lzma(folder):
+    in_sqlite(folder)
+    (folder / "rows.sqlite.lzma").write_bytes(lzma.compress((folder / "rows.sqlite").read_bytes(), lzma.FORMAT_ALONE))
+    return hansa.simulation.from_tff_sqlite(folder / "rows.sqlite.lzma")
+
+
+@pytest.mark.parametrize(("made", "name"), [(in_csv, "rows.csv"), (in_lzma, "rows.sqlite.lzma")])
+def test_what_is_kept_in_the_cache_is_made_where_it_is_not_yet(made, name, tmp_path, monkeypatch):
+    monkeypatch.setenv("HANSA_CACHE_DIR", str(tmp_path / "first"))
+    data = made(tmp_path)
+    cohort, told = told_of(data)
+    expected = data.client(cohort.client_ids[0])["y"].tolist()
+    shutil.rmtree(tmp_path / "first")
+    monkeypatch.setenv("HANSA_CACHE_DIR", str(tmp_path / "second"))
+    found = read_anew(told)
+    assert any((tmp_path / "second").rglob("*.*"))
+    assert found["y"].tolist() == expected != []
+    shutil.rmtree(tmp_path / "second")
+    content = (tmp_path / name).read_bytes()
+    if made is in_csv:
+        (tmp_path / name).write_bytes(content.replace(b"20,", b"21,"))
+        with pytest.raises(ValueError, match="is another file at this worker than at the driver"):
+            read_anew(told)
+    (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match="which this worker does not have; keep it in a folder that all nodes have"):
+        read_anew(told)
+
+
+def test_a_function_that_converts_what_a_file_holds_is_called_here(tmp_path):
+    in_csv(tmp_path)
+    data = hansa.simulation.from_csv(tmp_path / "rows.csv", "owner", ["y"], {"y": lambda values: values * 2})
+    with hansa.runtime(ReadsElsewhere()):
+        cohort = data.batch(4).cohort([0], 0)
+    assert not isinstance(cohort.examples, Unread)

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -270,38 +270,116 @@ def stopping(runtime: hansa.RayRuntime) -> Iterator[list[int]]:
             os.kill(pid, signal.SIGCONT)
 
 
-def node_lost(copies: bool) -> dict[str, Any]:
-    """What clients keep is on a node that is lost between rounds."""
-    expected = follow(["scaffold"], hansa.InProcessRuntime(), set(), {})
+@contextmanager
+def several_nodes() -> Iterator[tuple[Cluster, hansa.RayRuntime]]:
+    """A cluster of a driver's node and two with a worker each."""
     # Also small results are in a node's memory, and not at the driver.
     config = {"max_direct_call_object_size": 1000}
     cluster = Cluster(True, head_node_args={"num_cpus": 0, "_system_config": config, "include_dashboard": False})
-    nodes = [cluster.add_node(num_cpus=1, include_dashboard=False) for _ in range(2)]
-    connect(cluster.address, 2)
-    going, found = scaffold_rounds(population()), {}
-    with hansa.RayRuntime(2) as runtime, hansa.runtime(runtime):
-        runtime.describe()
-        if not copies:
-            runtime._pool.copies.mend = lambda members: None  # type: ignore[method-assign]
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, include_dashboard=False)
+        connect(cluster.address, 2)
+        with hansa.RayRuntime(2) as runtime, hansa.runtime(runtime):
+            runtime.describe()
+            yield cluster, runtime
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def lose(cluster: Cluster, node: str) -> None:
+    """Ends all processes of a node, and starts another one, on which a worker can join."""
+    (lost,) = [each for each in cluster.list_all_nodes() if each.node_id == node]
+    cluster.remove_node(lost, allow_graceful=False)
+    cluster.add_node(num_cpus=1, include_dashboard=False)
+
+
+def nodes_lost() -> dict[str, Any]:
+    """Nodes are lost that have what clients keep: between rounds, and in a round before another one has a copy; then
+    one of whose rows there is no copy."""
+    expected = follow(["scaffold"], hansa.InProcessRuntime(), set(), {})
+    found, said, lost = {}, "", []
+    with several_nodes() as (cluster, runtime):
+        copies = runtime._pool.copies
+        mend = copies.mend
+
+        def late(members: Any, new: Any) -> Any:
+            (home,) = {copies._copies[name].home for name in new}
+            if not lost:
+                lost.append(home)
+                lose(cluster, home)
+            return mend(members, new)
+
+        going = scaffold_rounds(population())
         name, call = next(going)
-        result = call()
-        found[name] = bits(result[1])
-        homes = runtime._pool.copies.homes()
-        ray.get([member.actor.described.remote() for member in runtime._pool.members])  # after all that they were told
-        (lost,) = [node for node in nodes if node.node_id == homes[0][0]]
-        cluster.remove_node(lost, allow_graceful=False)
-        said = ""
+        while True:
+            copies.mend = late if name == "scaffold 2" else mend  # type: ignore[method-assign]
+            result = call()
+            found[name] = bits(result)
+            runtime.describe()
+            if name == "scaffold 0":
+                homes = copies.homes()
+                lose(cluster, homes[0][0])
+            if name == "scaffold 2":
+                break
+            name, call = going.send(result)
+        copies.mend = lambda members, new: []  # type: ignore[method-assign]
+        process = hansa.learning.build_scaffold(model(), client_learning_rate=0.1, population=CLIENTS)
+        state, _ = process.next(process.initialize(), population().select(COHORTS[0]))
+        lose(cluster, next(home for home, second in copies.homes() if second is None))
         try:
-            for _ in COHORTS[1:]:
-                name, call = going.send(result)
-                result = call()
-                found[name] = bits(result)
+            process.next(state, population().select(COHORTS[1]))
         except RuntimeError as error:
             said = str(error)
-    ray.shutdown()
-    cluster.shutdown()
-    same = [name for name in list(expected)[1:] if found.get(name) == expected[name]]
-    return {"homes": homes, "same": same, "said": said, "lost": runtime.lost}
+        number = runtime.lost
+    same = [name for name in expected if found.get(name) == expected[name]]
+    return {"same": same, "homes": homes, "in a round": len(lost), "said": said, "lost": number}
+
+
+def nodes_lost_at_random(seed: int, rounds: int) -> dict[str, Any]:
+    """A node is lost in most rounds, at any moment of it or between two."""
+    draws, data = random.Random(seed), population()
+    cohorts = [np.random.default_rng([seed, i]).choice(CLIENTS, 8, replace=False) for i in range(rounds)]
+
+    def follow(after: Any = lambda i: None) -> list[list[bytes]]:
+        process = hansa.learning.build_scaffold(model(), client_learning_rate=0.1, population=CLIENTS)
+        state, found = process.initialize(), []
+        for i, cohort in enumerate(cohorts):
+            with after(i) or nullcontext():
+                state, metrics = process.next(state, data.select(cohort))
+            found.append([*bits(state), *bits(metrics)])
+        return found
+
+    expected = follow()
+    with several_nodes() as (cluster, runtime):
+
+        @contextmanager
+        def losing(i: int) -> Iterator[None]:
+            while len({member.node for member in runtime._pool.all_up()}) < 2:
+                time.sleep(0.1)
+            nodes = sorted({member.node for member in runtime._pool.members})
+            node, delay = draws.choice(nodes), draws.choice([0.0, 0.01, 0.02, 0.03, 0.05, 0.1])
+
+            def later() -> None:
+                time.sleep(delay)
+                lose(cluster, node)
+
+            thread = threading.Thread(target=later)
+            if i and draws.random() < 0.7:
+                thread.start()
+            yield
+            if thread.ident is not None and draws.random() < 0.5:
+                thread.join()
+            joined.append(thread)
+
+        joined: list[threading.Thread] = []
+        found = follow(losing)
+        for thread in joined:
+            if thread.ident is not None:
+                thread.join()
+        number = runtime.lost
+    return {"same": sum(map(list.__eq__, found, expected)), "rounds": rounds, "lost": number}
 
 
 def on_disk(folder: str) -> dict[str, Any]:
@@ -328,7 +406,12 @@ def on_disk(folder: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    others = {"on disk": on_disk, "slowed": slowed, "node lost": lambda copies: node_lost(copies == "copies")}
+    others = {
+        "on disk": on_disk,
+        "slowed": slowed,
+        "nodes lost": nodes_lost,
+        "nodes lost at random": lambda seed, rounds: nodes_lost_at_random(int(seed), int(rounds)),
+    }
     if sys.argv[1] in others:
         print(json.dumps(others[sys.argv[1]](*sys.argv[2:])))
         sys.exit()

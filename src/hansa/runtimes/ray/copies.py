@@ -1,7 +1,8 @@
 """What clients keep from round to round, on a second node: it then outlives the node where it was computed.
 
 The object store has it where it was computed. A worker of another node takes it, and keeps it in its node's memory as
-long as the driver has use for it. If the first node is lost, Ray finds it there.
+long as the driver has use for it. If the first node is lost, Ray finds it there. A call is over when there are copies
+of what it has made: if a node is lost before, the call still has all that it was made from, and is made again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hansa.runtimes.ray.member import Member
+import ray
+from ray.exceptions import ObjectLostError, RayTaskError
+
+from hansa._warnings import warn
+from hansa.runtimes.ray.member import LOST, Member
 from hansa.runtimes.ray.stored import StoredBlock
 
 
@@ -24,11 +29,13 @@ class _Copy:
         found: what they are in the object store.
         home: the node that has them.
         holder: the worker that keeps them on another one; None where nobody does.
+        coming: what is there when it has taken them; None after that.
     """
 
     found: Any
     home: str
     holder: Member | None = None
+    coming: Any = None
 
 
 class Copies:
@@ -42,28 +49,64 @@ class Copies:
         self._copies: dict[str, _Copy] = {}
         self._forget = forget
 
-    def keep(self, block: StoredBlock) -> None:
-        """From now on, as long as there is this block, it is to be on a second node."""
+    def __bool__(self) -> bool:
+        return bool(self._copies)
+
+    def keep(self, block: StoredBlock) -> str:
+        """From now on, as long as there is this block, it is to be on a second node; returns what it is called."""
         name = f"copy {uuid.uuid4().hex}"
         self._copies[name] = _Copy(block.found, block.node)
         weakref.finalize(block, self._drop, name)
+        return name
 
-    def mend(self, members: Sequence[Member]) -> None:
-        """Has workers take what is on one node only, if these are of several."""
-        nodes = {member.node for member in members}
-        if len(nodes) < 2:
-            return
-        turn = 0
+    def mend(self, members: Sequence[Member], new: Sequence[str]) -> list[Member]:
+        """Has workers take what is on one node only, if these are of several, and waits until they have it.
+
+        Args:
+            members: the workers that are up.
+            new: what there must be after this. Of what is older, whoever asks for it learns that it is lost.
+
+        Returns:
+            Those of them that have been lost meanwhile; what they were to take is on one node only.
+
+        Raises:
+            ray.exceptions.ObjectLostError: if a node is lost, and with it what is new.
+        """
+        nodes, turn = {member.node for member in members}, 0
         for name, copy in list(self._copies.items()):
-            holds = copy.holder if copy.holder in members else None
-            if copy.home not in nodes and holds is not None:
-                copy.home, holds = holds.node, None
-            if holds is None:
-                others = [member for member in members if member.node != copy.home]
+            if copy.holder not in members:
+                copy.holder = None
+            if copy.home not in nodes and copy.holder is not None:
+                copy.home, copy.holder = copy.holder.node, None
+            others = [member for member in members if member.node != copy.home]
+            if copy.holder is None and others:
                 copy.holder = others[turn % len(others)]
                 turn += 1
                 copy.holder.known[name] = 0
-                copy.holder.actor.hold.remote(name, copy.found)
+                copy.coming = copy.holder.actor.hold.remote(name, copy.found)
+        return self._taken(new)
+
+    def _taken(self, new: Sequence[str]) -> list[Member]:
+        """Waits until what is coming is there; tells which workers have been lost meanwhile."""
+        lost: list[Member] = []
+        for name, copy in list(self._copies.items()):
+            coming, copy.coming = copy.coming, None
+            if coming is None:
+                continue
+            try:
+                ray.get(coming)
+            except LOST:
+                lost += [] if copy.holder is None or copy.holder in lost else [copy.holder]
+                copy.holder = None
+            except ObjectLostError:
+                copy.holder = None
+                if name in new:
+                    raise
+                self._copies.pop(name, None)
+            except RayTaskError as error:
+                copy.holder = None
+                warn(f"what clients keep is on one node only, as a worker of another one cannot take it: {error.cause}")
+        return lost
 
     def homes(self) -> list[tuple[str, str | None]]:
         """Where all of it is: the first node, and the second one."""

@@ -17,8 +17,8 @@ import ray
 from ray.exceptions import RayTaskError
 
 from hansa.runtimes.ray.dealing import Piece, Positions, Queue
-from hansa.runtimes.ray.member import Member
-from hansa.runtimes.ray.pool import LOST, Pool
+from hansa.runtimes.ray.member import LOST, Member
+from hansa.runtimes.ray.pool import Pool
 from hansa.runtimes.ray.stored import Shapes
 from hansa.runtimes.ray.wire import Plain
 from hansa.runtimes.ray.worker import Work

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ray.exceptions import RayActorError, RaySystemError
+
+LOST = (RayActorError, RaySystemError)
+"""What Ray raises where a worker is lost."""
+
 
 @dataclass(eq=False)
 class Member:

@@ -7,20 +7,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RaySystemError
+from ray.exceptions import GetTimeoutError
 
 from hansa._errors import UserError
 from hansa._warnings import warn
 from hansa.runtimes.ray import machine
 from hansa.runtimes.ray.copies import Copies
-from hansa.runtimes.ray.member import Member
+from hansa.runtimes.ray.member import LOST, Member
 from hansa.runtimes.ray.session import environment
 from hansa.runtimes.ray.stored import StoredBlock
 from hansa.runtimes.ray.wire import Plain
 from hansa.runtimes.ray.worker import Worker
-
-LOST = (RayActorError, RaySystemError)
-"""What Ray raises where a worker is lost."""
 
 
 class WorkersError(UserError):
@@ -162,8 +159,28 @@ class Pool:
 
     def gather(self, blocks: list[Plain], block: Any, row: Any) -> tuple[Any, str, Callable[[StoredBlock], None]]:
         """Has a worker put rows together: see `hansa.runtimes.ray.stored.Gather`."""
-        worker = self.up()[0]
-        return worker.actor.gather.remote(blocks, block, row), worker.node, self.copies.keep
+        for _ in range(_MOST_AGAIN):
+            worker = self.up()[0]
+            done, found = worker.actor.gather.options(num_returns=2).remote(blocks, block, row)
+            try:
+                ray.get(done)
+                return found, worker.node, self.keep
+            except LOST:
+                self.gone(worker)
+        raise RuntimeError(
+            f"{_MOST_AGAIN} workers have ended, one after another, while they put clients' rows together"
+        )
+
+    def keep(self, *blocks: StoredBlock) -> None:
+        """Has blocks on a second node, where there is one, from now on and as long as there are these blocks.
+
+        Raises:
+            ray.exceptions.ObjectLostError: if a node is lost before.
+        """
+        new = [self.copies.keep(block) for block in blocks]
+        while self.copies and (lost := self.copies.mend(self.up(), new)):
+            for member in lost:
+                self.gone(member)
 
     def forget(self, name: str) -> None:
         """Has workers let a program or a population go, at the next call."""
@@ -182,5 +199,5 @@ class Pool:
         return ", ".join(f"{name}={value}" for name, value in asked.items()) or "its resources"
 
 
-_MOST_LOST = 20
+_MOST_LOST, _MOST_AGAIN = 20, 3
 _MOST_FORGOTTEN = 1000

@@ -228,15 +228,11 @@ class RayRuntime:
             raise no_rows(compiled.stacks[0].name, compiled.stacks[0].where, error) from error
 
     def _copy(self, values: Sequence[Any]) -> None:
-        """Has what clients keep after a call on a second node, where there is one."""
+        """Has what clients keep after a call on a second node, where there is one, before the call is over."""
         from hansa.runtimes.ray.stored import StoredBlock
 
         blocks = [block for value in values if isinstance(value, Rows) for block in value.blocks]
-        stored = [block for block in blocks if isinstance(block, StoredBlock)]
-        for block in stored:
-            self._pool.copies.keep(block)
-        if stored:
-            self._pool.copies.mend(self._pool.up())
+        self._pool.keep(*(block for block in blocks if isinstance(block, StoredBlock)))
 
     def _of(self, computation: Computation) -> _Program:
         if computation not in self._programs:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import ray
+from ray.exceptions import ObjectLostError
 
 from hansa._warnings import warn
 from hansa.runtimes.ray.populations import described
@@ -25,7 +26,7 @@ Place = int | tuple[tuple[int, int], ...]
 
 Gather = Callable[[list[Plain], Any, Any], tuple[Any, str, Callable[["StoredBlock"], None]]]
 """Has a worker put rows together: (blocks, block, row) -> a reference to a list with the arrays, the node where they
-are, and what is to be told of the block that they become."""
+are, and what has the block that they become on a second node, where there is one."""
 
 
 class StoredBlock(Block):
@@ -66,10 +67,16 @@ class StoredBlock(Block):
         blocks = [block.found for block in rows.blocks if isinstance(block, StoredBlock)]
         if len(blocks) < len(rows.blocks):
             return super().together(rows)
-        reference, node, tell = self.gather(blocks, rows.block, rows.row)
         shapes = [((len(rows), *shape[1:]), dtype) for shape, dtype in self.shapes]
-        block = StoredBlock((reference, 0), shapes, node, self.gather)
-        tell(block)
+        for again in range(_MOST_AGAIN):
+            reference, node, keep = self.gather(blocks, rows.block, rows.row)
+            block = StoredBlock((reference, 0), shapes, node, self.gather)
+            try:
+                keep(block)
+                break
+            except ObjectLostError:  # with its node, before there was a copy; what it is made of is still there
+                if again + 1 == _MOST_AGAIN:
+                    raise
         return Rows((block,), np.zeros(len(rows), np.int32), np.arange(len(rows), dtype=np.int32))
 
 
@@ -165,3 +172,5 @@ _LARGE = 2**20
 
 _MUCH = 2**24
 """Bytes of examples that are sent in a round."""
+
+_MOST_AGAIN = 3

@@ -168,10 +168,10 @@ class Worker:
         """Keeps arrays in this node's memory until what is called so is forgotten."""
         self._held[name] = stored.arrays(tuple(found))
 
-    def gather(self, blocks: list[Plain], block: Any, row: Any) -> list[list[Any]]:
-        """Rows of some blocks, put together in their order."""
+    def gather(self, blocks: list[Plain], block: Any, row: Any) -> tuple[None, list[list[Any]]]:
+        """Rows of some blocks, put together in their order. None says that it is done."""
         rows = Rows(tuple(Block(stored.arrays(each)) for each in blocks), block, row)
-        return [list(rows.copied().blocks[0].arrays)]
+        return None, [list(rows.copied().blocks[0].arrays)]
 
 
 def _some(column: Any, first: int, last: int) -> Any:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hansa.simulation import _kept
+from hansa.simulation import _kept, _same_file
 from hansa.simulation._dealing import Partition, check_owner, dealt
 from hansa.simulation._errors import reader
 from hansa.simulation._selection import Convert, Features, Selection, select
 from hansa.simulation.client_data import ClientData
 from hansa.simulation.readers.arranged import ArrangedTable
-from hansa.simulation.readers.clients import of_file
+from hansa.simulation.readers.clients import OfClients, of_file
 from hansa.simulation.readers.csv_columns import TypedColumns
 from hansa.simulation.readers.csv_rows import CsvFile
 from hansa.simulation.readers.csv_sorting import sort_by_client
-from hansa.simulation.readers.grouping import as_they_are, group
+from hansa.simulation.readers.grouping import Integers, as_they_are, group
 from hansa.simulation.readers.streams import Watched
-from hansa.types.identities import ids_of_text
+from hansa.types.identities import ClientId, ids_of_text
 from hansa.types.mismatch import describe
 
 _FOLDER, _SUFFIX = "tables", ".table"
@@ -92,23 +93,65 @@ def from_csv(
     names, first = file.beginning()
     selection = select(name, names, features, convert, client)
     types = _column_types(selection, client, column_types or {})
-    columns = list(dict.fromkeys([*([] if client is None else [client]), *selection.columns]))
-    typed = TypedColumns(file, names, first, columns, types)
-    typed.check(selection)
-    table = ArrangedTable(_arranged(file, client, selection.columns, typed, types), name)
+    table = _table(file, client, selection, types, names, first)
     if client is None:
         whole = table.rows([(0, int(table.sizes.sum()))], selection.columns)
         return dealt(selection.arrays(lambda column: whole[column].read()), partition, label, name)
     meaning = as_they_are if client in (column_types or {}) else ids_of_text
     rows = group([(table.owners, table.sizes)], f"column {client!r} of {name}", meaning, False)
     positions = {client_id: position for position, client_id in enumerate(rows.client_ids)}
+    read_part = _reading(table, selection)
+
+    def part(client_id: Any) -> tuple[Integers, Integers]:
+        return rows.runs(positions[client_id])
+
+    files = None
+    if (chosen := selection.told()) is not None:
+        given = {"path": os.path.abspath(file.path), "delimiter": delimiter, "encoding": encoding, "client": client}
+        made = {"reader": "csv_files", "table": _same_file.told(table.path), "types": dict(types)}
+        files = OfClients({**given, **made, "selection": chosen}, part)
 
     def read(client_id: Any) -> dict[str, Any]:
-        starts, lengths = rows.runs(positions[client_id])
+        return read_part(part(client_id), client_id)
+
+    return of_file(table.path, rows.client_ids, read, rows.sizes, name, rows.left_out, files)
+
+
+def opened(told: Mapping[str, Any]) -> Callable[[Any, ClientId], dict[str, Any]]:
+    """What reads clients' rows here, of what `from_csv` has told elsewhere; the table is made here if it is not."""
+    selection, path = Selection.of_told(told["selection"]), told["path"]
+
+    def made() -> Path:
+        file = CsvFile(Path(path), told["delimiter"], told["encoding"])
+        return _table(file, told["client"], selection, told["types"], *file.beginning()).path
+
+    return _reading(ArrangedTable(_same_file.made_here(told["table"], path, made), path), selection)
+
+
+def _reading(table: ArrangedTable, selection: Selection) -> Callable[[Any, ClientId], dict[str, Any]]:
+    """Reads a client's rows, of the first rows and the lengths of its runs."""
+
+    def read(part: tuple[Integers, Integers], client_id: ClientId) -> dict[str, Any]:
+        starts, lengths = part
         found = table.rows(list(zip(starts.tolist(), lengths.tolist(), strict=True)), selection.columns)
         return selection.of_client(client_id).arrays(lambda column: found[column].read())
 
-    return of_file(table.path, rows.client_ids, read, rows.sizes, name, rows.left_out)
+    return read
+
+
+def _table(
+    file: CsvFile,
+    client: str | None,
+    selection: Selection,
+    types: Mapping[str, str],
+    names: list[str],
+    first: Any,
+) -> ArrangedTable:
+    """The columns that are needed, each client's rows together; names and first rows are those of the file."""
+    columns = list(dict.fromkeys([*([] if client is None else [client]), *selection.columns]))
+    typed = TypedColumns(file, names, first, columns, types)
+    typed.check(selection)
+    return ArrangedTable(_arranged(file, client, selection.columns, typed, types), str(file.path))
 
 
 def _column_types(selection: Selection, client: str | None, given: Mapping[str, str]) -> dict[str, str]:

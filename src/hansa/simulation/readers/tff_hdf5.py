@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hansa._extras import require
+from hansa.simulation import _same_file
 from hansa.simulation._errors import DatasetError, reader
 from hansa.simulation._limits import too_much, unpacked_limit
-from hansa.simulation._selection import Convert, Features, select, without_rows
+from hansa.simulation._selection import Convert, Features, Selection, select, without_rows
 from hansa.simulation.client_data import ClientData
-from hansa.simulation.readers.clients import of_file
+from hansa.simulation.readers.clients import OfClients, of_file
 from hansa.types import names
+from hansa.types.identities import ClientId
 
 _EXAMPLES = "examples"
 _CHUNK_BYTES = 64 << 20
@@ -57,13 +60,7 @@ def from_tff_hdf5(path: str | Path, features: Features | None = None, convert: C
     if not file_path.is_file():
         raise FileNotFoundError(f"there is no file {file_path}")
 
-    def opened() -> Any:
-        try:
-            return h5py.File(file_path, "r")
-        except OSError as error:
-            raise DatasetError(f"{file_path} is damaged, or no HDF5 file: {error}") from error
-
-    with opened() as file:
+    with _opened(file_path) as file:
         groups = _member(file, _EXAMPLES, h5py.Group, file_path)
         client_ids = sorted(groups)
         if not client_ids:
@@ -79,16 +76,51 @@ def from_tff_hdf5(path: str | Path, features: Features | None = None, convert: C
                 )
         sizes = [_size(groups, client_id, selection.columns, file_path) for client_id in client_ids]
 
-    def read(client_id: str) -> dict[str, Any]:
-        with opened() as file:
-            group = _member(_member(file, _EXAMPLES, h5py.Group, file_path), client_id, h5py.Group, file_path)
-            datasets = {name: _member(group, name, h5py.Dataset, file_path) for name in selection.columns}
-            _check_bytes(sum(dataset.nbytes for dataset in datasets.values()), client_id, file_path)
-            if not len(datasets[selection.columns[0]]) and any(sizes):
-                return without_rows(read(client_ids[int(np.argmax(sizes))]))
-            return selection.of_client(client_id).arrays(lambda column: _values(datasets[column], file_path))
+    some = client_ids[int(np.argmax(sizes))] if any(sizes) else None
+    read = _reading(file_path, selection, some)
+    files = None
+    if (chosen := selection.told()) is not None:
+        told = {"reader": "tff_hdf5", "file": _same_file.told(file_path), "selection": chosen, "some": some}
+        files = OfClients(told, lambda client_id: None)
+    return of_file(file_path, client_ids, lambda client_id: read(None, client_id), sizes, files=files)
 
-    return of_file(file_path, client_ids, read, sizes)
+
+def opened(told: Mapping[str, Any]) -> Callable[[Any, ClientId], dict[str, Any]]:
+    """What reads clients here, of what `from_tff_hdf5` has told elsewhere."""
+    require("h5py", "hdf5", "from_tff_hdf5")
+    read = _reading(Path(told["file"]["path"]), Selection.of_told(told["selection"]), told["some"])
+
+    def checked(part: None, client_id: ClientId) -> dict[str, Any]:
+        _same_file.check(told["file"])
+        return read(part, client_id)
+
+    return checked
+
+
+def _reading(path: Path, selection: Selection, some: Any) -> Callable[[None, ClientId], dict[str, Any]]:
+    """Reads a client's datasets; of one without examples they are as those of some client that has some."""
+
+    def read(part: None, client_id: Any) -> dict[str, Any]:
+        import h5py
+
+        with _opened(path) as file:
+            group = _member(_member(file, _EXAMPLES, h5py.Group, path), client_id, h5py.Group, path)
+            datasets = {name: _member(group, name, h5py.Dataset, path) for name in selection.columns}
+            _check_bytes(sum(dataset.nbytes for dataset in datasets.values()), client_id, path)
+            if not len(datasets[selection.columns[0]]) and some is not None:
+                return without_rows(read(None, some))
+            return selection.of_client(client_id).arrays(lambda column: _values(datasets[column], path))
+
+    return read
+
+
+def _opened(path: Path) -> Any:
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise DatasetError(f"{path} is damaged, or no HDF5 file: {error}") from error
 
 
 def _member(group: Any, name: str, kind: type[Any], path: Path) -> Any:

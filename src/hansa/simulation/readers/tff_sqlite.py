@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hansa.simulation import _same_file
 from hansa.simulation._errors import reader
-from hansa.simulation._selection import Convert, Features, select, without_rows
+from hansa.simulation._selection import Convert, Features, Selection, select, without_rows
 from hansa.simulation._unpacked import unpacked
 from hansa.simulation.client_data import ClientData
-from hansa.simulation.readers.clients import of_file
+from hansa.simulation.readers.clients import OfClients, of_file
 from hansa.simulation.readers.tff_database import TffDatabase
+from hansa.types.identities import ClientId
 
 
 @reader
@@ -74,14 +78,45 @@ def from_tff_sqlite(
                 "makes numbers of a list of bytes"
             )
 
-    def read(client_id: str) -> dict[str, Any]:
-        examples = database.examples(split_name, client_id)
-        if not examples and client_id != some:
-            return without_rows(read(str(some)))
-        of_client = selection.of_client(client_id)
-        return of_client.arrays(lambda column: _column(examples, column))
+    read = _reading(database, split_name, selection, some)
+    files = None
+    if (chosen := selection.told()) is not None:
+        made = {"path": os.path.abspath(path), "file": _same_file.told(database.path)}
+        told = {"reader": "tff_sqlite", **made, "split": split_name, "selection": chosen, "some": some}
+        files = OfClients(told, lambda client_id: None)
+    given = (lambda client_id: read(None, client_id)), list(counts.values())
+    return of_file(database.path, list(counts), *given, path, files=files)
 
-    return of_file(database.path, list(counts), read, list(counts.values()), path)
+
+def opened(told: Mapping[str, Any]) -> Callable[[Any, ClientId], dict[str, Any]]:
+    """What reads clients here, of what `from_tff_sqlite` has told elsewhere."""
+    path, known = Path(told["path"]), told["file"]
+    if path.suffix == ".lzma":
+        database = _same_file.made_here(known, told["path"], lambda: _uncompressed(path))
+        known = _same_file.told(database)
+    _same_file.check(known)
+    table, selection = TffDatabase(Path(known["path"])), Selection.of_told(told["selection"])
+    read = _reading(table, told["split"], selection, told["some"])
+
+    def checked(part: None, client_id: ClientId) -> dict[str, Any]:
+        _same_file.check(known)
+        return read(part, client_id)
+
+    return checked
+
+
+def _reading(
+    database: TffDatabase, split: str, selection: Selection, some: Any
+) -> Callable[[None, ClientId], dict[str, Any]]:
+    """Reads a client's examples; of one without any they are as those of some client that has some."""
+
+    def read(part: None, client_id: Any) -> dict[str, Any]:
+        examples = database.examples(split, client_id)
+        if not examples and client_id != some:
+            return without_rows(read(None, some))
+        return selection.of_client(client_id).arrays(lambda column: _column(examples, column))
+
+    return read
 
 
 def _uncompressed(path: Path) -> Path:
