@@ -288,10 +288,15 @@ def several_nodes() -> Iterator[tuple[Cluster, hansa.RayRuntime]]:
         cluster.shutdown()
 
 
-def lose(cluster: Cluster, node: str) -> None:
-    """Ends all processes of a node, and starts another one, on which a worker can join."""
+def end(cluster: Cluster, node: str) -> None:
+    """Ends all processes of a node."""
     (lost,) = [each for each in cluster.list_all_nodes() if each.node_id == node]
     cluster.remove_node(lost, allow_graceful=False)
+
+
+def lose(cluster: Cluster, node: str) -> None:
+    """Ends all processes of a node, and starts another one, on which a worker can join."""
+    end(cluster, node)
     cluster.add_node(num_cpus=1, include_dashboard=False)
 
 
@@ -358,26 +363,17 @@ def nodes_lost_at_random(seed: int, rounds: int) -> dict[str, Any]:
         def losing(i: int) -> Iterator[None]:
             while len({member.node for member in runtime._pool.all_up()}) < 2:
                 time.sleep(0.1)
-            nodes = sorted({member.node for member in runtime._pool.members})
-            node, delay = draws.choice(nodes), draws.choice([0.0, 0.01, 0.02, 0.03, 0.05, 0.1])
-
-            def later() -> None:
-                time.sleep(delay)
-                lose(cluster, node)
-
-            thread = threading.Thread(target=later)
-            if i and draws.random() < 0.7:
+            node = draws.choice(sorted({member.node for member in runtime._pool.members}))
+            thread = threading.Timer(draws.choice([0.0, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2]), end, (cluster, node))
+            is_lost = i > 0 and draws.random() < 0.7
+            if is_lost:
                 thread.start()
             yield
-            if thread.ident is not None and draws.random() < 0.5:
+            if is_lost:
                 thread.join()
-            joined.append(thread)
+                cluster.add_node(num_cpus=1, include_dashboard=False)  # only a main thread can
 
-        joined: list[threading.Thread] = []
         found = follow(losing)
-        for thread in joined:
-            if thread.ident is not None:
-                thread.join()
         number = runtime.lost
     return {"same": sum(map(list.__eq__, found, expected)), "rounds": rounds, "lost": number}
 
