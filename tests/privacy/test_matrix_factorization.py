@@ -34,7 +34,9 @@ def test_coefficients_sensitivity_and_error_are_those_of_dense_matrices(power):
     ("rounds", "separation", "figures"),
     [
         (1024, 128, {2: (37.076, 13.691, 0.95), 4: (25.765, 13.308, 0.9), 16: (14.423, 11.267, 0.7)}),
+        (1024, 128, {8: (18.918, 12.271, 0.8), 32: (11.666, 10.606, 0.6), 64: (10.613, 10.585, 0.55)}),
         (2052, 342, {8: (22.852, 12.721, 0.85), 16: (17.083, 11.471, 0.75), 32: (13.139, 10.342, 0.65)}),
+        (2052, 342, {2: (45.376, 14.809, 0.95), 4: (31.409, 13.671, 0.9), 64: (10.590, 9.488, 0.6)}),
     ],
 )
 def test_the_error_of_few_terms_is_far_below_that_of_independent_noise(rounds, separation, figures):
@@ -49,7 +51,9 @@ def test_the_error_of_few_terms_is_far_below_that_of_independent_noise(rounds, s
         assert best == pytest.approx(tuned, abs=6e-4)
 
 
-@pytest.mark.parametrize(("rounds", "largest", "mean"), [(128, 2.6101, 2.4488), (1024, 3.2726, 3.1098)])
+@pytest.mark.parametrize(
+    ("rounds", "largest", "mean"), [(128, 2.6101, 2.4488), (1024, 3.2726, 3.1098), (2048, 3.4932, 3.3305)]
+)
 def test_one_participation_and_all_terms_of_the_square_root(rounds, largest, mean):
     inverse = matrices.inverse_coefficients(rounds, 0.5)
     sensitivity = matrices.sensitivity(matrices.strategy(inverse, rounds), rounds)
