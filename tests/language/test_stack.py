@@ -87,7 +87,8 @@ def test_the_reference_runtime_says_the_same() -> None:
         check(robust(values), values)
 
 
-def test_rows_are_the_clients_in_their_order_and_as_many() -> None:
+@pytest.mark.parametrize("options", [{}, {"clients_per_chunk": 2}])
+def test_rows_are_the_clients_in_their_order_and_as_many(options: dict[str, Any]) -> None:
     @hansa.federated_computation("{float32[2]}@CLIENTS")
     def differences(values):
         rows = hansa.federated_stack(values)
@@ -98,7 +99,8 @@ def test_rows_are_the_clients_in_their_order_and_as_many() -> None:
 
     for number in (3, 0):
         values = np.arange(2 * number, dtype="float32").reshape(number, 2)
-        rows, doubled, distances = differences(list(values))
+        with hansa.runtime(hansa.InProcessRuntime(**options)):
+            rows, doubled, distances = differences(list(values))
         np.testing.assert_array_equal(rows, values)
         np.testing.assert_array_equal(doubled, values[::-1] * 2)
         assert [float(distance) for distance in distances] == [12, 8, 12][:number]

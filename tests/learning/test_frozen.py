@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import hansa
 from hansa.compiler.partition import compile_computation
+from hansa.learning import local_steps
 from hansa.program import CheckpointError, load_checkpoint, train
 from hansa.runtimes import replicas
 from hansa.runtimes.inprocess.vectorise import clients_at_once
@@ -70,6 +71,25 @@ def test_what_changes_is_trained_and_all_else_is_handed_on() -> None:
     np.testing.assert_array_equal(state.model.non_trainable["kernel"], BASE["kernel"])
     computed = {str(node.type) for node in computed_parts(compile_computation(PROCESS.next))}
     assert not any(f"[{SIZE},{SIZE}]" in kind for kind in computed)
+
+
+def test_no_step_on_a_batch_makes_a_weight_anew_that_it_does_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = []
+
+    def watched(data: Any, zero: Any, step: Any, **named: Any) -> Any:
+        steps.append(step)
+        return hansa.sequence_reduce(data, zero, step, **named)
+
+    monkeypatch.setattr(local_steps, "sequence_reduce", watched)
+    hansa.learning.build_federated_averaging_process(MODEL)
+    (step,) = {id(step): step for step in steps}.values()
+    traced = step.function.first_trace
+    jaxpr = traced.jaxpr.jaxpr
+    inputs = jaxpr.invars
+    same = jax.tree.unflatten(traced.result, [variable in inputs for variable in jaxpr.outvars]).weights
+    assert same.trainable["masked"]
+    assert same.non_trainable["kernel"]
+    assert not same.trainable["head"]
 
 
 def test_it_is_said_what_is_sent_once() -> None:

@@ -88,9 +88,14 @@ class LocalSteps:
         looks = bool(hooks.of_steps()) or optimizer.of_hparams
         self._names = [name for name in self.at.names if looks or name in ("key", "factor", "noise")]
         self.start = self._start()
-        self._step = self._step_of(uses)
-        # What a step may change is read off one that is always made.
-        self.changing = _changing(self._step if uses is None else self._step_of(None), ends=optimizer.ends)
+        # What a step may change is read off one that is always made. All else is in each step what it was before,
+        # although an optimizer may have added zero to it: then no step copies it.
+        self._changing: Names | None = None
+        made = self._step_of(None)
+        self.changing = _changing(made, ends=optimizer.ends)
+        if any(set(whole._fields) - self.changing[str(part)] for part, whole in model.initial_weights._items()):
+            self._changing = self.changing
+        self._step = made if uses is None and self._changing is None else self._step_of(uses)
 
     @property
     def carry(self) -> StructType:
@@ -159,6 +164,8 @@ class LocalSteps:
         if self._weighs:
             more["weight"] = carry.weight + weight_of_batch(batch, after.output, self.model.name)
         weights = part_of_step(given.factor, carry.weights, after.weights) if scheduled else after.weights
+        if self._changing is not None:
+            weights = together(self.model.initial_weights, weights, self._changing, carry.weights)
         return carry._replace(
             weights=weights,
             slots=after.slots,

@@ -80,7 +80,7 @@ def _is_listed(kind: Type) -> bool:
 
 def _fetch(leaf: Any) -> Any:
     """A scalar or a 64-bit array in host memory; any other array on its (first) device."""
-    alone = isinstance(leaf, np.ndarray) or isinstance(leaf.sharding, SingleDeviceSharding)
+    alone = isinstance(leaf, np.ndarray | np.generic) or isinstance(leaf.sharding, SingleDeviceSharding)
     if leaf.ndim == 0 or leaf.dtype.itemsize > 4:
         return np.asarray(leaf if alone else leaf.addressable_data(0))
     return leaf if alone else first_part(leaf)

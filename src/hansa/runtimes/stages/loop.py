@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from hansa.compiler.evaluate import Environment, evaluate, member
@@ -144,11 +145,14 @@ def run(
         now = program.clients[i - 1].aggregates if i else ()
         given = needed([*wanted, *_starts(program, i)], server, [fold.node for fold in now])
         step = _Step(program, i, wanted, list(given), static, clients.devices, room, clients.begins and i < last)
-        args = (packed, list(given.values()), *folds)
+        args = (packed, list(given.values()), *folds, np.int32(size))
         if has_all(program):
             values, reports, states, progress, lost = _by_the_first(step, args, run, spread)
         else:
-            lying, after = (everywhere, everywhere, each, everywhere), (*[everywhere] * 2, each, *[everywhere] * 2)
+            lying, after = (
+                (everywhere, everywhere, each, everywhere, everywhere),
+                (*[everywhere] * 2, each, *[everywhere] * 2),
+            )
             found = run(("server", i, static, room), step.whole, args, lying, after)
             values, reports, states, progress, lost = found
         rounds.check(lost, now)
@@ -196,14 +200,11 @@ class _Step(NamedTuple):
     room: int
     begins: bool
 
-    def whole(self, packed: Any, values: list[Any], states: Any, progress: Any) -> tuple[Any, ...]:
-        """All of it, on every device.
-
-        It is one program, as it is part of one in `rounds.whole`: apart, it might be rounded differently.
-        """
+    def whole(self, packed: Any, values: list[Any], states: Any, progress: Any, clients: Any) -> tuple[Any, ...]:
+        """All of it, on every device."""
         env = environment(self.program, packed, self.static, self.known, values)
         merged = self.merged(states) if self.number else []
-        found, reports, lost = self._computed(env, merged, progress)
+        found, reports, lost = self._computed(env, merged, progress, clients)
         after, begun = self._begun(env)
         return found, reports, after, begun, lost
 
@@ -212,12 +213,14 @@ class _Step(NamedTuple):
         stage, _ = in_order.split(self.program.clients[self.number - 1])
         return merge_devices(stage.aggregates, one(states), self.devices)
 
-    def computed(self, packed: Any, values: list[Any], merged: list[Any], progress: Any) -> tuple[Any, ...]:
+    def computed(
+        self, packed: Any, values: list[Any], merged: list[Any], progress: Any, clients: Any
+    ) -> tuple[Any, ...]:
         """What is wanted, the results of the aggregates, and what these may have lost."""
         env = environment(self.program, packed, self.static, self.known, values)
-        return self._computed(env, merged, progress)
+        return self._computed(env, merged, progress, clients)
 
-    def _computed(self, env: Environment, merged: list[Any], progress: Any) -> tuple[Any, ...]:
+    def _computed(self, env: Environment, merged: list[Any], progress: Any, clients: Any) -> tuple[Any, ...]:
         lost, nodes = [], []
         if self.number:
             stage, ordered = in_order.split(self.program.clients[self.number - 1])
@@ -227,6 +230,7 @@ class _Step(NamedTuple):
                 lost += [] if aggregate.lost is None else [aggregate.lost(state)]
             for aggregate, done in zip(ordered, progress, strict=True):
                 env[aggregate.node] = aggregate.report(in_order.ended(aggregate, done))
+            rounds.hand_over(env, (*stage.aggregates, *ordered), clients)
         found = evaluate(self.wanted, env)
         return found, [env[node] for node in nodes], rounds.together(lost)
 
@@ -244,11 +248,11 @@ class _Step(NamedTuple):
 
 def _by_the_first(step: _Step, given: tuple[Any, ...], run: Run, spread: Callable[[Any], Any]) -> tuple[Any, ...]:
     """`_Step.whole`, in which the first device alone does what the server does."""
-    packed, values, states, progress = given
+    packed, values, states, progress, clients = given
     everywhere, each, key = P(), P(AXIS), (step.number, step.static, step.room)
     merged = run(("merged", *key), step.merged, (states,), (each,), everywhere) if step.number else []
-    mine = _on_first((packed, values, merged, progress))
-    done = run(("server", *key), step.computed, mine, (everywhere,) * 4, everywhere, alone=True)
+    mine = _on_first((packed, values, merged, progress, clients))
+    done = run(("server", *key), step.computed, mine, (everywhere,) * 5, everywhere, alone=True)
     found, reports, lost = _on_first(done)
     if not step.begins:
         return found, reports, [], [], lost

@@ -146,6 +146,7 @@ def whole(
             each = given_by_all(ordered, stacks, cohort)
             for aggregate, zero, given in zip(ordered, zeros(ordered, server), each, strict=True):
                 server[aggregate.node] = aggregate.report(in_order.folded(aggregate, zero, given))
+            hand_over(server, clients.aggregates, clients_of(cohort))
             kept.update(zip(clients.kept, stacks, strict=False))
             for source, node in clients.collected:
                 if is_stack(node):
@@ -162,6 +163,27 @@ def whole(
         for node in outputs
     ]
     return values, together(lost)
+
+
+def hand_over(server: Environment, aggregates: Iterable[Aggregate], clients: Any) -> None:
+    """Makes of the results of aggregates what they are for a server stage that is a program of its own.
+
+    XLA may compute a product and a sum with one rounding, and where it does depends on what else is in the same loop.
+    It puts nothing into one loop with what comes out of a branch, and does not know that one branch is never taken.
+
+    Args:
+        server: where they are.
+        aggregates: which results.
+        clients: how many clients there are, int32.
+    """
+    nodes = [fold.node for fold in aggregates]
+    leaves, tree = jax.tree.flatten([server[node] for node in nodes])
+    floats = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    given = [leaves[i] for i in floats]
+    same = lax.cond(clients >= 0, lambda values: values, lambda values: jax.tree.map(jnp.zeros_like, values), given)
+    for i, leaf in zip(floats, same, strict=True):
+        leaves[i] = leaf
+    server.update(zip(nodes, jax.tree.unflatten(tree, leaves), strict=True))
 
 
 def together(flags: list[Any]) -> Any:
