@@ -202,7 +202,9 @@ def test_the_reference_has_every_key_as_it_is():
     rows = [
         line
         for line in page.splitlines()
-        if re.match(r"\| `((model|data|training|privacy|output|runtime)\.\S+|algorithm`|aggregator`) \|", line)
+        if re.match(
+            r"\| `((model|data|training|privacy|output|runtime)\.\S+|(algorithm|aggregator|distributor)`) \|", line
+        )
         and line.count("|") == 5
     ]
     assert rows == [f"| {' | '.join(row)} |" for row in documented_keys(RunConfig)]

@@ -344,8 +344,8 @@ def test_what_looks_at_examples_without_noise_is_refused_where_the_process_is_bu
         )
 
 
-def test_a_budget_for_clients_is_refused():
-    with pytest.raises(ValueError, match=r"protect each of their examples .*site_guarantee"):
+def test_a_budget_asks_whose_examples_they_are():
+    with pytest.raises(ValueError, match=r"does not say whose it gives; pass a hansa.simulation.ClientData"):
         hansa.program.train(
             private(noise=1.0),
             lambda round_number: clients([4, 4]),
