@@ -25,6 +25,9 @@ def of(function, *arguments):
         lambda w, x, f: jax.jit(lambda v: (v + 0.0).astype(jnp.float32))(w),
         lambda w, x, f: jax.lax.cond(f > 0, lambda: w, lambda: -jnp.zeros((3, 3)) + w),
         lambda w, x, f: w - f * jax.grad(lambda v: (jax.lax.stop_gradient(v) @ x).sum())(w),
+        lambda w, x, f: jax.lax.fori_loop(0, 3, lambda i, c: (c[0] + jnp.zeros_like(x), c[1] + x), (w, x))[0],
+        lambda w, x, f: jax.lax.while_loop(lambda c: c[1] < f, lambda c: (c[0], c[1] + 1), (w, 0.0))[0],
+        lambda w, x, f: jax.lax.scan(lambda c, row: (c - jnp.zeros((3, 3)), row @ c), w, x)[0],
     ],
 )
 def test_what_a_literal_zero_is_added_to_is_handed_on(function):
@@ -41,6 +44,9 @@ def test_what_a_literal_zero_is_added_to_is_handed_on(function):
         lambda w, x, f: w.astype(jnp.bfloat16).astype(jnp.float32),
         lambda w, x, f: jax.lax.cond(f > 0, lambda: w, lambda: w + x),
         lambda w, x, f: jax.lax.fori_loop(0, 3, lambda i, v: v + x, w),
+        lambda w, x, f: jax.lax.fori_loop(0, 3, lambda i, c: (c[1], c[0]), (w, x))[0],
+        lambda w, x, f: jax.lax.fori_loop(0, 3, lambda i, v: w, x),  # of no step it is x
+        lambda w, x, f: jax.lax.scan(lambda c, row: (row, c), w[0], w)[1],
         lambda w, x, f: jnp.zeros((3, 3)),
     ],
 )

@@ -59,6 +59,15 @@ def _equation(equation: JaxprEqn, given: list[_Value]) -> list[_Value]:
     if name == "cond":
         ways = [_through(branch.jaxpr, given[1:]) for branch in params["branches"]]
         return [_common(values) for values in zip(*ways, strict=True)]
+    if name == "while":
+        first, loop = params["cond_nconsts"], params["body_jaxpr"].jaxpr
+        start = first + params["body_nconsts"]
+        return _looped(loop, given[first:start], given[start:])
+    if name == "scan":
+        first = params["num_consts"]
+        start = first + params["num_carry"]
+        carry = _looped(params["jaxpr"].jaxpr, given[:first], given[first:start])
+        return carry + [_Value(UNKNOWN)] * (len(equation.outvars) - len(carry))
     if name == "optimization_barrier":
         return given
     if len(equation.outvars) != 1:
@@ -68,6 +77,18 @@ def _equation(equation: JaxprEqn, given: list[_Value]) -> list[_Value]:
     sources = [atom.aval for atom, each in zip(equation.invars, given, strict=True) if each.of == value.of]
     same = value.of < 0 or any(_alike(source, out) for source in sources)
     return [_Value(value.of if same else UNKNOWN, value.is_one or not out.shape)]
+
+
+def _looped(body: Jaxpr, consts: list[_Value], carry: list[_Value]) -> list[_Value]:
+    """What a loop's carry is after any number of steps: where each step hands it on, what it was before them."""
+    before = [*consts, *carry]
+    inside = [
+        _Value(ZERO if i < len(consts) and value.of == ZERO else i, value.is_one) for i, value in enumerate(before)
+    ]
+    slices = [_Value(UNKNOWN)] * (len(body.invars) - len(inside))
+    after = _through(body, [*inside, *slices])[: len(carry)]
+    handed_on = [found.of == len(consts) + i for i, found in enumerate(after)]
+    return [value if same else _Value(UNKNOWN) for value, same in zip(carry, handed_on, strict=True)]
 
 
 def _result(name: str, given: list[_Value]) -> _Value:
