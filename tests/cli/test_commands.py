@@ -252,6 +252,24 @@ def test_explain_tells_the_type_of_a_round(project: Path, tmp_path: Path):
     assert "client stage 0" in succeeded("explain", project / "run.toml")
 
 
+def test_explain_says_whether_a_round_is_private_and_fails_where_it_must_be(project: Path):
+    plain = project / "run.toml"
+    (found,) = objects("explain", plain)
+    assert found["releases"] == []
+    assert not found["private"]["holds"] and "without noise" in found["private"]["why"]
+    told = refused(1, "explain", plain, "--require", "private")
+    assert "is not private: " in told and "take federated_private_sum in their place" in told
+    assert found["protected"]["holds"] == (found["protected"]["why"] is None)
+    pytest.importorskip("dp_accounting", reason="the extra hansa[privacy]")
+    private = ["--set", "privacy.epsilon=8.0", "--set", "privacy.delta=1e-3", "--set", "privacy.clip=0.5"]
+    private += ["--set", "data.held_out_by='clients'"]
+    (found,) = objects("explain", plain, *private)
+    assert found["private"] == found["protected"] == {"holds": True, "why": None}
+    assert "Gaussian" in found["releases"][0]["mechanism"]
+    assert "state.model" in " ".join(found["releases"][0]["results"])
+    succeeded("explain", plain, *private, "--require", "private", "--require", "protected")
+
+
 def test_a_function_of_data_of_ones_own(project: Path, tmp_path: Path):
     text = (project / "run.toml").read_text()
     text = re.sub(r'name = "digits"\npartition = .*', 'function = "data.py:load"\noptions = { clients = 5 }', text)

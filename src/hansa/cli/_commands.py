@@ -281,13 +281,19 @@ def data(what: str, plot: Path | None, overrides: tuple[str, ...], json: bool) -
 @app.command(epilog=_help.AFTER_EXPLAIN, short_help="Show a round: its type, stages, bytes and operations.")
 @_config
 @click.option("--svg", metavar="PICTURE", type=PATH, help="Draw the round, to a file such as round.svg.")
+@click.option(
+    "--require",
+    type=click.Choice(["private", "protected"]),
+    multiple=True,
+    help="Fail if a result is made of clients' values without noise, or if the server sees what a client gives.",
+)
 @_set
 @_json
-def explain(config: Path, svg: Path | None, overrides: tuple[str, ...], json: bool) -> None:
+def explain(config: Path, svg: Path | None, require: tuple[str, ...], overrides: tuple[str, ...], json: bool) -> None:
     """Show a round of a run: its algorithm, its type, its stages, the bytes that go up and down, and the operations."""
     from hansa.cli import _explain
 
-    _explain.explain(config, overrides, svg, json)
+    _explain.explain(config, overrides, svg, require, json)
 
 
 @app.command(epilog=_help.AFTER_DOCTOR, short_help="Check whether Hansa works here, and what is missing.")

@@ -153,6 +153,7 @@ AFTER_EXPLAIN = laid_out("""
 *Examples*
   hansa explain run.toml
   hansa explain run.toml --svg round.svg
+  hansa explain run.toml --require private --require protected
 """)
 
 AFTER_DOCTOR = laid_out("""
