@@ -184,18 +184,6 @@ def flows_of(computation: Computation) -> Flows:
     )
 
 
-def mechanisms_in(computation: Computation) -> Iterator[Mechanism]:
-    """The noise that a computation has somewhere, whatever becomes of it; what is made of what is not followed."""
-    if not isinstance(computation, GraphComputation):
-        return
-    declared = computation.declared
-    for node in walk(computation.result) if declared is None else declared.nodes:
-        if isinstance(node, Intrinsic) and node.mechanism is not None:
-            yield node.mechanism
-        if isinstance(node, Apply):
-            yield from mechanisms_in(node.computation)
-
-
 def flows_of_parts(computation: Computation) -> tuple[list[Flow], dict[Source, int]]:
     """What the tensors of a computation's result are made of, in order, also of the argument's tensors at the server.
 

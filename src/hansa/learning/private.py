@@ -10,7 +10,7 @@ from typing import Any
 from hansa.aggregators import Aggregation
 from hansa.language import operands
 from hansa.language.computation import Computation
-from hansa.language.flows import mechanisms_in
+from hansa.language.noised import mechanisms_in
 from hansa.language.tracing import wide_computation
 from hansa.language.values import Value
 from hansa.learning.weighting import AnyWeighting

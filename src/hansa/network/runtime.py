@@ -27,7 +27,7 @@ from hansa.compiler.artifacts.ports import Port
 from hansa.compiler.noise import noise_at_clients, with_noise
 from hansa.language.computation import Computation
 from hansa.language.counted import Counted
-from hansa.language.flows import mechanisms_in
+from hansa.language.noised import mechanisms_in
 from hansa.language.occasions import AbandonedError, Occasion, current_occasion, new_run
 from hansa.network import rounds, wire
 from hansa.network.coordinator import Coordinator

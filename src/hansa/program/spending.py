@@ -20,8 +20,9 @@ import numpy as np
 
 from hansa._tracebacks import add_note
 from hansa.language.counted import Counted
-from hansa.language.flows import begins, mechanisms_in
+from hansa.language.flows import begins
 from hansa.language.noise import noise_of
+from hansa.language.noised import mechanisms_in
 from hansa.language.occasions import Occasion
 from hansa.privacy import (
     DPSGD,
